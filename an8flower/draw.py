@@ -1,0 +1,95 @@
+"""Rows by chance, reproducibly: the label and the value of every factor of any row, in any order, in any process.
+
+Each number comes from a counter-based generator (Philox) whose key is (seed, split, factor) and whose counter is the
+row, so that a new factor never shifts the others, and rows a to b are the same whoever asks for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from .errors import WrongUsage
+from .factors import FACTORS, Factor, Value, table_dtype
+from .names import unknown
+from .spec import DatasetSpec, Range, Shortcut
+
+
+def uniform(spec: DatasetSpec, split: str, name: str, start: int, stop: int) -> np.ndarray:
+    """One number in [0, 1) per row, (stop - start,) float64."""
+    key = hashlib.sha256(f"{spec.seed}/{split}/{name}".encode()).digest()[:16]
+    generator = np.random.Philox(key=int.from_bytes(key, "little"), counter=start)
+    # A step of the counter yields four words, and a row owns one step.
+    first_of_four = generator.random_raw(4 * (stop - start))[::4]
+    return (first_of_four >> np.uint64(11)) * 2.0**-53
+
+
+def labels(spec: DatasetSpec, split: str, start: int, stop: int) -> np.ndarray:
+    """Class indices (stop - start,) int64: every run of `class_count` rows, from row 0, has each class once."""
+    classes = spec.class_count
+    first, last = start // classes, -(-stop // classes)
+    keys = uniform(spec, split, "label", first * classes, last * classes).reshape(-1, classes)
+    shuffled = np.argsort(keys, axis=1, kind="stable").reshape(-1)
+    return shuffled[start - first * classes : stop - first * classes]
+
+
+def factors(spec: DatasetSpec, split: str, start: int, stop: int) -> np.ndarray:
+    """The factors table of rows start to stop: one compound row each, see `factors.table_dtype`."""
+    label = labels(spec, split, start, stop)
+    table = np.empty(stop - start, table_dtype())
+    for name, factor in FACTORS.items():
+        if name in spec.classes:
+            _fill(table, name, np.array(spec.classes[name])[label])
+        elif spec.shortcut and name == spec.shortcut.factor:
+            _fill(table, name, _shortcut_values(spec, spec.shortcut, split, label, start, stop))
+        else:
+            _draw_nuisance(spec, split, name, factor, table, start, stop)
+    return table
+
+
+def override(table: np.ndarray, changes: Mapping[str, Value]) -> np.ndarray:
+    """A copy of a factors table in which some factors have another value in every row."""
+    changed = table.copy()
+    for name, value in changes.items():
+        if name not in FACTORS:
+            raise WrongUsage(unknown("factor", name, FACTORS))
+        changed[name] = value
+    return changed
+
+
+def _fill(table: np.ndarray, name: str, values: np.ndarray) -> None:
+    """Set a column; a factor with several items has the same value in each."""
+    table[name] = values if table[name].ndim == 1 else values[:, None]
+
+
+def _draw_nuisance(
+    spec: DatasetSpec, split: str, name: str, factor: Factor, table: np.ndarray, start: int, stop: int
+) -> None:
+    given = spec.nuisance[name]
+    if not isinstance(given, tuple | Range):
+        table[name] = given
+    elif factor.items == 1:
+        table[name] = _pick(given, factor, uniform(spec, split, name, start, stop))
+    else:
+        for i in range(factor.items):
+            table[name][:, i] = _pick(given, factor, uniform(spec, split, f"{name}[{i}]", start, stop))
+
+
+def _pick(given: tuple[Value, ...] | Range, factor: Factor, chance: np.ndarray) -> np.ndarray:
+    """Values for numbers in [0, 1): from a list with equal chances, or from a range."""
+    if isinstance(given, tuple):
+        return np.array(given)[(chance * len(given)).astype(np.int64)]
+    if factor.kind == "count":
+        return given.low + np.floor(chance * (given.high - given.low + 1))
+    return given.low + chance * (given.high - given.low)
+
+
+def _shortcut_values(
+    spec: DatasetSpec, shortcut: Shortcut, split: str, label: np.ndarray, start: int, stop: int
+) -> np.ndarray:
+    """The class's own value in the share of rows that agree, that of one of the other classes in the rest."""
+    agrees = uniform(spec, split, "shortcut.agrees", start, stop) < getattr(shortcut, split)
+    step = 1 + (uniform(spec, split, "shortcut.other", start, stop) * (spec.class_count - 1)).astype(np.int64)
+    return np.array(shortcut.values)[np.where(agrees, label, (label + step) % spec.class_count)]

@@ -1,0 +1,50 @@
+"""Which parts tell a class from the others: the truth that explanations are held against."""
+
+from __future__ import annotations
+
+import itertools
+
+from .spec import DatasetSpec, spec_look
+
+
+def sufficient_sets(spec: DatasetSpec, label: int) -> tuple[frozenset[str], ...]:
+    """The minimal sets of parts by which a class differs from every other one.
+
+    A set is sufficient when no other class looks the same on all its parts. More than one minimal set means that the
+    class is redundant: any of them alone gives it away.
+    """
+    look = spec_look(spec, label)
+    others = [spec_look(spec, other) for other in range(spec.class_count) if other != label]
+    found: list[frozenset[str]] = []
+    for size in range(1, len(look) + 1):
+        for parts in map(frozenset, itertools.combinations(sorted(look), size)):
+            told = all(any(look[part] != other[part] for part in parts) for other in others)
+            if told and not any(smaller <= parts for smaller in found):
+                found.append(parts)
+    return tuple(found)
+
+
+def evidence_parts(spec: DatasetSpec, label: int) -> frozenset[str]:
+    """The parts in any minimal sufficient set of a class: what a row's mask marks."""
+    return frozenset().union(*sufficient_sets(spec, label))
+
+
+def discriminative_parts(spec: DatasetSpec, first: int, second: int) -> frozenset[str]:
+    """The parts in which two classes differ."""
+    one, two = spec_look(spec, first), spec_look(spec, second)
+    return frozenset(part for part in one if one[part] != two[part])
+
+
+def redundant(spec: DatasetSpec) -> bool:
+    """Whether some class can be told by more than one minimal set of parts."""
+    return any(len(sufficient_sets(spec, label)) > 1 for label in range(spec.class_count))
+
+
+def absent_evidence(spec: DatasetSpec, label: int) -> dict[str, int]:
+    """Evidence parts that a class lacks, with the count that they have in the first class that has them."""
+    missing = {}
+    for part in evidence_parts(spec, label):
+        counts = spec.classes.get(f"{part}.count")
+        if counts and counts[label] == 0:
+            missing[part] = next(int(count) for count in counts if count)
+    return missing
