@@ -1,0 +1,108 @@
+"""From a spec to a store: rows are drawn, rendered, and their evidence is marked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+
+from . import draw
+from .errors import Refusal
+from .evidence import absent_evidence, evidence_parts
+from .factors import PARTS
+from .render import render
+from .scene import build
+from .spec import SPLITS, DatasetSpec
+from .store import FlowerStore, Rows
+from .writing import Block, Plan, write
+
+
+class Generated(NamedTuple):
+    """What `generate` has done."""
+
+    path: Path
+    spec: DatasetSpec
+    existed: bool  # the same data set was there already, and nothing was written
+    seconds: float
+
+
+def generate(
+    spec: DatasetSpec,
+    path: Path,
+    *,
+    workers: int | None = None,
+    force: bool = False,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Generated:
+    """Write the data set of a spec, unless it is there.
+
+    Raises Refusal where another data set lies under the name (and `force` is not given), and as `writing.write` does.
+    """
+    began = perf_counter()
+    existed = already_there(path, spec, force)
+    if not existed:
+        write(_plan(spec, path), workers or os.cpu_count() or 1, progress)
+    return Generated(path, spec, existed, perf_counter() - began)
+
+
+def already_there(path: Path, spec: DatasetSpec, force: bool) -> bool:
+    """Whether the same data set lies there; raises Refusal where something else does, unless it may be replaced."""
+    if not path.exists():
+        return False
+    try:
+        if FlowerStore(path).digest == spec.digest:
+            return True
+        found = "another data set is there"
+    except Refusal:
+        found = "something else is there"
+    if force:
+        return False
+    raise Refusal(f"{path}: {found}; replace it with --force, or write elsewhere with -o")
+
+
+def make_rows(spec: DatasetSpec, block: Block) -> Rows:
+    """The rows of a block: pure, the same whoever makes them."""
+    table = draw.factors(spec, block.split, block.start, block.stop)
+    labels = draw.labels(spec, block.split, block.start, block.stop)
+    images, parts = render(build(table), spec.size, threads=1)
+    return Rows(images, labels, evidence_masks(spec, labels, table, parts), parts, table)
+
+
+def evidence_masks(spec: DatasetSpec, labels: np.ndarray, table: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """Masks (n, S, S) uint8 of rows: 1 where an evidence part of the class is seen, 2 where a missing one would be."""
+    marked = np.zeros((spec.class_count, len(PARTS)), np.uint8)
+    for label in range(spec.class_count):
+        marked[label, [PARTS.index(part) for part in evidence_parts(spec, label)]] = 1
+    masks = marked[labels[:, None, None], parts]
+    for label in range(spec.class_count):
+        for part, count in absent_evidence(spec, label).items():
+            rows = np.flatnonzero(labels == label)
+            _mark_absent(masks, rows, _rendered_with(table[rows], part, count, spec.size) == PARTS.index(part))
+    return masks
+
+
+def _rendered_with(table: np.ndarray, part: str, count: int, size: int) -> np.ndarray:
+    """Part maps of rows if the part were there."""
+    return render(build(draw.override(table, {f"{part}.count": count})), size, threads=1)[1]
+
+
+def _mark_absent(masks: np.ndarray, rows: np.ndarray, covered: np.ndarray) -> None:
+    """Evidence that can be seen stays evidence by presence."""
+    masks[rows] = np.where(covered & (masks[rows] == 0), 2, masks[rows])
+
+
+def _plan(spec: DatasetSpec, path: Path) -> Plan:
+    attributes = {
+        "name": spec.name,
+        "spec": spec.to_json(),
+        "digest": spec.digest,
+        "class_names": list(spec.class_names),
+        "part_names": list(PARTS),
+        "size": spec.size,
+    }
+    splits = {split: rows for split in SPLITS if (rows := getattr(spec.rows, split))}
+    return Plan(path, attributes, splits, spec.digest, lambda block: make_rows(spec, block))

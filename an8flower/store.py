@@ -1,0 +1,210 @@
+"""FlowerStore: reading a data set from its HDF5 file (schema 1), lazily, and proving that it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from .errors import Refusal, WrongUsage
+from .names import unknown
+from .spec import SPLITS, DatasetSpec, from_json
+
+FORMAT, SCHEMA = "an8flower", 1
+ALWAYS = ("images", "labels", "masks")  # what every file has; rendered ones have these as well:
+RENDERED = ("parts", "factors")
+STRETCH = 32  # indices closer than this are read in one go: they mostly share a compressed chunk
+READ_ROWS = 512  # rows held at once when a whole split is read through
+REMAKE = "make it again with `an8flower generate --force` or `an8flower import --force`"
+
+
+class Rows(NamedTuple):
+    """Some rows of a split, as numpy."""
+
+    images: np.ndarray  # (n, S, S, 3) uint8, sRGB
+    labels: np.ndarray  # (n,) int64
+    masks: np.ndarray  # (n, S, S) uint8: 0 none, 1 evidence by presence, 2 evidence by absence
+    parts: np.ndarray | None  # (n, S, S) uint8: id of the part visible at the pixel's centre, 0 background
+    factors: np.ndarray | None  # (n,) compound: the value of every factor of the row
+
+
+class FlowerStore:
+    """A data set on disk.
+
+    >>> store = FlowerStore("data/single-6c.h5")  # doctest: +SKIP
+    >>> store["test"].rows(0, 32).images.shape  # doctest: +SKIP
+    (32, 112, 112, 3)
+
+    Pickles as its path: a worker process opens the file itself. Raises Refusal where the file is missing, not ours, of
+    another schema, unfinished or of wrong shapes.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._check()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}
+
+    def __getitem__(self, split: str) -> FlowerSplit:
+        if split not in self.splits:
+            raise WrongUsage(f"{self.path}: {unknown('split', split, self.splits)}")
+        return FlowerSplit(self, split)
+
+    @cached_property
+    def file(self) -> h5py.File:
+        """The open file; opened on first use in each process."""
+        return _open(self.path)
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that have rows, in the usual order."""
+        return [split for split in SPLITS if split in self.file and len(self.file[split]["labels"])]
+
+    @cached_property
+    def spec(self) -> DatasetSpec | None:
+        """What the data set was made from; None for imported images."""
+        text = self.file.attrs.get("spec")
+        return None if text is None else from_json(str(text), str(self.path))
+
+    @property
+    def name(self) -> str:
+        """The data set's name."""
+        return str(self.file.attrs["name"])
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the canonical spec, or of the checksums where there is no spec."""
+        return str(self.file.attrs["digest"])
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes; index = label."""
+        return [str(name) for name in self.file.attrs["class_names"]]
+
+    @property
+    def part_names(self) -> list[str]:
+        """Names of the parts; index = id in the part maps. Empty where the file has none."""
+        return [str(name) for name in self.file.attrs["part_names"]]
+
+    @property
+    def size(self) -> int:
+        """Side of the square pictures in pixels."""
+        return int(self.file.attrs["size"])
+
+    def close(self) -> None:
+        """Close the file; it opens again when it is needed."""
+        if "file" in self.__dict__:
+            self.__dict__.pop("file").close()
+
+    def _check(self) -> None:
+        """Everything that can be known without reading the data."""
+        attributes = self.file.attrs
+        if attributes.get("format") != FORMAT:
+            raise Refusal(f"{self.path}: an HDF5 file, but not one of {FORMAT}; {REMAKE}")
+        if attributes.get("schema") != SCHEMA:
+            raise Refusal(
+                f"{self.path}: schema {attributes.get('schema')} came, schema {SCHEMA} is read here; {REMAKE}"
+            )
+        if not attributes.get("complete", False):
+            raise Refusal(f"{self.path}: unfinished; {REMAKE}")
+        for split in self.file:
+            self._check_shapes(split)
+
+    def _check_shapes(self, split: str) -> None:
+        group = self.file[split]
+        missing = [name for name in ALWAYS if name not in group]
+        if missing:
+            raise Refusal(f"{self.path}: {split} lacks {', '.join(missing)}; {REMAKE}")
+        rows, square = len(group["labels"]), (self.size, self.size)
+        expected = {
+            "images": (rows, *square, 3),
+            "masks": (rows, *square),
+            "parts": (rows, *square),
+            "factors": (rows,),
+        }
+        for name, shape in expected.items():
+            if name in group and group[name].shape != shape:
+                raise Refusal(f"{self.path}: {split}/{name} has shape {group[name].shape}, expected {shape}; {REMAKE}")
+
+
+class FlowerSplit:
+    """The rows of one split of a store."""
+
+    def __init__(self, store: FlowerStore, name: str) -> None:
+        self.store, self.name = store, name
+
+    def __len__(self) -> int:
+        return len(self._group["labels"])
+
+    @property
+    def _group(self) -> h5py.Group:
+        return self.store.file[self.name]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """All labels, (N,) int64."""
+        return self._group["labels"][:]
+
+    def rows(self, start: int, stop: int) -> Rows:
+        """Rows start to stop; raises IndexError outside the split and Refusal where the file is damaged."""
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"{self.store.path}: {self.name} has rows 0 to {len(self)}; asked for {start} to {stop}")
+        try:
+            return Rows._make(self._read(name, slice(start, stop)) for name in Rows._fields)
+        except OSError as error:
+            raise Refusal(
+                f"{self.store.path}: {self.name} rows {start} to {stop} are damaged ({error}); {REMAKE}"
+            ) from None
+
+    def take(self, indices: np.ndarray) -> Rows:
+        """Rows by their sorted indices, read stretch by stretch."""
+        stretches = np.split(indices, np.flatnonzero(np.diff(indices) >= STRETCH) + 1)
+        return _joined([self._pick(stretch) for stretch in stretches])
+
+    def _pick(self, stretch: np.ndarray) -> Rows:
+        first, last = (int(stretch[0]), int(stretch[-1])) if len(stretch) else (0, -1)
+        found = self.rows(first, last + 1)
+        return Rows._make(None if values is None else values[stretch - first] for values in found)
+
+    def _read(self, name: str, where: slice) -> np.ndarray | None:
+        return self._group[name][where] if name in self._group else None
+
+
+def _joined(pieces: list[Rows]) -> Rows:
+    return Rows._make(None if values[0] is None else np.concatenate(values) for values in zip(*pieces, strict=True))
+
+
+def _open(path: Path) -> h5py.File:
+    if not path.is_file():
+        raise Refusal(f"{path}: no such file; make it with `an8flower generate` or `an8flower import`")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        what = "truncated or damaged" if h5py.is_hdf5(path) else "not an HDF5 file"
+        raise Refusal(f"{path}: {what} ({error}); {REMAKE}") from None
+
+
+def verify(path: Path) -> Iterator[tuple[str, bool]]:
+    """Recompute each checksum; yields ("train/images", whether it holds) for every data set of a file."""
+    store = FlowerStore(path)
+    for split in store.file:
+        for name, data in store.file[split].items():
+            yield f"{split}/{name}", _checksum(store, data) == data.attrs.get("sha256")
+    store.close()
+
+
+def _checksum(store: FlowerStore, data: h5py.Dataset) -> str:
+    """sha256 of the uncompressed bytes in row order."""
+    running = hashlib.sha256()
+    try:
+        for start in range(0, len(data), READ_ROWS):
+            running.update(np.ascontiguousarray(data[start : start + READ_ROWS]).data)
+    except OSError:
+        return "unreadable"
+    return running.hexdigest()

@@ -1,0 +1,224 @@
+"""Writing a data set so that it is either whole under its final name or not there at all.
+
+Blocks of rows are made by threads and each is put down as a small finished file in a folder beside the final name. A
+run that was killed finds the blocks that are there and makes the others. When all are there, their compressed chunks
+are joined (not compressed again) into one file, which is moved into place.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+from filelock import FileLock, Timeout
+from isal import isal_zlib
+
+from . import __version__
+from .errors import Refusal
+from .store import FORMAT, SCHEMA, Rows
+
+CHUNK = 32  # rows that are compressed, and later read, together
+BLOCK = 8 * CHUNK  # rows that are made, kept and resumed together
+LEVEL = 1  # of deflate: higher ones cost more time than they save space
+
+
+class Block(NamedTuple):
+    """Rows start to stop of a split."""
+
+    split: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be written, and how its rows are made."""
+
+    path: Path
+    attributes: Mapping[str, object]  # of the root, besides those that every file has
+    splits: Mapping[str, int]  # rows of each split
+    key: str  # what tells this data set from another one under the same name
+    make: Callable[[Block], Rows]  # pure, and safe to call from several threads
+
+    @property
+    def folder(self) -> Path:
+        """Where the blocks wait; another data set or another version of the program has another folder."""
+        mark = hashlib.sha256(f"{self.key}/{__version__}".encode()).hexdigest()[:12]
+        return self.path.with_name(f"{self.path.name}.{mark}.partial")
+
+    @property
+    def blocks(self) -> list[Block]:
+        """All blocks in order."""
+        return [
+            Block(split, start, min(start + BLOCK, rows))
+            for split, rows in self.splits.items()
+            for start in range(0, rows, BLOCK)
+        ]
+
+
+def write(plan: Plan, workers: int, progress: Callable[[int], None] = lambda rows: None) -> None:
+    """Make all blocks that are not there yet, then the file. `progress` is told the rows of each finished block.
+
+    Raises Refusal where the place cannot be written, the disk is full, or another process writes the same file.
+    """
+    with _told_plainly(plan), _alone(plan):
+        checksums = Checksums()
+        for block, rows in _in_order(plan, workers):
+            checksums.add(block, rows)
+            progress(block.stop - block.start)
+        _join(plan, checksums)
+        shutil.rmtree(plan.folder)
+
+
+class Checksums:
+    """Running sha256 of every data set of every split, over the uncompressed bytes in row order."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, hashlib._Hash] = {}
+
+    def add(self, block: Block, rows: Rows) -> None:
+        """Take the next block in."""
+        for name, values in _present(rows).items():
+            running = self._running.setdefault(f"{block.split}/{name}", hashlib.sha256())
+            running.update(np.ascontiguousarray(values).data)
+
+    def __getitem__(self, place: str) -> str:
+        return self._running[place].hexdigest()
+
+    @property
+    def digest(self) -> str:
+        """sha256 over all of them: names a data set that has no spec."""
+        lines = [f"{place} {running.hexdigest()}" for place, running in sorted(self._running.items())]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+@contextmanager
+def _told_plainly(plan: Plan) -> Iterator[None]:
+    """Turn what the operating system says into a sentence with a remedy."""
+    try:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        kept = f"finished rows are kept in {plan.folder}: the same command goes on from there"
+        reason = f"the disk is full; make room, {kept}" if full else f"cannot be written ({error.strerror or error})"
+        raise Refusal(f"{plan.path}: {reason}") from error
+
+
+@contextmanager
+def _alone(plan: Plan) -> Iterator[None]:
+    """Hold the lock of this data set's folder; the operating system frees it when a process dies."""
+    place = plan.folder.with_suffix(".lock")
+    lock = FileLock(place)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise Refusal(f"{plan.path}: another process is writing it; wait for it, or give another -o") from None
+    try:
+        plan.folder.mkdir(exist_ok=True)  # the one who held the lock before may have finished and cleared it away
+        yield
+    finally:
+        place.unlink(missing_ok=True)
+        lock.release()
+
+
+def _in_order(plan: Plan, workers: int) -> Iterator[tuple[Block, Rows]]:
+    """Every block with its rows, in order, with a few in the making: memory does not grow with the job."""
+    waiting: deque[tuple[Block, Future[Rows]]] = deque()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for block in plan.blocks:
+            waiting.append((block, pool.submit(_obtain, plan, block)))
+            if len(waiting) > workers + 1:
+                block, future = waiting.popleft()
+                yield block, future.result()
+        for block, future in waiting:
+            yield block, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _obtain(plan: Plan, block: Block) -> Rows:
+    """Read a block that an earlier run has left, or make it and put it down."""
+    place = _place(plan, block)
+    if place.exists():
+        with h5py.File(place, "r") as part:
+            return Rows._make(part[name][: block.stop - block.start] if name in part else None for name in Rows._fields)
+    rows = plan.make(block)
+    unfinished = place.with_suffix(".unfinished")
+    with h5py.File(unfinished, "w") as part:
+        for name, values in _present(rows).items():
+            data = _create(part, name, values.dtype, values.shape)
+            _write_chunks(data, 0, _compressed(values))
+    unfinished.replace(place)
+    return rows
+
+
+def _place(plan: Plan, block: Block) -> Path:
+    return plan.folder / f"{block.split}-{block.start:09d}.h5"
+
+
+def _present(rows: Rows) -> dict[str, np.ndarray]:
+    return {name: values for name, values in rows._asdict().items() if values is not None}
+
+
+def _create(group: h5py.Group, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> h5py.Dataset:
+    grows = (None, *shape[1:])  # HDF5 allows a chunk to be larger than the data only where the data may grow
+    chunks = (CHUNK, *shape[1:])
+    return group.create_dataset(
+        name, shape, dtype, chunks=chunks, maxshape=grows, compression="gzip", compression_opts=LEVEL
+    )
+
+
+def _compressed(values: np.ndarray) -> list[bytes]:
+    """Chunks as the deflate filter of HDF5 would write them; the last one is filled up with zeros."""
+    chunks = [values[start : start + CHUNK] for start in range(0, len(values), CHUNK)]
+    if len(chunks[-1]) < CHUNK:
+        whole = np.zeros((CHUNK, *values.shape[1:]), values.dtype)
+        whole[: len(chunks[-1])] = chunks[-1]
+        chunks[-1] = whole
+    return [isal_zlib.compress(np.ascontiguousarray(chunk).view(np.uint8), LEVEL) for chunk in chunks]
+
+
+def _write_chunks(data: h5py.Dataset, start: int, chunks: list[bytes]) -> None:
+    for i, chunk in enumerate(chunks):
+        data.id.write_direct_chunk((start + i * CHUNK, *(0,) * (data.ndim - 1)), chunk)
+
+
+def _join(plan: Plan, checksums: Checksums) -> None:
+    """One file from all blocks: beside the final name first, with `complete` written last, then moved."""
+    unfinished = plan.folder / "joined.unfinished"
+    with h5py.File(unfinished, "w") as file:
+        for block in plan.blocks:
+            with h5py.File(_place(plan, block), "r") as part:
+                _append(file.require_group(block.split), part, block, plan.splits[block.split])
+        for split in file:
+            for name, data in file[split].items():
+                data.attrs["sha256"] = checksums[f"{split}/{name}"]
+        file.attrs.update({"digest": checksums.digest, **plan.attributes})
+        file.attrs.update({"format": FORMAT, "schema": SCHEMA, "generator": __version__})
+        file.attrs["complete"] = True
+    with unfinished.open("rb") as file:
+        os.fsync(file.fileno())
+    unfinished.replace(plan.path)
+
+
+def _append(group: h5py.Group, part: h5py.File, block: Block, rows: int) -> None:
+    """Copy a block's compressed chunks to their place in the split."""
+    for name, data in part.items():
+        if name not in group:
+            _create(group, name, data.dtype, (rows, *data.shape[1:]))
+        starts = range(0, len(data), CHUNK)
+        rest = (0,) * (data.ndim - 1)
+        _write_chunks(group[name], block.start, [data.id.read_direct_chunk((start, *rest))[1] for start in starts])

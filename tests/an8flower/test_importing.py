@@ -1,0 +1,146 @@
+"""Importing somebody else's pictures: what matches is kept to the pixel, what does not is reported and refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from an8flower.errors import Refusal
+from an8flower.importing import foreground, import_folders, match
+from an8flower.store import FlowerStore, verify
+
+
+def write_release(root: Path, classes: int = 2, images: int = 10, side: int = 32, mode: str = "L") -> tuple[Path, Path]:
+    """A small data set in the layout of the original release: JPEG pictures, PNG masks."""
+    chance = np.random.default_rng(0)
+    for label in range(classes):
+        for folder in (root / "NAME" / f"class{label}", root / "NAME_MASK" / f"class{label}"):
+            folder.mkdir(parents=True)
+        for i in range(images):
+            picture = chance.integers(0, 255, (side, side, 3), np.uint8)
+            stem = f"class{label}_img{i // 2}_p{i % 2}_r1"
+            Image.fromarray(picture).save(root / "NAME" / f"class{label}" / f"{stem}.jpg", quality=95)
+            mask = np.zeros((side, side), np.uint8)
+            mask[i : i + 8, 4:20] = 255
+            Image.fromarray(mask).convert(mode).save(root / "NAME_MASK" / f"class{label}" / f"{stem}.png")
+    return root / "NAME", root / "NAME_MASK"
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA"])
+def test_masks_of_any_mode(tmp_path: Path, mode: str) -> None:
+    images, masks = write_release(tmp_path, mode=mode)
+    found = import_folders(images, masks, tmp_path / "x.h5", workers=2)
+    store = FlowerStore(tmp_path / "x.h5")
+    assert store.class_names == ["class0", "class1"]
+    assert store.spec is None
+    assert all(holds for _, holds in verify(store.path))
+    for split, pairs in found.splits.items():
+        rows = store[split].rows(0, len(store[split]))
+        assert rows.parts is None
+        assert rows.factors is None
+        for i, pair in enumerate(pairs):
+            assert (rows.images[i] == np.asarray(Image.open(pair.image).convert("RGB"))).all()
+            assert (rows.masks[i] == (np.asarray(Image.open(pair.mask).convert("L")) > 127)).all()
+            assert rows.labels[i] == pair.label
+
+
+def test_views_of_one_base_image_stay_in_one_split(tmp_path: Path) -> None:
+    images, masks = write_release(tmp_path, images=20)
+    splits = import_folders(images, masks, tmp_path / "x.h5").splits
+    assert {split: len(pairs) for split, pairs in splits.items()} == {"train": 28, "val": 4, "test": 8}
+    groups = [{(pair.label, pair.group) for pair in pairs} for pairs in splits.values()]
+    assert not groups[0] & groups[1]
+    assert not groups[0] & groups[2]
+    assert not groups[1] & groups[2]
+
+
+def test_an_import_is_the_same_each_time(tmp_path: Path) -> None:
+    images, masks = write_release(tmp_path)
+    for name in ("x", "y"):
+        import_folders(images, masks, tmp_path / f"{name}.h5", workers=1 if name == "x" else 3)
+    assert FlowerStore(tmp_path / "x.h5").digest == FlowerStore(tmp_path / "y.h5").digest
+
+
+def test_mixed_sizes_need_a_size(tmp_path: Path) -> None:
+    images, masks = write_release(tmp_path)
+    for folder, suffix in ((images, "jpg"), (masks, "png")):
+        path = folder / "class1" / f"class1_img0_p0_r1.{suffix}"
+        Image.open(path).resize((48, 40)).save(path)
+    with pytest.raises(Refusal, match=r"one square size expected, 32x32 .* 48x40 .* scale them with --size PX"):
+        import_folders(images, masks, tmp_path / "x.h5")
+    import_folders(images, masks, tmp_path / "x.h5", size=16)
+    rows = FlowerStore(tmp_path / "x.h5")["train"].rows(0, 5)
+    assert rows.images.shape == (5, 16, 16, 3)
+    assert set(np.unique(rows.masks)) <= {0, 1}
+    assert rows.masks.mean() > 0.05
+
+
+def _remove(*path: str) -> object:
+    return lambda root: root.joinpath(*path).unlink()
+
+
+def _twice(root: Path) -> None:
+    path = root / "NAME_MASK" / "class0" / "class0_img0_p0_r1.png"
+    Image.open(path).save(path.with_suffix(".bmp"))
+
+
+def _new_class(root: Path) -> None:
+    (root / "NAME" / "class9").mkdir()
+
+
+def _other_size(root: Path) -> None:
+    path = root / "NAME_MASK" / "class0" / "class0_img0_p0_r1.png"
+    Image.open(path).resize((8, 8)).save(path)
+
+
+def _label_numbers(root: Path) -> None:
+    path = root / "NAME_MASK" / "class0" / "class0_img0_p0_r1.png"
+    Image.fromarray((np.asarray(Image.open(path)) > 0).astype(np.uint8)).save(path)
+
+
+def _text(root: Path) -> None:
+    (root / "NAME" / "class0" / "class0_img0_p0_r1.jpg").write_text("hello")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (_remove("NAME", "class0", "class0_img0_p0_r1.jpg"), "0 only in the first, 1 only in the second"),
+        (
+            _remove("NAME_MASK", "class1", "class1_img4_p1_r1.png"),
+            "1 only in the first, 0 only in the second .class1_img4_p1_r1",
+        ),
+        (_twice, "have the same stem; remove one"),
+        (_new_class, "1 only in the first, 0 only in the second .class9"),
+        (_other_size, "scale one of them"),
+        (_label_numbers, "values up to 1 of 255 came, so nothing reaches half"),
+        (_text, "cannot be read as a picture"),
+    ],
+)
+def test_what_does_not_match_is_refused(tmp_path: Path, damage: object, words: str) -> None:
+    images, masks = write_release(tmp_path)
+    damage(tmp_path)  # type: ignore[operator]
+    with pytest.raises(Refusal, match=words):
+        import_folders(images, masks, tmp_path / "x.h5", workers=1)
+    assert not (tmp_path / "x.h5").exists()
+
+
+def test_missing_folders(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="no such folder"):
+        match(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "a").mkdir()
+    with pytest.raises(Refusal, match="no pictures"):
+        match(tmp_path / "a", tmp_path / "a")
+
+
+def test_half_is_half() -> None:
+    mask = Image.fromarray(np.array([[0, 127, 128, 255]], np.uint8))
+    assert foreground(mask, "x").tolist() == [[False, False, True, True]]
+    deep = Image.fromarray(np.array([[0, 32767, 32768, 65535]], np.uint16))
+    assert foreground(deep, "x").tolist() == [[False, False, True, True]]
+    coloured = Image.fromarray(np.array([[[200, 0, 0], [0, 0, 90]]], np.uint8))
+    assert foreground(coloured, "x").tolist() == [[True, False]]
+    assert not foreground(Image.new("L", (4, 4)), "x").any()
