@@ -1,0 +1,215 @@
+"""AuditPlan -> cells -> run: what is asked, cut into pieces that can be done, lost and done again on their own.
+
+A cell is one model, one method and a range of the chosen rows. Its name holds a hash of all that its numbers depend on,
+so that a part on disk is either exactly what is asked for, or has another name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torchvision
+
+import an8flower
+from an8flower.errors import NotApplicable
+from an8flower.store import FlowerStore
+
+from .cells import Judge, Target, model_name
+from .classifier import Classifier
+from .methods import Method
+from .models import open_model
+from .registry import metrics as registered
+from .resources import Resources
+from .results import Run, summarise
+from .seeds import seed_of
+from .selection import select_rows
+
+CELL_ROWS = 256
+
+
+@dataclass(frozen=True)
+class AuditPlan:
+    """What is asked: everything in here changes the numbers, and nothing else does."""
+
+    data: Path
+    models: tuple[str, ...]  # safetensors files, or package.module:factory
+    methods: tuple[Method, ...]
+    metrics: tuple[str, ...]
+    split: str = "test"
+    rows: int | None = None  # all where None
+    target: Target = "label"
+    seed: int = 0
+
+
+class Outcome(NamedTuple):
+    """What came of a run."""
+
+    document: dict[str, Any]  # as `score --json` prints it
+    done: int  # cells that were computed now
+    reused: int  # cells that lay there already
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A piece of the work: who is asked about which rows, and under which name the answer is filed."""
+
+    label: str  # for people: what the file name starts with
+    identity: tuple[str, ...]  # all that its numbers depend on besides the rows
+    indices: np.ndarray
+    about: dict[str, str]  # for messages
+
+    @property
+    def name(self) -> str:
+        """The name of its part."""
+        told = json.dumps([an8flower.__version__, *self.identity, self.indices.tolist()])
+        return f"{self.label}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+
+
+class Ledger:
+    """What happens to the cells of a run: each is done, found done, skipped, or failed."""
+
+    def __init__(self, run: Run, total: int, progress: Callable[[int, int], None]) -> None:
+        self.run = run
+        self.filed: list[str] = []  # parts that answer the plan
+        self.done = self.reused = 0
+        self.skipped: list[dict[str, str]] = []
+        self.failed: list[dict[str, str]] = []
+        self._through, self._total, self._progress = 0, total, progress
+
+    def settle(self, cell: Cell, make: Callable[[], pa.Table]) -> None:
+        """Make a cell's part unless it is there. A failure fails its cell alone."""
+        try:
+            if self.run.has(cell.name):
+                self.reused += 1
+            else:
+                self.run.write_part(cell.name, make())
+                self.done += 1
+            self.filed.append(cell.name)
+        except NotApplicable as reason:
+            self.skipped.append({**cell.about, "reason": str(reason)})
+        except Exception as error:  # a foreign method may raise anything
+            self._fail(cell, error)
+        self._through += 1
+        self._progress(self._through, self._total)
+
+    def _fail(self, cell: Cell, error: Exception) -> None:
+        told = {**cell.about, "reason": f"{type(error).__name__}: {error}"}
+        self.run.write_json(self.run.failure(cell.name), {**told, "traceback": traceback.format_exc()})
+        self.failed.append(told)
+
+
+def audit(
+    plan: AuditPlan, resources: Resources, folder: Path, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Outcome:
+    """Do every cell that is not done, and summarise. `progress` is told how many cells are through, of how many.
+
+    Raises Refusal where the plan cannot be begun: no such data, model, split or metric, or a model that does not fit.
+    """
+    store = FlowerStore(plan.data)
+    models = [open_model(source, store, resources.device) for source in plan.models]
+    metrics = tuple(registered[name].thing for name in plan.metrics)
+    judge = Judge(store[plan.split], plan.target, plan.seed, metrics, resources)
+    chosen = select_rows(judge.split.labels, plan.rows, seed_of("rows", plan.seed))
+    blocks = [chosen[start : start + CELL_ROWS] for start in range(0, len(chosen), CELL_ROWS)]
+    ledger = Ledger(Run(folder), len(blocks) * (1 + len(models) * len(plan.methods)), progress)
+    _settle_references(judge, ledger, store, blocks)
+    described = [_settle_model(judge, ledger, store, plan.methods, classifier, blocks) for classifier in models]
+    data = {"name": store.name, "digest": store.digest, "split": plan.split, "rows": len(chosen)}
+    document = _document(plan, judge, ledger, data, described)
+    _file(plan, judge, ledger, document, chosen)
+    return Outcome(document, ledger.done, ledger.reused)
+
+
+def _settle_references(judge: Judge, ledger: Ledger, store: FlowerStore, blocks: list[np.ndarray]) -> None:
+    for indices in blocks:
+        cell = Cell("reference", ("reference", *_identity(judge, store)), indices, {"method": "chance and truth"})
+        ledger.settle(cell, partial(judge.score_references, indices))
+
+
+def _settle_model(
+    judge: Judge,
+    ledger: Ledger,
+    store: FlowerStore,
+    methods: tuple[Method, ...],
+    classifier: Classifier,
+    blocks: list[np.ndarray],
+) -> dict[str, Any]:
+    """All cells of a model; what is known of it, with its accuracy on the chosen rows."""
+    predicted = [judge.predict(classifier, indices) for indices in blocks]
+    digest, name = classifier.digest, model_name(classifier)
+    for method in methods:
+        identity = (*_identity(judge, store), digest, repr(method.explainer), judge.target)
+        label = f"{name}-{method.name.replace(':', '.')}"
+        for indices, guesses in zip(blocks, predicted, strict=True):
+            cell = Cell(label, identity, indices, {"method": method.text, "model": name})
+            ledger.settle(cell, partial(judge.score, classifier, method, indices, guesses))
+    labels = judge.split.labels[np.concatenate(blocks)]
+    accuracy = float((np.concatenate(predicted) == labels).mean())
+    return {"arch": classifier.arch, "seed": classifier.card.seed, "digest": digest, "accuracy": accuracy}
+
+
+def _identity(judge: Judge, store: FlowerStore) -> tuple[str, ...]:
+    metrics = json.dumps([(metric.name, metric.version) for metric in judge.metrics])
+    return (store.digest, judge.split.name, str(judge.seed), metrics)
+
+
+def _document(
+    plan: AuditPlan, judge: Judge, ledger: Ledger, data: dict[str, Any], models: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What `score --json` prints. A method that is not through with every row has no entry in the results."""
+    named = {repr(method.explainer): method for method in plan.methods}
+    incomplete = {entry["method"] for entry in ledger.failed}
+    selects = {metric.name: metric.select for metric in judge.metrics}
+    results = []
+    for entry in summarise(ledger.run.table(ledger.filed), selects, plan.seed):
+        method = named[entry.pop("explainer")]
+        if method.text not in incomplete:
+            results.append({"method": method.name, "parameters": vars(method.explainer), **entry})
+    return {
+        "dataset": data,
+        "target": plan.target,
+        "models": models,
+        "results": results,
+        "skipped": list({json.dumps(entry): entry for entry in ledger.skipped}.values()),
+        "failed": ledger.failed,
+        "versions": versions(),
+    }
+
+
+def _file(plan: AuditPlan, judge: Judge, ledger: Ledger, document: dict[str, Any], chosen: np.ndarray) -> None:
+    """plan.json tells what was asked and which parts answer it, summary.json what came out."""
+    asked = {
+        "data": {**document["dataset"], "path": str(plan.data)},
+        "models": list(plan.models),
+        "methods": [method.text for method in plan.methods],
+        "metrics": [metric.card() for metric in judge.metrics],
+        "target": plan.target,
+        "seed": plan.seed,
+        "rows": chosen.tolist(),
+        "parts": ledger.filed,
+        "versions": document["versions"],
+    }
+    ledger.run.write_json(ledger.run.folder / "plan.json", asked)
+    ledger.run.write_json(ledger.run.folder / "summary.json", {**document, "cards": asked["metrics"]})
+
+
+def versions() -> dict[str, str]:
+    """The versions that numbers may depend on."""
+    return {
+        "an8flower": an8flower.__version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+    }

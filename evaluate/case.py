@@ -1,0 +1,43 @@
+"""The tensors that travel between classifier, explainer and judge; their shapes are stated here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .classifier import Classifier
+
+
+class Query(NamedTuple):
+    """All that an explainer may see."""
+
+    images: Tensor  # (B, 3, H, W) float32 in [0, 1]
+    targets: Tensor  # (B,) int64: the class whose evidence is asked for
+    seeds: Tensor  # (B,) int64: one per row, for stochastic explainers
+
+
+class Truth(NamedTuple):
+    """What only a judge may see."""
+
+    rows: Tensor  # (B,) int64: index within the split
+    labels: Tensor  # (B,) int64
+    masks: Tensor  # (B, H, W) uint8: 0 none, 1 evidence by presence, 2 evidence by absence
+    parts: Tensor | None  # (B, H, W) uint8: id of the part visible at the pixel's centre
+
+
+class Case(NamedTuple):
+    """A batch to be judged: the model, what the explainer saw, and the truth."""
+
+    classifier: Classifier | None  # None where nothing but the maps is judged
+    query: Query
+    truth: Truth
+
+
+class Explainer(Protocol):
+    """A frozen dataclass of its parameters: its repr is its identity, its cache key and its line in the report."""
+
+    def __call__(self, classifier: Classifier, query: Query) -> Tensor:
+        """Saliency maps (B, H, W), float32, on the images' device; larger = more evidence for the target."""
+        ...

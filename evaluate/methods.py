@@ -1,0 +1,118 @@
+"""Methods as users write them: `smoothgrad:samples=50,sigma=0.1`, `family:cam`, `all`, `package.module:attribute`."""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, NamedTuple, Union, cast, get_args, get_origin, get_type_hints
+
+from an8flower.errors import WrongUsage
+from an8flower.names import unknown
+
+from .case import Explainer
+from .registry import explainers
+
+# Names may contain colons themselves: the parameters begin behind the first colon that `word=` follows.
+METHOD = re.compile(r"(?P<name>.+?)(?::(?P<parameters>\w+=.*))?", re.DOTALL)
+TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+class Method(NamedTuple):
+    """An explainer, and how it was asked for."""
+
+    text: str  # as typed: name and parameters
+    name: str
+    explainer: Explainer
+
+
+def parse_methods(texts: Iterable[str]) -> list[Method]:
+    """All methods that are asked for, each once; `all` and `family:NAME` stand for several.
+
+    Raises WrongUsage as `parse_method` does, and for an unknown family.
+    """
+    wanted = [text for each in texts for text in expanded(each)]
+    return [parse_method(text) for text in dict.fromkeys(wanted)]
+
+
+def expanded(text: str) -> list[str]:
+    """The names that `all` or `family:NAME` stands for; anything else stands for itself."""
+    if text == "all":
+        return explainers.names()
+    kind, _, family = text.partition(":")
+    if kind != "family":
+        return [text]
+    families = {name: explainers[name].about["family"] for name in explainers.names()}
+    if family not in families.values():
+        raise WrongUsage(unknown("family", family, set(families.values())))
+    return [name for name, own in families.items() if own == family]
+
+
+def parse_method(text: str) -> Method:
+    """The explainer that is asked for, with its parameters.
+
+    Raises:
+        WrongUsage: an unknown name or parameter, or a value of another type than the parameter's.
+    """
+    match = METHOD.fullmatch(text)
+    if match is None:
+        raise WrongUsage("an empty name of a method came; see `an8flower methods`")
+    name, given = match["name"], match["parameters"]
+    thing = explainers[name].thing
+    if not (isinstance(thing, type) and is_dataclass(thing)):
+        raise WrongUsage(f"{name} is {thing!r}; expected a frozen dataclass of the method's parameters")
+    values = parse_parameters(name, thing, given or "")
+    if missing := [each for each in defaults(thing) if each not in values and defaults(thing)[each] is MISSING]:
+        raise WrongUsage(f"{name}: parameter {missing[0]} has no default; write {name}:{missing[0]}=VALUE")
+    return Method(text, name, cast(Explainer, thing(**values)))
+
+
+def parse_parameters(method: str, kind: type, text: str) -> dict[str, Any]:
+    """The values in `samples=50,sigma=0.1`, with the types of a dataclass's fields."""
+    hints, values = get_type_hints(kind), {}
+    for assignment in filter(None, text.split(",")):
+        name, equals, value = (piece.strip() for piece in assignment.partition("="))
+        if name not in defaults(kind):
+            raise WrongUsage(f"{method}: {unknown('parameter', name, defaults(kind))}")
+        if not equals:
+            raise WrongUsage(f"{method}: parameter {name} has no value; write {name}=VALUE")
+        values[name] = parse_value(f"{method}: {name}", hints[name], value)
+    return values
+
+
+def parse_value(place: str, kind: Any, text: str) -> Any:
+    """A value of a parameter's type: a number, a truth value, a text, or `none` where the type allows it."""
+    kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    if types.NoneType in kinds and text.lower() == "none":
+        return None
+    for each in kinds:
+        with suppress(KeyError, ValueError, TypeError):
+            return TRUTHS[text.lower()] if each is bool else each(text)
+    expected = " or ".join("none" if each is types.NoneType else each.__name__ for each in kinds)
+    raise WrongUsage(f'{place} is "{text}"; expected {expected}')
+
+
+def defaults(kind: Any) -> dict[str, Any]:
+    """The default of every parameter of a dataclass of parameters; MISSING where there is none."""
+    made = ((each, each.default_factory) for each in fields(kind) if each.init)
+    return {each.name: each.default if make is MISSING else make() for each, make in made}
+
+
+def describe() -> list[dict[str, Any]]:
+    """What `an8flower methods` prints: every method with its family, parameters and defaults, source and needs."""
+    return [described(name) for name in explainers.names()]
+
+
+def described(name: str) -> dict[str, Any]:
+    """What is known of one method; a parameter without default is shown as None."""
+    entry = explainers[name]
+    known = defaults(entry.thing) if is_dataclass(entry.thing) else {}
+    return {
+        "name": name,
+        "family": entry.about["family"],
+        "parameters": {each: None if value is MISSING else value for each, value in known.items()},
+        "source": entry.about.get("source", ""),
+        "needs": entry.about.get("needs", ""),
+    }

@@ -1,0 +1,123 @@
+"""A metric and its card: what is needed to compute a score, and what is needed to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .case import Case, Truth
+
+Score = Callable[[Tensor, Case], Tensor]
+"""(maps (B, H, W) float32, case) -> (B,) float32; NaN where undefined; never aggregates."""
+
+MEASURED = "measured by scoring random maps on the same masks"
+
+# Larger parts leave the cache, and the allocator returns their memory to the system and faults it in again each time.
+_PIXELS_AT_ONCE = 2**17
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score per row with everything that a reader of its numbers has to know.
+
+    `chance` gives the expected score of a map of independent uniform noise from the masks (B, H, W) alone; None where
+    it has to be measured. A curve metric scores a curve per row, (B, T), and `select` turns the curves of *all* rows
+    of a data set, (n, T), into the rows' values, (n,); `chance` then gives curves too.
+    """
+
+    name: str
+    family: str
+    score: Score
+    unit: str
+    bounds: tuple[float, float]
+    higher_is_better: bool
+    sign: str  # how negative values of a map are read
+    ties: str  # how equal values are read
+    undefined: str  # when a row has no value
+    source: str
+    version: int
+    definition: str = ""
+    chance: Callable[[Tensor], Tensor] | None = None
+    select: Callable[[np.ndarray], np.ndarray] | None = None
+    further: Mapping[str, str] = field(default_factory=dict, hash=False)  # oracle, threshold, resize, quirks, ...
+
+    def card(self) -> dict[str, Any]:
+        """What travels with every result: ready for JSON, and without any number that depends on data."""
+        return {
+            "name": self.name,
+            "family": self.family,
+            "definition": self.definition,
+            "unit": self.unit,
+            "bounds": list(self.bounds),
+            "higher_is_better": self.higher_is_better,
+            "chance": sentence(self.chance) if self.chance else MEASURED,
+            "sign": self.sign,
+            "ties": self.ties,
+            "undefined": self.undefined,
+            "level": "data set" if self.select else "row",
+            "source": self.source,
+            "version": self.version,
+            **self.further,
+        }
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A score of maps and truth alone, read off a value that is computed once for every score sharing `prepare`.
+
+    It is called like any other score; `score_all` is what saves the work.
+    """
+
+    prepare: Callable[[Tensor, Truth], Any]
+    read: Callable[[Any], Tensor]
+
+    def __call__(self, maps: Tensor, case: Case) -> Tensor:
+        """The score (B,) of maps (B, H, W), on its own."""
+        return self.read(self.prepare(maps, case.truth))
+
+
+def score_all(metrics: Iterable[Metric], maps: Tensor, case: Case) -> dict[str, Tensor]:
+    """The scores of one batch by the metrics' names, with all that they share computed once."""
+    metrics = list(metrics)
+    readings = {metric.name: metric.score for metric in metrics if isinstance(metric.score, Reading)}
+    parts = [_read(readings, *part) for part in _parts(maps, case.truth)]
+    return {
+        metric.name: torch.cat([part[metric.name] for part in parts])
+        if metric.name in readings
+        else metric.score(maps, case)
+        for metric in metrics
+    }
+
+
+def _read(readings: Mapping[str, Reading], maps: Tensor, truth: Truth) -> dict[str, Tensor]:
+    """The scores of one part, each `prepare` being called once."""
+    prepared = {prepare: prepare(maps, truth) for prepare in {reading.prepare for reading in readings.values()}}
+    return {name: reading.read(prepared[reading.prepare]) for name, reading in readings.items()}
+
+
+def _parts(maps: Tensor, truth: Truth) -> Iterator[tuple[Tensor, Truth]]:
+    """A batch in parts that a processor's cache holds; a GPU takes it whole."""
+    rows = max(1, _PIXELS_AT_ONCE // maps[0].numel()) if maps.device.type == "cpu" else len(maps)
+    for start in range(0, len(maps), rows):
+        part = slice(start, start + rows)
+        yield maps[part], Truth._make(None if values is None else values[part] for values in truth)
+
+
+def reason(metric: Metric, masks: Tensor) -> list[str]:
+    """Why rows without a value have none: a sentence for each of their masks (B, H, W)."""
+    covered = (masks > 0).flatten(1)
+    empty, full = (~covered.any(1)).tolist(), covered.all(1).tolist()
+    return [
+        "the mask is empty" if none else "the mask covers the whole image" if whole else metric.undefined
+        for none, whole in zip(empty, full, strict=True)
+    ]
+
+
+def sentence(function: Callable[..., Any]) -> str:
+    """The first paragraph of a function's docstring on one line, so that a card says what the code says."""
+    return " ".join((function.__doc__ or "not described").split("\n\n")[0].split())

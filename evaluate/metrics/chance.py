@@ -1,0 +1,97 @@
+"""What a map of independent uniform noise is expected to score, from the masks alone.
+
+Noise has no ties, and every set of pixels of one size is as likely as any other to be its brightest one: how many of
+K bright pixels lie inside a mask of |G| among N pixels follows the hypergeometric law. Empty masks give NaN. The first
+paragraph of each function is what the metric's card says.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .ranking import THRESHOLDS, dilate, tolerance
+
+
+def area(masks: Tensor) -> Tensor:
+    """exact: |G| / N, the mask's share of the image"""
+    return (_size(masks) / masks[0].numel()).float()
+
+
+def dilated_area(masks: Tensor) -> Tensor:
+    """exact: the share of the image that lies within the tolerance of the mask"""
+    near = dilate(masks > 0, tolerance(masks)).flatten(1).sum(1)
+    return torch.where(_size(masks).isnan(), torch.nan, near / masks[0].numel()).float()
+
+
+def half(masks: Tensor) -> Tensor:
+    """exact: 1/2"""
+    covered = (masks > 0).flatten(1)
+    return torch.where(covered.any(1) & ~covered.all(1), 0.5, torch.nan)
+
+
+def iou_curve(masks: Tensor) -> Tensor:
+    """analytic per threshold t, to second order in 1 / N: K = 1 + Binomial(N - 2, 1 - t) pixels lie above t
+
+    After range normalisation one pixel is exactly 0, one exactly 1 and N - 2 are uniform between them. (B, T) float32.
+    """
+    inner, t = masks[0].numel() - 2, THRESHOLDS.to(masks.device, torch.float64)
+    return _expected_iou(masks, 1 + inner * (1 - t), inner * t * (1 - t)).float()
+
+
+def iou(masks: Tensor) -> Tensor:
+    """analytic, to second order in 1 / N: the mean over t with K = 1 + Binomial(N - 2, 1 - t) pixels above t"""
+    return iou_curve(masks).mean(1)
+
+
+def iou_above_mean(masks: Tensor) -> Tensor:
+    """analytic, to second order in 1 / N: K has the mean N / 2 and the variance N / 12
+
+    The variance of a count above a fixed threshold, N / 4, shrinks because the mean of a map moves with its pixels.
+    """
+    pixels = torch.tensor([masks[0].numel()], dtype=torch.float64, device=masks.device)
+    return _expected_iou(masks, pixels / 2, pixels / 12).squeeze(1).float()
+
+
+def iou_same_area(masks: Tensor) -> Tensor:
+    """exact: the mean of I / (2 |G| - I) over the hypergeometric law of the overlap I of two areas |G|"""
+    sizes = (masks > 0).flatten(1).sum(1).tolist()
+    expected = {size: _same_area(masks[0].numel(), size) for size in set(sizes)}
+    return torch.tensor([expected[size] for size in sizes], dtype=torch.float32, device=masks.device)
+
+
+def _same_area(pixels: int, size: int) -> float:
+    if size == 0:
+        return float("nan")
+    overlap = torch.arange(max(0, 2 * size - pixels), size + 1, dtype=torch.float64)
+    law = _log_choose(size, overlap) + _log_choose(pixels - size, size - overlap)
+    law -= _log_choose(pixels, torch.tensor(size, dtype=torch.float64))
+    return float((law.exp() * overlap / (2 * size - overlap)).sum())
+
+
+def _log_choose(many: int, few: Tensor) -> Tensor:
+    """The logarithm of the binomial coefficient."""
+    return math.lgamma(many + 1) - torch.lgamma(few + 1) - torch.lgamma(many - few + 1)
+
+
+def _size(masks: Tensor) -> Tensor:
+    """Mask pixels (B,) float64; NaN where there are none, which then runs through all that is computed from it."""
+    size = (masks > 0).flatten(1).sum(1).double()
+    return size.where(size > 0, torch.nan)
+
+
+def _expected_iou(masks: Tensor, counts: Tensor, variances: Tensor) -> Tensor:
+    """Mean of I / (K + |G| - I) for K bright pixels of given mean and variance (T,): (B, T) float64.
+
+    The ratio is expanded to second order around the means of K and I (the delta method): with a mask of a hundred
+    pixels the plain ratio of the means is already off by half a percent.
+    """
+    pixels, size = masks[0].numel(), _size(masks)[:, None]
+    density = size / pixels
+    inside = counts * density
+    both, union = counts + size, counts + size - inside
+    spread = (counts * (pixels - counts) - variances) * density * (1 - density) / (pixels - 1)  # of I, K being given
+    bend = both * (spread + density**2 * variances) - (both + inside) * density * variances + inside * variances
+    return inside / union + bend / union**3

@@ -1,0 +1,229 @@
+"""Does the map lie where the evidence is? Ten ways to ask, all read off one ranking of the pixels per map.
+
+M is a map (larger = more evidence), G the set of its mask's pixels, evidence by presence and by absence alike, and N
+the number of pixels. The docstring of each metric is the definition on its card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..metric import Metric, Reading, sentence
+from ..registry import metrics
+from . import chance
+from .ranking import Ranking, dilate, share, tolerance
+
+Read = Callable[[Ranking], Tensor]
+
+EMPTY = "the mask is empty"
+RANKED = "read by rank: only the order of the values counts, whatever their sign"
+SHIFTED = "the map is range-normalised: its minimum becomes 0, whatever its sign"
+THRESHOLDED = "pixels of one value are above or below a threshold together"
+SHARED = "tied pixels count by their share inside the mask"
+VEBI = "Oramas, Wang, Tuytelaars: Visual Explanation by Interpretation, ICLR 2019 (protocol of the thresholds: ours)"
+CLEVR = "Arras, Osman, Samek: CLEVR-XAI, Information Fusion 81 (2022) 14-40"
+RANGE = "n_range(M) = (M - min) / (max - min) per map; a constant map becomes zeros"
+ORACLE = "1: the mask taken as the map (a mask that covers the whole image is a constant map)"
+COMMON = {"oracle": ORACLE, "resize": "none: maps are scored at the size of the masks"}
+
+
+def localises(name: str, *, undefined: str = EMPTY, further: dict[str, str], **card: Any) -> Callable[[Read], Read]:
+    """Registers what is read off a ranking, in (B,) or (B, T), as a metric from 0 to 1; NaN for empty masks."""
+
+    def file(read: Read) -> Read:
+        metric = Metric(
+            name=name,
+            family="localisation",
+            score=Reading(Ranking.of, _undefined_when_empty(read)),
+            unit="share",
+            bounds=(0.0, 1.0),
+            higher_is_better=True,
+            undefined=undefined,
+            definition=sentence(read),
+            further={**COMMON, **further},
+            version=1,
+            **card,
+        )
+        metrics.register(name, family=metric.family, source=metric.source)(metric)
+        return read
+
+    return file
+
+
+def _undefined_when_empty(read: Read) -> Read:
+    """The same reading in float32, with NaN in the rows whose mask is empty."""
+
+    def defined(ranking: Ranking) -> Tensor:
+        values = read(ranking).float()
+        return values.where((ranking.size > 0).view(-1, *[1] * (values.ndim - 1)), torch.nan)
+
+    return defined
+
+
+@localises(
+    "iou",
+    chance=chance.iou,
+    sign=SHIFTED,
+    ties=THRESHOLDED,
+    source=VEBI,
+    further={
+        "threshold": "0, 0.01, ..., 0.99, strictly above",
+        "normalisation": RANGE,
+        "quirks": "some write >= (a constant map then scores |G| / N) or stop at the best threshold of each image",
+    },
+)
+def _iou(ranking: Ranking) -> Tensor:
+    """Mean over t = 0, 0.01, ..., 0.99 of the IoU of {n_range(M) > t} and G: the area under the IoU curve."""
+    return ranking.iou.mean(1)
+
+
+def best_threshold(curves: np.ndarray) -> np.ndarray:
+    """The rows' values (n,) at the one threshold whose mean over the rows is largest: curves (n, T), NaN left out."""
+    known = curves[~np.isnan(curves).all(1)]
+    return curves[:, known.mean(0).argmax()] if len(known) else np.full(len(curves), np.nan)
+
+
+@localises(
+    "iou_best",
+    chance=chance.iou_curve,
+    select=best_threshold,
+    sign=SHIFTED,
+    ties=THRESHOLDED,
+    source=VEBI,
+    further={
+        "threshold": "one for the whole data set, of 0, 0.01, ..., 0.99, strictly above: a row alone has no value",
+        "normalisation": RANGE,
+        "quirks": "a best threshold per image, which needs the truth to be chosen, is another and larger number",
+    },
+)
+def _iou_best(ranking: Ranking) -> Tensor:
+    """IoU of {n_range(M) > t} and G at the one t with the largest mean over all rows of the data set."""
+    return ranking.iou
+
+
+@localises(
+    "iou_mean",
+    chance=chance.iou_above_mean,
+    sign="read as they are: negative values lower the mean",
+    ties=THRESHOLDED,
+    source="Zhang et al.: Opti-CAM, CVIU 2024, and Chefer, Gur, Wolf, CVPR 2021 (binarisation)",
+    further={"threshold": "the map's mean, strictly above", "quirks": "TIBAV sums both areas over the data set first"},
+)
+def _iou_mean(ranking: Ranking) -> Tensor:
+    """IoU of {M > mean of M} and G."""
+    above = (
+        ranking.maps > ranking.maps.flatten(1).mean(1, dtype=torch.float64)[:, None, None]
+    )  # float64: a constant map has its own mean
+    both = (above & ranking.masks).flatten(1).sum(1)
+    return both / (above.flatten(1).sum(1) + ranking.size - both)
+
+
+@localises(
+    "iou_area",
+    chance=chance.iou_same_area,
+    sign=RANKED,
+    ties=SHARED,
+    source="equals A / (2 - A) of the relevance rank accuracy A; " + CLEVR,
+    further={"threshold": "as many pixels as the mask has"},
+)
+def _iou_area(ranking: Ranking) -> Tensor:
+    """IoU of the |G| largest pixels of M and G."""
+    return ranking.top / (2 * ranking.size - ranking.top)
+
+
+@localises(
+    "pointing",
+    chance=chance.area,
+    sign=RANKED,
+    ties="the share of the tied maxima that lies inside the mask",
+    source="Zhang et al.: Top-down Neural Attention by Excitation Backprop, IJCV 126 (2018), without tolerance",
+    further={
+        "quirks": "Quantus and the code of Opti-CAM count a hit when any tied maximum is inside: constant maps win"
+    },
+)
+def _pointing(ranking: Ranking) -> Tensor:
+    """Whether the largest pixel of M lies in G."""
+    return share(ranking.peaks, ranking.masks)
+
+
+@localises(
+    "pointing_tol",
+    chance=chance.dilated_area,
+    sign=RANKED,
+    ties="the share of the tied maxima that lies within the tolerance",
+    source="Zhang et al.: Top-down Neural Attention by Excitation Backprop, IJCV 126 (2018)",
+    further={
+        "threshold": "15 px at 500 px, scaled to the longer side; Euclidean, strictly below",
+        "quirks": "TorchRay takes the first maximum in raster order, and smooths some maps first",
+    },
+)
+def _pointing_tol(ranking: Ranking) -> Tensor:
+    """Whether a pixel of G lies closer to the largest pixel of M than 3 % of the image's longer side."""
+    return share(ranking.peaks, dilate(ranking.masks, tolerance(ranking.masks)))
+
+
+@localises(
+    "energy_pointing",
+    chance=chance.area,
+    sign=SHIFTED,
+    ties="none: every pixel counts by its value",
+    undefined="the mask is empty or the map is constant",
+    source="Wang et al.: Score-CAM, CVPR workshops 2020",
+    further={"normalisation": RANGE, "quirks": "the code of Opti-CAM reads boxes with rows and columns exchanged"},
+)
+def _energy_pointing(ranking: Ranking) -> Tensor:
+    """Part of the sum of n_range(M) that lies in G."""
+    low = ranking.maps.flatten(1).amin(1)[:, None, None]
+    return share(ranking.maps - low, ranking.masks)
+
+
+@localises(
+    "relevance_mass",
+    chance=chance.area,
+    sign="negative values count as 0",
+    ties="none: every pixel counts by its value",
+    undefined="the mask is empty or the map has no positive value",
+    source=CLEVR,
+    further={"quirks": "Quantus does not rectify: signed maps can leave [0, 1]"},
+)
+def _relevance_mass(ranking: Ranking) -> Tensor:
+    """Part of the sum of max(M, 0) that lies in G."""
+    return share(ranking.maps.clamp(min=0), ranking.masks)
+
+
+@localises(
+    "relevance_rank",
+    chance=chance.area,
+    sign=RANKED,
+    ties=SHARED,
+    source=CLEVR,
+    further={"quirks": "an argsort breaks ties by position: in a constant map the corner wins"},
+)
+def _relevance_rank(ranking: Ranking) -> Tensor:
+    """Part of the |G| largest pixels of M that lies in G."""
+    return ranking.top / ranking.size
+
+
+@localises(
+    "auroc",
+    chance=chance.half,
+    sign=RANKED,
+    ties="a tied pair counts half",
+    undefined="the mask is empty or covers the whole image",
+    source="Mann, Whitney, Ann. Math. Statist. 18 (1947) 50-60; Fawcett, Pattern Recognition Letters 27 (2006) 861-874",
+    further={"quirks": "none known"},
+)
+def _auroc(ranking: Ranking) -> Tensor:
+    """Probability that a random pixel of G is larger than a random pixel outside: the area under the ROC curve."""
+    # Of the pixels smaller than a pixel, `below` are mask pixels. A mask pixel wins against the others,
+    # smaller - below; a pixel outside loses against these. Tied pairs do neither. Wins less losses, over all pixels:
+    # hits * (smaller - below) - (1 - hits) * below == hits * smaller - below.
+    smaller = ranking.smaller()
+    lead = (ranking.hits * smaller - ranking.below.gather(1, smaller)).sum(1)
+    pairs = ranking.size * (ranking.pixels - ranking.size)
+    return (1 + lead.double() / pairs) / 2

@@ -1,0 +1,36 @@
+"""From an attribution for every colour channel to one map: the named ways that papers use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from an8flower.errors import WrongUsage
+from an8flower.names import unknown
+
+
+def abs_sum99(attribution: Tensor) -> Tensor:
+    """The sum of magnitudes, clipped at each image's 99th percentile and scaled to [0, 1]; zeros where constant."""
+    total = attribution.abs().sum(1)
+    low = total.amin((1, 2), keepdim=True)
+    high = total.flatten(1).quantile(0.99, dim=1)[:, None, None]
+    return torch.where(high > low, (total.clamp(max=high) - low) / (high - low), 0.0)
+
+
+POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {  # (B, 3, H, W) -> (B, H, W)
+    "abs_max": lambda attribution: attribution.abs().amax(1),
+    "abs_sum": lambda attribution: attribution.abs().sum(1),
+    "abs_sum99": abs_sum99,
+    "sum": lambda attribution: attribution.sum(1),
+    "pos_l2": lambda attribution: attribution.clamp(min=0).norm(dim=1),
+    "l2": lambda attribution: attribution.norm(dim=1),
+    "l2_sq": lambda attribution: attribution.square().sum(1),
+}
+
+
+def check_pooling(name: str) -> None:
+    """Raise WrongUsage with the nearest name where there is no such pooling."""
+    if name not in POOLINGS:
+        raise WrongUsage(unknown("pooling", name, POOLINGS))

@@ -1,0 +1,102 @@
+"""Named things that users and plug-ins add to: one class, and its instances for explainers, metrics and archs."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any
+
+from an8flower.errors import Refusal, WrongUsage
+from an8flower.names import unknown
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered thing and what its owner says of it."""
+
+    name: str
+    thing: Any
+    about: dict[str, Any]  # family, source, needs, ...: what `register` was given besides the name
+
+
+class Registry:
+    """Things by name.
+
+    Built-ins are the modules of one package: they register themselves when that package is imported, on first look-up.
+    Third parties name an entry point in the group `an8flower.KIND`, or are asked for as `package.module:attribute`.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self._package = package
+        self._entries: dict[str, Entry] = {}
+        self._loaded = False
+
+    def register(self, name: str, **about: Any) -> Callable[[Any], Any]:
+        """Decorator that files a thing under a name; a second owner of a name is refused."""
+
+        def file(thing: Any) -> Any:
+            if name in self._entries:
+                owner = self._entries[name].thing
+                raise Refusal(
+                    f'{self.kind} "{name}" is registered already by {owner!r}; give the other one another name'
+                )
+            self._entries[name] = Entry(name, thing, about)
+            return thing
+
+        return file
+
+    def names(self) -> list[str]:
+        """All names that can be asked for, plug-ins (listed, not imported) included."""
+        self._load_built_ins()
+        return sorted({*self._entries, *self._plug_ins()})
+
+    def __getitem__(self, name: str) -> Entry:
+        """The entry of a name or of `package.module:attribute`; raises WrongUsage with the nearest name."""
+        self._load_built_ins()
+        if name in self._entries:
+            return self._entries[name]
+        if name in self._plug_ins():
+            return self._owned(name, self._plug_ins()[name].load())
+        if ":" in name:
+            return self._owned(name, import_attribute(name))
+        raise WrongUsage(unknown(self.kind, name, self.names()))
+
+    def _owned(self, name: str, thing: Any) -> Entry:
+        """A third party's thing; where it registered itself, what it said there counts."""
+        about = next((e.about for e in self._entries.values() if e.thing is thing), {"family": "third party"})
+        return Entry(name, thing, about)
+
+    def _plug_ins(self) -> dict[str, Any]:
+        return {point.name: point for point in entry_points(group=f"an8flower.{self.kind}s")}
+
+    def _load_built_ins(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self._package}.{module.name}")
+
+
+def import_attribute(place: str) -> Any:
+    """The object at `package.module:attribute`, which the user typed; raises WrongUsage where there is none.
+
+    As with `python -m`, modules in the current folder are found as well.
+    """
+    module, _, attribute = place.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise WrongUsage(f'"{place}" cannot be imported ({error}); write package.module:attribute') from error
+
+
+explainers = Registry("explainer", "an8flower.evaluate.explainers")
+metrics = Registry("metric", "an8flower.evaluate.metrics")
+archs = Registry("arch", "an8flower.evaluate.archs")

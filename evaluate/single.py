@@ -1,0 +1,77 @@
+"""One picture explained: the panel as PNG, the map as .npy, and a sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from an8flower.errors import Refusal
+from an8flower.panel import panel
+from an8flower.store import FlowerStore
+
+from .case import Query
+from .classifier import Classifier
+from .explain import explain
+from .methods import parse_method
+from .models import open_model
+from .resources import device_named
+from .seeds import seed_of
+
+
+def explain_row(
+    data: Path, split: str, row: int, model: str, method: str, target: int | None, device: str, output: Path
+) -> str:
+    """Explain a row of a data set, for its label unless a target is given; the truth stands beside the map."""
+    store = FlowerStore(data)
+    rows = store[split]
+    if row >= len(rows):
+        raise Refusal(f"{data}: {split} has rows 0 to {len(rows) - 1}; asked for {row}")
+    found = rows.rows(row, row + 1)
+    classifier = open_model(model, store, device_named(device))
+    wanted = int(found.labels[0]) if target is None else target
+    return _explain(
+        classifier, found.images[0], found.masks[0], method, wanted, seed_of("explain", 0, split, row), output
+    )
+
+
+def explain_image(
+    image: Path, data: Path, model: str, method: str, target: int | None, device: str, output: Path
+) -> str:
+    """Explain any picture, scaled to the model's size, for the predicted class unless a target is given."""
+    classifier = open_model(model, FlowerStore(data), device_named(device))
+    try:
+        with Image.open(image) as opened:
+            picture = np.asarray(opened.convert("RGB").resize((classifier.size,) * 2, Image.Resampling.BICUBIC))
+    except (OSError, Image.DecompressionBombError) as error:
+        raise Refusal(f"{image}: cannot be read as a picture ({error})") from None
+    return _explain(classifier, picture, None, method, target, seed_of("explain", image.name), output)
+
+
+def _explain(
+    classifier: Classifier,
+    image: np.ndarray,
+    mask: np.ndarray | None,
+    method: str,
+    target: int | None,
+    seed: int,
+    output: Path,
+) -> str:
+    chosen = parse_method(method)
+    images = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float().div(255).to(classifier.device)
+    with torch.inference_mode():
+        chances = classifier(images).softmax(1)[0]
+    guessed = int(chances.argmax())
+    wanted = guessed if target is None else target
+    query = Query(images, torch.tensor([wanted]).to(images.device), torch.tensor([seed]).to(images.device))
+    saliency = explain(classifier, chosen.explainer, query).maps[0].cpu().numpy()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    panel(image, saliency, mask).save(output)
+    np.save(output.with_suffix(".npy"), saliency)
+    names = classifier.class_names
+    return (
+        f"{output}: {method} for {names[wanted]!r}; the model says {names[guessed]!r} with p = {chances[guessed]:.3f}; "
+        f"the map itself is in {output.with_suffix('.npy')}"
+    )

@@ -1,0 +1,186 @@
+"""Runs: what is there is not made again, what changes is, and one method's failure is its own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch import Tensor
+
+from an8flower.errors import NotApplicable, Refusal
+from an8flower.evaluate import audit as auditing
+from an8flower.evaluate import registry
+from an8flower.evaluate.audit import AuditPlan, Outcome, audit
+from an8flower.evaluate.case import Query
+from an8flower.evaluate.classifier import Classifier, build
+from an8flower.evaluate.methods import Method, parse_methods
+from an8flower.evaluate.metric import Metric
+from an8flower.evaluate.resources import Resources
+from an8flower.store import FlowerStore
+
+CPU = Resources(torch.device("cpu"), batch=7)
+
+
+@pytest.fixture(scope="module")
+def model(small_file: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An untrained classifier for the small data set."""
+    store = FlowerStore(small_file)
+    path = tmp_path_factory.mktemp("models") / "flowernet-seed3.safetensors"
+    build("flowernet", store.class_names, store.size, seed=3).save(path)
+    return str(path)
+
+
+@pytest.fixture
+def plan(small_file: Path, model: str) -> AuditPlan:
+    methods = tuple(parse_methods(["gradcam", "random"]))
+    return AuditPlan(small_file, (model,), methods, ("iou", "iou_best", "pointing"))
+
+
+def numbers(outcome: Outcome) -> Any:
+    """The results without their cost, which no two runs share."""
+    return [{key: value for key, value in entry.items() if key != "cost"} for entry in outcome.document["results"]]
+
+
+@pytest.fixture
+def small_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several cells for the small data set."""
+    monkeypatch.setattr(auditing, "CELL_ROWS", 10)
+
+
+@pytest.mark.usefixtures("small_cells")
+def test_what_is_there_is_not_made_again(plan: AuditPlan, tmp_path: Path) -> None:
+    first = audit(plan, CPU, tmp_path)
+    assert (first.done, first.reused) == (9, 0)  # 24 rows in three cells, of two methods and the references
+    again = audit(plan, CPU, tmp_path)
+    assert (again.done, again.reused) == (0, 9)
+    assert numbers(first) == numbers(again)
+    next((tmp_path / "scores").glob("*gradcam*")).unlink()
+    mended = audit(plan, CPU, tmp_path)
+    assert (mended.done, mended.reused) == (1, 8)
+    assert numbers(mended) == numbers(first)
+
+
+@pytest.mark.usefixtures("small_cells")
+def test_how_it_is_done_does_not_change_what_comes_out(plan: AuditPlan, tmp_path: Path) -> None:
+    one = audit(plan, CPU, tmp_path / "one")
+    other = audit(plan, replace(CPU, batch=64), tmp_path / "other")
+    for a, b in zip(numbers(one), numbers(other), strict=True):
+        for metric in a["metrics"]:
+            for key, value in a["metrics"][metric].items():
+                assert b["metrics"][metric][key] == pytest.approx(value, abs=1e-5)
+
+
+def test_what_is_asked_decides_what_is_reused(plan: AuditPlan, tmp_path: Path) -> None:
+    audit(plan, CPU, tmp_path)
+    assert audit(replace(plan, rows=12), CPU, tmp_path).done == 3
+    assert audit(replace(plan, seed=1), CPU, tmp_path).done == 3
+    assert audit(replace(plan, split="val"), CPU, tmp_path).done == 3
+    assert audit(replace(plan, metrics=("iou",)), CPU, tmp_path).done == 3
+    assert audit(replace(plan, target="predicted"), CPU, tmp_path).done == 2  # the references ask no model
+    fewer = replace(plan, methods=plan.methods[:1])
+    assert audit(fewer, CPU, tmp_path).done == 0
+
+
+def test_another_version_counts_as_missing(plan: AuditPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    audit(plan, CPU, tmp_path)
+    monkeypatch.setattr("an8flower.__version__", "9.9.9")
+    assert audit(plan, CPU, tmp_path).reused == 0
+
+
+def test_the_rows_that_lie_on_disk(plan: AuditPlan, tmp_path: Path) -> None:
+    audit(plan, CPU, tmp_path)
+    asked = json.loads((tmp_path / "plan.json").read_text())
+    assert len(asked["parts"]) == 3
+    assert [card["name"] for card in asked["metrics"]] == list(plan.metrics)
+    (part,) = (name for name in asked["parts"] if "gradcam" in name)
+    frame = pq.read_table(tmp_path / "scores" / f"{part}.parquet").to_pandas()
+    assert len(frame) == 24 * 3
+    assert (frame.groupby("metric").row.apply(list).map(len) == 24).all()
+    assert frame[frame.metric == "iou_best"].curve.map(len).unique() == [100]
+    assert frame[frame.metric == "iou"].value.notna().all()
+    assert frame.predicted.between(0, 5).all()
+    assert frame.forwards.unique() == pytest.approx([1.0])
+
+
+def test_the_truth_scores_one_and_chance_nothing(plan: AuditPlan, tmp_path: Path) -> None:
+    every = tuple(registry.metrics.names())
+    outcome = audit(replace(plan, metrics=every, split="train"), CPU, tmp_path)
+    random = next(entry for entry in outcome.document["results"] if entry["method"] == "random")
+    for name, found in random["metrics"].items():
+        assert found["oracle"] == 1, name
+        scale = found["oracle"] - found["chance"]
+        spread = (found["high"] - found["low"]) / scale
+        assert abs(found["calibrated"]) <= max(1.5 * spread, 0.002), name
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Fails in the middle of the work."""
+
+    error: str = "broken"
+
+    def __call__(self, classifier: Classifier, query: Query) -> Tensor:
+        if self.error == "unsuitable":
+            raise NotApplicable("not for this kind of model")
+        raise ValueError(self.error)
+
+
+def test_a_failure_is_its_own(plan: AuditPlan, tmp_path: Path) -> None:
+    broken = Method("broken", "broken", Broken())
+    outcome = audit(replace(plan, methods=(broken, *plan.methods)), CPU, tmp_path)
+    assert [entry["method"] for entry in outcome.document["results"]] == ["gradcam", "random"]
+    assert outcome.document["failed"][0]["reason"] == "ValueError: broken"
+    (told,) = (tmp_path / "failed").glob("*.json")
+    assert "raise ValueError(self.error)" in json.loads(told.read_text())["traceback"]
+
+
+@pytest.mark.usefixtures("small_cells")
+def test_what_does_not_apply_is_skipped_once_and_for_all(plan: AuditPlan, tmp_path: Path) -> None:
+    unsuitable = Method("unsuitable", "unsuitable", Broken("unsuitable"))
+    outcome = audit(replace(plan, methods=(*plan.methods, unsuitable)), CPU, tmp_path)
+    assert len(outcome.document["results"]) == 2
+    assert not outcome.document["failed"]
+    assert len(outcome.document["skipped"]) == 1
+
+
+def test_a_metric_without_a_formula_for_chance_is_measured(
+    plan: AuditPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = registry.metrics["iou_mean"]
+    bare: Metric = replace(exact.thing, chance=None)
+    monkeypatch.setitem(registry.metrics._entries, "bare", registry.Entry("bare", replace(bare, name="bare"), {}))
+    found = audit(replace(plan, metrics=("iou_mean", "bare")), CPU, tmp_path).document["results"][0]["metrics"]
+    assert found["bare"]["chance"] == pytest.approx(found["iou_mean"]["chance"], rel=0.02)
+    assert found["bare"]["chance"] != found["iou_mean"]["chance"]
+
+
+def test_several_models_are_told_apart_and_pooled(plan: AuditPlan, tmp_path: Path, small_file: Path) -> None:
+    store = FlowerStore(small_file)
+    other = tmp_path / "other.safetensors"
+    build("flowernet", store.class_names, store.size, seed=4).save(other)
+    outcome = audit(replace(plan, models=(*plan.models, str(other))), CPU, tmp_path / "run")
+    assert [entry["seed"] for entry in outcome.document["models"]] == [3, 4]
+    alone = [audit(replace(plan, models=(each,)), CPU, tmp_path / "run") for each in (*plan.models, str(other))]
+    means = [numbers(each)[0]["metrics"]["iou"]["mean"] for each in alone]
+    assert numbers(outcome)[0]["metrics"]["iou"]["mean"] == pytest.approx(np.mean(means))
+    assert numbers(outcome)[0]["metrics"]["iou"]["n"] == 24
+
+
+def test_a_model_must_fit_the_data(plan: AuditPlan, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    build("flowernet", ["a", "b"], 40, seed=0).save(path)
+    with pytest.raises(Refusal, match="has 2 classes and the data have 6"):
+        audit(replace(plan, models=(str(path),)), CPU, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_progress_reaches_the_end(plan: AuditPlan, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    audit(plan, CPU, tmp_path, lambda done, total: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]

@@ -1,0 +1,123 @@
+"""The house rules that a test can hold: who may import whom, what is light, what a wheel puts where."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {"an8flower": "an8flower", "evaluate": "an8flower.evaluate"}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the project by its installed name."""
+    found = {}
+    for folder, package in FOLDERS.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            found[".".join([package, *(part for part in parts if part != "__init__")])] = path
+    return found
+
+
+def imports(name: str, path: Path) -> Iterator[tuple[str, bool]]:
+    """Each module that a module imports, and whether it does so at import time (not for types alone)."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        early = node in tree.body
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, early) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(name, path.name == "__init__.py", node)
+            yield base, early
+            yield from ((f"{base}.{alias.name}", early) for alias in node.names)
+
+
+def _absolute(name: str, package: bool, node: ast.ImportFrom) -> str:
+    if not node.level:
+        return node.module or ""
+    parts = name.split(".")
+    kept = parts[: len(parts) - node.level + package]
+    return ".".join([*kept, *([node.module] if node.module else [])])
+
+
+def _below(name: str, place: str) -> bool:
+    return name == place or name.startswith(f"{place}.")
+
+
+def test_the_data_side_knows_nothing_of_judging_nor_of_torch() -> None:
+    for name, path in modules().items():
+        if _below(name, "an8flower.evaluate") or name == "an8flower.__main__":
+            continue
+        for target, _ in imports(name, path):
+            assert not _below(target, "an8flower.evaluate"), f"{name} imports {target}"
+            assert not _below(target, "torch"), f"{name} imports {target}"
+
+
+@pytest.mark.parametrize("family", ["explainers", "metrics"])
+def test_families_keep_apart_and_below_the_audit(family: str) -> None:
+    above = [f"an8flower.evaluate.{name}" for name in ("audit", "results", "single", "models", "training", "explain")]
+    other = "an8flower.evaluate.metrics" if family == "explainers" else "an8flower.evaluate.explainers"
+    for name, path in modules().items():
+        if _below(name, f"an8flower.evaluate.{family}"):
+            for target, _ in imports(name, path):
+                assert not any(_below(target, place) for place in [*above, other]), f"{name} imports {target}"
+
+
+def test_results_can_be_read_without_torch() -> None:
+    code = "import sys, an8flower.evaluate.results; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_imports_run_one_way() -> None:
+    known = modules()
+    graph = {
+        name: {target for target, early in imports(name, path) if early and target in known and target != name}
+        for name, path in known.items()
+    }
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join([*trail, name])
+        if name not in done:
+            for target in graph[name]:
+                visit(target, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_the_root_is_light() -> None:
+    """A fresh process that imports the package, or asks for help, has loaded neither torch nor numba nor numpy."""
+    code = "import sys, an8flower, an8flower.__main__; print(*{'torch', 'numba', 'numpy', 'h5py'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == ""
+
+
+def test_the_wheel_adds_one_name(tmp_path: Path) -> None:
+    """A wheel built from the sources holds the package alone, complete, and works where nothing of the sources is."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", tmp_path, ROOT], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"an8flower"}
+    expected = {
+        str(path.relative_to(ROOT)).replace("evaluate/", "an8flower/evaluate/", 1) for path in modules().values()
+    }
+    assert expected <= set(names)
+    site = tmp_path / "site"
+    subprocess.run([*pip, "install", "--no-deps", "--target", site, wheel], check=True)
+    assert {path.name for path in site.iterdir() if path.suffix != ".dist-info"} <= {"an8flower", "bin"}
+    code = (
+        f"import sys; sys.path.insert(0, {str(site)!r}); "
+        "import an8flower.evaluate.registry as r, an8flower.spec as s; print(r.__file__, len(s.presets()))"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True)
+    assert str(site) in done.stdout
+    assert done.stdout.split()[-1] == "8"

@@ -1,0 +1,66 @@
+"""What takes minutes: the accuracies and the sizes that are promised. Run by `make test-slow`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from an8flower import spec as specs
+from an8flower.evaluate.audit import AuditPlan, audit
+from an8flower.evaluate.methods import parse_methods
+from an8flower.evaluate.registry import archs, metrics
+from an8flower.evaluate.resources import Resources
+from an8flower.evaluate.training import train
+from an8flower.generate import generate
+from an8flower.store import FlowerStore, verify
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+PROMISED = {"single-6c": 0.99, "double-12c": 0.98, "pair-12c": 0.98, "clutter-6c": 0.98, "absent-4c": 0.98}
+
+
+@pytest.mark.parametrize(("name", "least"), PROMISED.items())
+def test_flowernet_reaches_what_is_promised(name: str, least: float, tmp_path: Path) -> None:
+    path = generate(specs.load(name), tmp_path / "x.h5").path
+    assert train(FlowerStore(path), "flowernet", seed=0).accuracy >= least
+
+
+def test_gradcam_beats_chance_and_centre(tmp_path: Path) -> None:
+    """Calibrated, on a trained network; random is at 0 within its interval, the truth at 1."""
+    store = FlowerStore(generate(specs.load("single-6c"), tmp_path / "x.h5").path)
+    model = tmp_path / "m.safetensors"
+    train(store, "flowernet", seed=0).classifier.save(model)
+    methods = tuple(parse_methods(["gradcam", "random", "center"]))
+    plan = AuditPlan(store.path, (str(model),), methods, tuple(metrics.names()))
+    results = audit(plan, Resources(torch.device("cpu")), tmp_path / "run").document["results"]
+    gradcam, random, center = (result["metrics"] for result in results)
+    for name in ("iou", "pointing"):
+        assert gradcam[name]["low"] > random[name]["high"]
+        assert gradcam[name]["low"] > center[name]["high"]
+    for name, found in random.items():
+        assert found["low"] <= found["chance"] <= found["high"], name
+        assert found["oracle"] == 1
+
+
+@pytest.mark.parametrize("arch", archs.names())
+def test_every_arch_learns_something(arch: str, tmp_path: Path) -> None:
+    """Two epochs on small pictures: better than guessing, or at least on the way there."""
+    spec = specs.load("single-6c").with_changes(rows=1200, size=56)
+    path = generate(spec, tmp_path / "x.h5").path
+    trained = train(FlowerStore(path), arch, epochs=3, seed=0)
+    assert trained.history[-1].loss < trained.history[0].loss
+    trained.classifier.save(tmp_path / "m.safetensors")
+
+
+def test_fifty_thousand_rows_in_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    command = [sys.executable, "-m", "an8flower", "generate", "--rows", "50000", "-o", str(path)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0
+    assert usage.ru_maxrss < 500 * 1024  # kilobytes
+    assert all(holds for _, holds in verify(path))
