@@ -1,0 +1,60 @@
+"""Pictures per second of every preset, from the factors table to images and part maps, on one thread and on two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import report
+
+from an8flower import draw
+from an8flower.render import render
+from an8flower.scene import build
+from an8flower.spec import load, presets
+
+SIZE, ROWS, BLOCK, TURNS = 112, 1024, 128, 9
+
+
+def pictures(table: np.ndarray, threads: int) -> None:
+    """Make all pictures of a table, block by block, as `generate` does."""
+    blocks = [table[start : start + BLOCK] for start in range(0, len(table), BLOCK)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda block: render(build(block), SIZE, threads=1), blocks))
+
+
+def seconds(work: Callable[[], object]) -> list[float]:
+    """Times of several turns, after one to warm up."""
+    work()
+    times = []
+    for _ in range(TURNS):
+        began = perf_counter()
+        work()
+        times.append(perf_counter() - began)
+    return times
+
+
+def measure(name: str) -> dict[str, Any]:
+    """One row of the report."""
+    table = draw.factors(load(name), "train", 0, ROWS)
+    one, two = seconds(lambda: pictures(table, 1)), seconds(lambda: pictures(table, 2))
+    return {
+        "preset": name,
+        "images/s, 1 thread": ROWS / median(one),
+        "images/s, 2 threads": ROWS / median(two),
+        "best, 2 threads": ROWS / min(two),
+        "scene, us a row": 1e6 / ROWS * median(seconds(lambda: build(table))),
+    }
+
+
+def main() -> None:
+    """Measure and report."""
+    about = {"size": f"{SIZE} px, 2 x 2 samples a pixel", "images": ROWS, "figures": f"medians of {TURNS} turns"}
+    report.write("rendering", [measure(name) for name in presets()], about)
+
+
+if __name__ == "__main__":
+    main()
