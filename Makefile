@@ -20,7 +20,7 @@ test-slow: $(VENV)/.test  ## training to the promised accuracies, large files, a
 	$(BIN)/python -m pytest -m slow
 
 bench: $(VENV)/.bench  ## measure, and write benchmarks/results/
-	for each in rendering generation training localisation; do $(BIN)/python benchmarks/$$each.py || exit 1; done
+	for each in rendering generation localisation training shortcut; do $(BIN)/python benchmarks/$$each.py || exit 1; done
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
