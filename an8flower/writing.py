@@ -109,10 +109,13 @@ def _told_plainly(plan: Plan) -> Iterator[None]:
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
         yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+    except (OSError, RuntimeError) as error:  # h5py raises the latter where the disk is full when a file is closed
+        number = getattr(error, "errno", None)
+        full = number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        if not full and not isinstance(error, OSError):
+            raise
         kept = f"finished rows are kept in {plan.folder}: the same command goes on from there"
-        reason = f"the disk is full; make room, {kept}" if full else f"cannot be written ({error.strerror or error})"
+        reason = f"the disk is full; make room, {kept}" if full else f"cannot be written ({getattr(error, 'strerror', None) or error})"
         raise Refusal(f"{plan.path}: {reason}") from error
 
 

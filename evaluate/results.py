@@ -6,7 +6,9 @@ A part is a Parquet file of one cell, written beside its name and moved into pla
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,18 +59,14 @@ class Run:
 
     def write_part(self, cell: str, rows: pa.Table) -> None:
         """File a cell's rows; a failure of an earlier run is cleared away."""
-        place = self.part(cell)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(rows, place.with_suffix(".unfinished"))
-        place.with_suffix(".unfinished").replace(place)
+        with _moved_into(self.part(cell)) as unfinished:
+            pq.write_table(rows, unfinished)
         self.failure(cell).unlink(missing_ok=True)
 
     def write_json(self, place: Path, document: Mapping[str, Any]) -> None:
         """File a JSON document."""
-        place.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = place.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        unfinished.replace(place)
+        with _moved_into(place) as unfinished:
+            unfinished.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
     def has(self, cell: str) -> bool:
         """Whether a cell is done; a part that cannot be read counts as missing."""
@@ -85,6 +83,18 @@ class Run:
                 f"{self.folder}: {len(missing)} of {len(cells)} parts are missing; run the same command again"
             )
         return pa.concat_tables(pq.read_table(self.part(cell)) for cell in cells)
+
+
+@contextmanager
+def _moved_into(place: Path) -> Iterator[Path]:
+    """A name of this process's own beside the final one; what was written there is moved when the block is through."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = place.with_name(f"{place.name}.{os.getpid()}.unfinished")
+    try:
+        yield unfinished
+        unfinished.replace(place)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def summarise(table: pa.Table, metrics: Mapping[str, Select | None], seed: int) -> list[dict[str, Any]]:

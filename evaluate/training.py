@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 import an8flower
 from an8flower.errors import Refusal, WrongUsage
+from an8flower.spec import SPLITS
 from an8flower.store import FlowerStore
 
 from .classifier import Classifier, build
@@ -81,9 +82,11 @@ def train(
 
     Raises:
         WrongUsage: unknown architecture, or fewer than one epoch.
-        Refusal: images of a size that it cannot take, or a loss that is no number.
+        Refusal: a split without rows, images of a size that it cannot take, or a loss that is no number.
     """
     began = time.perf_counter()
+    if empty := [split for split in SPLITS if split not in store.splits]:
+        raise Refusal(f"{store.path}: no rows in {', '.join(empty)}; training wants rows in {', '.join(SPLITS)}")
     recipe = recipe_for(arch, epochs, batch, learning_rate, patience, seed)
     classifier = build(arch, store.class_names, store.size, seed).to(device)
     with seeded(seed_of("train", arch, seed), classifier.device):
