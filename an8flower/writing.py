@@ -110,13 +110,16 @@ def _told_plainly(plan: Plan) -> Iterator[None]:
         plan.folder.mkdir(parents=True, exist_ok=True)
         yield
     except (OSError, RuntimeError) as error:  # h5py raises the latter where the disk is full when a file is closed
-        number = getattr(error, "errno", None)
-        full = number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        if not full and not isinstance(error, OSError):
-            raise
-        kept = f"finished rows are kept in {plan.folder}: the same command goes on from there"
-        reason = f"the disk is full; make room, {kept}" if full else f"cannot be written ({getattr(error, 'strerror', None) or error})"
-        raise Refusal(f"{plan.path}: {reason}") from error
+        if _disk_is_full(error):
+            kept = f"finished rows are kept in {plan.folder}: the same command goes on from there"
+            raise Refusal(f"{plan.path}: the disk is full; make room, {kept}") from error
+        if isinstance(error, OSError):
+            raise Refusal(f"{plan.path}: cannot be written ({error.strerror or error}); choose another -o") from error
+        raise
+
+
+def _disk_is_full(error: Exception) -> bool:
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
 
 
 @contextmanager
@@ -155,9 +158,8 @@ def _in_order(plan: Plan, workers: int) -> Iterator[tuple[Block, Rows]]:
 def _obtain(plan: Plan, block: Block) -> Rows:
     """Read a block that an earlier run has left, or make it and put it down."""
     place = _place(plan, block)
-    if place.exists():
-        with h5py.File(place, "r") as part:
-            return Rows._make(part[name][: block.stop - block.start] if name in part else None for name in Rows._fields)
+    if kept := _kept(place):
+        return kept
     rows = plan.make(block)
     unfinished = place.with_suffix(".unfinished")
     with h5py.File(unfinished, "w") as part:
@@ -166,6 +168,15 @@ def _obtain(plan: Plan, block: Block) -> Rows:
             _write_chunks(data, 0, _compressed(values))
     unfinished.replace(place)
     return rows
+
+
+def _kept(place: Path) -> Rows | None:
+    """The rows of a block that is there and can be read."""
+    try:
+        with h5py.File(place, "r") as part:
+            return Rows._make(part[name][:] if name in part else None for name in Rows._fields)
+    except OSError:
+        return None
 
 
 def _place(plan: Plan, block: Block) -> Path:

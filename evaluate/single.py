@@ -33,7 +33,13 @@ def explain_row(
     classifier = open_model(model, store, device_named(device))
     wanted = int(found.labels[0]) if target is None else target
     return _explain(
-        classifier, found.images[0], found.masks[0], method, wanted, seed_of("explain", 0, split, row), output
+        classifier,
+        found.images[0],
+        found.masks[0],
+        method,
+        wanted,
+        seed_of("explain", 0, store.name, split, row),
+        output,
     )
 
 

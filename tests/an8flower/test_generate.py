@@ -98,6 +98,21 @@ def test_finished_blocks_are_not_made_again(spec: DatasetSpec, tmp_path: Path, m
     assert not {made[0], made[1]} & set(made[3:])
 
 
+def test_a_damaged_block_is_made_again(spec: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "_join", stop)
+        with pytest.raises(KeyboardInterrupt):
+            generate(spec, tmp_path / "x.h5")
+    blocks = sorted(tmp_path.glob("*.partial/*.h5"))
+    blocks[0].write_bytes(b"")
+    blocks[1].write_bytes(blocks[1].read_bytes()[:-100])
+    generate(spec, tmp_path / "x.h5")
+    assert all(holds for _, holds in verify(tmp_path / "x.h5"))
+
+
 def test_the_same_data_set_is_left_alone_and_another_one_is_safe(spec: DatasetSpec, tmp_path: Path) -> None:
     path = tmp_path / "x.h5"
     assert not generate(spec, path).existed
