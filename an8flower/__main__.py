@@ -408,8 +408,13 @@ def _default_data() -> Path:
 
 def _default_model(data: Path, device: str) -> Path:
     """The default model of a data set, trained first where it is not there."""
+    from .evaluate.models import check_trained_on
+    from .store import FlowerStore
+
     path = _run_folder(data) / f"{DEFAULT_ARCH}-seed0.safetensors"
-    if not path.exists():
+    if path.exists():
+        check_trained_on(path, FlowerStore(data))
+    else:
         click.echo(f"{path} is not there: training it first", err=True)
         _train(data, DEFAULT_ARCH, None, 0, device, None)
     return path

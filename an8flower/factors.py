@@ -137,9 +137,9 @@ FACTORS: Mapping[str, Factor] = MappingProxyType(
         "tag.size": _number(Span(0.9, 1.1), 0.5, 2.0),
         "view.azimuth": _number(Span(0, 360), 0, 360),  # degrees around the stem
         "view.elevation": _number(Span(5, 50), -10, 90),  # degrees above the horizon: 90 looks straight down
-        "view.scale": _number(Span(0.94, 1.04), 0.3, 2.0),
-        "view.x": _number(Span(-0.06, 0.06), -0.5, 0.5),  # shift of the plant, in units of the picture's width
-        "view.y": _number(Span(-0.02, 0.02), -0.5, 0.5),
+        "view.scale": _number(Span(0.74, 0.92), 0.3, 2.0),
+        "view.x": _number(Span(-0.17, 0.17), -0.5, 0.5),  # shift of the plant, in units of the picture's width
+        "view.y": _number(Span(-0.08, 0.08), -0.5, 0.5),
         "light.azimuth": _number(Span(-70, 70), -180, 180),  # degrees from the camera: negative comes from the left
         "light.elevation": _number(Span(30, 70), 0, 90),
         "light.strength": _number(Span(0.85, 1.15), 0.3, 1.7),

@@ -21,14 +21,27 @@ def open_model(source: str, store: FlowerStore, device: torch.device) -> Classif
     A factory is called without arguments and returns a `Classifier`, or any network from normalised images to logits;
     its CAM layer is then the last one that has spatial extent.
 
-    Raises Refusal where it cannot be had, or has other classes than the data.
+    Raises Refusal where it cannot be had, or takes other classes or sizes than those of the data.
     """
     if ":" in source and not Path(source).exists():
         classifier = _made(source, store).to(device).eval()
     else:
         classifier = load(Path(source), device)
     check_fits(classifier, store.class_names)
+    if classifier.size != store.size:
+        raise Refusal(
+            f"{source}: takes {classifier.size} px, {store.path} has {store.size} px; train one on these data"
+        )
     return classifier
+
+
+def check_trained_on(path: Path, store: FlowerStore) -> None:
+    """Raise a Refusal where a file's classifier was trained on other data than these."""
+    if load(path).card.data.get("digest") != store.digest:
+        raise Refusal(
+            f"{path}: trained on other data than {store.path} holds now; train again with "
+            f"`an8flower train --data {store.path}`, or name it with --model if it is meant"
+        )
 
 
 def last_spatial_layer(network: nn.Module, images: Tensor) -> str:

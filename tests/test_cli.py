@@ -260,6 +260,18 @@ def test_a_model_of_another_data_set_does_not_fit(run: Run, trained: Path, tmp_p
     assert "flowernet has 6 classes and the data have 4" in refusal(done, 1)
 
 
+def test_a_default_model_of_former_data_is_not_taken_silently(run: Run, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "runs", tmp_path / "runs")
+    run("generate", "--rows", 60, "--size", 40, "--seed", 1)
+    done = run("score", "--method", "random", check=False)
+    assert "trained on other data than data/single-6c.h5 holds now; train again" in refusal(done, 1)
+    named = run("score", "--method", "random", "--model", "runs/single-6c/flowernet-seed0.safetensors")
+    assert "random" in named.stdout
+    run("generate", "--rows", 60, "--size", 56, "--force")
+    done = run("score", "--method", "random", "--model", "runs/single-6c/flowernet-seed0.safetensors", check=False)
+    assert "takes 40 px, data/single-6c.h5 has 56 px" in refusal(done, 1)
+
+
 def test_the_launcher_is_the_command(tmp_path: Path) -> None:
 
     launcher = Path(__file__).parents[1] / "cli.py"
