@@ -10,7 +10,7 @@ from ..registry import archs
 class FlowerNet(nn.Module):
     """Convolutions, the mean over all positions, one linear layer.
 
-    Positions are kept at a quarter of the image's resolution, so that a stem of three pixels still leaves a trace in the
+    Positions are kept at a quarter of the image's resolution, so that a stem of three pixels leaves its trace in the
     last feature map. A position sees 23 pixels: with a wider view, CAMs run together in the middle of a flower.
     """
 
