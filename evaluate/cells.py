@@ -69,7 +69,7 @@ class Judge:
         return torch.from_numpy(rows.images).to(self.resources.device).permute(0, 3, 1, 2).contiguous().float() / 255
 
     def _query(self, rows: Rows, indices: np.ndarray, targets: np.ndarray) -> Query:
-        names = ("explain", self.seed, self.split.store.name, self.split.name)
+        names = ("explain", self.seed, self.split.store.digest, self.split.name)
         seeds = torch.tensor([seed_of(*names, index) for index in indices.tolist()])
         device = self.resources.device
         return Query(self._images(rows), torch.from_numpy(targets).to(device), seeds.to(device))

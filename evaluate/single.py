@@ -38,7 +38,7 @@ def explain_row(
         found.masks[0],
         method,
         wanted,
-        seed_of("explain", 0, store.name, split, row),
+        seed_of("explain", 0, store.digest, split, row),
         output,
     )
 

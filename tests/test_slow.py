@@ -42,7 +42,8 @@ def test_gradcam_beats_chance_and_centre(tmp_path: Path) -> None:
         assert gradcam[name]["low"] > random[name]["high"]
         assert gradcam[name]["low"] > center[name]["high"]
     for name, found in random.items():
-        assert found["low"] <= found["chance"] <= found["high"], name
+        half = (found["high"] - found["low"]) / 2
+        assert abs(found["mean"] - found["chance"]) <= 1.7 * half, name  # 99.9 %: ten metrics are asked at once
         assert found["oracle"] == 1
 
 
