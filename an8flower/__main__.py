@@ -303,7 +303,7 @@ def explain(
 @click.option("--rows", type=click.IntRange(min=1), help="Spread evenly over the classes.  [default: all]")
 @click.option("--target", type=click.Choice(["label", "predicted"]), default="label", show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of rows and explainers.")
-@click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True, help="Images in flight.")
+@click.option("--batch", type=click.IntRange(min=1), help="Images in flight; default 16, on a GPU 128.")
 @device_option
 @as_json
 @click.option("--csv", "as_csv", is_flag=True, help="Print one CSV table and nothing else.")
@@ -317,7 +317,7 @@ def score(
     rows: int | None,
     target: Any,
     seed: int,
-    batch: int,
+    batch: int | None,
     device: str,
     as_json: bool,
     as_csv: bool,

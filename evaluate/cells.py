@@ -38,7 +38,7 @@ class Judge:
     def predict(self, classifier: Classifier, indices: np.ndarray) -> np.ndarray:
         """The predicted classes (n,) of rows."""
         with torch.inference_mode():
-            portions = np.split(indices, range(self.resources.batch, len(indices), self.resources.batch))
+            portions = np.split(indices, range(self.resources.in_flight, len(indices), self.resources.in_flight))
             guesses = [classifier(self._images(self.split.take(portion))).argmax(1) for portion in portions]
         return torch.cat(guesses).cpu().numpy()
 
@@ -46,7 +46,7 @@ class Judge:
         """Explain rows with a method, and score the maps; `predicted` are the rows' predicted classes (n,)."""
         rows = self.split.take(indices)
         query = self._query(rows, indices, predicted if self.target == "predicted" else rows.labels)
-        explanation = explain(classifier, method.explainer, query, self.resources.batch)
+        explanation = explain(classifier, method.explainer, query, self.resources.in_flight)
         case = Case(classifier, query, self._truth(rows, indices))
         scores = score_all(self.metrics, explanation.maps, case)
         about = {"predicted": predicted, "model": model_name(classifier), "explainer": repr(method.explainer)}

@@ -94,11 +94,13 @@ class Classifier(nn.Module):
         self.network = network
         self.card = card
         self.target_layer = target_layer
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))
         self._splits: dict[str, Split] = {}
         self._shares: dict[str, Share] = {}
         self._costs: list[Cost] = []
+        # How many images an explainer may have in the network at once: what bounds its memory. `explain` sets it.
+        self.in_flight = 16
 
     @property
     def arch(self) -> str:
@@ -126,6 +128,11 @@ class Classifier(nn.Module):
         return self.mean.device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of its weights."""
+        return next((weights.dtype for weights in self.network.parameters()), self.mean.dtype)
+
+    @property
     def digest(self) -> str:
         """The sha256 of all weights and buffers, computed anew at every call."""
         whole = hashlib.sha256()
@@ -135,26 +142,26 @@ class Classifier(nn.Module):
         return whole.hexdigest()
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Images as the network wants them."""
-        return (images - self.mean) / self.std
+        """Images as the network wants them, in the dtype of its weights."""
+        return ((images - self.mean) / self.std).to(self.dtype)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, C)."""
-        return self._count(self.network(self.normalise(images)), len(images), 1.0)
+        """Logits (B, C), of at least single precision."""
+        return self.count(at_least_single(self.network(self.normalise(images))), 1.0)
 
     def head(self, images: Tensor, layer: str | None = None) -> Features:
         """What a layer gives (default: the target layer), with all that `tail` needs besides; in eval mode."""
         layer = layer or self.target_layer
         features = self.split(layer).head(self.normalise(images))
         if self._costs:
-            self._count(features.values, len(images), self.share(layer).head)
+            self.count(features.values, self.share(layer).head)
         return features
 
     def tail(self, features: Features, layer: str | None = None) -> Tensor:
         """From what `head` gave for the same layer to the logits (B, C); in eval mode."""
         layer = layer or self.target_layer
-        logits = self.split(layer).tail(features)
-        return self._count(logits, len(logits), self.share(layer).tail) if self._costs else logits
+        logits = at_least_single(self.split(layer).tail(features))
+        return self.count(logits, self.share(layer).tail) if self._costs else logits
 
     def split(self, layer: str) -> Split:
         """The network's two halves around a layer, cut once.
@@ -164,17 +171,21 @@ class Classifier(nn.Module):
             Refusal: its output has no spatial extent.
         """
         if layer not in self._splits:
-            self._splits[layer] = split(self.network, layer, self._probe(2))
+            self._splits[layer] = split(self.network, layer, self.probe(2))
         return self._splits[layer]
 
     def share(self, layer: str) -> Share:
         """What the halves around a layer cost, measured once."""
         if layer not in self._shares:
-            self._shares[layer] = measured(self.network, self.split(layer), self._probe(1))
+            self._shares[layer] = measured(self.network, self.split(layer), self.probe(1))
         return self._shares[layer]
 
     def spatial(self, values: Tensor) -> Tensor:
-        """Features as maps (B, K, h, w): those of a token model lose their prefix tokens and return to their grid."""
+        """Features as maps (B, K, h, w), of at least single precision.
+
+        Those of a token model lose their prefix tokens and return to their grid.
+        """
+        values = at_least_single(values)
         if values.ndim == 4:
             return values
         height, width = token_grid(values.shape[1])
@@ -184,7 +195,7 @@ class Classifier(nn.Module):
     def grid(self) -> tuple[int, int] | None:
         """The grid (h, w) of the tokens at the target layer; None where the features are maps already."""
         with evaluating(self.network), torch.no_grad():
-            values = self.split(self.target_layer).head(self._probe(1)).values
+            values = self.split(self.target_layer).head(self.probe(1)).values
         return token_grid(values.shape[1]) if values.ndim == 3 else None
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -215,17 +226,27 @@ class Classifier(nn.Module):
         finally:
             self._costs = [other for other in self._costs if other is not cost]
 
-    def _count(self, output: Tensor, images: int, share: float) -> Tensor:
-        """Note a pass forwards in every open account, and its pass backwards once a gradient arrives at its output."""
+    def count(self, output: Tensor, share: float) -> Tensor:
+        """Note a pass forwards in every open account, and its pass backwards once a gradient arrives at its output.
+
+        Args:
+            output: what the pass gave, batch first.
+            share: of the whole network's operations.
+
+        Raises:
+            Refusal: an account is open, and the output is not finite.
+        """
+        if self._costs and not output.isfinite().all():
+            raise Refusal(f"{self.arch} gives NaN or infinity for these images; train it anew, or check its weights")
         for cost in self._costs:
-            cost.forwards += images * share
+            cost.forwards += len(output) * share
             if output.requires_grad:
-                output.register_hook(backward_counter(cost, images * share))
+                output.register_hook(backward_counter(cost, len(output) * share))
         return output
 
-    def _probe(self, count: int) -> Tensor:
+    def probe(self, count: int) -> Tensor:
         """Normalised images of a plain ramp, to measure with."""
-        ramp = torch.linspace(0, 1, count * 3 * self.size**2, device=self.device)
+        ramp = torch.linspace(0, 1, count * 3 * self.size**2, device=self.device, dtype=torch.float32)
         return self.normalise(ramp.view(count, 3, self.size, self.size))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Classifier:
@@ -236,6 +257,11 @@ class Classifier(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """What is copied and pickled: graphs belong to the network that they were cut from, accounts to their block."""
         return {**self.__dict__, "_splits": {}, "_costs": []}
+
+
+def at_least_single(values: Tensor) -> Tensor:
+    """Values of half precision in single precision; others as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def backward_counter(cost: Cost, passes: float) -> Callable[[Tensor], None]:
@@ -309,7 +335,7 @@ def wrap(
     like = next(network.parameters(), classifier.mean)
     classifier.to(like.device)
     with evaluating(classifier), torch.no_grad():
-        shape = tuple(network(classifier._probe(1)).shape)
+        shape = tuple(network(classifier.probe(1)).shape)
     if shape != (1, len(class_names)):
         raise Refusal(
             f"{classifier.arch} gives {shape} for one image; expected (1, {len(class_names)}), one logit a class"

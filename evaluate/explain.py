@@ -13,6 +13,7 @@ from an8flower.errors import Refusal, WrongUsage
 from .borrow import borrowed
 from .case import Explainer, Query
 from .classifier import Classifier, Cost
+from .resources import in_flight_on
 
 
 class Explanation(NamedTuple):
@@ -22,16 +23,19 @@ class Explanation(NamedTuple):
     cost: Cost
 
 
-def explain(classifier: Classifier, explainer: Explainer, query: Query, batch: int = 64) -> Explanation:
+def explain(classifier: Classifier, explainer: Explainer, query: Query, batch: int | None = None) -> Explanation:
     """Explain a query in batches; the classifier is given back as it was, whatever the explainer does.
 
-    Works under `torch.no_grad` and `torch.inference_mode` too. Where memory runs out, goes on with half the batch.
+    `batch` bounds how many images are in the network at once, those that a method makes of an image included; where it
+    is None, the device decides. Where memory runs out, goes on with half of it. Works under `torch.no_grad` and
+    `torch.inference_mode` too.
 
     Raises:
         WrongUsage: the query has other shapes, dtypes or targets than the classifier takes.
         Refusal: images that are no images; maps that are no maps; an explainer that leaves traces.
     """
     check_query(classifier, query)
+    batch = in_flight_on(classifier.device) if batch is None else batch
     if batch < 1:
         raise WrongUsage(f"batches of {batch} images were asked for; expected at least 1")
     maps: list[Tensor] = []
@@ -39,11 +43,12 @@ def explain(classifier: Classifier, explainer: Explainer, query: Query, batch: i
     with borrowed(classifier, name_of(explainer)):
         while start < len(query.images):
             some = Query(*(tensor[start : start + batch].detach().clone() for tensor in query))
+            classifier.in_flight = batch
             done = attempt(classifier, explainer, some)
-            if done is None and len(some.images) == 1:
+            if done is None and batch == 1:
                 raise Refusal(f"{name_of(explainer)} runs out of memory on one image; use a smaller model or image")
             if done is None:
-                batch = len(some.images) // 2
+                batch = (len(some.images) if len(some.images) > 1 else batch) // 2
                 continue
             check_maps(explainer, done.maps, some)
             check_images(explainer, some.images, query.images[start : start + batch])

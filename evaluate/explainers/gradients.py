@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ..case import Query
 from ..classifier import Classifier
+from ..passes import input_gradient
 from ..pooling import POOLINGS, check_pooling
 from ..registry import explainers
 
@@ -31,11 +31,3 @@ class Gradient:
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
         return POOLINGS[self.pooling](input_gradient(classifier, query.images, query.targets))
-
-
-def input_gradient(classifier: Classifier, images: Tensor, targets: Tensor) -> Tensor:
-    """The gradient (B, 3, H, W) of each image's target logit with respect to its own pixels."""
-    images = images.detach().requires_grad_()
-    chosen = classifier(images).gather(1, targets[:, None])
-    # Rows do not mix in eval mode, so that the gradient of the sum holds that of every row.
-    return torch.autograd.grad(chosen.sum(), images)[0]
