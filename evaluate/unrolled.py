@@ -69,7 +69,8 @@ def attribute(network: nn.Module, path: str) -> Any:
 def folded(network: fx.GraphModule) -> fx.GraphModule:
     """The same network with every batch norm folded into the convolution before it; changed in place."""
     for node in list(network.graph.nodes):
-        before, norm = node.args[0] if node.args else None, module_of(network, node)
+        norm = module_of(network, node)
+        before: Any = node.args[0] if node.args else None
         convolution = module_of(network, before)
         if isinstance(norm, nn.BatchNorm2d) and isinstance(convolution, nn.Conv2d) and len(before.users) == 1:
             setattr(network, before.target, fuse_conv_bn_eval(convolution, norm))

@@ -10,11 +10,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from an8flower.errors import NotApplicable
 
+from ..activations import gradcam_weights, layer_gradient, upsampled
 from ..case import Query
 from ..classifier import Classifier
 from ..registry import explainers
@@ -69,15 +69,7 @@ class GradCam(ActivationMap):
     """The mean, over all positions, of the logit's gradient with respect to the channel."""
 
     def weights(self, classifier: Classifier, features: Features, query: Query) -> Tensor:
-        return layer_gradient(classifier, features, query.targets, self.layer).mean((2, 3), keepdim=True)
-
-
-def layer_gradient(classifier: Classifier, features: Features, targets: Tensor, layer: str | None) -> Tensor:
-    """The gradient (B, K, h, w) of each row's target logit with respect to the layer; only the tail is run."""
-    values = features.values.detach().requires_grad_()
-    logits = classifier.tail(features._replace(values=values), layer)
-    (gradient,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), values)
-    return classifier.spatial(gradient)
+        return gradcam_weights(layer_gradient(classifier, features, query.targets, self.layer))
 
 
 def final_linear(classifier: Classifier, features: Features, layer: str | None) -> nn.Linear:
@@ -102,8 +94,3 @@ def follows_mean(linear: nn.Linear, classifier: Classifier, features: Features, 
         return False
     logits, expected = linear(features.values.mean((2, 3))), classifier.tail(features, layer)
     return logits.shape == expected.shape and torch.allclose(logits, expected, rtol=1e-3, atol=1e-4)
-
-
-def upsampled(maps: Tensor, images: Tensor) -> Tensor:
-    """Maps (B, h, w) at the images' resolution, bilinear between the centres of the cells."""
-    return F.interpolate(maps[:, None], images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
