@@ -12,11 +12,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from an8flower.errors import NotApplicable
 
-from .split import evaluating
+from .split import OutputTracer, evaluating
 
 # Functions and methods of tensors that stand for a module. Their arguments besides the input must be the module's.
 ACTIVATIONS: dict[Any, Callable[[], nn.Module]] = {
@@ -32,16 +32,22 @@ ACTIVATIONS: dict[Any, Callable[[], nn.Module]] = {
 def unrolled(network: nn.Module) -> fx.GraphModule:
     """An own copy of a network in eval mode, one module a call; activations that are functions become modules.
 
+    Each node's `meta["layers"]` names the submodules of the original, containers too, whose last output it gives.
+
     Raises:
         NotApplicable: torch.fx cannot follow the network.
     """
     with evaluating(network):
         try:
-            graph = fx.Tracer().trace(network)
+            tracer = OutputTracer()
+            graph = tracer.trace(network)
         except Exception as error:  # torch.fx runs foreign code on proxies, which fails in any way it likes
             raise NotApplicable(
                 f"{type(network).__name__} cannot be traced by torch.fx ({error}); have its forward not branch on data"
             ) from error
+        for path, module in network.named_modules(remove_duplicate=False):
+            if module in tracer.outputs:
+                layers_of(tracer.outputs[module]).append(path)
         owned: dict[str, Any] = {}
         for node in list(graph.nodes):
             own(node, network, owned)
@@ -57,7 +63,17 @@ def own(node: fx.Node, network: nn.Module, owned: dict[str, Any]) -> None:
         owned[str(node.target)] = copy.deepcopy(attribute(network, str(node.target)))
     elif node.target in ACTIVATIONS:
         owned[node.name] = ACTIVATIONS[node.target]()
-        node.op, node.target, node.args, node.kwargs = "call_module", node.name, node.args[:1], {}
+        node.op, node.target, node.args, node.kwargs = "call_module", node.name, (subject(node),), {}
+
+
+def subject(node: fx.Node) -> Any:
+    """What an operation works on: its first argument, or the one called input."""
+    return node.args[0] if node.args else node.kwargs.get("input")
+
+
+def layers_of(node: fx.Node) -> list[str]:
+    """The submodules of the original network whose last output a node gives."""
+    return node.meta.setdefault("layers", [])
 
 
 def attribute(network: nn.Module, path: str) -> Any:
@@ -67,18 +83,33 @@ def attribute(network: nn.Module, path: str) -> Any:
 
 
 def folded(network: fx.GraphModule) -> fx.GraphModule:
-    """The same network with every batch norm folded into the convolution before it; changed in place."""
+    """The same network with every batch norm folded into the convolution or linear layer before it; changed in place.
+
+    A batch norm that has no running statistics, or follows something else, stays; so does one without weights that
+    follows a linear layer.
+    """
     for node in list(network.graph.nodes):
-        norm = module_of(network, node)
-        before: Any = node.args[0] if node.args else None
-        convolution = module_of(network, before)
-        if isinstance(norm, nn.BatchNorm2d) and isinstance(convolution, nn.Conv2d) and len(before.users) == 1:
-            setattr(network, before.target, fuse_conv_bn_eval(convolution, norm))
+        before = subject(node)
+        fused = fusion(module_of(network, before), module_of(network, node))
+        if fused is not None and len(before.users) == 1:
+            setattr(network, str(before.target), fused)
+            layers_of(before).extend(layers_of(node))
             node.replace_all_uses_with(before)
             network.graph.erase_node(node)
     network.delete_all_unused_submodules()
     network.recompile()
     return network
+
+
+def fusion(layer: nn.Module | None, norm: nn.Module | None) -> nn.Module | None:
+    """One layer that gives what a layer and the batch norm behind it give; None where that cannot be."""
+    if getattr(norm, "running_mean", None) is None:
+        return None
+    if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+        return fuse_conv_bn_eval(layer, norm)
+    if isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d) and norm.affine:
+        return fuse_linear_bn_eval(layer, norm) if layer.out_features == norm.num_features else None
+    return None
 
 
 def module_of(network: fx.GraphModule, node: Any) -> nn.Module | None:

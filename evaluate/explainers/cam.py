@@ -1,48 +1,18 @@
-"""Class activation maps: the channels of a layer, weighted and summed.
-
-All of them are S = h(sum_k w_k A_k), where A_k are the layer's channels and h is the identity or a ReLU. What tells one
-from another is the weights, and that is all that a variant defines.
-"""
+"""Class activation maps whose weights come from one pass: from values or gradient of a layer, or from the last one."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from an8flower.errors import NotApplicable
+from an8flower.errors import NotApplicable, WrongUsage
 
-from ..activations import gradcam_weights, layer_gradient, upsampled
-from ..case import Query
-from ..classifier import Classifier
+from ..activations import Activations, gradcam_pp_weights, gradcam_weights, linear_after_mean
+from ..classifier import at_least_single
 from ..registry import explainers
-from ..split import Features
-
-FAMILY = {"family": "cam", "needs": "a layer with spatial extent"}
-
-
-@dataclass(frozen=True)
-class ActivationMap(ABC):
-    """The family's formula."""
-
-    layer: str | None = None  # the path of a submodule; the classifier's target layer where None
-
-    def __call__(self, classifier: Classifier, query: Query) -> Tensor:
-        with torch.no_grad():
-            features = classifier.head(query.images, self.layer)
-        weights = self.weights(classifier, features, query)
-        weighted = (weights * classifier.spatial(features.values)).sum(1)
-        return upsampled(self.rectified(weighted), query.images)
-
-    @abstractmethod
-    def weights(self, classifier: Classifier, features: Features, query: Query) -> Tensor:
-        """The weights, (B, K, 1, 1) or (B, K, h, w)."""
-
-    def rectified(self, maps: Tensor) -> Tensor:
-        """The formula's h: evidence against the class is dropped, unless a variant keeps it."""
-        return maps.relu()
+from .activation_map import FAMILY, ActivationMap
 
 
 @explainers.register(
@@ -54,9 +24,16 @@ class Cam(ActivationMap):
 
     relu: bool = False  # not in the paper
 
-    def weights(self, classifier: Classifier, features: Features, query: Query) -> Tensor:
-        linear = final_linear(classifier, features, self.layer)
-        return linear.weight.detach()[query.targets, :, None, None]
+    def weights(self, seen: Activations) -> Tensor:
+        """A row of the linear layer's matrix, (B, K, 1, 1); raises NotApplicable where there is no such layer."""
+        linear = linear_after_mean(seen)
+        if linear is None:
+            name = seen.layer or seen.classifier.target_layer
+            raise NotApplicable(
+                f'cam: behind "{name}", {seen.classifier.arch} does not go on with the mean and one linear layer; '
+                "use gradcam"
+            )
+        return at_least_single(linear.weight.detach()[seen.query.targets, :, None, None])
 
     def rectified(self, maps: Tensor) -> Tensor:
         """Evidence against the class stays, unless it is asked to go."""
@@ -68,29 +45,146 @@ class Cam(ActivationMap):
 class GradCam(ActivationMap):
     """The mean, over all positions, of the logit's gradient with respect to the channel."""
 
-    def weights(self, classifier: Classifier, features: Features, query: Query) -> Tensor:
-        return gradcam_weights(layer_gradient(classifier, features, query.targets, self.layer))
+    def weights(self, seen: Activations) -> Tensor:
+        """The mean gradient (B, K, 1, 1)."""
+        return gradcam_weights(seen.gradient())
 
 
-def final_linear(classifier: Classifier, features: Features, layer: str | None) -> nn.Linear:
-    """The one linear layer that follows the mean of the features.
+@explainers.register("gradcam_pp", **FAMILY, source="Chattopadhay et al., WACV 2018", sign="positive")
+@dataclass(frozen=True)
+class GradCamPlusPlus(ActivationMap):
+    """The channel's positive gradients, summed with coefficients that grow where few positions speak for the class.
 
-    Raises:
-        NotApplicable: something else follows.
+    The coefficients are meant for channels without negative values; elsewhere their denominators may come near 0.
+    There is no epsilon in them: that of pytorch-grad-cam takes out of the map what has gradients below about 1e-3.
     """
-    linears = [module for module in classifier.network.modules() if isinstance(module, nn.Linear)]
-    if linears and follows_mean(linears[-1], classifier, features, layer):
-        return linears[-1]
-    name = layer or classifier.target_layer
-    raise NotApplicable(
-        f'cam: behind "{name}", {classifier.arch} does not go on with the mean and one linear layer; use gradcam'
-    )
+
+    renorm: bool = False  # coefficients that sum to 1 in every channel: in the authors' code, not in their paper
+
+    def weights(self, seen: Activations) -> Tensor:
+        """The weighted sum of positive gradients (B, K, 1, 1)."""
+        return gradcam_pp_weights(seen.channels, seen.gradient(), self.renorm)
 
 
-@torch.no_grad()
-def follows_mean(linear: nn.Linear, classifier: Classifier, features: Features, layer: str | None) -> bool:
-    """Whether a linear layer on the mean of the features gives the logits: the numbers know, however it is written."""
-    if features.values.ndim != 4 or features.values.shape[1] != linear.in_features:
-        return False
-    logits, expected = linear(features.values.mean((2, 3))), classifier.tail(features, layer)
-    return logits.shape == expected.shape and torch.allclose(logits, expected, rtol=1e-3, atol=1e-4)
+@explainers.register("xgradcam", **FAMILY, source="Fu et al., BMVC 2020", sign="positive")
+@dataclass(frozen=True)
+class XGradCam(ActivationMap):
+    """The mean gradient over all positions, each weighted by its share of the channel's activation ("Axiom-CAM").
+
+    A channel whose activations sum to 0 has no such shares and gets weight 0; there is no epsilon.
+    """
+
+    def weights(self, seen: Activations) -> Tensor:
+        """The activation-weighted mean gradient (B, K, 1, 1)."""
+        total = seen.channels.sum((2, 3), keepdim=True)
+        weighted = (seen.gradient() * seen.channels).sum((2, 3), keepdim=True)
+        return torch.where(total != 0, weighted / total, 0.0)
+
+
+@explainers.register("layercam", **FAMILY, source="Jiang et al., IEEE TIP 2021", sign="positive")
+@dataclass(frozen=True)
+class LayerCam(ActivationMap):
+    """The positive gradient at each position of each channel: sharp at shallow layers too."""
+
+    gamma: float | None = None  # scales maps M to tanh(gamma * M / max M); the paper takes 2 at shallow layers
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gamma is not None and not self.gamma > 0:
+            raise WrongUsage(f"layercam: gamma is {self.gamma}; expected a positive number, or none")
+
+    def weights(self, seen: Activations) -> Tensor:
+        """The positive gradient (B, K, h, w)."""
+        return seen.gradient().relu()
+
+    def rectified(self, maps: Tensor) -> Tensor:
+        """As in the family, and saturated where that is asked for."""
+        maps = maps.relu()
+        if self.gamma is None:
+            return maps
+        high = maps.amax((1, 2), keepdim=True)
+        return torch.tanh(self.gamma * maps / torch.where(high > 0, high, 1.0))
+
+
+@explainers.register("hirescam", **FAMILY, source="Draelos and Carin, arXiv 2020", sign="positive")
+@dataclass(frozen=True)
+class HiResCam(ActivationMap):
+    """The gradient at each position of each channel: before its ReLU, a map of what the logit is to first order."""
+
+    def weights(self, seen: Activations) -> Tensor:
+        """The gradient (B, K, h, w)."""
+        return seen.gradient()
+
+
+@explainers.register(
+    "eigencam",
+    **FAMILY,
+    source="Muhammad and Yeasin, IJCNN 2020",
+    sign="positive at layers behind a ReLU, signed elsewhere or with centre",
+    class_sensitive=False,
+)
+@dataclass(frozen=True)
+class EigenCam(ActivationMap):
+    """The direction of greatest energy in the layer's channels, the same for every class.
+
+    A singular vector has no sign of its own: the map's extreme of larger magnitude is made positive. Undefined where
+    the two largest singular values are equal.
+    """
+
+    centre: bool = False  # subtract each channel's mean first: in pytorch-grad-cam, not in the paper
+
+    def channels(self, seen: Activations) -> Tensor:
+        """The channels, centred where that is asked for."""
+        channels = seen.channels
+        return channels - channels.mean((2, 3), keepdim=True) if self.centre else channels
+
+    def weights(self, seen: Activations) -> Tensor:
+        """The first right singular vector (B, K, 1, 1) of the matrix of positions by channels."""
+        matrix = self.channels(seen).flatten(2).transpose(1, 2)
+        vector = first_right_singular_vector(matrix)
+        projection = (matrix @ vector[:, :, None])[:, :, 0]
+        upside_down = projection.amin(1) + projection.amax(1) < 0
+        return torch.where(upside_down[:, None], -vector, vector)[:, :, None, None]
+
+    def rectified(self, maps: Tensor) -> Tensor:
+        """The projection itself."""
+        return maps
+
+
+@explainers.register(
+    "upsam_act",
+    **FAMILY,
+    source="compared with in Oramas et al., ICLR 2019; drawn as in Bau et al., CVPR 2017",
+    sign="as the layer's",
+    class_sensitive=False,
+)
+@dataclass(frozen=True)
+class UpsamAct(ActivationMap):
+    """The upsampled activation of the layer: the mean of its channels, the same for every class.
+
+    Behind a layer norm whose weights are those it starts with, that mean is 0 everywhere.
+    """
+
+    def weights(self, seen: Activations) -> Tensor:
+        """The same weight for every channel (1, K, 1, 1)."""
+        count = seen.channels.shape[1]
+        return seen.channels.new_full((1, count, 1, 1), 1 / count)
+
+    def rectified(self, maps: Tensor) -> Tensor:
+        """The mean itself."""
+        return maps
+
+
+def first_right_singular_vector(matrix: Tensor) -> Tensor:
+    """The unit vector (B, K) along which the rows of each (B, N, K) matrix have most energy; its sign is arbitrary.
+
+    From the smaller of the two Gram matrices, in double precision, so that rounding does not depend on the batch.
+    Zeros where the matrix is zero.
+    """
+    tall = matrix.double()
+    if tall.shape[1] > tall.shape[2]:
+        vector = torch.linalg.eigh(tall.mT @ tall).eigenvectors[:, :, -1] * (tall != 0).any((1, 2))[:, None]
+    else:
+        left = torch.linalg.eigh(tall @ tall.mT).eigenvectors[:, :, -1]
+        vector = torch.nn.functional.normalize((left[:, None] @ tall)[:, 0], dim=1, eps=torch.finfo(tall.dtype).tiny)
+    return vector.to(matrix.dtype)

@@ -6,46 +6,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier, build, wrap
+from an8flower.evaluate.contract_networks import CLASSES, InPlaceNet, ReuseNet, lively
 
-CLASSES = ("rose", "lily", "aster", "iris")
 MakeQuery = Callable[[Classifier], Query]
-
-
-class InPlaceNet(nn.Module):
-    """Convolutions with in-place ReLUs, then the mean and a linear layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        first, second = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 6, 3, 2, 1)
-        self.features = nn.Sequential(first, nn.ReLU(inplace=True), second, nn.ReLU(inplace=True))
-        self.linear = nn.Linear(6, len(CLASSES))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear(self.features(x).mean((2, 3)))
-
-
-class ReuseNet(nn.Module):
-    """A residual block with batch norm, dropout, one ReLU module that is used three times, and a functional one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
-        self.conv1, self.bn1 = nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8)
-        self.conv2, self.bn2 = nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8)
-        self.relu = nn.ReLU(inplace=True)
-        self.drop = nn.Dropout(0.5)
-        self.linear = nn.Linear(8, len(CLASSES))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.stem(x))
-        inner = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
-        x = F.relu(self.relu(inner + x) - 0.1)
-        return self.linear(self.drop(F.adaptive_avg_pool2d(x, 1).flatten(1)))
 
 
 class UntraceableNet(InPlaceNet):
@@ -53,18 +20,6 @@ class UntraceableNet(InPlaceNet):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x if x.sum() > 0 else x + 1)
-
-
-def lively(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Weights, and running statistics, that let every class and channel matter."""
-    source = torch.Generator().manual_seed(seed)
-    for tensor in (*network.parameters(), *network.buffers()):
-        if tensor.is_floating_point():
-            tensor.data.copy_(torch.rand(tensor.shape, generator=source) - 0.4)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_var.data.abs_().add_(0.5)  # type: ignore[union-attr]
-    return network
 
 
 def make_classifier(kind: str) -> Classifier:

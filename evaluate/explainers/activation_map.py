@@ -1,0 +1,72 @@
+"""The formula that all class activation maps share, at one layer or fused over several."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from an8flower.errors import WrongUsage
+from an8flower.names import unknown
+
+from ..activations import Activations, activations, range_normalised, upsampled
+from ..case import Query
+from ..classifier import Classifier
+
+FAMILY = {"family": "cam", "needs": "a layer with spatial extent"}
+
+FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {  # (layers, B, H, W) -> (B, H, W)
+    "mean": lambda maps: maps.mean(0),
+    "max": lambda maps: maps.amax(0),
+}
+
+
+@dataclass(frozen=True)
+class ActivationMap(ABC):
+    """S = h(sum_k w_k A_k), where A_k are the layer's channels; h is a ReLU, or the identity where a variant says so.
+
+    What tells one variant from another is the weights. The map of one layer is raw: brought to the images' resolution,
+    not normalised. Those of several layers are normalised, each image's to [0, 1], and then fused.
+    """
+
+    layer: str | None = None  # paths of submodules, as in layer3+layer4; the classifier's target layer where None
+    fuse: str = "mean"  # or max: how several layers become one map
+
+    def __post_init__(self) -> None:
+        if self.fuse not in FUSIONS:
+            raise WrongUsage(unknown("fusion", self.fuse, FUSIONS))
+        if "" in self.layers():
+            raise WrongUsage(
+                f'layer is "{self.layer}"; expected the path of a submodule, or several as in layer3+layer4'
+            )
+
+    def __call__(self, classifier: Classifier, query: Query) -> Tensor:
+        maps = [self.drawn(activations(classifier, query, layer)) for layer in self.layers()]
+        return maps[0] if len(maps) == 1 else FUSIONS[self.fuse](torch.stack([range_normalised(each) for each in maps]))
+
+    def layers(self) -> list[str | None]:
+        """The layers that are asked for, each by its own path."""
+        return [None] if self.layer is None else [path.strip() for path in self.layer.split("+")]
+
+    def drawn(self, seen: Activations) -> Tensor:
+        """The map (B, H, W) of one layer at the images' resolution."""
+        return upsampled(self.coarse(seen), seen.query.images)
+
+    def coarse(self, seen: Activations) -> Tensor:
+        """The map (B, h, w) of one layer at its own resolution."""
+        return self.rectified((self.weights(seen) * self.channels(seen)).sum(1))
+
+    @abstractmethod
+    def weights(self, seen: Activations) -> Tensor:
+        """The formula's w: (B, K, 1, 1), or (B, K, h, w)."""
+
+    def channels(self, seen: Activations) -> Tensor:
+        """The formula's A: (B, K, h, w)."""
+        return seen.channels
+
+    def rectified(self, maps: Tensor) -> Tensor:
+        """The formula's h, on maps (B, h, w): evidence against the class is dropped, unless a variant keeps it."""
+        return maps.relu()

@@ -1,0 +1,159 @@
+"""Class activation maps whose weights are answers: to masked images, or to features that lack a channel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from an8flower.errors import WrongUsage
+from an8flower.names import unknown
+
+from ..activations import Activations, linear_after_mean, range_normalised
+from ..case import Query
+from ..classifier import at_least_single
+from ..passes import Read, answers, logit, probability
+from ..registry import explainers
+from ..split import Features
+from ..streamlined import check_precision, streamlined
+from .activation_map import FAMILY, ActivationMap
+
+SCORES: dict[str, Read] = {"logit": logit, "probability": probability}
+ELEMENTS = 2**18  # numbers that the features of an image in flight may hold: 1 MiB in single precision
+
+
+@explainers.register("scorecam", **FAMILY, source="Wang et al., CVPR workshops 2020", sign="positive")
+@dataclass(frozen=True)
+class ScoreCam(ActivationMap):
+    """The class's score on the image times the channel, upsampled and scaled to [0, 1], as a mask.
+
+    The score of a baseline, which the paper subtracts, cancels in the softmax over the channels. The authors' code is
+    score=probability,channel_softmax=false. Constant channels are no masks: they get weight 0. Each distinct mask
+    of an image passes through the network once.
+    """
+
+    score: str = "logit"  # or probability
+    channel_softmax: bool = True  # otherwise the scores are the weights
+    precision: str = "float32"  # or bf16, of the passes of masked images
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_precision(self.precision)
+        if self.score not in SCORES:
+            raise WrongUsage(unknown("score", self.score, SCORES))
+
+    def weights(self, seen: Activations) -> Tensor:
+        """The scores (B, K, 1, 1), or their softmax over the channels that are masks."""
+        scores, is_mask = self.scores(seen)
+        if self.channel_softmax:
+            # Not softmax, which is NaN where nothing is a mask.
+            best = scores.where(is_mask, -torch.inf).amax(1, keepdim=True).nan_to_num(neginf=0.0)
+            powers = (scores - best).exp().where(is_mask, 0.0)
+            scores = powers / powers.sum(1, keepdim=True).clamp(min=torch.finfo(powers.dtype).tiny)
+        return scores[:, :, None, None]
+
+    @torch.no_grad()
+    def scores(self, seen: Activations) -> tuple[Tensor, Tensor]:
+        """The score of each channel (B, K), 0 where it is no mask, and which are masks (B, K)."""
+        masks = range_normalised(seen.channels)
+        is_mask = masks.amax((2, 3)) > 0
+        place = distinct(masks)
+        rows, numbers = (is_mask & (place == torch.arange(place.shape[1], device=place.device))).nonzero().unbind(1)
+        network = streamlined(seen.classifier, self.precision)
+        scores = torch.zeros_like(masks[:, :, 0, 0])
+        if len(rows):
+            asked = answers(
+                network,
+                seen.query.targets,
+                rows,
+                numbers,
+                lambda some, which: masked(seen.query, masks, some, which),
+                SCORES[self.score],
+            )
+            scores[rows, numbers] = asked.to(scores.dtype)
+        return scores.gather(1, place), is_mask
+
+
+def distinct(masks: Tensor) -> Tensor:
+    """For every mask (B, K, h, w) of an image, the number (B, K) of the first one that it equals."""
+    count = masks.shape[1]
+    places = []
+    for flat in masks.flatten(2):
+        _, group = torch.unique(flat, dim=0, return_inverse=True)
+        first = group.new_full((count,), count).scatter_reduce(
+            0, group, torch.arange(count, device=group.device), "amin"
+        )
+        places.append(first[group])
+    return torch.stack(places)
+
+
+def masked(query: Query, masks: Tensor, rows: Tensor, numbers: Tensor) -> Tensor:
+    """Images (n, 3, H, W) of some rows, in pixel space, times some of their masks (B, K, h, w)."""
+    images = query.images[rows]
+    wide = F.interpolate(masks[rows, numbers][:, None], images.shape[2:], mode="bilinear", align_corners=False)
+    # Once more: between the centres of the cells the extremes are not reached.
+    return images * range_normalised(wide).to(images.dtype)
+
+
+@explainers.register("ablationcam", **FAMILY, source="Desai and Ramaswamy, WACV 2020", sign="positive")
+@dataclass(frozen=True)
+class AblationCam(ActivationMap):
+    """How much the logit drops without the channel.
+
+    Where the mean and one linear layer follow, the drop is a product; elsewhere the tail runs once for every channel
+    that is not zero already.
+    """
+
+    relative: bool = False  # as a share of the logit's magnitude: the paper divides by the logit, whose sign flips maps
+
+    def weights(self, seen: Activations) -> Tensor:
+        """The drops (B, K, 1, 1)."""
+        drops = drops_in_closed_form(seen)
+        drops = drops_by_passes(seen) if drops is None else drops
+        if self.relative:
+            whole = logit(seen.logits(), seen.query.targets).abs()[:, None]
+            drops = drops / torch.where(whole > 0, whole, 1.0)
+        return drops[:, :, None, None]
+
+
+def drops_in_closed_form(seen: Activations) -> Tensor | None:
+    """The drop (B, K) of the logit without each channel, W_ck mean A_k; None where the tail is no mean and linear."""
+    linear = linear_after_mean(seen)
+    if linear is None:
+        return None
+    return at_least_single(linear.weight.detach()[seen.query.targets]) * seen.channels.mean((2, 3))
+
+
+@torch.no_grad()
+def drops_by_passes(seen: Activations) -> Tensor:
+    """The drop (B, K) of the logit without each channel, by running the tail; channels of zeros are left out."""
+    whole = logit(seen.logits(), seen.query.targets)
+    drops = torch.zeros_like(seen.channels[:, :, 0, 0])
+    rows, numbers = seen.channels.flatten(2).any(2).nonzero().unbind(1)
+    for some, which in portions(seen, rows, numbers):
+        logits = seen.classifier.tail(without(seen.features, some, which), seen.layer)
+        drops[some, which] = (whole[some] - logit(logits, seen.query.targets[some])).to(drops.dtype)
+    return drops
+
+
+def portions(seen: Activations, rows: Tensor, numbers: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs of rows and channels, as many at once as weigh what the images in flight weigh.
+
+    That is: no more operations than those of as many whole images, and no more numbers than `ELEMENTS` for each.
+    """
+    classifier, features = seen.classifier, seen.features
+    elements = sum(tensor[0].numel() for tensor in (features.values, *features.carried))
+    share = classifier.share(seen.layer or classifier.target_layer).tail
+    size = classifier.in_flight * min(ELEMENTS / elements, 1 / max(share, 1e-9))
+    size = max(classifier.in_flight, int(size))
+    return zip(rows.split(size), numbers.split(size), strict=True)
+
+
+def without(features: Features, rows: Tensor, channels: Tensor) -> Features:
+    """The features of some rows, each with one channel set to 0 at every position; at every token, the prefix too."""
+    values = features.values[rows]
+    values.movedim(-1 if values.ndim == 3 else 1, 1)[torch.arange(len(rows), device=rows.device), channels] = 0
+    return Features(values, tuple(tensor[rows] for tensor in features.carried))

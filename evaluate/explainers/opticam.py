@@ -1,0 +1,213 @@
+"""Opti-CAM: the weights of the channels are optimised for the mask that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from an8flower.errors import WrongUsage
+from an8flower.names import unknown
+
+from ..activations import Activations, range_normalised, upsampled
+from ..passes import Network, Read, logit, probability
+from ..registry import explainers
+from ..streamlined import streamlined
+from .activation_map import FAMILY, ActivationMap
+
+ENOUGH = 1e-10  # an image is done once its objective changes by less
+
+
+def margin(logits: Tensor, targets: Tensor) -> Tensor:
+    """Each row's logit (B,) of its target, minus the largest of the others."""
+    others = logits.scatter(1, targets[:, None], -torch.inf).amax(1)
+    return logit(logits, targets) - others
+
+
+def log_probability(logits: Tensor, targets: Tensor) -> Tensor:
+    """Each row's logarithm (B,) of its target's probability: the cross-entropy, negated."""
+    return logit(logits.log_softmax(1), targets)
+
+
+def max_normalised(maps: Tensor) -> Tensor:
+    """Maps (B, H, W), each by its own maximum; zeros where that is not positive."""
+    high = maps.amax((1, 2), keepdim=True)
+    return torch.where(high > 0, maps, 0.0) / torch.where(high > 0, high, 1.0)
+
+
+def combined(weights: Tensor, channels: Tensor) -> Tensor:
+    """The sum (B, h, w) of channels (B, K, h, w) by positive weights (B, K, 1, 1).
+
+    A spread that is nothing but rounding is taken out, and the gradient left in: channels behind a fresh layer norm
+    cancel at equal weights, and normalised to a mask, what is left would be noise.
+    """
+    maps, scale = (weights * channels).sum(1), (weights * channels.abs()).sum(1)
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    noise = 8 * torch.finfo(maps.dtype).eps * scale.amax((1, 2), keepdim=True)
+    return torch.where(high - low > noise, maps, maps + (low - maps).detach())
+
+
+class Term(NamedTuple):
+    """A term of an objective: one masked image, and what its score is worth."""
+
+    image: Callable[[Tensor, Tensor], Tensor]  # (images (B, 3, H, W), masks (B, 1, H, W)) -> images
+    gain: Callable[[Tensor, Tensor], Tensor]  # (its score (B,), the whole image's score (B,)) -> (B,)
+
+
+def kept(images: Tensor, masks: Tensor) -> Tensor:
+    """Images of what the masks show."""
+    return images * masks
+
+
+def cut(images: Tensor, masks: Tensor) -> Tensor:
+    """Images of what the masks hide."""
+    return images * (1 - masks)
+
+
+OBJECTIVES = {
+    "mask": (Term(kept, lambda score, whole: score),),
+    "diff": (Term(kept, lambda score, whole: -(whole - score).abs()),),
+    "iomask": (Term(kept, lambda score, whole: score), Term(cut, lambda score, whole: -score)),
+    "iodiff": (
+        Term(kept, lambda score, whole: -(whole - score).abs()),
+        Term(cut, lambda score, whole: (whole - score).abs()),
+    ),
+}
+NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "range": range_normalised,
+    "max": max_normalised,
+    "sigmoid": torch.sigmoid,
+}
+SELECTORS: dict[str, Read] = {
+    "logit": logit,
+    "margin": margin,
+    "probability": probability,
+    "cross_entropy": log_probability,
+}
+
+
+class Problem(NamedTuple):
+    """What stays the same while the weights are optimised."""
+
+    network: Network
+    channels: Tensor  # (B, K, h, w)
+    images: Tensor  # (B, 3, H, W)
+    targets: Tensor  # (B,)
+    whole: Tensor  # (B,): the score of the whole image
+
+
+class Adam:
+    """Adam (Kingma and Ba, ICLR 2015) uphill on rows (B, K), some of which may stop earlier than others."""
+
+    def __init__(self, variables: Tensor, rate: float, betas: tuple[float, float] = (0.9, 0.999)) -> None:
+        self.variables = variables
+        self._rate = rate
+        self._betas = betas
+        self._means, self._squares = torch.zeros_like(variables), torch.zeros_like(variables)
+        self._steps = 0
+
+    def step(self, rows: Tensor, slopes: Tensor) -> None:
+        """Move some rows along their gradients (n, K); a row that is left out once is never given again."""
+        self._steps += 1
+        first, second = self._betas
+        self._means[rows] = first * self._means[rows] + (1 - first) * slopes
+        self._squares[rows] = second * self._squares[rows] + (1 - second) * slopes**2
+        means = self._means[rows] / (1 - first**self._steps)
+        squares = self._squares[rows] / (1 - second**self._steps)
+        self.variables[rows] += self._rate * means / (squares.sqrt() + 1e-8)
+
+
+@explainers.register("opticam", **FAMILY, source="Zhang et al., CVIU 2024", sign="positive")
+@dataclass(frozen=True)
+class OptiCam(ActivationMap):
+    """The convex combination of channels that, as a mask, has the network speak most for the class.
+
+    The map is the mask: upsampled and normalised, one layer or several. Of all weights on the way of the optimiser,
+    those with the best objective are taken. The map is tuned to the network's answer, not to where the evidence lies.
+    The objective has kinks, at which rounding grows from step to step: after a hundred, maps hold to about 1e-3.
+    """
+
+    objective: str = "mask"  # or diff, iomask, iodiff
+    normalisation: str = "range"  # or max, sigmoid
+    selector: str = "logit"  # or margin (over the best other class), probability, cross_entropy
+    iterations: int = 100  # at most: an image is done earlier once its objective stands still
+    learning_rate: float = 0.1  # of Adam
+
+    quick: ClassVar[dict[str, Any]] = {"iterations": 8}  # what tests of everything but the quality may replace
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choices = (
+            ("objective", self.objective, OBJECTIVES),
+            ("normalisation", self.normalisation, NORMALISATIONS),
+            ("selector", self.selector, SELECTORS),
+        )
+        for kind, name, known in choices:
+            if name not in known:
+                raise WrongUsage(unknown(kind, name, known))
+        if self.iterations < 0:
+            raise WrongUsage(f"opticam: iterations is {self.iterations}; expected 0 or more")
+        if not self.learning_rate > 0:
+            raise WrongUsage(f"opticam: learning_rate is {self.learning_rate}; expected a positive number")
+
+    def drawn(self, seen: Activations) -> Tensor:
+        """The mask (B, H, W) itself."""
+        return self.mask(self.coarse(seen), seen.query.images)
+
+    def mask(self, maps: Tensor, images: Tensor) -> Tensor:
+        """Maps (B, h, w) as masks (B, H, W)."""
+        return NORMALISATIONS[self.normalisation](upsampled(maps, images))
+
+    def coarse(self, seen: Activations) -> Tensor:
+        """The combination (B, h, w) itself."""
+        return combined(self.weights(seen), seen.channels)
+
+    def weights(self, seen: Activations) -> Tensor:
+        """Positive weights (B, K, 1, 1) that sum to 1."""
+        select, query = SELECTORS[self.selector], seen.query
+        whole = select(seen.logits(), query.targets)
+        problem = Problem(streamlined(seen.classifier), seen.channels.detach(), query.images, query.targets, whole)
+        return self.optimised(problem).softmax(1)[:, :, None, None]
+
+    def optimised(self, problem: Problem) -> Tensor:
+        """The variables (B, K), whose softmax are the weights, at the best objective that was met."""
+        climber = Adam(torch.zeros_like(problem.channels[:, :, 0, 0]), self.learning_rate)
+        best, highest = climber.variables.clone(), torch.full_like(problem.whole, -torch.inf)
+        rows, last = torch.arange(len(best), device=best.device), highest.clone()
+        for step in range(self.iterations + 1):
+            values, slopes = self.ascent(problem, climber.variables[rows], rows, slope=step < self.iterations)
+            better = values > highest[rows]
+            best[rows[better]], highest[rows[better]] = climber.variables[rows[better]], values[better]
+            moving = (values - last[rows]).abs() >= ENOUGH
+            last[rows] = values
+            rows, slopes = rows[moving], slopes[moving]
+            if not len(rows):
+                break
+            climber.step(rows, slopes)
+        return best
+
+    def ascent(self, problem: Problem, variables: Tensor, rows: Tensor, slope: bool) -> tuple[Tensor, Tensor]:
+        """The objective (n,) of some rows, and where asked for its gradient (n, K), zeros otherwise."""
+        values, slopes = torch.zeros_like(problem.whole[rows]), torch.zeros_like(variables)
+        size = problem.network.in_flight
+        for start in range(0, len(rows), size):
+            some = slice(start, start + size)
+            for term in OBJECTIVES[self.objective]:  # one after the other: no more images at once than in flight
+                with torch.set_grad_enabled(slope):
+                    leaves = variables[some].detach().requires_grad_(slope)
+                    gain = self.gain(problem, term, leaves, rows[some])
+                values[some] += gain.detach()
+                if slope:
+                    slopes[some] += torch.autograd.grad(gain.sum(), leaves)[0]
+        return values, slopes
+
+    def gain(self, problem: Problem, term: Term, variables: Tensor, rows: Tensor) -> Tensor:
+        """What a term of the objective (n,) is at some variables (n, K)."""
+        images, targets = problem.images[rows], problem.targets[rows]
+        maps = combined(variables.softmax(1)[:, :, None, None], problem.channels[rows])
+        masks = self.mask(maps, images)
+        score = SELECTORS[self.selector](problem.network(term.image(images, masks[:, None])), targets)
+        return term.gain(score, problem.whole[rows])
