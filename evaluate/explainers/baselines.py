@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +16,16 @@ from ..classifier import Classifier
 from ..registry import explainers
 from ..seeds import generator
 
+CONTROL: dict[str, Any] = {
+    "family": "baselines",
+    "source": "control",
+    "needs": "nothing",
+    "sign": "positive",
+    "class_sensitive": False,
+}
 
-@explainers.register("random", family="baselines", source="control", needs="nothing", sign="positive")
+
+@explainers.register("random", **CONTROL)
 @dataclass(frozen=True)
 class Random:
     """Uniform noise in [0, 1), drawn for each row from its own seed on the CPU: the same in any batch and device."""
@@ -27,7 +36,7 @@ class Random:
         return torch.stack(noise).to(query.images.device)
 
 
-@explainers.register("center", family="baselines", source="control", needs="nothing", sign="positive")
+@explainers.register("center", **CONTROL)
 @dataclass(frozen=True)
 class Center:
     """A Gaussian around the middle of the image: where photographers put things."""
@@ -47,7 +56,7 @@ class Center:
         return torch.exp(-0.5 * (offset / self.width) ** 2)
 
 
-@explainers.register("edges", family="baselines", source="control", needs="nothing", sign="positive")
+@explainers.register("edges", **CONTROL)
 @dataclass(frozen=True)
 class Edges:
     """The magnitude of the Sobel gradient of the brightness."""
@@ -59,7 +68,7 @@ class Edges:
         return F.conv2d(padded, kernels).norm(dim=1)
 
 
-@explainers.register("intensity", family="baselines", source="control", needs="nothing", sign="positive")
+@explainers.register("intensity", **CONTROL)
 @dataclass(frozen=True)
 class Intensity:
     """The brightness itself, in [0, 1]."""
@@ -68,7 +77,7 @@ class Intensity:
         return brightness(query.images)
 
 
-@explainers.register("fakecam", family="baselines", source="Poppi et al., CVPRW 2021", needs="nothing", sign="positive")
+@explainers.register("fakecam", **CONTROL | {"source": "Poppi et al., CVPRW 2021"})
 @dataclass(frozen=True)
 class FakeCam:
     """One everywhere but for a zero in the top left corner: nearly perfect to metrics that only mask the image."""
