@@ -1,0 +1,178 @@
+"""Meaningful perturbation: the smallest smooth mask whose blur takes the class's probability away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from an8flower.errors import WrongUsage
+from an8flower.names import unknown
+
+from ..blurring import blur_matrix, blurred
+from ..case import Query
+from ..classifier import Classifier
+from ..passes import Network, answers, every_pair, input_gradient, probability
+from ..registry import explainers
+from ..seeds import generator
+from ..streamlined import check_precision, streamlined
+
+SIDE = 224  # lengths are those of images of 224 px; they shrink and grow with the image
+PERTURBATIONS = ("blur", "black")
+RADII = tuple(range(0, 175, 5))  # of the circles among which the first mask is chosen
+SOFTNESS = 10.0  # the Gaussian that softens these circles
+REMAINS = 0.01  # a circle drops the score when so much is left of what the largest one takes away
+DECAYS = (0.9, 0.999)  # of Adam's running means
+SAME = 1e-6  # probabilities that differ by less are taken for one, lest rounding chooses the circle
+
+
+@explainers.register(
+    "meaningful_perturbation",
+    family="perturbation",
+    source="Fong & Vedaldi, ICCV 2017",
+    needs="a differentiable network",
+    sign="positive",
+)
+@dataclass(frozen=True)
+class MeaningfulPerturbation:
+    """One minus a mask that keeps the image where it is 1 and blurs it where it is 0, in [0, 1].
+
+    The mask minimises the class's probability, plus `l1` times what it blurs, plus `tv` times its total variation to
+    the power `beta`; the sums run over the cells of its own coarse grid. The image is shifted a little in each step, so
+    that the mask cannot rely on single pixels. Costs 36 forward passes to choose the first mask, and one forward and
+    one backward pass an iteration. The map is zero where blurring the whole image does not lower the probability.
+    """
+
+    perturbation: str = "blur"  # or black: blur leaves the colours, and a class that they tell keeps its probability
+    iterations: int = 300
+    grid: int = 28  # cells along each side; never more than pixels
+    l1: float = 1e-4
+    tv: float = 1e-2
+    beta: float = 3.0
+    rate: float = 0.1  # of Adam
+    blur: float = 10.0  # of the image: a Gaussian's standard deviation, for 224 px
+    mask_blur: float = 5.0  # of the mask, likewise
+    jitter: float = 3.0  # how far the image is shifted at most, likewise
+    precision: str = "float32"  # of the network, or bf16
+
+    quick: ClassVar[dict[str, Any]] = {"iterations": 5}  # what tests of everything but the quality may replace
+
+    def __post_init__(self) -> None:
+        check_precision(self.precision)
+        if self.perturbation not in PERTURBATIONS:
+            raise WrongUsage(f"meaningful_perturbation: {unknown('perturbation', self.perturbation, PERTURBATIONS)}")
+        for name in ("iterations", "l1", "tv", "mask_blur", "jitter"):
+            if not getattr(self, name) >= 0:
+                raise WrongUsage(f"meaningful_perturbation: {name} is {getattr(self, name)}; expected 0 or more")
+        for name in ("grid", "beta", "rate", "blur"):
+            if not getattr(self, name) > 0:
+                raise WrongUsage(f"meaningful_perturbation: {name} is {getattr(self, name)}; expected more than 0")
+
+    def __call__(self, classifier: Classifier, query: Query) -> Tensor:
+        network = streamlined(classifier, self.precision)
+        side = query.images.shape[-1]
+        backdrop = self.backdrop(query.images)
+        spread = spreading(side, min(self.grid, side), self.mask_blur * side / SIDE).to(query.images.device)
+        first = first_masks(network, query, backdrop, len(spread.T))
+        masks = self.optimised(network, query, backdrop, spread, first)
+        return (1 - spread @ masks @ spread.T).clamp(0, 1)
+
+    def backdrop(self, images: Tensor) -> Tensor:
+        """What shows where the mask is 0, in the images' shape."""
+        if self.perturbation == "black":
+            return torch.zeros_like(images)
+        return blurred(images, self.blur * images.shape[-1] / SIDE)
+
+    def optimised(self, network: Network, query: Query, backdrop: Tensor, spread: Tensor, first: Tensor) -> Tensor:
+        """The masks (B, g, g) that Adam finds, from the first ones on."""
+        side = backdrop.shape[-1]
+        reach = int(self.jitter * side / SIDE + 0.5)
+        shifts = drawn_shifts(query.seeds, self.iterations, reach)
+        pairs = F.pad(torch.cat([query.images, backdrop], 1), [reach // 2, reach - reach // 2] * 2, mode="replicate")
+        masks, mean, square = first, torch.zeros_like(first), torch.zeros_like(first)
+        for step in range(self.iterations):
+            slopes = self.slopes(network, query.targets, masks, spread, windows(pairs, shifts[:, step], side))
+            mean, square = mean.lerp(slopes, 1 - DECAYS[0]), square.lerp(slopes.square(), 1 - DECAYS[1])
+            masks = (masks - self.rate * adam_move(mean, square, step + 1)).clamp(0, 1)
+        return masks
+
+    def slopes(self, network: Network, targets: Tensor, masks: Tensor, spread: Tensor, pairs: Tensor) -> Tensor:
+        """The gradient (B, g, g) of what is minimised, for pairs (B, 6, H, W) of an image and its blur."""
+        masks = masks.detach().requires_grad_()
+        images, blurs = pairs.split(3, dim=1)
+        perturbed = torch.lerp(blurs, images, (spread @ masks @ spread.T)[:, None])
+        pulls = input_gradient(network, perturbed.detach(), targets, probability)
+        # The product has the probability's gradient: the network itself stays out of this graph.
+        return torch.autograd.grad((pulls * perturbed).sum() + self.regulariser(masks), masks)[0]
+
+    def regulariser(self, masks: Tensor) -> Tensor:
+        """What masks cost that blur much or are rough, all rows added."""
+        return self.l1 * (1 - masks).sum() + self.tv * total_variation(masks, self.beta)
+
+
+def adam_move(mean: Tensor, square: Tensor, steps: int) -> Tensor:
+    """Where Adam goes after some steps, at a rate of 1, from its running means of the slopes and of their squares.
+
+    Source: Kingma and Ba, ICLR 2015, algorithm 1.
+    """
+    mean, square = (moment / (1 - decay**steps) for moment, decay in zip((mean, square), DECAYS, strict=True))
+    return mean / (square.sqrt() + 1e-8)
+
+
+def spreading(side: int, grid: int, sigma: float) -> Tensor:
+    """The matrix (side, grid) that repeats the cells of a line over its pixels, then blurs them."""
+    cells = F.interpolate(torch.eye(grid)[None], side, mode="nearest-exact")[0].T
+    return blur_matrix(side, sigma) @ cells
+
+
+def total_variation(masks: Tensor, beta: float) -> Tensor:
+    """The sum over all cells of (dx^2 + dy^2)^(beta / 2), with differences to the next cell, 0 beyond the border."""
+    down = F.pad(masks.diff(dim=1), (0, 0, 0, 1))
+    across = F.pad(masks.diff(dim=2), (0, 1))
+    # Where the mask is flat, a power below 1 would have an infinite slope.
+    return (down.square() + across.square()).clamp(min=1e-10).pow(beta / 2).sum()
+
+
+def first_masks(network: Network, query: Query, backdrop: Tensor, grid: int) -> Tensor:
+    """The masks (B, grid, grid) of the smallest circle whose blur takes about as much away as that of the largest."""
+    keeps = 1 - circles(backdrop.shape[-1]).to(backdrop.device)
+    masks = torch.cat([torch.ones_like(keeps[:1]), keeps])  # the first one leaves the image as it is
+
+    def perturbed(rows: Tensor, numbers: Tensor) -> Tensor:
+        return torch.lerp(backdrop[rows], query.images[rows], masks[numbers, None])
+
+    pairs = every_pair(len(backdrop), len(masks), backdrop.device)
+    scores = answers(network, query.targets, *pairs, perturbed, probability).view(len(backdrop), -1)
+    chosen = keeps[smallest(scores[:, 1:], scores[:, 0])]
+    return F.interpolate(chosen[:, None], (grid, grid), mode="nearest-exact")[:, 0]
+
+
+def smallest(scores: Tensor, whole: Tensor) -> Tensor:
+    """The number (B,) of the first of some scores (B, R) that has dropped from the whole image's to about the last."""
+    fall = (whole - scores[:, -1])[:, None]
+    dropped = ((scores - scores[:, -1:]) / fall < REMAINS) & (fall.abs() > SAME)
+    dropped[:, -1] = True
+    return dropped.int().argmax(1)
+
+
+def circles(side: int) -> Tensor:
+    """Softened discs (R, side, side) around the middle, 1 inside."""
+    offsets = torch.arange(side) - side // 2
+    squares = offsets[:, None] ** 2 + offsets**2
+    radii = torch.tensor(RADII) * side / SIDE
+    return blurred((squares <= radii[:, None, None] ** 2).float(), SOFTNESS * side / SIDE)
+
+
+def drawn_shifts(seeds: Tensor, steps: int, reach: int) -> Tensor:
+    """Whole shifts (B, steps, 2) from 0 to `reach` on the CPU, each row's from its own seed."""
+    rows = [torch.randint(0, reach + 1, (steps, 2), generator=generator(seed)) for seed in seeds.tolist()]
+    return torch.stack(rows)
+
+
+def windows(images: Tensor, corners: Tensor, side: int) -> Tensor:
+    """The squares (B, C, side, side) of larger images whose upper left corners (B, 2) are given."""
+    places = zip(images, corners.tolist(), strict=True)
+    return torch.stack([image[:, y : y + side, x : x + side] for image, (y, x) in places])

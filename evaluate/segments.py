@@ -1,0 +1,90 @@
+"""An image cut into segments, which methods show or hide as wholes: superpixels, or plain squares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from an8flower.errors import WrongUsage
+from an8flower.names import unknown
+
+# Quickshift finds as many segments as it likes; with fewer than these a map would say next to nothing.
+FEWEST = 8
+
+
+def quickshift(image: np.ndarray, count: int) -> np.ndarray:
+    """Superpixels that follow colours, as many as there are; the settings are those of LIME's authors."""
+    from skimage.segmentation import quickshift  # here, because it takes a second to load, and few methods want it
+
+    return quickshift(image, kernel_size=4, max_dist=200, ratio=0.2)
+
+
+def slic(image: np.ndarray, count: int) -> np.ndarray:
+    """Compact superpixels that follow colours, about `count` of them."""
+    from skimage.segmentation import slic  # here, for the same reason
+
+    return slic(image, n_segments=count, start_label=0)
+
+
+def grid(image: np.ndarray, count: int) -> np.ndarray:
+    """Squares, about `count` of them: the nearest square number, and never more than there are pixels."""
+    height, width = image.shape[:2]
+    side = round(count**0.5)
+    rows, columns = min(side, height), min(side, width)
+    down, across = np.arange(height) * rows // height, np.arange(width) * columns // width
+    return down[:, None] * columns + across
+
+
+SEGMENTATIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "quickshift": quickshift,
+    "slic": slic,
+    "grid": grid,
+}
+
+
+def check_segments(kind: str, count: int) -> None:
+    """Raise WrongUsage where there is no such segmentation, or too few segments are asked for."""
+    if kind not in SEGMENTATIONS:
+        raise WrongUsage(unknown("segments", kind, SEGMENTATIONS))
+    if count < 4:
+        raise WrongUsage(f"count is {count}; expected at least 4 segments")
+
+
+def segmented(images: Tensor, kind: str, count: int) -> Tensor:
+    """The segment of every pixel, each image by itself.
+
+    Where quickshift finds fewer than `FEWEST` segments, as it does in small images with few colours, slic takes its
+    place; where that finds no more, the grid does.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1].
+        kind: one of `SEGMENTATIONS`.
+        count: about how many; quickshift does not ask.
+
+    Returns:
+        (B, H, W) int64 on the images' device: from 0 to the number of the image's own segments - 1, without gaps.
+    """
+    arrays = images.permute(0, 2, 3, 1).double().cpu().numpy()
+    return torch.from_numpy(np.stack([labelled(array, kind, count) for array in arrays])).to(images.device)
+
+
+def labelled(image: np.ndarray, kind: str, count: int) -> np.ndarray:
+    """The labels (H, W) of an image (H, W, 3), by the first of the segmentations, from `kind` on, that finds enough."""
+    kinds = list(SEGMENTATIONS)
+    for each in kinds[kinds.index(kind) :]:
+        found, labels = np.unique(SEGMENTATIONS[each](image, count), return_inverse=True)
+        if each == "grid" or len(found) >= min(FEWEST, count):
+            break
+    return labels.reshape(image.shape[:2])
+
+
+def mean_colours(image: Tensor, labels: Tensor) -> Tensor:
+    """An image (3, H, W) with each pixel in its segment's mean colour; `labels` (H, W) as `segmented` gives them."""
+    # In numpy, since sums by index come in any order on a GPU, and then no two runs are the same.
+    flat = labels.flatten().cpu().numpy()
+    sums = np.stack([np.bincount(flat, channel) for channel in image.flatten(1).double().cpu().numpy()])
+    means = (sums / np.bincount(flat))[:, flat]
+    return torch.from_numpy(means).to(image).view_as(image)
