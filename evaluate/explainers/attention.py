@@ -1,0 +1,205 @@
+"""What the class token of a vision transformer attends to, through one block or through all of them.
+
+Each reads a matrix (N, N) of how much of each token is in each, and shows the class token's row. The attention of a
+flowervit, or of any vision transformer that calls torch's own attention, is recorded while it runs.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from an8flower.errors import NotApplicable, WrongUsage
+from an8flower.names import unknown
+
+from ..activations import upsampled
+from ..attention import (
+    Attending,
+    attention_of,
+    chained,
+    check_attention,
+    class_row,
+    rows_to_one,
+    with_residual,
+)
+from ..attention_flow import flows
+from ..case import Query
+from ..classifier import Classifier
+from ..passes import logit
+from ..registry import explainers
+from ..transformer_relevance import RelevanceAttending, relevance_of_attention
+
+FAMILY = {"family": "attention", "needs": "a vision transformer with a class token", "sign": "positive"}
+FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {  # (B, heads, N, N) -> (B, N, N)
+    "mean": lambda attention: attention.mean(1),
+    "max": lambda attention: attention.amax(1),
+    "min": lambda attention: attention.amin(1),
+}
+
+
+@dataclass(frozen=True)
+class AttentionMap(ABC):
+    """The class token's row of what a method makes of the attention in all blocks; the target makes no difference."""
+
+    def __call__(self, classifier: Classifier, query: Query) -> Tensor:
+        joint = self.joint(attention_of(classifier, query.images))
+        return upsampled(class_row(joint, classifier), query.images)
+
+    @abstractmethod
+    def joint(self, attention: list[Tensor]) -> Tensor:
+        """From (B, heads, N, N) of every block, the first one first, to (B, N, N)."""
+
+
+@explainers.register("raw_attention", **FAMILY, source="Dosovitskiy et al., ICLR 2021", class_sensitive=False)
+@dataclass(frozen=True)
+class RawAttention(AttentionMap):
+    """The attention in one block. Another target gives the same map."""
+
+    block: int = -1  # from 0; negative numbers count from the last
+    fusion: str = "mean"  # of the heads
+
+    def __post_init__(self) -> None:
+        check_fusion(self.fusion)
+
+    def joint(self, attention: list[Tensor]) -> Tensor:
+        """That block's.
+
+        Raises:
+            WrongUsage: there is no such block.
+        """
+        if not -len(attention) <= self.block < len(attention):
+            raise WrongUsage(f"block is {self.block}; expected {-len(attention)} to {len(attention) - 1}, the blocks")
+        return FUSIONS[self.fusion](attention[self.block])
+
+
+@explainers.register("rollout", **FAMILY, source="Abnar and Zuidema, ACL 2020", class_sensitive=False)
+@dataclass(frozen=True)
+class Rollout(AttentionMap):
+    """The product of (attention + identity) over all blocks, rows made to sum to 1. Another target: the same map."""
+
+    start_layer: int = 0  # blocks before it are left out
+    fusion: str = "mean"  # of the heads
+    discard: float = 0.0  # the share of each block's smallest attention that counts as none; not in the paper
+
+    def __post_init__(self) -> None:
+        check_fusion(self.fusion)
+        check_start(self.start_layer)
+        if not 0 <= self.discard < 1:
+            raise WrongUsage(f"discard is {self.discard:g}; expected a share of at least 0 and less than 1")
+
+    def joint(self, attention: list[Tensor]) -> Tensor:
+        """Their product."""
+        kept = [without_smallest(FUSIONS[self.fusion](each), self.discard) for each in attention]
+        return chained([rows_to_one(with_residual(each)) for each in since(self.start_layer, kept)])
+
+
+@explainers.register("attention_flow", **FAMILY, source="Abnar and Zuidema, ACL 2020", class_sensitive=False)
+@dataclass(frozen=True)
+class AttentionFlow(AttentionMap):
+    """How much can flow from the class token to each patch, with half of (attention + identity) as capacities.
+
+    No more than 1 can leave the class token, and with several blocks of broad attention many patches reach their limit,
+    so that maps become flat. Another target gives the same map. Runs on the CPU, about a second an image for 197
+    tokens and 4 blocks; `an8flower.evaluate.attention_flow.flows` says how exact it is.
+    """
+
+    normalise: bool = True  # divide by the sum over all tokens
+
+    def joint(self, attention: list[Tensor]) -> Tensor:
+        """The flow from the class token, as the only row."""
+        blocks = torch.stack([with_residual(each.mean(1)) / 2 for each in attention], 1)
+        found = np.stack([flows(list(image)) for image in blocks.double().cpu().numpy()])
+        row = torch.from_numpy(found).to(blocks)[:, None]
+        return rows_to_one(row) if self.normalise else row
+
+
+@explainers.register("tibav", **FAMILY, source="Chefer, Gur and Wolf, CVPR 2021")
+@dataclass(frozen=True)
+class Tibav:
+    """Rollout of the positive part of (gradient of the logit x relevance of its one-hot), averaged over the heads.
+
+    Blocks are multiplied later on the left, and rows sum to 1, as in the authors' code; the paper does not normalise.
+    Costs two passes forwards and two backwards: one pair for gradients, one for relevance, whose way back multiplies
+    every weight matrix four times instead of once. They run in double precision.
+
+    Raises:
+        NotApplicable: an operation behind the first attention has no rule of relevance.
+    """
+
+    start_layer: int = 1  # blocks before it are left out; 1 in the authors' evaluation
+    normalise: bool = True  # rows sum to 1
+
+    def __post_init__(self) -> None:
+        check_start(self.start_layer)
+
+    def __call__(self, classifier: Classifier, query: Query) -> Tensor:
+        network = exact(classifier)
+        gradients, logits = attention_gradients(network, classifier, query)
+        relevance = attention_relevance(network, classifier, query, logits)
+        evidence = [(g * r).relu().mean(1) for g, r in zip(gradients, relevance, strict=True)]
+        blocks = [with_residual(each) for each in since(self.start_layer, evidence)]
+        joint = chained([rows_to_one(each) for each in blocks] if self.normalise else blocks)
+        return upsampled(class_row(joint, classifier).float(), query.images)
+
+
+def exact(classifier: Classifier) -> nn.Module:
+    """A frozen copy of its network in double precision."""
+    return copy.deepcopy(classifier.network).double().requires_grad_(False)
+
+
+def attention_gradients(network: nn.Module, classifier: Classifier, query: Query) -> tuple[tuple[Tensor, ...], Tensor]:
+    """The gradient (B, heads, N, N) of the target's logit with respect to every block's attention; and the logits."""
+    with Attending() as attending:
+        logits = classifier.count(network(classifier.normalise(query.images).double()), 1.0)
+    check_attention(attending.weights, classifier, len(query.images))
+    wanted = logit(logits, query.targets).sum()
+    return torch.autograd.grad(wanted, attending.weights, materialize_grads=True), logits.detach()
+
+
+def attention_relevance(network: nn.Module, classifier: Classifier, query: Query, logits: Tensor) -> tuple[Tensor, ...]:
+    """The relevance (B, heads, N, N) of every block's attention for the target.
+
+    Raises:
+        NotApplicable: an operation has no rule, or the logits are not the expected ones once operations are replaced.
+    """
+    with RelevanceAttending() as attending:
+        again = classifier.count(network(classifier.normalise(query.images).double()), 1.0)
+    if not torch.allclose(again, logits, rtol=1e-6, atol=1e-6 * float(logits.abs().max())):
+        raise NotApplicable(
+            f"{classifier.arch} gives other logits once its operations are replaced one by one, as where one works in "
+            "place; use rollout"
+        )
+    return relevance_of_attention(again, query.targets, attending.weights)
+
+
+def without_smallest(attention: Tensor, share: float) -> Tensor:
+    """Attention (B, N, N) with a share of each image's smallest entries set to zero; never the class token's own."""
+    flat = attention.flatten(1)
+    limit = flat.kthvalue(1 + int(share * flat.shape[1]), dim=1, keepdim=True).values
+    kept = flat.where(flat >= limit, 0)
+    return torch.cat([flat[:, :1], kept[:, 1:]], 1).view_as(attention)
+
+
+def since(start: int, blocks: list[Tensor]) -> list[Tensor]:
+    """The blocks from a number on; raises WrongUsage where none is left."""
+    if start >= len(blocks):
+        raise WrongUsage(f"start_layer is {start}, and the network has {len(blocks)} blocks; expected a smaller number")
+    return blocks[start:]
+
+
+def check_fusion(name: str) -> None:
+    """Raise WrongUsage with the nearest name where there is no such fusion."""
+    if name not in FUSIONS:
+        raise WrongUsage(unknown("fusion", name, FUSIONS))
+
+
+def check_start(start: int) -> None:
+    """Raise WrongUsage where a number of a block is negative."""
+    if start < 0:
+        raise WrongUsage(f"start_layer is {start}; expected the number of a block, at least 0")
