@@ -12,7 +12,7 @@ import platform
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,8 @@ from an8flower.store import FlowerStore
 
 from .cells import Judge, Target, model_name
 from .classifier import Classifier
+from .fit_files import fitted_once
+from .fitting import StoredExamples
 from .methods import Method
 from .models import open_model
 from .registry import metrics as registered
@@ -124,7 +126,10 @@ def audit(
     blocks = [chosen[start : start + CELL_ROWS] for start in range(0, len(chosen), CELL_ROWS)]
     ledger = Ledger(Run(folder), len(blocks) * (1 + len(models) * len(plan.methods)), progress)
     _settle_references(judge, ledger, store, blocks)
-    described = [_settle_model(judge, ledger, store, plan.methods, classifier, blocks) for classifier in models]
+    described = [
+        _settle_model(judge, ledger, store, plan.methods, classifier, source, blocks)
+        for classifier, source in zip(models, plan.models, strict=True)
+    ]
     data = {"name": store.name, "digest": store.digest, "split": plan.split, "rows": len(chosen)}
     document = _document(plan, judge, ledger, data, described)
     _file(plan, judge, ledger, document, chosen)
@@ -143,6 +148,7 @@ def _settle_model(
     store: FlowerStore,
     methods: tuple[Method, ...],
     classifier: Classifier,
+    source: str,
     blocks: list[np.ndarray],
 ) -> dict[str, Any]:
     """All cells of a model; what is known of it, with its accuracy on the chosen rows."""
@@ -151,12 +157,39 @@ def _settle_model(
     for method in methods:
         identity = (*_identity(judge, store), digest, repr(method.explainer), judge.target)
         label = f"{name}-{method.name.replace(':', '.')}"
+        ready = cache(partial(_fitted, judge, ledger, store, method, classifier, source))
         for indices, guesses in zip(blocks, predicted, strict=True):
             cell = Cell(label, identity, indices, {"method": method.text, "model": name})
-            ledger.settle(cell, partial(judge.score, classifier, method, indices, guesses))
+            ledger.settle(cell, partial(_scored, judge, classifier, ready, indices, guesses))
     labels = judge.split.labels[np.concatenate(blocks)]
     accuracy = float((np.concatenate(predicted) == labels).mean())
-    return {"arch": classifier.arch, "seed": classifier.card.seed, "digest": digest, "accuracy": accuracy}
+    about = {"arch": classifier.arch, "seed": classifier.card.seed, "digest": digest, "accuracy": accuracy}
+    return about | _precision_errors(judge, methods, classifier, blocks[0])
+
+
+def _precision_errors(
+    judge: Judge, methods: tuple[Method, ...], classifier: Classifier, indices: np.ndarray
+) -> dict[str, Any]:
+    """What lower precisions, where methods were asked for them, cost in accuracy; measured on the first rows."""
+    asked = {getattr(method.explainer, "precision", "float32") for method in methods} - {"float32"}
+    errors = {precision: judge.precision_error(classifier, indices, precision) for precision in sorted(asked)}
+    return {"precision_error": errors} if errors else {}
+
+
+def _fitted(
+    judge: Judge, ledger: Ledger, store: FlowerStore, method: Method, classifier: Classifier, source: str
+) -> Method:
+    """A method that is ready to explain: fitted on the training split where it has to be."""
+    examples, batch = StoredExamples(store, judge.resources.device), judge.resources.in_flight
+    explainer = fitted_once(method.explainer, classifier, examples, source, ledger.run.folder, batch)
+    return method._replace(explainer=explainer)
+
+
+def _scored(
+    judge: Judge, classifier: Classifier, ready: Callable[[], Method], indices: np.ndarray, predicted: np.ndarray
+) -> pa.Table:
+    """A cell's rows; only now, when one is missing, the method is made ready."""
+    return judge.score(classifier, ready(), indices, predicted)
 
 
 def _identity(judge: Judge, store: FlowerStore) -> tuple[str, ...]:

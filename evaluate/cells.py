@@ -20,6 +20,7 @@ from .metric import Metric, reason, score_all
 from .resources import Resources
 from .results import CHANCE, ORACLE, SCHEMA
 from .seeds import generator, seed_of
+from .streamlined import deviation
 
 NOISE_MAPS = 8  # random maps per row, to measure the chance level of a metric that has no formula for it
 Target = Literal["label", "predicted"]
@@ -41,6 +42,11 @@ class Judge:
             portions = np.split(indices, range(self.resources.in_flight, len(indices), self.resources.in_flight))
             guesses = [classifier(self._images(self.split.take(portion))).argmax(1) for portion in portions]
         return torch.cat(guesses).cpu().numpy()
+
+    def precision_error(self, classifier: Classifier, indices: np.ndarray, precision: str) -> dict[str, float]:
+        """How far the class probabilities of rows are off at a precision: the mean over rows, and the largest."""
+        apart = deviation(classifier, self._images(self.split.take(indices)), precision)
+        return {"mean": float(apart.mean()), "max": float(apart.max())}
 
     def score(self, classifier: Classifier, method: Method, indices: np.ndarray, predicted: np.ndarray) -> pa.Table:
         """Explain rows with a method, and score the maps; `predicted` are the rows' predicted classes (n,)."""

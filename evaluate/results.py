@@ -59,13 +59,13 @@ class Run:
 
     def write_part(self, cell: str, rows: pa.Table) -> None:
         """File a cell's rows; a failure of an earlier run is cleared away."""
-        with _moved_into(self.part(cell)) as unfinished:
+        with moved_into(self.part(cell)) as unfinished:
             pq.write_table(rows, unfinished)
         self.failure(cell).unlink(missing_ok=True)
 
     def write_json(self, place: Path, document: Mapping[str, Any]) -> None:
         """File a JSON document."""
-        with _moved_into(place) as unfinished:
+        with moved_into(place) as unfinished:
             unfinished.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
     def has(self, cell: str) -> bool:
@@ -86,7 +86,7 @@ class Run:
 
 
 @contextmanager
-def _moved_into(place: Path) -> Iterator[Path]:
+def moved_into(place: Path) -> Iterator[Path]:
     """A name of this process's own beside the final one; what was written there is moved when the block is through."""
     place.parent.mkdir(parents=True, exist_ok=True)
     unfinished = place.with_name(f"{place.name}.{os.getpid()}.unfinished")

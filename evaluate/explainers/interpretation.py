@@ -1,0 +1,191 @@
+"""Explanations by interpretation: the filters that a model's own answers show to be relevant, drawn in the image."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from an8flower.errors import WrongUsage
+
+from ..activations import range_normalised, upsampled
+from ..case import Query
+from ..classifier import Classifier
+from ..fitting import Examples, Fittable, Learnt
+from ..pooling import POOLINGS
+from ..rectifiers import Rectifying, require_relus
+from ..registry import explainers
+from ..relevant_filters import Fit, Relevance, find_relevance
+from ..resampling import Resampling
+from ..responses import Listening, energies, layer_numbers, response_vectors
+
+
+class Chosen(NamedTuple):
+    """The filter of each row at one rank of relevance."""
+
+    layers: Tensor  # (B,) int64: position among the layers that were fitted
+    channels: Tensor  # (B,) int64
+    found: Tensor  # (B,) bool: whether there is one
+
+
+@dataclass(frozen=True)
+class RelevantFilters(Fittable):
+    """What the variants share: the fit, and which filters an image's own responses make the strongest.
+
+    A filter's strength is its share of the image's response vector times its weight for the target class (the source
+    asks for the predicted class; here the class is the query's). Each of the strongest filters gives a map from 0 to 1,
+    and the explanation is their pixelwise maximum; a class for which no filter has a strength above 0 gets zeros.
+    """
+
+    rows: int = 600  # training images that the fit sees
+    mu: float = 5.0  # bound on the sum of a class's weights
+    top: int = 3  # filters that are drawn
+    layers: str | None = None  # which ReLUs, in the order in which they run, such as 0+3 or -1; all where None
+    positive: bool = True  # no negative weights
+    root: bool = False  # respond by the norm of a filter's map instead of its square
+    normalise: bool = True  # response vectors to length 1
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "top"):
+            if getattr(self, name) < 1:
+                raise WrongUsage(f"{name} is {getattr(self, name)}; expected at least 1")
+        if not self.mu > 0:
+            raise WrongUsage(f"mu is {self.mu}; expected a positive bound on the sum of weights")
+        layer_numbers(self.layers)
+
+    def learn(self, classifier: Classifier, examples: Examples) -> Learnt:
+        """The relevance of every filter for every class."""
+        fit = Fit(self.layers, self.mu, self.positive, self.root, self.normalise)
+        return find_relevance(classifier, examples.some(self.rows, classifier.in_flight), fit)._asdict()
+
+    def explained(self, classifier: Classifier, query: Query, learnt: Learnt) -> Tensor:
+        """Maps (B, H, W) in [0, 1]."""
+        relevance = Relevance(**learnt)
+        portions = zip(query.images.split(classifier.in_flight), query.targets.split(classifier.in_flight), strict=True)
+        return torch.cat([self.drawn(classifier, *portion, relevance) for portion in portions])
+
+    @abstractmethod
+    def drawn(self, classifier: Classifier, images: Tensor, targets: Tensor, relevance: Relevance) -> Tensor:
+        """The maps (B, H, W) of as many images as may be in the network at once."""
+
+    def strongest(self, heard: list[Tensor], targets: Tensor, relevance: Relevance) -> list[Chosen]:
+        """The filters of each row, rank by rank, from the layers' maps (B, K_l, h, w)."""
+        vectors = response_vectors([energies(maps.detach(), self.root) for maps in heard], self.normalise)
+        strengths = vectors * relevance.weights.to(vectors)[:, targets].T
+        best = strengths.topk(min(self.top, strengths.shape[1]))
+        ends = relevance.channels.cumsum(0).to(targets.device)
+        layers = torch.searchsorted(ends, best.indices, right=True)
+        channels = best.indices - (ends - relevance.channels.to(ends))[layers]
+        return [Chosen(*rank) for rank in zip(layers.T, channels.T, (best.values > 0).T, strict=True)]
+
+
+def layer_maps(classifier: Classifier, images: Tensor, relevance: Relevance) -> list[Tensor]:
+    """Run the network, and keep copies of what the fitted layers give, (B, K_l, h, w) each, in their graph.
+
+    Each gradient that reaches the images is booked as a pass backwards.
+
+    Raises:
+        WrongUsage: the network is not the one of the fit.
+    """
+    kept: dict[int, Tensor] = {}
+    wanted = relevance.layers.tolist()
+
+    def keep(number: int, maps: Tensor) -> None:
+        if number in wanted:
+            kept[number] = maps.clone()  # an in-place layer may follow
+
+    with Listening(keep):
+        classifier.network(classifier.count(classifier.normalise(images), 1.0))
+    if [kept[number].shape[1] for number in wanted if number in kept] != relevance.channels.tolist():
+        raise WrongUsage(f"the fit belongs to another network than this {classifier.arch}; fit the method anew")
+    return [kept[number] for number in wanted]
+
+
+@explainers.register(
+    "vebi",
+    family="interpretation",
+    source="Oramas, Wang and Tuytelaars, ICLR 2019",
+    needs="ReLUs, training images to be fitted on",
+    sign="positive",
+)
+@dataclass(frozen=True)
+class Vebi(RelevantFilters):
+    """Visual explanation by interpretation: guided backpropagation from the whole maps of the strongest filters.
+
+    The gradient is pooled over colours by the norm of its positive parts.
+    """
+
+    resample: bool = True  # the gradient of strided convolutions without its grid
+
+    def learn(self, classifier: Classifier, examples: Examples) -> Learnt:
+        """As above, after a look at whether the guided rule holds for this network."""
+        with Rectifying("guided") as relus, torch.no_grad():
+            classifier.network(classifier.probe(1))
+        require_relus("vebi", classifier, relus)
+        return super().learn(classifier, examples)
+
+    def drawn(self, classifier: Classifier, images: Tensor, targets: Tensor, relevance: Relevance) -> Tensor:
+        """One pass forwards, and one backwards for each rank."""
+        leaves = images.detach().requires_grad_()
+        with Rectifying("guided"), Resampling() if self.resample else nullcontext():
+            heard = layer_maps(classifier, leaves, relevance)
+        ranks = self.strongest(heard, targets, relevance)
+        maps = [range_normalised(POOLINGS["pos_l2"](from_filters(heard, chosen, leaves))) for chosen in ranks]
+        return torch.stack(maps).amax(0)
+
+
+def from_filters(heard: list[Tensor], chosen: Chosen, leaves: Tensor) -> Tensor:
+    """The gradient (B, 3, H, W) at the images that starts, in each row, from the whole map of its own filter.
+
+    Rows do not mix, so that one pass serves them all, whichever layers they start from.
+    """
+    used = [position for position in range(len(heard)) if (chosen.found & (chosen.layers == position)).any()]
+    if not used:
+        return torch.zeros_like(leaves)
+    outputs = [heard[position] for position in used]
+    starts = [maps.detach() * of_layer(chosen, position, maps) for position, maps in zip(used, outputs, strict=True)]
+    return torch.autograd.grad(outputs, leaves, starts, retain_graph=True)[0]
+
+
+def of_layer(chosen: Chosen, position: int, maps: Tensor) -> Tensor:
+    """(B, K, 1, 1) in the maps' dtype: 1 where a row's filter is this channel of the layer at this position."""
+    channels = torch.arange(maps.shape[1], device=maps.device)
+    here = (chosen.found & (chosen.layers == position))[:, None] & (chosen.channels[:, None] == channels)
+    return here[:, :, None, None].to(maps)
+
+
+@explainers.register(
+    "upsam_act_relevant",
+    family="interpretation",
+    source="Oramas, Wang and Tuytelaars, ICLR 2019 (as a baseline)",
+    needs="ReLUs that give maps, training images to be fitted on",
+    sign="positive",
+)
+@dataclass(frozen=True)
+class UpsamActRelevant(RelevantFilters):
+    """The activation maps of the filters that vebi chooses, at the resolution of the image.
+
+    The source does not print how its baseline draws a filter; this is how Bau et al., CVPR 2017, do.
+    """
+
+    @torch.no_grad()
+    def drawn(self, classifier: Classifier, images: Tensor, targets: Tensor, relevance: Relevance) -> Tensor:
+        """One pass forwards."""
+        heard = layer_maps(classifier, images, relevance)
+        ranks = self.strongest(heard, targets, relevance)
+        maps = [range_normalised(of_filters(heard, chosen, images)) for chosen in ranks]
+        return torch.stack(maps).amax(0)
+
+
+def of_filters(heard: list[Tensor], chosen: Chosen, images: Tensor) -> Tensor:
+    """The map (B, H, W), float32, of each row's filter at the images' resolution; zeros where there is none."""
+    return torch.stack(
+        [
+            upsampled((maps * of_layer(chosen, position, maps)).sum(1).float(), images)
+            for position, maps in enumerate(heard)
+        ]
+    ).sum(0)
