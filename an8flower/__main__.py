@@ -14,6 +14,7 @@ from .errors import Refusal
 from .names import unknown
 
 if TYPE_CHECKING:
+    from .evaluate.contract import Verdict
     from .spec import DatasetSpec
 
 DEFAULT_DATA, DEFAULT_ARCH = "single-6c", "flowernet"
@@ -212,12 +213,65 @@ def train(
 def methods(as_json: bool) -> None:
     """List the explainers: name, family, parameters with defaults, source, what they need.
 
+    Besides these, any class of Captum, pytorch-grad-cam or Zennit is a method: write captum:Occlusion(...),
+    grad_cam:GradCAMPlusPlus, zennit:EpsilonPlusFlat(epsilon=1e-6).
+
     \b
     Example:  an8flower methods --json
     """
     from .evaluate.methods import describe
 
     _list(describe(), as_json)
+
+
+@main.command()
+@click.argument("name")
+@as_json
+def check(name: str, as_json: bool) -> None:
+    """Check an explainer: does it keep the promises that scores rest on?
+
+    NAME is all that --method takes: a registered name with parameters, package.module:attribute for your own frozen
+    dataclass, a plug-in's entry point, or a class of another toolkit. It is put through a table of checks on three
+    small networks: a CNN with in-place ReLUs, one with batch norm and reused modules, and a vision transformer. Exits
+    with 1 where a promise is broken, and says which, and how to mend it.
+
+    \b
+    Example:  an8flower check "captum:IntegratedGradients(n_steps=20)"
+    """
+    import torch
+
+    from .evaluate.contract import check_explainer, outcome
+    from .evaluate.methods import parse_method
+
+    method = parse_method(name)
+    torch.set_num_threads(1)  # more cost more than they save on images of 16 pixels
+    verdicts = list(check_explainer(method.explainer, method.class_sensitive))
+    broken = outcome(name, verdicts)
+    if as_json:
+        _echo_json({"method": name, "holds": broken is None, "checks": [each._asdict() for each in verdicts]})
+    else:
+        _show_verdicts(verdicts)
+    if broken:
+        raise Refusal(broken)
+
+
+def _show_verdicts(verdicts: list[Verdict]) -> None:
+    """Each promise with what came of it on each network; below, the reasons, each once."""
+    from .evaluate.contract import CHECKS
+    from .tables import show
+
+    cells = {(each.check, each.network): each.status for each in verdicts}
+    networks = list(dict.fromkeys(each.network for each in verdicts))
+    rows = [
+        [each.name, *(cells.get((each.name, network), "-") for network in networks), each.promise] for each in CHECKS
+    ]
+    show(["check", *networks, "what is promised"], rows)
+    places: dict[tuple[str, str, str], list[str]] = {}
+    for each in verdicts:
+        if each.reason:
+            places.setdefault((each.status, each.check, each.reason), []).append(each.network)
+    for (status, name, reason), where in places.items():
+        click.echo(f"{status}: {name} on {', '.join(where)}: {reason}")
 
 
 @main.command()
@@ -295,7 +349,13 @@ def explain(
 
 
 @main.command()
-@click.option("--method", "methods", multiple=True, required=True, help="Repeatable; all, family:cam, NAME:a=1,b=2.")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    required=True,
+    help="Repeatable; all, family:cam, NAME:a=1,b=2, package.module:attribute, captum:CLASS(a=1).",
+)
 @click.option("--data", type=FILE, help="The data set.  [default: data/single-6c.h5, made if it is not there]")
 @click.option("--model", "models", multiple=True, help="Repeatable.  [default: flowernet, trained if it is not there]")
 @click.option("--metric", "metrics", multiple=True, help="Repeatable.  [default: all]")
@@ -304,6 +364,13 @@ def explain(
 @click.option("--target", type=click.Choice(["label", "predicted"]), default="label", show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of rows and explainers.")
 @click.option("--batch", type=click.IntRange(min=1), help="Images in flight; default 16, on a GPU 128.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bf16"]),
+    default="float32",
+    show_default=True,
+    help="Of methods that mask; the error of bf16 is printed.",
+)
 @device_option
 @as_json
 @click.option("--csv", "as_csv", is_flag=True, help="Print one CSV table and nothing else.")
@@ -318,6 +385,7 @@ def score(
     target: Any,
     seed: int,
     batch: int | None,
+    precision: str,
     device: str,
     as_json: bool,
     as_csv: bool,
@@ -333,14 +401,17 @@ def score(
     if as_json and as_csv:
         raise click.UsageError("give one of --json and --csv, not both")
     from .evaluate.audit import AuditPlan, audit
-    from .evaluate.methods import parse_methods
+    from .evaluate.methods import at_precision, broken_plug_ins, parse_methods
     from .evaluate.registry import metrics as registered
     from .evaluate.resources import Resources, device_named
     from .progress import filling
     from .tables import show_scores, write_csv
 
     resources = Resources(device_named(device), batch)
-    wanted = tuple(parse_methods(methods))
+    wanted = tuple(at_precision(parse_methods(methods), precision))
+    if any(text == "all" or text.startswith("family:") for text in methods):
+        for reason in broken_plug_ins().values():
+            click.echo(f"left out: {reason}", err=True)
     names = tuple(dict.fromkeys(registered[name].name for name in metrics)) or tuple(registered.names())
     data = data or _default_data()
     sources = models or (str(_default_model(data, device)),)

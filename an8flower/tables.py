@@ -40,6 +40,8 @@ def show_scores(document: Mapping[str, Any]) -> None:
     _say(f"{data['name']}, {data['rows']} rows of {data['split']}, target: {document['target']}")
     for model in document["models"]:
         _say(f"{model['arch']} seed {model['seed']}: accuracy {model['accuracy']:.2%}")
+        for precision, error in model.get("precision_error", {}).items():
+            _say(f"{precision}: probabilities are off by {error['mean']:.2g} on average, {error['max']:.2g} at most")
     if len(results) == 1:
         _show_one(results[0])
     elif results:

@@ -1,4 +1,7 @@
-"""Methods as users write them: `smoothgrad:samples=50,sigma=0.1`, `family:cam`, `all`, `package.module:attribute`."""
+"""Methods as users write them: `smoothgrad:samples=50,sigma=0.1`, `family:cam`, `all`, `package.module:attribute`.
+
+Those of other toolkits are written as their classes are called: `captum:Occlusion(sliding_window_shapes=(3,8,8))`.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,13 @@ import re
 import types
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any, NamedTuple, Union, cast, get_args, get_origin, get_type_hints
 
-from an8flower.errors import WrongUsage
+from an8flower.errors import Refusal, WrongUsage
 from an8flower.names import unknown
 
+from .adapters import adapted, is_foreign
 from .case import Explainer
 from .registry import explainers
 
@@ -26,6 +30,7 @@ class Method(NamedTuple):
     text: str  # as typed: name and parameters
     name: str
     explainer: Explainer
+    class_sensitive: bool = True  # whether another target gives another map, as its owner says
 
 
 def parse_methods(texts: Iterable[str]) -> list[Method]:
@@ -37,17 +42,60 @@ def parse_methods(texts: Iterable[str]) -> list[Method]:
     return [parse_method(text) for text in dict.fromkeys(wanted)]
 
 
+def at_precision(methods: Iterable[Method], precision: str) -> list[Method]:
+    """The same methods, but that those that have a parameter `precision` and leave it at its default get this one.
+
+    Raises WrongUsage for an unknown precision.
+    """
+    return [refined(method, precision) for method in methods]
+
+
+def refined(method: Method, precision: str) -> Method:
+    """One method at a precision."""
+    kind: Any = type(method.explainer)
+    if not is_dataclass(kind) or "precision" not in defaults(kind) or "precision=" in method.text:
+        return method
+    if precision == defaults(kind)["precision"]:
+        return method
+    text = f"{method.text}{':' if method.text == method.name else ','}precision={precision}"
+    return method._replace(text=text, explainer=replace(cast(Any, method.explainer), precision=precision))
+
+
 def expanded(text: str) -> list[str]:
-    """The names that `all` or `family:NAME` stands for; anything else stands for itself."""
-    if text == "all":
-        return explainers.names()
+    """The names that `all` or `family:NAME` stands for; anything else stands for itself.
+
+    Plug-ins that do not work are left out: `broken_plug_ins` tells which.
+    """
     kind, _, family = text.partition(":")
-    if kind != "family":
+    if text != "all" and kind != "family":
         return [text]
-    families = {name: explainers[name].about["family"] for name in explainers.names()}
+    broken = broken_plug_ins()
+    families = {name: family_of(name) for name in explainers.names() if name not in broken}
+    if text == "all":
+        return [*families]
     if family not in families.values():
         raise WrongUsage(unknown("family", family, set(families.values())))
     return [name for name, own in families.items() if own == family]
+
+
+def family_of(name: str) -> str:
+    """The family that a method was registered in."""
+    return explainers[name].about.get("family", "third party")
+
+
+def broken_plug_ins() -> dict[str, str]:
+    """The plug-ins that cannot be had by their bare name, with the sentence that says why."""
+    found = {name: trouble_with(name) for name in explainers.plug_ins()}
+    return {name: reason for name, reason in found.items() if reason is not None}
+
+
+def trouble_with(text: str) -> str | None:
+    """Why a method cannot be had; None where it can."""
+    try:
+        parse_method(text)
+    except Refusal as reason:
+        return str(reason)
+    return None
 
 
 def parse_method(text: str) -> Method:
@@ -55,18 +103,32 @@ def parse_method(text: str) -> Method:
 
     Raises:
         WrongUsage: an unknown name or parameter, or a value of another type than the parameter's.
+        Refusal: a plug-in that cannot be loaded.
     """
+    if is_foreign(text):
+        foreign = adapted(text)
+        return Method(text, f"{foreign.toolkit.name}:{foreign.kind}", foreign, foreign.class_sensitive)
     match = METHOD.fullmatch(text)
     if match is None:
         raise WrongUsage("an empty name of a method came; see `an8flower methods`")
     name, given = match["name"], match["parameters"]
-    thing = explainers[name].thing
+    thing, about = explainers[name].thing, explainers[name].about
     if not (isinstance(thing, type) and is_dataclass(thing)):
         raise WrongUsage(f"{name} is {thing!r}; expected a frozen dataclass of the method's parameters")
     values = parse_parameters(name, thing, given or "")
     if missing := [each for each in defaults(thing) if each not in values and defaults(thing)[each] is MISSING]:
         raise WrongUsage(f"{name}: parameter {missing[0]} has no default; write {name}:{missing[0]}=VALUE")
-    return Method(text, name, cast(Explainer, thing(**values)))
+    return Method(text, name, made(name, thing, values), about.get("class_sensitive", True))
+
+
+def made(name: str, kind: type, values: dict[str, Any]) -> Explainer:
+    """An explainer of these parameters; raises WrongUsage where its class does not take them."""
+    try:
+        return cast(Explainer, kind(**values))
+    except Refusal:
+        raise
+    except Exception as error:  # foreign code raises whatever it likes
+        raise WrongUsage(f"{name} does not take {values} ({type(error).__name__}: {error})") from error
 
 
 def parse_parameters(method: str, kind: type, text: str) -> dict[str, Any]:
@@ -101,8 +163,12 @@ def defaults(kind: Any) -> dict[str, Any]:
 
 
 def describe() -> list[dict[str, Any]]:
-    """What `an8flower methods` prints: every method with its family, parameters and defaults, source and needs."""
-    return [described(name) for name in explainers.names()]
+    """What `an8flower methods` prints: every method with its family, parameters and defaults, source and needs.
+
+    A plug-in that does not work is there too, with an `error`.
+    """
+    broken = broken_plug_ins()
+    return [not_described(name, broken[name]) if name in broken else described(name) for name in explainers.names()]
 
 
 def described(name: str) -> dict[str, Any]:
@@ -111,8 +177,21 @@ def described(name: str) -> dict[str, Any]:
     known = defaults(entry.thing) if is_dataclass(entry.thing) else {}
     return {
         "name": name,
-        "family": entry.about["family"],
+        "family": family_of(name),
         "parameters": {each: None if value is MISSING else value for each, value in known.items()},
         "source": entry.about.get("source", ""),
         "needs": entry.about.get("needs", ""),
+        "class_sensitive": entry.about.get("class_sensitive", True),
     }
+
+
+def not_described(name: str, error: str) -> dict[str, Any]:
+    """A plug-in of which nothing is known but that it does not work."""
+    unsaid: dict[str, Any] = {
+        "family": "third party",
+        "parameters": {},
+        "source": "",
+        "needs": "",
+        "class_sensitive": None,
+    }
+    return {"name": name, **unsaid, "error": error}

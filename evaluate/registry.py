@@ -56,15 +56,35 @@ class Registry:
         return sorted({*self._entries, *self._plug_ins()})
 
     def __getitem__(self, name: str) -> Entry:
-        """The entry of a name or of `package.module:attribute`; raises WrongUsage with the nearest name."""
+        """The entry of a name or of `package.module:attribute`.
+
+        Raises:
+            WrongUsage: there is none; gives the nearest name.
+            Refusal: it is a plug-in that cannot be loaded.
+        """
         self._load_built_ins()
         if name in self._entries:
             return self._entries[name]
         if name in self._plug_ins():
-            return self._owned(name, self._plug_ins()[name].load())
+            return self._owned(name, self._load_plug_in(name))
         if ":" in name:
             return self._owned(name, import_attribute(name))
         raise WrongUsage(unknown(self.kind, name, self.names()))
+
+    def plug_ins(self) -> list[str]:
+        """The names that third parties bring by entry points."""
+        return sorted(self._plug_ins())
+
+    def _load_plug_in(self, name: str) -> Any:
+        """What an entry point names: foreign code, which fails in any way it likes."""
+        point = self._plug_ins()[name]
+        try:
+            return point.load()
+        except Exception as error:
+            raise Refusal(
+                f'the plug-in "{name}" ({point.value}) cannot be loaded ({type(error).__name__}: {error}); '
+                "mend or uninstall it"
+            ) from error
 
     def _owned(self, name: str, thing: Any) -> Entry:
         """A third party's thing; where it registered itself, what it said there counts."""
@@ -93,7 +113,7 @@ def import_attribute(place: str) -> Any:
         sys.path.insert(0, "")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # also what the module itself raises while it is imported
         raise WrongUsage(f'"{place}" cannot be imported ({error}); write package.module:attribute') from error
 
 

@@ -82,6 +82,7 @@ def test_help_shows_an_example_for_each_command(run: Run) -> None:
         "methods",
         "metrics",
         "archs",
+        "check",
         "explain",
         "score",
     } <= set(commands)
@@ -128,6 +129,8 @@ def test_generate_says_what_it_did(run: Run, tmp_path: Path) -> None:
         (["score", "--method", "random", "--split", "tset"], 2, 'unknown split "tset"; did you mean "test"?'),
         (["score", "--method", "random", "--json", "--csv"], 2, "not both"),
         (["explain", "--method", "gradcam"], 2, "give either --image FILE, or --row N"),
+        (["check", "gradcan"], 2, 'unknown explainer "gradcan"; did you mean "gradcam"?'),
+        (["check", "captum:Salency"], 2, 'unknown class of captum "Salency"; did you mean "Saliency"?'),
         (["metrics", "iuo"], 2, 'unknown metric "iuo"; did you mean "iou"?'),
     ],
 )
@@ -251,6 +254,16 @@ def test_explain_writes_picture_and_map(run: Run, trained: Path, tmp_path: Path)
     assert np.load(tmp_path / "own-why.npy").shape == (40, 40)
     done = run("explain", "--method", "gradcam", "--row", 3, "--target", 77, cwd=trained, check=False)
     assert "77" in refusal(done, 2)
+
+
+def test_check_tells_what_holds(run: Run) -> None:
+    told = json.loads(run("check", "captum:Saliency", "--json").stdout)
+    assert told["holds"]
+    assert {each["network"] for each in told["checks"]} == {"in-place", "reuse", "vit"}
+    assert {each["status"] for each in told["checks"]} <= {"ok", "not applicable"}
+    table = run("check", "cam").stdout
+    assert "another target gives another map" in table
+    assert "not applicable: maps on vit: cam: behind" in table
 
 
 def test_a_model_of_another_data_set_does_not_fit(run: Run, trained: Path, tmp_path: Path) -> None:

@@ -184,3 +184,12 @@ def test_progress_reaches_the_end(plan: AuditPlan, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     audit(plan, CPU, tmp_path, lambda done, total: told.append((done, total)))
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_the_error_of_a_lower_precision_is_told(plan: AuditPlan, tmp_path: Path) -> None:
+    (exact,) = audit(plan, CPU, tmp_path).document["models"]
+    assert "precision_error" not in exact
+    coarse = replace(plan, methods=tuple(parse_methods(["occlusion:precision=bf16"])))
+    (told,) = audit(coarse, CPU, tmp_path).document["models"]
+    error = told["precision_error"]["bf16"]
+    assert 0 < error["mean"] < error["max"] < 0.05

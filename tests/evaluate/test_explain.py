@@ -1,4 +1,4 @@
-"""explain(): what it refuses, how it batches, and the contract that every registered explainer keeps."""
+"""explain(): what it refuses, and how it batches; what explainers promise is tested in test_contract.py."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from an8flower.errors import NotApplicable, Refusal, WrongUsage
+from an8flower.errors import Refusal, WrongUsage
 from an8flower.evaluate.case import Explainer, Query
 from an8flower.evaluate.classifier import Classifier
-from an8flower.evaluate.explain import Explanation, explain
+from an8flower.evaluate.explain import explain
+from an8flower.evaluate.methods import parse_method
 from an8flower.evaluate.registry import explainers
 
 Make = Callable[[str], Classifier]
@@ -24,85 +25,6 @@ MakeQuery = Callable[[Classifier], Query]
 def flat(classifier: Classifier, query: Query) -> Tensor:
     """The simplest explainer: a map of the row's mean colour."""
     return query.images.mean((1, 2, 3))[:, None, None].expand_as(query.images[:, 0]).contiguous()
-
-
-# The contract: every registered explainer x every kind of network.
-
-
-@pytest.fixture(params=explainers.names())
-def explainer(request: pytest.FixtureRequest) -> Explainer:
-    return explainers[request.param].thing()
-
-
-def explained(classifier: Classifier, explainer: Explainer, query: Query, batch: int = 64) -> Explanation:
-    try:
-        return explain(classifier, explainer, query, batch)
-    except NotApplicable as reason:
-        pytest.skip(str(reason))
-
-
-def test_maps_have_the_shape_of_the_images(classifier: Classifier, explainer: Explainer, query: MakeQuery) -> None:
-    maps = explained(classifier, explainer, query(classifier)).maps
-    assert maps.shape == (5, classifier.size, classifier.size)
-    assert maps.dtype == torch.float32
-    assert maps.isfinite().all()
-    assert not maps.requires_grad
-
-
-def test_maps_do_not_depend_on_the_batch(classifier: Classifier, explainer: Explainer, query: MakeQuery) -> None:
-    asked = query(classifier)
-    whole = explained(classifier, explainer, asked).maps
-    torch.testing.assert_close(explain(classifier, explainer, asked, batch=2).maps, whole, rtol=1e-4, atol=1e-5)
-    order = torch.tensor([3, 0, 4, 2, 1])
-    permuted = Query(*(tensor[order] for tensor in asked))
-    torch.testing.assert_close(explain(classifier, explainer, permuted).maps, whole[order], rtol=1e-4, atol=1e-5)
-
-
-def test_the_same_seeds_give_the_same_maps(classifier: Classifier, explainer: Explainer, query: MakeQuery) -> None:
-    first = explained(classifier, explainer, query(classifier)).maps
-    torch.manual_seed(99)
-    assert torch.equal(explain(classifier, explainer, query(classifier)).maps, first)
-
-
-@pytest.mark.parametrize("trouble", [False, True], ids=["to the end", "raising in the middle"])
-def test_the_model_comes_back_as_it_was(
-    classifier: Classifier, explainer: Explainer, query: MakeQuery, trouble: bool
-) -> None:
-    last = [module for module in classifier.modules() if isinstance(module, nn.Linear)][-1]
-    last.weight.requires_grad_(False)
-    if trouble:
-        last.register_forward_hook(stumble)
-    before, modules = classifier.digest, list(classifier.modules())
-    with suppress(ZeroDivisionError, NotApplicable):
-        explain(classifier, explainer, query(classifier))
-    assert classifier.digest == before
-    assert list(classifier.modules()) == modules
-    assert all(module.training for module in modules)
-    assert sum(len(module._forward_hooks) for module in modules) == trouble
-    assert [p.requires_grad for p in classifier.parameters()] == [p is not last.weight for p in classifier.parameters()]
-    assert all(parameter.grad is None for parameter in classifier.parameters())
-
-
-def stumble(module: nn.Module, inputs: Any, output: Any) -> None:
-    raise ZeroDivisionError
-
-
-@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
-def test_contexts_without_gradients_and_frozen_weights(
-    classifier: Classifier, explainer: Explainer, query: MakeQuery, context: Callable[[], Any]
-) -> None:
-    expected = explained(classifier, explainer, query(classifier)).maps
-    classifier.requires_grad_(False)
-    with context():
-        maps = explain(classifier, explainer, query(classifier)).maps
-    torch.testing.assert_close(maps.clone(), expected)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_devices_agree(classifier: Classifier, explainer: Explainer, query: MakeQuery) -> None:
-    expected = explained(classifier, explainer, query(classifier)).maps
-    asked = Query(*(tensor.cuda() for tensor in query(classifier)))
-    torch.testing.assert_close(explain(classifier.cuda(), explainer, asked).maps.cpu(), expected, rtol=1e-2, atol=1e-3)
 
 
 # Queries that cannot be answered.
@@ -138,6 +60,60 @@ def test_bad_queries(make: Make, query: MakeQuery, changes: dict[str, Any], erro
     classifier = make("inplace")
     with pytest.raises(error, match=re.escape(says)):
         explain(classifier, flat, changed(query(classifier), **changes))
+
+
+# Layers, models and parameters that cannot be used: each refused in one sentence.
+
+
+@pytest.mark.parametrize(
+    ("layer", "error", "says"),
+    [
+        ("featurs", WrongUsage, 'unknown layer "featurs"; did you mean "features"?'),
+        ("linear", Refusal, 'layer "linear" gives 2 x 4, which has no spatial extent; choose one before the pooling'),
+    ],
+)
+def test_bad_layers(make: Make, query: MakeQuery, layer: str, error: type[Refusal], says: str) -> None:
+    classifier = make("inplace")
+    with pytest.raises(error, match=re.escape(says)):
+        explain(classifier, explainers["gradcam"].thing(layer=layer), query(classifier))
+
+
+@pytest.mark.parametrize("name", ["gradient", "gradcam", "occlusion", "captum:Saliency"])
+def test_a_model_that_gives_nan(make: Make, query: MakeQuery, name: str) -> None:
+    classifier = make("reuse")
+    classifier.network.stem.weight.data[0] = torch.nan
+    with pytest.raises(Refusal, match="gives NaN or infinity for these images; train it anew, or check its weights"):
+        explain(classifier, parse_method(name).explainer, query(classifier))
+
+
+@pytest.mark.parametrize(
+    "text", ["integrated_gradients:steps=-5", "smoothgrad:samples=0", "rise:masks=-1", "lime:samples=0"]
+)
+def test_counts_below_one(text: str) -> None:
+    with pytest.raises(WrongUsage, match=r"(steps|samples|masks) (is|are) (-5|0|-1)"):
+        parse_method(text)
+
+
+@pytest.mark.parametrize("trouble", [False, True], ids=["to the end", "raising in the middle"])
+@pytest.mark.parametrize("name", ["gradcam", "gradient", "random"])
+def test_the_model_comes_back_as_it_was(classifier: Classifier, query: MakeQuery, name: str, trouble: bool) -> None:
+    last = [module for module in classifier.modules() if isinstance(module, nn.Linear)][-1]
+    last.weight.requires_grad_(False)
+    if trouble:
+        last.register_forward_hook(stumble)
+    before, modules = classifier.digest, list(classifier.modules())
+    with suppress(ZeroDivisionError):
+        explain(classifier, explainers[name].thing(), query(classifier))
+    assert classifier.digest == before
+    assert list(classifier.modules()) == modules
+    assert all(module.training for module in modules)
+    assert sum(len(module._forward_hooks) for module in modules) == trouble
+    assert [p.requires_grad for p in classifier.parameters()] == [p is not last.weight for p in classifier.parameters()]
+    assert all(parameter.grad is None for parameter in classifier.parameters())
+
+
+def stumble(module: nn.Module, inputs: Any, output: Any) -> None:
+    raise ZeroDivisionError
 
 
 # Maps, and manners, that are not accepted.

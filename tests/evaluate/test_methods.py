@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
-from an8flower.errors import WrongUsage
+from an8flower.errors import Refusal, WrongUsage
+from an8flower.evaluate import registry
 from an8flower.evaluate.explainers.baselines import Center
 from an8flower.evaluate.explainers.cam import Cam, GradCam
-from an8flower.evaluate.methods import describe, parse_method, parse_methods
+from an8flower.evaluate.methods import at_precision, broken_plug_ins, describe, parse_method, parse_methods
 from an8flower.evaluate.registry import explainers
 
 FOREIGN = """
@@ -98,7 +100,7 @@ def test_foreign_methods(foreign: str) -> None:
 
 def test_all_families_and_repetitions() -> None:
     names = [method.name for method in parse_methods(["family:cam", "gradcam", "random", "gradcam:layer=x"])]
-    assert names[0] == "cam"
+    assert "cam" in names
     assert names.count("gradcam") == 2
     assert {"random", "gradcam", "gradient"} <= {method.name for method in parse_methods(["all"])}
     with pytest.raises(WrongUsage, match='unknown family "cams"; did you mean "cam"'):
@@ -107,5 +109,78 @@ def test_all_families_and_repetitions() -> None:
 
 def test_every_method_is_described() -> None:
     told = {each["name"]: each for each in describe()}
-    assert told["cam"]["parameters"] == {"layer": None, "relu": False}
-    assert all({*each} == {"name", "family", "parameters", "source", "needs"} for each in told.values())
+    assert {"layer": None, "relu": False}.items() <= told["cam"]["parameters"].items()
+    keys = {"name", "family", "parameters", "source", "needs", "class_sensitive"}
+    assert all({*each} == keys for each in told.values())
+    assert told["cam"]["class_sensitive"]
+    assert not told["random"]["class_sensitive"]
+
+
+@pytest.fixture
+def plugged_in(foreign: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plug-ins of all sorts: one that works, and two that do not."""
+    monkeypatch.setattr(
+        registry,
+        "entry_points",
+        lambda group: [
+            EntryPoint("fine", "an8flower.evaluate.explainers.baselines:Center", ""),
+            EntryPoint("missing", "no.such.module:thing", ""),
+            EntryPoint("no-default", foreign, ""),
+        ],
+    )
+
+
+def test_broken_plug_ins_are_told_and_left_out(plugged_in: None) -> None:
+    told = {each["name"]: each for each in describe()}
+    assert "error" not in told["fine"]
+    assert 'the plug-in "missing" (no.such.module:thing) cannot be loaded (ModuleNotFound' in told["missing"]["error"]
+    assert "parameter samples has no default" in told["no-default"]["error"]
+    assert {*broken_plug_ins()} == {"missing", "no-default"}
+    names = {method.name for method in parse_methods(["all"])}
+    assert "fine" in names
+    assert not {"missing", "no-default"} & names
+    assert [method.name for method in parse_methods(["family:baselines"])].count("fine") == 1
+    with pytest.raises(Refusal, match=r'the plug-in "missing" .* cannot be loaded .*; mend or uninstall it'):
+        parse_methods(["missing"])
+
+
+def test_methods_say_whether_the_target_matters() -> None:
+    assert parse_method("gradcam").class_sensitive
+    assert not parse_method("center:width=0.1").class_sensitive
+
+
+RAISING = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Picky:
+    size: int = 3
+
+    def __post_init__(self):
+        raise ValueError("never happy")
+"""
+
+
+def test_foreign_code_that_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "raising_methods.py").write_text(RAISING)
+    (tmp_path / "unreadable_methods.py").write_text("class 3")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(WrongUsage, match=r"Picky does not take .*'size': 4.* \(ValueError: never happy\)"):
+        parse_method("raising_methods:Picky:size=4")
+    with pytest.raises(WrongUsage, match="cannot be imported"):
+        parse_method("unreadable_methods:Picky")
+
+
+def test_a_precision_is_for_the_methods_that_have_one_and_leave_it_open() -> None:
+    given = ["gradcam", "rise:masks=5", "occlusion", "scorecam:precision=float32"]
+    coarse = at_precision(parse_methods(given), "bf16")
+    assert [method.text for method in coarse] == [
+        "gradcam",
+        "rise:masks=5,precision=bf16",
+        "occlusion:precision=bf16",
+        "scorecam:precision=float32",
+    ]
+    assert coarse == [parse_method(method.text) for method in coarse]
+    assert at_precision(parse_methods(given), "float32") == parse_methods(given)
+    with pytest.raises(WrongUsage, match='unknown precision "bf61"; did you mean "bf16"'):
+        at_precision(parse_methods(["rise"]), "bf61")

@@ -40,7 +40,7 @@ def test_a_second_owner_is_refused(fresh: Registry) -> None:
     ("name", "says"),
     [
         ("gradcan", 'unknown explainer "gradcan"; did you mean "gradcam"?'),
-        ("xyz", 'unknown explainer "xyz"; known are: cam, '),
+        ("xyz", 'unknown explainer "xyz"; known are: '),
         ("no.such.module:thing", '"no.such.module:thing" cannot be imported (No module named'),
         ("math:thing", "write package.module:attribute"),
     ],
@@ -60,8 +60,13 @@ def test_plug_ins_are_listed_without_being_imported(fresh: Registry, monkeypatch
 
     monkeypatch.setattr(registry, "entry_points", entry_points)
     assert {"broken", "tau"} <= {*fresh.names()}
+    assert fresh.plug_ins() == ["broken", "tau"]
     assert fresh["tau"].thing == pytest.approx(6.283, abs=1e-3)
     assert fresh["tau"].about == {"family": "third party"}
+    with pytest.raises(
+        Refusal, match=r'plug-in "broken" \(no.such.module:thing\) cannot be loaded .*; mend or uninstall'
+    ):
+        fresh["broken"]
     assert set(asked) == {"an8flower.explainers"}
 
 

@@ -1,0 +1,36 @@
+"""Methods of other toolkits by one line: `captum:IntegratedGradients(n_steps=20)`, `zennit:EpsilonPlus`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .foreign import Foreign
+
+# As typed before the colon -> where its adapter is, loaded when it is asked for.
+ADAPTERS = {
+    "captum": "captum_methods:Captum",
+    "grad_cam": "grad_cam_methods:PytorchGradCam",
+    "zennit": "zennit_methods:Zennit",
+}
+
+
+def is_foreign(text: str) -> bool:
+    """Whether a method's name begins with that of a toolkit."""
+    return text.partition(":")[0] in ADAPTERS and ":" in text
+
+
+def adapted(text: str) -> Foreign:
+    """The method of a toolkit that is asked for.
+
+    Raises:
+        WrongUsage: the toolkit is not installed, it has no such class or argument, or the text cannot be read.
+    """
+    from .foreign import PSEUDO, parse_call, written  # here, as few runs use a toolkit
+
+    toolkit, _, call = text.partition(":")
+    kind, arguments = parse_call(call)
+    ours = {name: arguments.pop(name) for name in PSEUDO if name in arguments}
+    module, _, adapter = ADAPTERS[toolkit].partition(":")
+    return getattr(importlib.import_module(f".{module}", __package__), adapter)(kind, written(arguments), **ours)

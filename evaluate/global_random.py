@@ -1,0 +1,37 @@
+"""The global random states of torch, numpy and Python, for code that draws from them and will not be told otherwise."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from .borrow import ASPECTS
+
+STATES = tuple(aspect for aspect in ASPECTS if aspect.name.endswith("random state"))
+
+
+@contextmanager
+def kept_random() -> Iterator[None]:
+    """Put the global random states back afterwards, also on an error."""
+    nothing = nn.Module()
+    found = [(aspect, aspect.read(nothing)) for aspect in STATES]
+    try:
+        yield
+    finally:
+        for aspect, state in found:
+            aspect.write(state)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Start the global random states from a seed, and put them back afterwards."""
+    with kept_random():
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        yield
