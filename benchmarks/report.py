@@ -11,22 +11,34 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("an8flower", "numpy", "numba", "torch", "scipy", "h5py", "quantus")
+PACKAGES = (
+    "an8flower",
+    "numpy",
+    "numba",
+    "torch",
+    "scipy",
+    "h5py",
+    "quantus",
+    "captum",
+    "zennit",
+    "grad-cam",
+    "torchcam",
+)
 
 Row = Mapping[str, Any]
 
 
-def write(name: str, rows: Sequence[Row], about: Mapping[str, Any]) -> None:
-    """Write `results/NAME.json` and `results/NAME.md`, and print the latter.
+def write(name: str, rows: Sequence[Row], about: Mapping[str, Any], page: Path | None = None) -> None:
+    """Write `results/NAME.json` and a Markdown page (`results/NAME.md` where None), and print the latter.
 
     `about` says in words and numbers what was measured and how; the keys of `rows` are the table's columns.
     """
     document: dict[str, Any] = {"about": dict(about), "machine": machine(), "rows": [dict(row) for row in rows]}
-    page = f"# {name.capitalize()}\n\n{_facts(about)}\n\n{table(rows)}\n\n{_facts(_flat(document['machine']))}\n"
+    text = f"# {name.capitalize()}\n\n{facts(about)}\n\n{table(rows)}\n\n{facts(flat(document['machine']))}\n"
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
-    (RESULTS / f"{name}.md").write_text(page)
-    print(page)
+    (page or RESULTS / f"{name}.md").write_text(text)
+    print(text)
 
 
 def machine() -> dict[str, Any]:
@@ -63,11 +75,11 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _facts(facts: Mapping[str, Any]) -> str:
+def facts(facts: Mapping[str, Any]) -> str:
     return "\n".join(f"- {name}: {_cell(value)}" for name, value in facts.items())
 
 
-def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
+def flat(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {**facts, "versions": ", ".join(f"{name} {found}" for name, found in facts["versions"].items())}
 
 

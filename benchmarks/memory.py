@@ -1,0 +1,72 @@
+"""The most memory that a method takes on the host: 32 images of ResNet-50 at 224 px, each method in its own process.
+
+What a method is asked for is cut short (few masks, steps, iterations): the peak does not depend on how many follow one
+another, which the two lines of RISE show.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+
+import report
+import torch
+
+from an8flower.evaluate.case import Query
+from an8flower.evaluate.classifier import build
+from an8flower.evaluate.explain import explain
+from an8flower.evaluate.methods import parse_method
+
+IMAGES, SIZE = 32, 224
+METHODS = (
+    "random",
+    "gradient",
+    "integrated_gradients:steps=2",
+    "smoothgrad:samples=2",
+    "guided_gradcam",
+    "gradcam",
+    "cam",
+    "eigencam",
+    "layercam",
+    "ablationcam",
+    "opticam:iterations=2",
+    "occlusion:window=112,stride=112",
+    "rise:masks=16",
+    "rise:masks=48",
+    "lime:samples=16,segments=grid",
+    "meaningful_perturbation:iterations=2",
+    "extremal_perturbation:iterations=2",
+    "lrp",
+    "excitation_backprop",
+    "deeplift",
+)
+
+
+def measure(method: str) -> None:
+    """Explain in this process, and print the peak of its memory in MB."""
+    torch.set_num_threads(2)
+    classifier = build("resnet50", "abcdef", SIZE, 0).eval()
+    images = torch.rand(IMAGES, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    rows = torch.arange(IMAGES)
+    explain(classifier, parse_method(method).explainer, Query(images, rows % 6, rows))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def measured(method: str) -> float:
+    """The peak of a process of its own, in MB."""
+    done = subprocess.run([sys.executable, __file__, method], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def main() -> None:
+    """Measure all methods and report; with a method as argument, measure that one here."""
+    if len(sys.argv) > 1:
+        return measure(sys.argv[1])
+    rows = [{"method": method, "peak MB": measured(method)} for method in METHODS]
+    report.write("memory", rows, {"images": f"{IMAGES} of {SIZE} px", "network": "resnet50", "to reach": "3,000 MB"})
+    return None
+
+
+if __name__ == "__main__":
+    main()

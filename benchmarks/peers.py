@@ -1,0 +1,64 @@
+"""The methods of other toolkits, called as their documentation does: (classifier, query) -> whatever they return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import captum.attr
+import pytorch_grad_cam
+import torch
+import torchcam.methods
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+from an8flower.evaluate.case import Query
+from an8flower.evaluate.classifier import Classifier
+
+Peer = Callable[[Classifier, Query], Any]
+
+
+def grad_cam(name: str) -> Peer:
+    """A class of pytorch-grad-cam at the classifier's target layer; those that mask do so in batches of 32."""
+
+    def run(classifier: Classifier, query: Query) -> Any:
+        layer = classifier.network.get_submodule(classifier.target_layer)
+        with getattr(pytorch_grad_cam, name)(model=classifier, target_layers=[layer]) as cam:
+            cam.batch_size = 32
+            return cam(query.images.clone(), [ClassifierOutputTarget(target) for target in query.targets.tolist()])
+
+    return run
+
+
+def torch_cam(name: str, **arguments: Any) -> Peer:
+    """A class of TorchCAM at the classifier's target layer."""
+
+    def run(classifier: Classifier, query: Query) -> Any:
+        cam = getattr(torchcam.methods, name)(classifier, f"network.{classifier.target_layer}", **arguments)
+        try:
+            with torch.no_grad() if name == "ScoreCAM" else torch.enable_grad():
+                return cam(query.targets.tolist(), classifier(query.images.clone()))
+        finally:
+            cam.remove_hooks()
+
+    return run
+
+
+def captum_(name: str, **arguments: Any) -> Peer:
+    """An attribution of Captum."""
+
+    def run(classifier: Classifier, query: Query) -> Any:
+        return getattr(captum.attr, name)(classifier).attribute(query.images, target=query.targets, **arguments)
+
+    return run
+
+
+def captum_noise(samples: int, spread: float) -> Peer:
+    """SmoothGrad as Captum has it: a fixed standard deviation, absolute; the cost is what is compared."""
+
+    def run(classifier: Classifier, query: Query) -> Any:
+        tunnel = captum.attr.NoiseTunnel(captum.attr.Saliency(classifier))
+        return tunnel.attribute(
+            query.images, target=query.targets, nt_samples=samples, nt_samples_batch_size=1, stdevs=spread, abs=False
+        )
+
+    return run
