@@ -18,7 +18,7 @@ from an8flower.errors import NotApplicable
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier
 from an8flower.evaluate.explain import explain
-from an8flower.evaluate.fitting import prepared
+from an8flower.evaluate.fitting import Examples, StoredExamples, prepared
 from an8flower.evaluate.methods import Method, parse_methods
 from an8flower.evaluate.models import open_model
 from an8flower.evaluate.selection import select_rows
@@ -45,11 +45,13 @@ def overlaid(image: np.ndarray, saliency: np.ndarray) -> np.ndarray:
     return (0.35 * grey + 0.65 * colours(saliency.clip(min=0))).clip(0, 255).astype(np.uint8)
 
 
-def explained(classifier: Classifier, method: Method, query: Query, images: np.ndarray) -> Image.Image | None:
+def explained(
+    classifier: Classifier, method: Method, query: Query, images: np.ndarray, examples: Examples
+) -> Image.Image | None:
     """The strip of one method; None where it does not apply."""
     began = perf_counter()
     try:
-        explainer = prepared(method.explainer, classifier, query.images)
+        explainer = prepared(method.explainer, classifier, examples)
         maps = explain(classifier, explainer, query).maps.cpu().numpy()
     except NotApplicable as reason:
         print(f"{method.text}: {reason}")
@@ -75,9 +77,10 @@ def main(data: str, model: str, picture: str, *methods: str) -> None:
     classifier = open_model(model, store, torch.device("cpu"))
     images = torch.from_numpy(rows.images).permute(0, 3, 1, 2).float().div(255).contiguous()
     query = Query(images, torch.from_numpy(rows.labels), torch.arange(FLOWERS))
+    examples = StoredExamples(store, classifier.device)
     strips = [strip([marked(*pair) for pair in zip(rows.images, rows.masks, strict=True)], "the evidence")]
     for method in parse_methods(methods or ["all"]):
-        strips += filter(None, [explained(classifier, method, query, rows.images)])
+        strips += filter(None, [explained(classifier, method, query, rows.images, examples)])
     arranged(strips).save(Path(picture), optimize=True)
 
 

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, Union, cast, get_args, get_origin, get_type_
 from an8flower.errors import Refusal, WrongUsage
 from an8flower.names import unknown
 
-from .adapters import adapted, is_foreign
 from .case import Explainer
 from .registry import explainers
+from .toolkits.adapters import adapted, is_foreign
 
 # Names may contain colons themselves: the parameters begin behind the first colon that `word=` follows.
 METHOD = re.compile(r"(?P<name>.+?)(?::(?P<parameters>\w+=.*))?", re.DOTALL)

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from an8flower.errors import NotApplicable, Refusal, WrongUsage
-from an8flower.evaluate.adapters import adapted
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier, wrap
 from an8flower.evaluate.contract import CHECKS, NETWORKS, Check, Trial, likeness, verdict
 from an8flower.evaluate.contract_networks import CLASSES, lively
 from an8flower.evaluate.explain import explain
 from an8flower.evaluate.explainers.cam import GradCam, LayerCam
-from an8flower.evaluate.foreign import Toolkit, muted
 from an8flower.evaluate.methods import parse_method
+from an8flower.evaluate.toolkits.adapters import adapted
+from an8flower.evaluate.toolkits.foreign import Toolkit, muted
 
 captum = pytest.importorskip("captum.attr")
 pytest.importorskip("pytorch_grad_cam")

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from an8flower.evaluate.classifier import Classifier, build, wrap
-from an8flower.evaluate.filter_roles import Ablation, ablation_curve, average_images, crop, mean_class_accuracy
-from an8flower.evaluate.receptive_fields import Field, Span, receptive_fields
-from an8flower.evaluate.relevant_filters import Filter, Relevance
-from an8flower.evaluate.responses import Listening
+from an8flower.evaluate.filters.filter_roles import Ablation, ablation_curve, average_images, crop, mean_class_accuracy
+from an8flower.evaluate.filters.receptive_fields import Field, Span, receptive_fields
+from an8flower.evaluate.filters.relevant_filters import Filter, Relevance
+from an8flower.evaluate.filters.responses import Listening
 
 
 def classifier_of(network: nn.Module, size: int = 32) -> Classifier:

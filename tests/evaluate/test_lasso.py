@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from an8flower.evaluate.lasso import accelerated, bounded_lasso, projected
+from an8flower.evaluate.filters.lasso import accelerated, bounded_lasso, projected
 
 
 def columns(*values: float) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from an8flower.evaluate.resampling import Resampling
+from an8flower.evaluate.filters.resampling import Resampling
 
 
 def gradient(convolution: nn.Module, images: Tensor, start: Tensor | None = None) -> Tensor:

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from an8flower.errors import NotApplicable
 
-from .classifier import Classifier
+from ..classifier import Classifier
+from ..split import evaluating
 from .lasso import bounded_lasso
 from .responses import Listening, energies, layer_numbers, response_vectors
-from .split import evaluating
 
 Batches = Iterable[tuple[Tensor, Tensor]]  # (images (n, 3, S, S) float32 in [0, 1], labels (n,) int64)
 

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from an8flower.errors import WrongUsage
 
-from .rectifiers import rectifier
+from ..rectifiers import rectifier
 
 Hear = Callable[[int, Tensor], None]  # (number of the call, its output (B, K, h, w))
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from an8flower.errors import WrongUsage
 from an8flower.names import unknown
 
-from .canonical import LINEAR, MEANS, NORMS, Constant
-from .case import Query
-from .classifier import Classifier
+from ..canonical import LINEAR, MEANS, NORMS, Constant
+from ..case import Query
+from ..classifier import Classifier
 from .foreign import Arguments, Foreign, Loan, Toolkit, needed, parameters
 from .lent import Lent, canonical_copy, copied, layer_of, separated
 

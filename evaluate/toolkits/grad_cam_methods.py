@@ -13,8 +13,8 @@ from torch import Tensor
 from an8flower.errors import WrongUsage
 from an8flower.names import unknown
 
-from .case import Query
-from .classifier import Classifier
+from ..case import Query
+from ..classifier import Classifier
 from .foreign import Arguments, Foreign, Loan, Toolkit, needed, parameters
 from .lent import Lent, copied, layer_of
 

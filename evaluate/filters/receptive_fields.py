@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from .classifier import Classifier
+from ..classifier import Classifier
+from ..split import evaluating
 from .resampling import pair
 from .responses import Listening
-from .split import evaluating
 
 # Functions that look at windows, with what may be given to them by position.
 WINDOWED = {

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .classifier import Classifier
+from ..classifier import Classifier
+from ..seeds import seed_of
+from ..split import evaluating
 from .receptive_fields import Field, receptive_fields
 from .relevant_filters import Filter, Relevance
 from .responses import Listening, energies
-from .seeds import seed_of
-from .split import evaluating
 
 
 def average_images(classifier: Classifier, images: Tensor, filters: Sequence[Filter], count: int = 100) -> list[Tensor]:

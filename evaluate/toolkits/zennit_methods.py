@@ -13,9 +13,9 @@ from torch import Tensor
 
 from an8flower.errors import WrongUsage
 
-from .canonical import LINEAR, MAXIMA, MEANS, NORMS, Constant, Mean, Sum
-from .case import Query
-from .classifier import Classifier
+from ..canonical import LINEAR, MAXIMA, MEANS, NORMS, Constant, Mean, Sum
+from ..case import Query
+from ..classifier import Classifier
 from .foreign import Arguments, Foreign, Loan, Toolkit, needed
 from .lent import Lent, canonical_copy
 

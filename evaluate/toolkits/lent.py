@@ -11,10 +11,10 @@ from torch import Tensor, fx, nn
 
 from an8flower.errors import NotApplicable
 
-from .canonical import canonical, faithful, modular
-from .classifier import Classifier, at_least_single, token_grid
-from .split import submodule
-from .unrolled import layers_of, unrolled
+from ..canonical import canonical, faithful, modular
+from ..classifier import Classifier, at_least_single, token_grid
+from ..split import submodule
+from ..unrolled import layers_of, unrolled
 
 
 class Lent(nn.Module):

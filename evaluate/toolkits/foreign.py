@@ -21,11 +21,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from an8flower.errors import WrongUsage
 from an8flower.names import unknown
 
-from .activations import upsampled
-from .case import Query
-from .classifier import Classifier
-from .global_random import seeded
-from .pooling import POOLINGS, check_pooling
+from ..activations import upsampled
+from ..case import Query
+from ..classifier import Classifier
+from ..global_random import seeded
+from ..pooling import POOLINGS, check_pooling
 
 Arguments = dict[str, Any]
 
