@@ -143,7 +143,8 @@ class Classifier(nn.Module):
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images as the network wants them, in the dtype of its weights."""
-        return ((images - self.mean) / self.std).to(self.dtype)
+        mean, scale = self.mean.to(images.dtype), 1 / self.std.to(images.dtype)
+        return torch.addcmul(-mean * scale, images, scale).to(self.dtype)  # one pass over the pixels instead of two
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C), of at least single precision."""

@@ -32,9 +32,9 @@ class Streamlined:
         return self.classifier.in_flight
 
     def __call__(self, images: Tensor) -> Tensor:
+        normalised = self.classifier.normalise(images.contiguous(memory_format=torch.channels_last))
         dtype = next((each.dtype for each in self.network.parameters()), images.dtype)
-        normalised = self.classifier.normalise(images).to(dtype, memory_format=torch.channels_last)
-        return self.classifier.count(at_least_single(self.network(normalised)), 1.0)
+        return self.classifier.count(at_least_single(self.network(normalised.to(dtype))), 1.0)
 
 
 def streamlined(classifier: Classifier, precision: str = "float32") -> Streamlined:
