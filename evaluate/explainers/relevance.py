@@ -246,7 +246,9 @@ def relevance(
     share = classifier.share(layer).tail if layer else 1.0
     network = canonical(classifier, method, rules.known)
     composite = composed(method, classifier, network, rules)
-    portions = zip(query.images.split(classifier.in_flight), query.targets.split(classifier.in_flight), strict=True)
+    # A quarter, because the rules keep several tensors of every layer where a gradient keeps one.
+    size = max(classifier.in_flight // 4, 1)
+    portions = zip(query.images.split(size), query.targets.split(size), strict=True)
     with composite.context(tapped(network, layer)):
         found = [
             propagated(classifier, network, images, targets, start, rules.passes * share)

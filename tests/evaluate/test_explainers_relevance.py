@@ -439,9 +439,9 @@ def test_no_more_images_at_once_than_allowed() -> None:
     classifier = in_place().eval()
     sizes: list[int] = []
     classifier.network.linear.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
-    classifier.in_flight = 2
+    classifier.in_flight = 8
     Lrp()(classifier, query(classifier, rows=5))
-    assert max(sizes) == 2
+    assert max(sizes) == 2  # a quarter: the rules keep several tensors of every layer
 
 
 def test_weights_that_have_changed_count() -> None:
