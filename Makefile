@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constra
 .PHONY: demo test test-slow bench lint clean
 
 # A dozen methods, of every family that a CNN can have; those that mask thousands of times are left out.
-SHOWN  := random center edges gradcam gradcam_pp layercam ablationcam integrated_gradients guided_backprop lrp vebi
+SHOWN  := random center edges gradcam gradcam_pp layercam ablationcam integrated_gradients guided_backprop occlusion lrp vebi
 
 demo: $(VENV)/.installed  ## generate, train and score the default data set, and print the table
 	mkdir -p $(DEMO)
