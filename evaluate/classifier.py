@@ -99,7 +99,7 @@ class Classifier(nn.Module):
         self._splits: dict[str, Split] = {}
         self._shares: dict[str, Share] = {}
         self._costs: list[Cost] = []
-        # How many images an explainer may have in the network at once: what bounds its memory. `explain` sets it.
+        # How many images an explainer may have in the network at once: what bounds its memory; see `holding`.
         self.in_flight = 16
 
     @property
@@ -226,6 +226,15 @@ class Classifier(nn.Module):
             yield cost
         finally:
             self._costs = [other for other in self._costs if other is not cost]
+
+    @contextmanager
+    def holding(self, images: int) -> Iterator[None]:
+        """Let explainers have at most so many images in the network at once, inside the block."""
+        found, self.in_flight = self.in_flight, images
+        try:
+            yield
+        finally:
+            self.in_flight = found
 
     def count(self, output: Tensor, share: float) -> Tensor:
         """Note a pass forwards in every open account, and its pass backwards once a gradient arrives at its output.

@@ -43,8 +43,7 @@ def explain(classifier: Classifier, explainer: Explainer, query: Query, batch: i
     with borrowed(classifier, name_of(explainer)):
         while start < len(query.images):
             some = Query(*(tensor[start : start + batch].detach().clone() for tensor in query))
-            classifier.in_flight = batch
-            done = attempt(classifier, explainer, some)
+            done = attempt(classifier, explainer, some, batch)
             if done is None and batch == 1:
                 raise Refusal(f"{name_of(explainer)} runs out of memory on one image; use a smaller model or image")
             if done is None:
@@ -57,11 +56,11 @@ def explain(classifier: Classifier, explainer: Explainer, query: Query, batch: i
     return Explanation(torch.cat(maps), cost)
 
 
-def attempt(classifier: Classifier, explainer: Explainer, query: Query) -> Explanation | None:
+def attempt(classifier: Classifier, explainer: Explainer, query: Query, in_flight: int) -> Explanation | None:
     """Explain one batch and count its cost; None where memory runs out."""
     began = time.perf_counter()
     try:
-        with classifier.counting() as cost:
+        with classifier.holding(in_flight), classifier.counting() as cost:
             maps = explainer(classifier, query)
     except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
         if not out_of_memory(error):

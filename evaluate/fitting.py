@@ -125,6 +125,6 @@ def prepared(explainer: Any, classifier: Classifier, examples: Examples, batch: 
     """
     if not isinstance(explainer, Fittable):
         return explainer
-    with borrowed(classifier, repr(explainer)):
-        classifier.in_flight = in_flight_on(classifier.device) if batch is None else batch
+    batch = in_flight_on(classifier.device) if batch is None else batch
+    with borrowed(classifier, repr(explainer)), classifier.holding(batch):
         return explainer.fitted(classifier, examples)

@@ -12,6 +12,7 @@ from torch import Tensor
 from an8flower.errors import WrongUsage
 from an8flower.names import unknown
 
+from ..adam import Moments
 from ..blurring import blur_matrix, blurred
 from ..case import Query
 from ..classifier import Classifier
@@ -25,7 +26,6 @@ PERTURBATIONS = ("blur", "black")
 RADII = tuple(range(0, 175, 5))  # of the circles among which the first mask is chosen
 SOFTNESS = 10.0  # the Gaussian that softens these circles
 REMAINS = 0.01  # a circle drops the score when so much is left of what the largest one takes away
-DECAYS = (0.9, 0.999)  # of Adam's running means
 SAME = 1e-6  # probabilities that differ by less are taken for one, lest rounding chooses the circle
 
 
@@ -92,11 +92,11 @@ class MeaningfulPerturbation:
         reach = int(self.jitter * side / SIDE + 0.5)
         shifts = drawn_shifts(query.seeds, self.iterations, reach)
         pairs = F.pad(torch.cat([query.images, backdrop], 1), [reach // 2, reach - reach // 2] * 2, mode="replicate")
-        masks, mean, square = first, torch.zeros_like(first), torch.zeros_like(first)
+        masks, moments = first, Moments.zero(first)
         for step in range(self.iterations):
             slopes = self.slopes(network, query.targets, masks, spread, windows(pairs, shifts[:, step], side))
-            mean, square = mean.lerp(slopes, 1 - DECAYS[0]), square.lerp(slopes.square(), 1 - DECAYS[1])
-            masks = (masks - self.rate * adam_move(mean, square, step + 1)).clamp(0, 1)
+            moments = moments.after(slopes)
+            masks = (masks - self.rate * moments.move(step + 1)).clamp(0, 1)
         return masks
 
     def slopes(self, network: Network, targets: Tensor, masks: Tensor, spread: Tensor, pairs: Tensor) -> Tensor:
@@ -111,15 +111,6 @@ class MeaningfulPerturbation:
     def regulariser(self, masks: Tensor) -> Tensor:
         """What masks cost that blur much or are rough, all rows added."""
         return self.l1 * (1 - masks).sum() + self.tv * total_variation(masks, self.beta)
-
-
-def adam_move(mean: Tensor, square: Tensor, steps: int) -> Tensor:
-    """Where Adam goes after some steps, at a rate of 1, from its running means of the slopes and of their squares.
-
-    Source: Kingma and Ba, ICLR 2015, algorithm 1.
-    """
-    mean, square = (moment / (1 - decay**steps) for moment, decay in zip((mean, square), DECAYS, strict=True))
-    return mean / (square.sqrt() + 1e-8)
 
 
 def spreading(side: int, grid: int, sigma: float) -> Tensor:

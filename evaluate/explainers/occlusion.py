@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,19 +12,13 @@ from torch import Tensor
 from an8flower.errors import WrongUsage
 from an8flower.names import unknown
 
-from ..blurring import blurred
 from ..case import Query
 from ..classifier import Classifier
 from ..passes import Network, answers
 from ..registry import explainers
+from ..replacements import REPLACEMENTS, check_replacement
 from ..streamlined import check_precision, streamlined
 
-BASELINES: dict[str, Callable[[Tensor], Tensor]] = {  # images (B, 3, H, W) -> what a window puts in their place
-    "black": torch.zeros_like,
-    "white": torch.ones_like,
-    "mean": lambda images: images.mean((2, 3), keepdim=True).expand_as(images),
-    "blur": lambda images: blurred(images, images.shape[2] / 22.4),  # 10 pixels of 224: parts are not recognised
-}
 AGGREGATES = ("mean", "sum")
 
 
@@ -53,8 +46,7 @@ class Occlusion:
         for name, value in (("window", self.window), ("stride", self.stride)):
             if value is not None and value < 1:
                 raise WrongUsage(f"occlusion: {name} is {value}; expected at least 1 pixel, or none for the default")
-        if self.baseline not in BASELINES:
-            raise WrongUsage(unknown("baseline", self.baseline, BASELINES))
+        check_replacement("baseline", self.baseline)
         if self.aggregate not in AGGREGATES:
             raise WrongUsage(unknown("aggregate", self.aggregate, AGGREGATES))
         check_precision(self.precision)
@@ -62,7 +54,7 @@ class Occlusion:
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
         images = query.images
         down, across = (windows(side, *self.geometry(side)).to(images.device) for side in images.shape[2:])
-        hidden = BASELINES[self.baseline](images)
+        hidden = REPLACEMENTS[self.baseline](images)
         lost = losses(streamlined(classifier, self.precision), query, hidden, down, across)
         total = down.mT.float() @ lost @ across.float()
         covered = down.sum(0)[:, None] * across.sum(0)

@@ -13,6 +13,7 @@ from an8flower.errors import WrongUsage
 from an8flower.names import unknown
 
 from ..activations import Activations, range_normalised, upsampled
+from ..adam import Moments
 from ..passes import Network, Read, logit, probability
 from ..registry import explainers
 from ..streamlined import streamlined
@@ -99,27 +100,6 @@ class Problem(NamedTuple):
     whole: Tensor  # (B,): the score of the whole image
 
 
-class Adam:
-    """Adam (Kingma and Ba, ICLR 2015) uphill on rows (B, K), some of which may stop earlier than others."""
-
-    def __init__(self, variables: Tensor, rate: float, betas: tuple[float, float] = (0.9, 0.999)) -> None:
-        self.variables = variables
-        self._rate = rate
-        self._betas = betas
-        self._means, self._squares = torch.zeros_like(variables), torch.zeros_like(variables)
-        self._steps = 0
-
-    def step(self, rows: Tensor, slopes: Tensor) -> None:
-        """Move some rows along their gradients (n, K); a row that is left out once is never given again."""
-        self._steps += 1
-        first, second = self._betas
-        self._means[rows] = first * self._means[rows] + (1 - first) * slopes
-        self._squares[rows] = second * self._squares[rows] + (1 - second) * slopes**2
-        means = self._means[rows] / (1 - first**self._steps)
-        squares = self._squares[rows] / (1 - second**self._steps)
-        self.variables[rows] += self._rate * means / (squares.sqrt() + 1e-8)
-
-
 @explainers.register("opticam", **FAMILY, source="Zhang et al., CVIU 2024", sign="positive")
 @dataclass(frozen=True)
 class OptiCam(ActivationMap):
@@ -174,19 +154,19 @@ class OptiCam(ActivationMap):
 
     def optimised(self, problem: Problem) -> Tensor:
         """The variables (B, K), whose softmax are the weights, at the best objective that was met."""
-        climber = Adam(torch.zeros_like(problem.channels[:, :, 0, 0]), self.learning_rate)
-        best, highest = climber.variables.clone(), torch.full_like(problem.whole, -torch.inf)
-        rows, last = torch.arange(len(best), device=best.device), highest.clone()
+        variables = torch.zeros_like(problem.channels[:, :, 0, 0])
+        best, highest = variables.clone(), torch.full_like(problem.whole, -torch.inf)
+        rows, moments, last = torch.arange(len(best), device=best.device), Moments.zero(variables), highest.clone()
         for step in range(self.iterations + 1):
-            values, slopes = self.ascent(problem, climber.variables[rows], rows, slope=step < self.iterations)
+            values, slopes = self.ascent(problem, variables[rows], rows, slope=step < self.iterations)
             better = values > highest[rows]
-            best[rows[better]], highest[rows[better]] = climber.variables[rows[better]], values[better]
+            best[rows[better]], highest[rows[better]] = variables[rows[better]], values[better]
             moving = (values - last[rows]).abs() >= ENOUGH
             last[rows] = values
-            rows, slopes = rows[moving], slopes[moving]
+            rows, moments = rows[moving], Moments(*(moment[moving] for moment in moments)).after(slopes[moving])
             if not len(rows):
                 break
-            climber.step(rows, slopes)
+            variables[rows] += self.learning_rate * moments.move(step + 1)
         return best
 
     def ascent(self, problem: Problem, variables: Tensor, rows: Tensor, slope: bool) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from an8flower.spec import DatasetSpec, load
 from an8flower.store import FlowerStore, verify
 from an8flower.writing import Block
 
+NOBODY = 65534
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -140,11 +142,30 @@ def test_a_place_that_cannot_be_written(spec: DatasetSpec, tmp_path: Path) -> No
         generate(spec, tmp_path / "file" / "x.h5")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_is_read_only(spec: DatasetSpec, tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
+@pytest.fixture
+def unprivileged() -> Iterator[None]:
+    """Not as root, who may write anywhere."""
+    found = os.geteuid()
+    if not found:
+        os.seteuid(NOBODY)
+    yield
+    os.seteuid(found)
+
+
+@pytest.fixture
+def read_only_folder() -> Iterator[Path]:
+    """A folder that everybody may enter and nobody may write to; pytest's own are closed to other users."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o555)
+    yield folder
+    folder.rmdir()
+
+
+@pytest.mark.usefixtures("unprivileged")
+def test_a_folder_that_is_read_only(spec: DatasetSpec, read_only_folder: Path) -> None:
     with pytest.raises(Refusal, match="cannot be written"):
-        generate(spec, tmp_path / "x.h5")
+        generate(spec, read_only_folder / "x.h5")
+    assert not [*read_only_folder.iterdir()]
 
 
 def test_a_read_only_file_system(spec: DatasetSpec) -> None:

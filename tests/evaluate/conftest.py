@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from an8flower.evaluate.case import Query
@@ -59,3 +60,34 @@ def query() -> MakeQuery:
         return Query(images, torch.tensor([0, 1, 2, 3, 1]), torch.arange(5) + 7)
 
     return make
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """Threads cost more than they save on networks and images as small as these."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class MeanLinear(nn.Module):
+    """A network whose explanations are known in closed form: A_k = relu(x_k), y = W mean(A) + b."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.relu = nn.ReLU(inplace=True)
+        self.linear = nn.Linear(3, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.linear(F.adaptive_avg_pool2d(self.relu(images.clone()), 1).flatten(1))
+
+
+@pytest.fixture
+def closed() -> Classifier:
+    """That network, with weights of both signs."""
+    network = MeanLinear()
+    with torch.no_grad():
+        network.linear.weight.copy_(torch.randn(4, 3, generator=torch.Generator().manual_seed(2)))
+        network.linear.bias.copy_(torch.randn(4, generator=torch.Generator().manual_seed(3)))
+    return wrap(network, "abcd", 8, "relu", mean=(0.5, 0.5, 0.5), std=(1, 1, 1)).eval()

@@ -131,6 +131,19 @@ def test_whoever_restores_is_not_blamed(network: Classifier) -> None:
         handle.remove()
 
 
+def test_the_random_states_of_all_gpus_count(network: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two GPUs of paper, so that the bookkeeping is tested on machines without one as well."""
+    states = [torch.full((16,), number, dtype=torch.uint8) for number in (1, 2)]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [state.clone() for state in states])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: states[device].copy_(state))
+    with borrowed(network, "careful"):
+        pass
+    with pytest.raises(Refusal, match="torch's global random state"), borrowed(network, "clumsy"):
+        states[1] += 1
+    assert [state.unique().tolist() for state in states] == [[1], [2]]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_the_gpus_random_state_counts(network: Classifier) -> None:
     torch.cuda.init()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
@@ -31,15 +31,6 @@ from an8flower.evaluate.explainers.gradients import Gradient
 from an8flower.evaluate.registry import explainers
 
 BUILT_IN = [name for name in explainers.names() if name not in explainers.plug_ins()]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Threads cost more than they save on images of 16 pixels."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @cache

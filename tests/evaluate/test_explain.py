@@ -176,6 +176,24 @@ def test_half_the_batch_where_memory_runs_out(make: Make, query: MakeQuery, erro
     assert explanation.cost.forwards == 5  # what was thrown away is not counted
 
 
+def test_what_may_be_in_flight_holds_for_the_call_alone(make: Make, query: MakeQuery) -> None:
+    classifier = make("inplace")
+    classifier.in_flight = 7
+    seen: list[int] = []
+
+    def explainer(classifier: Classifier, query: Query) -> Tensor:
+        seen.append(classifier.in_flight)
+        if len(seen) == 3:
+            raise ZeroDivisionError
+        return flat(classifier, query)
+
+    explain(classifier, explainer, query(classifier), batch=3)
+    assert (seen, classifier.in_flight) == ([3, 3], 7)
+    with pytest.raises(ZeroDivisionError):
+        explain(classifier, explainer, query(classifier), batch=3)
+    assert classifier.in_flight == 7
+
+
 def test_batches_of_nothing(make: Make, query: MakeQuery) -> None:
     classifier = make("inplace")
     with pytest.raises(WrongUsage, match="batches of 0 images"):

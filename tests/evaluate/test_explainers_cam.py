@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from an8flower.errors import NotApplicable, Refusal, WrongUsage
 from an8flower.evaluate.activations import activations, gradcam_pp_weights, linear_after_mean, range_normalised
 from an8flower.evaluate.case import Query
-from an8flower.evaluate.classifier import Classifier, build, wrap
+from an8flower.evaluate.classifier import Classifier, build
 from an8flower.evaluate.explain import explain
 from an8flower.evaluate.explainers.activation_map import ActivationMap
 from an8flower.evaluate.explainers.cam import (
@@ -30,27 +30,6 @@ from an8flower.evaluate.registry import explainers
 
 Make = Callable[[str], Classifier]
 MakeQuery = Callable[[Classifier], Query]
-
-
-class MeanLinear(nn.Module):
-    """The closed form: A_k = relu(x_k), y = W mean(A) + b."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.relu = nn.ReLU(inplace=True)
-        self.linear = nn.Linear(3, 4)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.linear(F.adaptive_avg_pool2d(self.relu(images.clone()), 1).flatten(1))
-
-
-@pytest.fixture
-def closed() -> Classifier:
-    torch.manual_seed(0)
-    return wrap(MeanLinear(), "abcd", 8, "relu", mean=(0.5, 0.5, 0.5), std=(1, 1, 1)).eval()
-
-
-# Closed forms on A_k = relu(x_k), y = W mean(A) + b.
 
 
 def test_the_mean_of_cam_is_the_logit_without_its_bias(closed: Classifier, query: MakeQuery) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,15 +28,6 @@ from an8flower.evaluate.explainers.meaningful_perturbation import (
 Make = Callable[[str], Classifier]
 MakeQuery = Callable[[Classifier], Query]
 PLAIN = {"tv": 0.0, "mask_blur": 0.0, "jitter": 0.0}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Threads cost more than they save on such small images."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Linear(nn.Module):

@@ -14,7 +14,8 @@ from an8flower.errors import WrongUsage
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier, wrap
 from an8flower.evaluate.explain import explain
-from an8flower.evaluate.explainers.occlusion import BASELINES, Occlusion
+from an8flower.evaluate.explainers.occlusion import Occlusion
+from an8flower.evaluate.replacements import REPLACEMENTS
 
 Make = Callable[[str], Classifier]
 MakeQuery = Callable[[Classifier], Query]
@@ -88,7 +89,7 @@ def test_the_slow_version(
     torch.testing.assert_close(maps, slow(classifier, asked, window, stride, baseline, aggregate), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("baseline", BASELINES)
+@pytest.mark.parametrize("baseline", REPLACEMENTS)
 @torch.no_grad()
 def test_the_baselines(make: Make, query: MakeQuery, baseline: str) -> None:
     classifier = make("reuse").eval()

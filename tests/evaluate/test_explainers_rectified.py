@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-import torch.nn.functional as F
 from captum.attr import Deconvolution
 from captum.attr import GuidedBackprop as CaptumGuidedBackprop
 from captum.attr import GuidedGradCam as CaptumGuidedGradCam
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from an8flower.errors import NotApplicable, WrongUsage
 from an8flower.evaluate.case import Query
-from an8flower.evaluate.classifier import Classifier, wrap
+from an8flower.evaluate.classifier import Classifier
 from an8flower.evaluate.contract_networks import in_place, reuse, vit
 from an8flower.evaluate.explain import explain
 from an8flower.evaluate.explainers.cam import GradCam
@@ -38,26 +37,6 @@ NAMES = ["deconvnet", "guided_backprop", "guided_gradcam", "guided_gradcam_pp"]
 def classifier(request: pytest.FixtureRequest) -> Classifier:
     """The networks that have ReLUs only, in training mode."""
     return request.param()
-
-
-class MeanLinear(nn.Module):
-    """A_k = relu(x_k), y = W mean(A) + b."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.relu = nn.ReLU(inplace=True)
-        self.linear = nn.Linear(3, 4)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.linear(F.adaptive_avg_pool2d(self.relu(images.clone()), 1).flatten(1))
-
-
-@pytest.fixture
-def closed() -> Classifier:
-    network = MeanLinear()
-    with torch.no_grad():
-        network.linear.weight.copy_(torch.randn(4, 3, generator=torch.Generator().manual_seed(2)))
-    return wrap(network, "abcd", 8, "relu", mean=(0.5, 0.5, 0.5), std=(1, 1, 1)).eval()
 
 
 def test_the_closed_form(closed: Classifier, query: MakeQuery) -> None:

@@ -1,7 +1,6 @@
 """The localisation metrics against closed forms, a slow second version, scikit-learn, and noise."""
 
 import math
-from collections.abc import Iterator
 from functools import cache
 from types import SimpleNamespace
 
@@ -34,15 +33,6 @@ NAMES = [
     "relevance_rank",
     "auroc",
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """On maps this small a second thread is only waited for: for minutes, where other work holds its core."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def case_of(masks: Tensor) -> Case:

@@ -1,0 +1,37 @@
+"""Adam's update on plain tensors, for explainers that optimise many images at once, each on its own.
+
+Not torch.optim: its first optimiser loads the compiler, which takes seconds, and it knows no rows that stop early.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+DECAYS = (0.9, 0.999)  # of the running means
+
+
+class Moments(NamedTuple):
+    """The running means of the gradients and of their squares, each in the variables' shape."""
+
+    mean: Tensor
+    square: Tensor
+
+    @classmethod
+    def zero(cls, variables: Tensor) -> Moments:
+        """Before the first step."""
+        return cls(torch.zeros_like(variables), torch.zeros_like(variables))
+
+    def after(self, slopes: Tensor) -> Moments:
+        """With one more gradient taken in."""
+        return Moments(self.mean.lerp(slopes, 1 - DECAYS[0]), self.square.lerp(slopes.square(), 1 - DECAYS[1]))
+
+    def move(self, steps: int) -> Tensor:
+        """The step that follows after so many gradients, at a rate of 1: downhill is against it.
+
+        Source: Kingma and Ba, ICLR 2015, algorithm 1.
+        """
+        mean, square = (moment / (1 - decay**steps) for moment, decay in zip(self, DECAYS, strict=True))
+        return mean / (square.sqrt() + 1e-8)
