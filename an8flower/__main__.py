@@ -283,10 +283,10 @@ def metrics(name: str | None, as_json: bool) -> None:
     \b
     Example:  an8flower metrics iou
     """
-    from .evaluate.registry import metrics as registered
+    from .evaluate.measures import parse_metrics
     from .tables import show, show_mapping
 
-    cards = [registered[each].thing.card() for each in ([name] if name else registered.names())]
+    cards = [metric.card() for metric in parse_metrics([name or "all"])]
     if as_json:
         _echo_json(cards)
     elif name:
@@ -358,7 +358,12 @@ def explain(
 )
 @click.option("--data", type=FILE, help="The data set.  [default: data/single-6c.h5, made if it is not there]")
 @click.option("--model", "models", multiple=True, help="Repeatable.  [default: flowernet, trained if it is not there]")
-@click.option("--metric", "metrics", multiple=True, help="Repeatable.  [default: all]")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    help="Repeatable; all, family:NAME, NAME:a=1,b=2.  [default: family:localisation]",
+)
 @click.option("--split", default="test", show_default=True)
 @click.option("--rows", type=click.IntRange(min=1), help="Spread evenly over the classes.  [default: all]")
 @click.option("--target", type=click.Choice(["label", "predicted"]), default="label", show_default=True)
@@ -401,8 +406,8 @@ def score(
     if as_json and as_csv:
         raise click.UsageError("give one of --json and --csv, not both")
     from .evaluate.audit import AuditPlan, audit
+    from .evaluate.measures import USUAL, parse_metrics
     from .evaluate.methods import at_precision, broken_plug_ins, parse_methods
-    from .evaluate.registry import metrics as registered
     from .evaluate.resources import Resources, device_named
     from .progress import filling
     from .tables import show_scores, write_csv
@@ -412,7 +417,7 @@ def score(
     if any(text == "all" or text.startswith("family:") for text in methods):
         for reason in broken_plug_ins().values():
             click.echo(f"left out: {reason}", err=True)
-    names = tuple(dict.fromkeys(registered[name].name for name in metrics)) or tuple(registered.names())
+    names = tuple(metric.name for metric in parse_metrics(metrics or (USUAL,)))
     data = data or _default_data()
     sources = models or (str(_default_model(data, device)),)
     plan = AuditPlan(data, sources, wanted, names, split, rows, target, seed)

@@ -41,9 +41,9 @@ def factors(spec: DatasetSpec, split: str, start: int, stop: int) -> np.ndarray:
     table = np.empty(stop - start, table_dtype())
     for name, factor in FACTORS.items():
         if name in spec.classes:
-            _fill(table, name, np.array(spec.classes[name])[label])
+            fill(table, name, np.array(spec.classes[name])[label])
         elif spec.shortcut and name == spec.shortcut.factor:
-            _fill(table, name, _shortcut_values(spec, spec.shortcut, split, label, start, stop))
+            fill(table, name, _shortcut_values(spec, spec.shortcut, split, label, start, stop))
         else:
             _draw_nuisance(spec, split, name, factor, table, start, stop)
     return table
@@ -59,8 +59,8 @@ def override(table: np.ndarray, changes: Mapping[str, Value]) -> np.ndarray:
     return changed
 
 
-def _fill(table: np.ndarray, name: str, values: np.ndarray) -> None:
-    """Set a column; a factor with several items has the same value in each."""
+def fill(table: np.ndarray, name: str, values: np.ndarray) -> None:
+    """Set a column of a factors table to values (n,); a factor with several items has the same value in each."""
     table[name] = values if table[name].ndim == 1 else values[:, None]
 
 

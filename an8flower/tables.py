@@ -48,6 +48,8 @@ def show_scores(document: Mapping[str, Any]) -> None:
         _show_many(results)
     for each in document["skipped"]:
         _say(f"skipped {each['method']} on {each['model']}: {each['reason']}")
+    for each in document.get("left_out", []):
+        _say(f"left out {each['metric']}: {each['reason']}")
 
 
 def write_csv(document: Mapping[str, Any], out: TextIO) -> None:

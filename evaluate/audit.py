@@ -22,20 +22,22 @@ import torch
 import torchvision
 
 import an8flower
-from an8flower.errors import NotApplicable
+from an8flower.errors import NotApplicable, Refusal
 from an8flower.store import FlowerStore
 
 from .cells import Judge, Target, model_name
 from .classifier import Classifier
 from .fit_files import fitted_once
 from .fitting import StoredExamples
+from .measures import askable, parse_metrics
 from .methods import Method
+from .metric import Need
 from .models import open_model
-from .registry import metrics as registered
 from .resources import Resources
 from .results import Run, summarise
 from .seeds import seed_of
 from .selection import select_rows
+from .world import World
 
 CELL_ROWS = 256
 
@@ -120,20 +122,38 @@ def audit(
     """
     store = FlowerStore(plan.data)
     models = [open_model(source, store, resources.device) for source in plan.models]
-    metrics = tuple(registered[name].thing for name in plan.metrics)
-    judge = Judge(store[plan.split], plan.target, plan.seed, metrics, resources)
+    asked = askable(parse_metrics(plan.metrics), lacking(store))
+    if not asked.metrics:
+        raise Refusal(asked.left_out[0]["reason"])
+    judge = Judge(store[plan.split], plan.target, plan.seed, asked.metrics, resources, world_of(store, plan, resources))
     chosen = select_rows(judge.split.labels, plan.rows, seed_of("rows", plan.seed))
     blocks = [chosen[start : start + CELL_ROWS] for start in range(0, len(chosen), CELL_ROWS)]
-    ledger = Ledger(Run(folder), len(blocks) * (1 + len(models) * len(plan.methods)), progress)
+    passes = 1 + len(models) * (len(plan.methods) + bool(judge.of_models))
+    ledger = Ledger(Run(folder), len(blocks) * passes, progress)
     _settle_references(judge, ledger, store, blocks)
     described = [
         _settle_model(judge, ledger, store, plan.methods, classifier, source, blocks)
         for classifier, source in zip(models, plan.models, strict=True)
     ]
     data = {"name": store.name, "digest": store.digest, "split": plan.split, "rows": len(chosen)}
-    document = _document(plan, judge, ledger, data, described)
+    document = _document(plan, judge, ledger, data, described) | {"left_out": list(asked.left_out)}
     _file(plan, judge, ledger, document, chosen)
     return Outcome(document, ledger.done, ledger.reused)
+
+
+def lacking(store: FlowerStore) -> dict[Need, str]:
+    """What a data set cannot be asked for, each with the sentence that says why."""
+    found: dict[Need, str] = {}
+    if store.spec is None:
+        found["renderer"] = f"{store.path} has no spec, so its rows cannot be rendered again with one thing changed"
+    if not store.part_names:
+        found["parts"] = f"{store.path} has no part maps"
+    return found
+
+
+def world_of(store: FlowerStore, plan: AuditPlan, resources: Resources) -> World | None:
+    """The world of the split that is scored; None where the data set has no spec."""
+    return World.of(store[plan.split], resources.device) if store.spec else None
 
 
 def _settle_references(judge: Judge, ledger: Ledger, store: FlowerStore, blocks: list[np.ndarray]) -> None:
@@ -154,6 +174,11 @@ def _settle_model(
     """All cells of a model; what is known of it, with its accuracy on the chosen rows."""
     predicted = [judge.predict(classifier, indices) for indices in blocks]
     digest, name = classifier.digest, model_name(classifier)
+    if judge.of_models:
+        for indices, guesses in zip(blocks, predicted, strict=True):
+            identity = ("reference", *_identity(judge, store), digest, judge.target)
+            cell = Cell(f"{name}-reference", identity, indices, {"method": "chance and truth", "model": name})
+            ledger.settle(cell, partial(judge.score_model_references, classifier, indices, guesses))
     for method in methods:
         identity = (*_identity(judge, store), digest, repr(method.explainer), judge.target)
         label = f"{name}-{method.name.replace(':', '.')}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from torch import Tensor
 
 if TYPE_CHECKING:
     from .classifier import Classifier
+    from .world import World
 
 
 class Query(NamedTuple):
@@ -28,11 +30,14 @@ class Truth(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A batch to be judged: the model, what the explainer saw, and the truth."""
+    """A batch to be judged: the model, what the explainer saw, the truth, and whom a judge may ask further."""
 
     classifier: Classifier | None  # None where nothing but the maps is judged
     query: Query
     truth: Truth
+    explain: Callable[[Query], Tensor] | None = None  # whoever made the maps, asked again: maps (B, H, W) float32
+    world: World | None = None  # renders the rows again; None where the data set has no spec
+    threshold: float | None = None  # share of a map's sum above which a part counts as important; see part_threshold
 
 
 class Explainer(Protocol):

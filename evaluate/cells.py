@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -17,12 +19,16 @@ from .classifier import Classifier, Cost
 from .explain import explain
 from .methods import Method
 from .metric import Metric, reason, score_all
+from .references import evidence, evidence_for, noise, noise_for
 from .resources import Resources
 from .results import CHANCE, ORACLE, SCHEMA
-from .seeds import generator, seed_of
+from .seeds import seed_of
+from .split import evaluating
 from .streamlined import deviation
+from .world import World
 
 NOISE_MAPS = 8  # random maps per row, to measure the chance level of a metric that has no formula for it
+NOISE_MAPS_ASKING = 1  # of one that asks the model, whose cost is that of scoring a method
 Target = Literal["label", "predicted"]
 
 
@@ -35,6 +41,17 @@ class Judge:
     seed: int
     metrics: tuple[Metric, ...]
     resources: Resources
+    world: World | None = None  # where the data set has a spec
+
+    @property
+    def of_maps(self) -> tuple[Metric, ...]:
+        """The metrics that ask no model: chance and truth score the same on all of them."""
+        return tuple(metric for metric in self.metrics if not metric.asks_model)
+
+    @property
+    def of_models(self) -> tuple[Metric, ...]:
+        """The metrics whose chance and truth depend on the model."""
+        return tuple(metric for metric in self.metrics if metric.asks_model)
 
     def predict(self, classifier: Classifier, indices: np.ndarray) -> np.ndarray:
         """The predicted classes (n,) of rows."""
@@ -53,22 +70,66 @@ class Judge:
         rows = self.split.take(indices)
         query = self._query(rows, indices, predicted if self.target == "predicted" else rows.labels)
         explanation = explain(classifier, method.explainer, query, self.resources.in_flight)
-        case = Case(classifier, query, self._truth(rows, indices))
-        scores = score_all(self.metrics, explanation.maps, case)
+        case = self._case(classifier, rows, indices, query, partial(self._maps, classifier, method))
+        scores = self._score_all(self.metrics, explanation.maps, case)
         about = {"predicted": predicted, "model": model_name(classifier), "explainer": repr(method.explainer)}
-        return self._long(scores, case.truth, about | _per_image(explanation.cost, len(indices)))
+        return self._long(self.metrics, scores, case.truth, about | _per_image(explanation.cost, len(indices)))
 
     def score_references(self, indices: np.ndarray) -> pa.Table:
-        """What the truth scores as a map, and what chance does: by the metric's formula, else by random maps."""
+        """What the truth scores as a map, and what chance does, by the metrics that ask no model."""
         rows = self.split.take(indices)
-        truth = self._truth(rows, indices)
-        case = Case(None, self._query(rows, indices, rows.labels), truth)
-        oracle = score_all(self.metrics, (truth.masks > 0).float(), case)
-        chance = {metric.name: metric.chance(truth.masks) for metric in self.metrics if metric.chance}
-        chance |= measured_chance([metric for metric in self.metrics if not metric.chance], case)
+        case = self._case(None, rows, indices, self._query(rows, indices, rows.labels), None)
+        return self._references(self.of_maps, case, None)
+
+    def score_model_references(self, classifier: Classifier, indices: np.ndarray, predicted: np.ndarray) -> pa.Table:
+        """The same by the metrics that ask the model."""
+        rows = self.split.take(indices)
+        query = self._query(rows, indices, predicted if self.target == "predicted" else rows.labels)
+        case = self._case(classifier, rows, indices, query, None)
+        return self._references(self.of_models, case, model_name(classifier))
+
+    def _references(self, metrics: tuple[Metric, ...], case: Case, model: str | None) -> pa.Table:
+        """Truth and chance as long rows: chance by the metric's formula, else by random maps."""
+        truth = case.truth
+        knowing = case._replace(explain=partial(evidence_for, case))
+        oracle = self._score_all(metrics, evidence(truth), knowing)
+        chance = {metric.name: metric.chance(truth.masks) for metric in metrics if metric.chance}
+        chance |= self._measured_chance([metric for metric in metrics if not metric.chance], case)
         return pa.concat_tables(
-            self._long(scores, truth, {"explainer": name}) for name, scores in ((CHANCE, chance), (ORACLE, oracle))
+            self._long(metrics, scores, truth, {"explainer": name, "model": model})
+            for name, scores in ((CHANCE, chance), (ORACLE, oracle))
         )
+
+    def _measured_chance(self, metrics: list[Metric], case: Case) -> dict[str, Tensor]:
+        """Mean scores of a few noise maps per row; of fewer where the model is asked."""
+        if not metrics:
+            return {}
+        drawn = []
+        for repeat in range(NOISE_MAPS if case.classifier is None else NOISE_MAPS_ASKING):
+            guessing = case._replace(explain=partial(noise_for, case.truth, repeat))
+            drawn.append(self._score_all(metrics, noise(case.truth, repeat), guessing))
+        return {metric.name: torch.stack([scores[metric.name] for scores in drawn]).nanmean(0) for metric in metrics}
+
+    def _score_all(self, metrics: Iterable[Metric], maps: Tensor, case: Case) -> dict[str, Tensor]:
+        """Scores by the metrics' names, with no more images in the network than it may hold."""
+        if case.classifier is None:
+            return score_all(metrics, maps, case)
+        with case.classifier.holding(self.resources.in_flight), evaluating(case.classifier), torch.no_grad():
+            return score_all(metrics, maps, case)
+
+    def _maps(self, classifier: Classifier, method: Method, query: Query) -> Tensor:
+        """What a method says of another query."""
+        return explain(classifier, method.explainer, query, self.resources.in_flight).maps
+
+    def _case(
+        self,
+        classifier: Classifier | None,
+        rows: Rows,
+        indices: np.ndarray,
+        query: Query,
+        again: Callable[[Query], Tensor] | None,
+    ) -> Case:
+        return Case(classifier, query, self._truth(rows, indices), again, self.world)
 
     def _images(self, rows: Rows) -> Tensor:
         """(B, 3, S, S) float32 in [0, 1]."""
@@ -84,32 +145,23 @@ class Judge:
         given = (indices, rows.labels, rows.masks, rows.parts)
         return Truth._make(None if one is None else torch.from_numpy(one).to(self.resources.device) for one in given)
 
-    def _long(self, scores: dict[str, Tensor], truth: Truth, about: dict[str, Any]) -> pa.Table:
+    @staticmethod
+    def _long(metrics: tuple[Metric, ...], scores: dict[str, Tensor], truth: Truth, about: dict[str, Any]) -> pa.Table:
         """One row for each image and metric; what `about` does not say is null."""
+        if not metrics:
+            return SCHEMA.empty_table()
         shared = {"row": truth.rows.cpu().numpy(), "label": truth.labels.cpu().numpy(), **about}
         return pa.concat_tables(
             _table(
                 {**shared, "metric": metric.name, **_values(metric, scores[metric.name], truth.masks)}, len(truth.rows)
             )
-            for metric in self.metrics
+            for metric in metrics
         )
 
 
 def model_name(classifier: Classifier) -> str:
     """How results call a model: `flowernet-seed0-1a2b3c4d`."""
     return f"{classifier.arch}-seed{classifier.card.seed}-{classifier.digest[:8]}"
-
-
-def measured_chance(metrics: list[Metric], case: Case) -> dict[str, Tensor]:
-    """Mean scores of a few noise maps per row."""
-    if not metrics:
-        return {}
-    drawn = []
-    for repeat in range(NOISE_MAPS):
-        seeds = [seed_of("chance", repeat, row) for row in case.truth.rows.tolist()]
-        noise = [torch.rand(case.truth.masks.shape[1:], generator=generator(seed)) for seed in seeds]
-        drawn.append(score_all(metrics, torch.stack(noise).to(case.truth.masks.device), case))
-    return {metric.name: torch.stack([scores[metric.name] for scores in drawn]).nanmean(0) for metric in metrics}
 
 
 def _per_image(cost: Cost, count: int) -> dict[str, float]:

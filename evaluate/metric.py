@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,6 +15,10 @@ from .case import Case, Truth
 
 Score = Callable[[Tensor, Case], Tensor]
 """(maps (B, H, W) float32, case) -> (B,) float32; NaN where undefined; never aggregates."""
+
+Need = Literal["model", "method", "parts", "renderer"]
+"""What a score asks besides maps and masks: `model` the classifier, `method` the explainer once more, `parts` the part
+maps, `renderer` the same scenes with something changed."""
 
 MEASURED = "measured by scoring random maps on the same masks"
 
@@ -44,7 +49,19 @@ class Metric:
     definition: str = ""
     chance: Callable[[Tensor], Tensor] | None = None
     select: Callable[[np.ndarray], np.ndarray] | None = None
+    needs: tuple[Need, ...] = ()
     further: Mapping[str, str] = field(default_factory=dict, hash=False)  # oracle, threshold, resize, quirks, ...
+
+    @property
+    def options(self) -> Any:
+        """The frozen dataclass that holds what a user may choose of the definition; None where there is no choice."""
+        read = self.score.read if isinstance(self.score, Reading | Asking) else self.score
+        return read if is_dataclass(read) and fields(read) else None
+
+    @property
+    def asks_model(self) -> bool:
+        """Whether the same map scores otherwise on another model, so that chance and truth do as well."""
+        return "model" in self.needs or "method" in self.needs
 
     def card(self) -> dict[str, Any]:
         """What travels with every result: ready for JSON, and without any number that depends on data."""
@@ -60,6 +77,10 @@ class Metric:
             "ties": self.ties,
             "undefined": self.undefined,
             "level": "data set" if self.select else "row",
+            "needs": list(self.needs),
+            "parameters": {each.name: getattr(self.options, each.name) for each in fields(self.options)}
+            if self.options
+            else {},
             "source": self.source,
             "version": self.version,
             **self.further,
@@ -81,17 +102,36 @@ class Reading:
         return self.read(self.prepare(maps, case.truth))
 
 
+@dataclass(frozen=True)
+class Asking:
+    """A score that asks the model, the method or the renderer, read off what every score sharing `prepare` shares.
+
+    What `prepare` returns answers lazily and remembers: whatever asks twice for the same masked image or the same
+    intervention has it pass through the network once.
+    """
+
+    prepare: Callable[[Tensor, Case], Any]
+    read: Callable[[Any], Tensor]
+
+    def __call__(self, maps: Tensor, case: Case) -> Tensor:
+        """The score (B,) of maps (B, H, W), on its own."""
+        return self.read(self.prepare(maps, case))
+
+
 def score_all(metrics: Iterable[Metric], maps: Tensor, case: Case) -> dict[str, Tensor]:
     """The scores of one batch by the metrics' names, with all that they share computed once."""
     metrics = list(metrics)
     readings = {metric.name: metric.score for metric in metrics if isinstance(metric.score, Reading)}
     parts = [_read(readings, *part) for part in _parts(maps, case.truth)]
-    return {
-        metric.name: torch.cat([part[metric.name] for part in parts])
-        if metric.name in readings
-        else metric.score(maps, case)
-        for metric in metrics
-    }
+    shared = cache(lambda prepare: prepare(maps, case))
+
+    def scored(metric: Metric) -> Tensor:
+        if metric.name in readings:
+            return torch.cat([part[metric.name] for part in parts])
+        score = metric.score
+        return score.read(shared(score.prepare)) if isinstance(score, Asking) else score(maps, case)
+
+    return {metric.name: scored(metric) for metric in metrics}
 
 
 def _read(readings: Mapping[str, Reading], maps: Tensor, truth: Truth) -> dict[str, Tensor]:
@@ -110,6 +150,8 @@ def _parts(maps: Tensor, truth: Truth) -> Iterator[tuple[Tensor, Truth]]:
 
 def reason(metric: Metric, masks: Tensor) -> list[str]:
     """Why rows without a value have none: a sentence for each of their masks (B, H, W)."""
+    if metric.asks_model:  # then it is not the mask alone that decides
+        return [metric.undefined] * len(masks)
     covered = (masks > 0).flatten(1)
     empty, full = (~covered.any(1)).tolist(), covered.all(1).tolist()
     return [

@@ -23,13 +23,14 @@ from .seeds import seed_of
 from .statistics import calibrated, interval
 
 CHANCE, ORACLE = "chance", "oracle"  # the two references, filed as if they were explainers
+RELIANCE = "reliance"  # filed likewise: whether the model relies on the designed evidence in a row, 1 or 0, by model
 
 SCHEMA = pa.schema(
     [
         ("row", pa.int64()),  # index within the split
         ("label", pa.int64()),
         ("predicted", pa.int64()),  # null in the references: they ask no model
-        ("model", pa.string()),  # arch-seedN-digest, null in the references
+        ("model", pa.string()),  # arch-seedN-digest, null in the references of a metric that asks no model
         ("explainer", pa.string()),  # repr of the explainer, or chance, or oracle
         ("metric", pa.string()),
         ("value", pa.float32()),  # null where undefined, and for a metric that is a curve
@@ -123,7 +124,7 @@ def _metric(
     defined = by_row.index[by_row.notna().any(axis=1)]
     found = interval(by_row.to_numpy(), seed=seed)
     chance, oracle = (
-        float(_values(frame[frame.metric == name], select).droplevel("model").reindex(defined).mean())
+        float(_values(frame[frame.metric == name], select).groupby("row").mean().reindex(defined).mean())
         for frame in (references[CHANCE], references[ORACLE])
     )
     numbers = {"mean": found.mean, "low": found.low, "high": found.high, "chance": chance, "oracle": oracle}
