@@ -1,4 +1,4 @@
-"""How far our maps are from those of other toolkits, on a trained network: writes docs/conformance.md.
+"""How far our maps are from those of other toolkits, on a trained network.
 
 `python benchmarks/conformance.py` trains the default classifier on a small data set first (in a temporary folder).
 Where definitions differ, the table says how, and both are compared up to the step at which they part.
@@ -33,7 +33,6 @@ from an8flower.spec import load
 from an8flower.store import FlowerStore
 
 IMAGES = 12
-PAGE = Path(__file__).parents[1] / "docs" / "conformance.md"
 
 
 @dataclass(frozen=True)
@@ -199,7 +198,15 @@ PAIRS = (
     Pair("lrp:composite=epsilon_plus_flat", *zennit_("EpsilonPlusFlat", itself)),
     Pair("lrp:composite=epsilon_gamma_box", *zennit_("EpsilonGammaBox", itself, low=low, high=high)),
     Pair("lrp:composite=alpha2_beta1", *zennit_("EpsilonAlpha2Beta1", itself)),
-    Pair("excitation_backprop", *zennit_("ExcitationBackprop", torch.ones_like, at_layer=True)),
+    Pair(
+        "excitation_backprop",
+        *zennit_(
+            "ExcitationBackprop",
+            torch.ones_like,
+            "it gives biases a share of the relevance and stabilises by 1e-6; equal where there are none",
+            at_layer=True,
+        ),
+    ),
 )
 
 
@@ -231,7 +238,7 @@ def compared(classifier: Classifier, query: Query) -> Iterator[dict[str, Any]]:
 
 
 def main() -> None:
-    """Train, compare, and write the page."""
+    """Train, compare, and report."""
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as folder:
         rows = list(compared(*trained(Path(folder))))
@@ -240,7 +247,7 @@ def main() -> None:
         "images": f"{IMAGES} of the test split",
         "relative": "the largest deviation of any pixel, as a share of the peer's largest value",
     }
-    report.write("conformance", rows, about, PAGE)
+    report.write("conformance-explainers", rows, about)
 
 
 if __name__ == "__main__":

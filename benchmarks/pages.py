@@ -1,25 +1,52 @@
-"""Puts what `explainers.py` and `memory.py` measured last on one page, docs/performance.md."""
+"""Puts what the other benchmarks found last on the pages docs/performance.md and docs/conformance.md."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import report
 
-PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
-PARTS = {
-    "explainers-resnet18": "ResNet-18 at 112 px",
-    "explainers-resnet50": "ResNet-50 at 224 px",
-    "explainers-vgg16": "VGG-16 at 224 px",
-    "memory": "Memory",
-}
-OPENING = """# Performance
+DOCS = Path(__file__).parents[1] / "docs"
 
-What an explanation costs beside the same method of other toolkits: same model, same images, both in one run, medians of
-ratios taken turn by turn. F is one bare batched forward pass of one image through the classifier as it is, B its way
-back to the pixels. Written by `make bench`; the figures are those of the machine named below each table.
-"""
+
+class Page(NamedTuple):
+    """A page of tables."""
+
+    name: str
+    opening: str
+    parts: dict[str, str]  # name of the results -> title of the section
+
+
+PAGES = (
+    Page(
+        "performance",
+        """# Performance
+
+What an explanation or a score costs beside the same of other toolkits: same model, same images, both in one run,
+medians of ratios taken turn by turn. F is one bare batched forward pass of one image through the classifier as it is, B
+its way back to the pixels. Written by `make bench`; the figures are those of the machine named below each table.""",
+        {
+            "explainers-resnet18": "Explainers: ResNet-18 at 112 px",
+            "explainers-resnet50": "Explainers: ResNet-50 at 224 px",
+            "explainers-vgg16": "Explainers: VGG-16 at 224 px",
+            "memory": "Memory of explainers",
+            "localisation": "Localisation metrics",
+            "faithfulness": "Faithfulness metrics",
+            "sanity": "Sanity checks",
+            "certificate": "Reliance certificate",
+        },
+    ),
+    Page(
+        "conformance",
+        """# Conformance
+
+How far our maps and scores are from those of other toolkits on identical input. Where definitions differ, the table
+says how, and both are compared up to the step at which they part. Written by `make bench`.""",
+        {"conformance-explainers": "Explainers", "conformance-metrics": "Metrics"},
+    ),
+)
 
 
 def section(name: str, title: str) -> str:
@@ -33,9 +60,11 @@ def section(name: str, title: str) -> str:
 
 
 def main() -> None:
-    """Write the page."""
-    PAGE.write_text("\n\n".join([OPENING.strip(), *(section(*each) for each in PARTS.items())]) + "\n")
-    print(PAGE)
+    """Write the pages."""
+    for page in PAGES:
+        path = DOCS / f"{page.name}.md"
+        path.write_text("\n\n".join([page.opening, *(section(*each) for each in page.parts.items())]) + "\n")
+        print(path)
 
 
 if __name__ == "__main__":

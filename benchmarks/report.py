@@ -28,8 +28,8 @@ PACKAGES = (
 Row = Mapping[str, Any]
 
 
-def write(name: str, rows: Sequence[Row], about: Mapping[str, Any], page: Path | None = None) -> None:
-    """Write `results/NAME.json` and a Markdown page (`results/NAME.md` where None), and print the latter.
+def write(name: str, rows: Sequence[Row], about: Mapping[str, Any]) -> None:
+    """Write `results/NAME.json` and `results/NAME.md`, and print the latter.
 
     `about` says in words and numbers what was measured and how; the keys of `rows` are the table's columns.
     """
@@ -37,7 +37,7 @@ def write(name: str, rows: Sequence[Row], about: Mapping[str, Any], page: Path |
     text = f"# {name.capitalize()}\n\n{facts(about)}\n\n{table(rows)}\n\n{facts(flat(document['machine']))}\n"
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
-    (page or RESULTS / f"{name}.md").write_text(text)
+    (RESULTS / f"{name}.md").write_text(text)
     print(text)
 
 

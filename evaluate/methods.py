@@ -64,13 +64,15 @@ def refined(method: Method, precision: str) -> Method:
 def expanded(text: str) -> list[str]:
     """The names that `all` or `family:NAME` stands for; anything else stands for itself.
 
-    Plug-ins that do not work are left out: `broken_plug_ins` tells which.
+    Plug-ins that do not work are left out: `broken_plug_ins` tells which. What has two names, that of an entry point
+    and that which it registered itself under, is there once.
     """
     kind, _, family = text.partition(":")
     if text != "all" and kind != "family":
         return [text]
     broken = broken_plug_ins()
-    families = {name: family_of(name) for name in explainers.names() if name not in broken}
+    things = {explainers[name].thing: name for name in explainers.names() if name not in broken}
+    families = {name: family_of(name) for name in things.values()}
     if text == "all":
         return [*families]
     if family not in families.values():
@@ -125,6 +127,8 @@ def made(name: str, kind: type, values: dict[str, Any]) -> Explainer:
     """An explainer of these parameters; raises WrongUsage where its class does not take them."""
     try:
         return cast(Explainer, kind(**values))
+    except WrongUsage as error:
+        raise WrongUsage(str(error) if name in str(error) else f"{name}: {error}") from None
     except Refusal:
         raise
     except Exception as error:  # foreign code raises whatever it likes

@@ -44,6 +44,9 @@ class ExtremalPerturbation:
     `preserve` looks for the mask that keeps the logit high when all else is perturbed, `delete` for the one that makes
     it low when it is perturbed itself, `dual` for both at once. Areas are shares of a canvas that is larger than the
     image by `sigma` on each side. Costs `iterations` forward and backward passes for each area, `dual` twice as many.
+
+    Where the perturbed image still shows the class, nothing holds the mask in place, and the area's penalty alone
+    shapes it: a blurred flower keeps its colour. Then `perturbation=black` is the question to ask.
     """
 
     areas: str = "0.1"  # separated by plus signs, such as 0.025+0.05+0.1+0.2
