@@ -5,14 +5,14 @@ What a class factor says is changed by giving the row another class's values; wh
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 
 from . import draw
 from .evidence import discriminative_parts
 from .factors import FACTORS, PARTS, part_of
-from .spec import DatasetSpec, Range
+from .spec import DatasetSpec, Range, spec_look
 
 
 def as_class(spec: DatasetSpec, table: np.ndarray, classes: np.ndarray, part: str | None = None) -> np.ndarray:
@@ -65,15 +65,87 @@ def parts_of(spec: DatasetSpec) -> tuple[str, ...]:
     return tuple(part for part in PARTS[1:] if _most(spec, f"{part}.count") > 0)
 
 
-def near_class(spec: DatasetSpec, label: int, chance: float) -> int:
-    """Another class that differs from this one in as few parts as any does; `chance` in [0, 1) picks among them."""
+def groups_of(spec: DatasetSpec) -> dict[str, list[str]]:
+    """What is left to chance and can be seen, by whose it is: `petals`, `head`, `view`, `light`, `background`, ..."""
+    unseen = set(PARTS[1:]) - set(parts_of(spec))
+    groups: dict[str, list[str]] = {}
+    for name in nuisance_of(spec):
+        owner = name.partition(".")[0]
+        if owner not in unseen and _varies(spec, name):
+            groups.setdefault(owner, []).append(name)
+    return groups
+
+
+def has(table: np.ndarray, part: str) -> np.ndarray:
+    """Which scenes (n,) bool have a part; what is not counted, such as the background, all have."""
+    name = f"{part}.count"
+    return table[name] > 0 if name in FACTORS else np.ones(len(table), bool)
+
+
+def apart(spec: DatasetSpec, part: str) -> np.ndarray:
+    """Whether a part looks otherwise in one class than in another: (C, C) bool."""
+    looks = [spec_look(spec, label).get(part) for label in range(spec.class_count)]
+    return np.array([[one != other for other in looks] for one in looks])
+
+
+def shortcut_apart(spec: DatasetSpec, table: np.ndarray) -> np.ndarray:
+    """Whether the shortcut would have another value in a scene if it went along with a class: (n, C) bool."""
+    if not spec.shortcut:
+        return np.zeros((len(table), spec.class_count), bool)
+    now = table[spec.shortcut.factor].reshape(len(table), -1)[:, :1]
+    return now != np.array(spec.shortcut.values).astype(now.dtype)
+
+
+def shows_shortcut(spec: DatasetSpec, table: np.ndarray) -> np.ndarray:
+    """In which scenes (n,) bool the shortcut's value can be seen: those with the part that carries it."""
+    if not spec.shortcut:
+        return np.zeros(len(table), bool)
+    carrier, _, attribute = spec.shortcut.factor.partition(".")
+    return has(table, carrier) | (attribute == "count")
+
+
+def occurs(spec: DatasetSpec, label: int, part: str, donor: int) -> bool:
+    """Whether some class looks like this one with a part of another: if so, a swap does not leave the data."""
+    mixed = {**spec_look(spec, label), part: spec_look(spec, donor).get(part)}
+    return any(spec_look(spec, other) == mixed for other in range(spec.class_count))
+
+
+def can_lack(spec: DatasetSpec, label: int, part: str) -> bool:
+    """Whether rows that look like a class but for a missing part occur in the data."""
+    if part in {part_of(name) for name in spec.classes}:
+        bare = {**spec_look(spec, label), part: (("count", 0),)}
+        return any(spec_look(spec, other) == bare for other in range(spec.class_count))
+    return _extreme(spec, f"{part}.count", min) == 0
+
+
+def near_class(spec: DatasetSpec, label: int, chance: float, part: str | None = None) -> int:
+    """Another class that differs from this one in as few parts as any does; `chance` in [0, 1) picks among them.
+
+    Where a part is given, which has to be evidence for the class, only classes that differ in it are looked at.
+    """
     others = [other for other in range(spec.class_count) if other != label]
-    apart = {other: len(discriminative_parts(spec, label, other)) for other in others}
-    nearest = [other for other in others if apart[other] == min(apart.values())]
+    differing = {other: discriminative_parts(spec, label, other) for other in others}
+    asked = {other: len(parts) for other, parts in differing.items() if part is None or part in parts}
+    nearest = [other for other, parts in asked.items() if parts == min(asked.values())]
     return nearest[int(chance * len(nearest))]
 
 
 def _most(spec: DatasetSpec, name: str) -> float:
     """The largest value that a count takes in any row."""
+    return _extreme(spec, name, max)
+
+
+def _extreme(spec: DatasetSpec, name: str, which: Callable[[Iterable[float]], float]) -> float:
+    """The smallest or the largest value that a count takes in any row."""
     given = spec.classes.get(name, spec.nuisance.get(name, 1))
-    return given.high if isinstance(given, Range) else max(map(float, given if isinstance(given, tuple) else (given,)))
+    if isinstance(given, Range):
+        return which((given.low, given.high))
+    return which(map(float, given if isinstance(given, tuple) else (given,)))
+
+
+def _varies(spec: DatasetSpec, name: str) -> bool:
+    """Whether a factor that tells no class differs between rows."""
+    if spec.shortcut and name == spec.shortcut.factor:
+        return True
+    given = spec.nuisance[name]
+    return given.low < given.high if isinstance(given, Range) else isinstance(given, tuple) and len(set(given)) > 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import string
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from rich import box
@@ -11,6 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+Columns = dict[str, list[str]]  # cells by the heading of their column
+SHARES = ("rows", "models", "residual")  # of the variance
+UNKNOWN = 10  # half an interval, in distances of the truth from chance
+LETTERS = string.ascii_lowercase
 NUMBERS = ("mean", "low", "high", "n", "undefined", "chance", "oracle", "calibrated")
 
 
@@ -35,19 +40,23 @@ def show_mapping(mapping: Mapping[str, Any]) -> None:
 
 
 def show_scores(document: Mapping[str, Any]) -> None:
-    """Print what was scored, a table of all methods, and what was left out."""
+    """Print what was scored, a table of all methods, how they compare, and what was left out."""
     data, results = document["dataset"], document["results"]
     _say(f"{data['name']}, {data['rows']} rows of {data['split']}, target: {document['target']}")
     for model in document["models"]:
-        _say(f"{model['arch']} seed {model['seed']}: accuracy {model['accuracy']:.2%}")
+        _say(f"{model['arch']} seed {model['seed']}: accuracy {model['accuracy']:.2%}{_relying(model)}")
         for precision, error in model.get("precision_error", {}).items():
             _say(f"{precision}: probabilities are off by {error['mean']:.2g} on average, {error['max']:.2g} at most")
     if len(results) == 1:
         _show_one(results[0])
     elif results:
-        _show_many(results)
+        _show_many(results, document.get("families", {}))
+    if results:
+        _show_contrasts(document)
     for each in document["skipped"]:
         _say(f"skipped {each['method']} on {each['model']}: {each['reason']}")
+    for warning in document.get("warnings", []):
+        _say(f"Warning: {warning}")
     for each in document.get("left_out", []):
         _say(f"left out {each['metric']}: {each['reason']}")
 
@@ -63,17 +72,24 @@ def write_csv(document: Mapping[str, Any], out: TextIO) -> None:
             writer.writerow([result["method"], parameters, metric, *values, *result["cost"].values()])
 
 
+def _relying(model: Mapping[str, Any]) -> str:
+    """In how many of the rows a model relies on the designed evidence; nothing where nobody could ask."""
+    found = model.get("reliance")
+    return f", relies on the designed evidence in {found['share']:.1%} of the rows" if found else ""
+
+
 def _show_one(result: Mapping[str, Any]) -> None:
     """A method with everything that is known of each metric."""
-    columns = ["metric", "mean", "95 % interval", "chance", "truth", "calibrated", "n", "undefined"]
+    columns = ["metric", "mean", "95 % interval", "chance", "truth", "calibrated", "where relied on", "n", "undefined"]
     rows = [
         [
-            name,
+            name + (" (lower is better)" if _lower_is_better(m) else ""),
             _number(m["mean"]),
             f"{_number(m['low'])} to {_number(m['high'])}",
             _number(m["chance"]),
             _number(m["oracle"]),
             _number(m["calibrated"]),
+            _number((m.get("relying") or {}).get("calibrated")),
             str(m["n"]),
             str(m["undefined"]),
         ]
@@ -82,30 +98,131 @@ def _show_one(result: Mapping[str, Any]) -> None:
     show(columns, rows, title=f"{_named(result)}   ({_costs(result)})")
 
 
-def _show_many(results: Sequence[Mapping[str, Any]]) -> None:
+def _show_many(results: Sequence[Mapping[str, Any]], families: Mapping[str, str]) -> None:
     """Methods against metrics: calibrated means with half the width of their 95 % interval."""
-    metrics = list(results[0]["metrics"])
-    names = [result["method"] for result in results]
-    rows = [
-        [
-            _named(result) if names.count(result["method"]) > 1 else result["method"],
-            *(_calibrated(result["metrics"][name]) for name in metrics),
-            _milliseconds(result),
-        ]
-        for result in results
-    ]
-    show(
-        ["method", *metrics, "ms"],
-        rows,
-        title="calibrated: 0 = a random map, 1 = the truth; ± half of the 95 % interval",
+    said = (
+        "calibrated: 0 = a random map, 1 = the truth; ± half of the 95 % interval; - undefined, or chance is the truth"
     )
+    names = [result["method"] for result in results]
+    methods = [_named(result) if names.count(result["method"]) > 1 else result["method"] for result in results]
+    scores = {name: [_calibrated(result["metrics"][name]) for result in results] for name in results[0]["metrics"]}
+    costs = {"ms": [_milliseconds(result) for result in results]}
+    room = _console().width - _width({"method": methods, **costs}) - 2  # at the edges
+    for i, part in enumerate(_fitting(scores, families, room)):
+        columns = {"method": methods, **part, **costs}
+        title = f"{families.get(next(iter(part)), 'further metrics')}, likewise" if i else said
+        show(list(columns), list(zip(*columns.values(), strict=True)), title=title)
+
+
+def _fitting(columns: Columns, families: Mapping[str, str], room: int) -> list[Columns]:
+    """Columns in as many tables as it takes; where they do not fit into one, no table mixes families."""
+    if _width(columns) <= room:
+        return [columns]
+    parts: list[Columns] = []
+    for family in dict.fromkeys(families.get(name, "") for name in columns):
+        part: Columns = {}
+        for name, cells in columns.items():
+            if families.get(name, "") == family:
+                if part and _width({**part, name: cells}) > room:
+                    parts.append(part)
+                    part = {}
+                part = {**part, name: cells}
+        parts.append(part)
+    return parts
+
+
+def _width(columns: Columns) -> int:
+    """What columns take in a table, with the space between them."""
+    return sum(max(map(len, [name, *cells])) + 3 for name, cells in columns.items())
+
+
+def _show_contrasts(document: Mapping[str, Any]) -> None:
+    """For one leading metric: which methods can be told apart, how firm their order is, and where scores vary."""
+    results = document["results"]
+    metric = "iou" if "iou" in results[0]["metrics"] else next(iter(results[0]["metrics"]))
+    shares = document.get("variance", {}).get(metric, {})
+    ranks, compared = (document.get(key, {}).get(metric) for key in ("ranks", "comparisons"))
+    if not compared and not any(shares.values()):
+        return
+    columns = {"method": [result["text"] for result in results]}
+    if compared and ranks:
+        columns |= _standing(results, metric, ranks["methods"], compared["groups"])
+    if any(shares.values()):
+        columns |= {name: [_percent(own and own[name]) for own in shares.values()] for name in SHARES}
+    show(list(columns), list(zip(*columns.values(), strict=True)), title=_title(metric, results, compared))
+    for sentence in _firmness(document, metric):
+        _say(sentence)
+
+
+def _title(metric: str, results: Sequence[Mapping[str, Any]], compared: Mapping[str, Any] | None) -> str:
+    lower = " (lower is better)" if _lower_is_better(results[0]["metrics"][metric]) else ""
+    if not compared:
+        return f"{metric}{lower}: shares of the variance"
+    pairs = f"{len(compared['pairs'])} pair{'s' * (len(compared['pairs']) > 1)}"
+    return f"{metric}{lower}: methods with a common letter are tied (Holm over {pairs})"
+
+
+def _standing(
+    results: Sequence[Mapping[str, Any]], metric: str, standings: Mapping[str, Any], groups: Sequence[Sequence[str]]
+) -> Columns:
+    """Mean, interval, letters and rank of every method."""
+    found = [result["metrics"][metric] for result in results]
+    own = [standings[result["text"]] for result in results]
+    return {
+        "mean": [_number(m["mean"]) for m in found],
+        "95 % interval": [f"{_number(m['low'])} to {_number(m['high'])}" for m in found],
+        **({"where relied on": [_number(m["relying"]["mean"]) for m in found]} if all(map(_asked, found)) else {}),
+        "tied": [_letters(result["text"], groups) for result in results],
+        "rank": [_number(each and each["rank"], 1) for each in own],
+        "95 % of ranks": [f"{each['low']:g} to {each['high']:g}" if each else "-" for each in own],
+        "first": [_percent(each and each["first"]) for each in own],
+    }
+
+
+def _asked(m: Mapping[str, Any]) -> bool:
+    """Whether it is known what a method scores on the rows where the models rely on the designed evidence."""
+    return bool(m.get("relying"))
+
+
+def _letters(method: str, groups: Sequence[Sequence[str]]) -> str:
+    """A letter for each set of tied methods that a method is in; a number where letters are used up."""
+    return " ".join(LETTERS[i] if i < len(LETTERS) else str(i) for i, each in enumerate(groups) if method in each)
+
+
+def _firmness(document: Mapping[str, Any], metric: str) -> Iterator[str]:
+    """Sentences on the order of the methods, and on what would make it firmer."""
+    ranks = document.get("ranks", {}).get(metric) or {}
+    said = {"agreement": "redrawn rows: Kendall's W {}", "tau_seeds": "seeds: tau {}"}
+    said["tau_architectures"] = "architectures: tau {}"
+    known = [words.format(_number(ranks[key], 2)) for key, words in said.items() if ranks.get(key) is not None]
+    if known:
+        yield f"How far orders agree (1 = the same order) over {'; '.join(known)}"
+    tied = {(pair["a"], pair["b"]) for pair in _pairs(document, metric) if not pair["apart"]}
+    needed = [each for each in document.get("power", {}).get(metric, ()) if (each["a"], each["b"]) in tied]
+    for each in sorted((each for each in needed if each["rows"]), key=lambda each: each["rows"])[:1]:
+        yield f"The nearest to being told apart: {each['a']} and {each['b']}, with {each['rows']} rows (power 80 %)"
+
+
+def _pairs(document: Mapping[str, Any], metric: str) -> Sequence[Mapping[str, Any]]:
+    found: Sequence[Mapping[str, Any]] = document.get("comparisons", {}).get(metric, {}).get("pairs", ())
+    return found
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
+
+
+def _lower_is_better(m: Mapping[str, Any]) -> bool:
+    """Whether the truth scores less than chance."""
+    return m["chance"] is not None and m["oracle"] is not None and bool(m["oracle"] < m["chance"])
 
 
 def _calibrated(m: Mapping[str, Any]) -> str:
+    """The calibrated mean; a dash where chance and the truth score so alike that nothing is known of it."""
     if m["calibrated"] is None:
         return "-"
-    half = (m["high"] - m["low"]) / 2 / (m["oracle"] - m["chance"])
-    return f"{_number(m['calibrated'], 2)}±{abs(half):.2f}"
+    half = abs((m["high"] - m["low"]) / 2 / (m["oracle"] - m["chance"]))
+    return f"{_number(m['calibrated'], 2)}±{half:.2f}" if half < UNKNOWN else "-"
 
 
 def _named(result: Mapping[str, Any]) -> str:

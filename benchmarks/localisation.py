@@ -1,4 +1,4 @@
-"""Time of the ten localisation metrics, beside the same kind of metrics in Quantus on the same maps and masks.
+"""Time of the localisation metrics, ten of them beside the same kind of metrics in Quantus on the same maps and masks.
 
 Ours and Quantus's take turns within one run, so that a busy machine slows down both; the ratio is taken turn by turn.
 """
@@ -9,17 +9,20 @@ from collections.abc import Callable
 from functools import partial
 from statistics import mean, median
 from time import perf_counter
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import quantus
 import report
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from an8flower.evaluate.case import Case, Query, Truth
+from an8flower.evaluate.classifier import Classifier, wrap
 from an8flower.evaluate.metric import score_all
 from an8flower.evaluate.registry import metrics
+from an8flower.spec import load
 
 SIZE, BATCH, TURNS = 112, 64, 15
 QUIET = {"disable_warnings": True, "display_progressbar": False}
@@ -33,6 +36,25 @@ PEERS: dict[str, tuple[str, Callable[[], Any]]] = {
     "iou_area": ("TopKIntersection", lambda: quantus.TopKIntersection(k=1000, **QUIET)),
 }
 OURS = (*PEERS, "iou", "iou_best", "iou_mean", "pointing_tol")
+PIXELS = ("iou_otsu", "f1", "pixel_accuracy", "miou", "miou_pooled", "average_precision", "part_mass", "best_set")
+BOXES = ("le", "om", "box_accuracy", "sm")
+GROUPS = {"all but the boxes": (*OURS, *PIXELS), "boxes": BOXES}
+
+
+class Silent(nn.Module):
+    """A network that costs nothing, so that what is measured of metrics that ask it is all the rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(images)[:, :, 0, 0] * 0
+
+
+def silent() -> Classifier:
+    """A classifier of three classes that knows nothing."""
+    return wrap(Silent(), "abc", SIZE, "layer", mean=(0, 0, 0), std=(1, 1, 1)).eval()
 
 
 def pictures(seed: int) -> tuple[Tensor, Tensor]:
@@ -46,11 +68,14 @@ def pictures(seed: int) -> tuple[Tensor, Tensor]:
     return maps, ((down - middle[0]) ** 2 + (right - middle[1]) ** 2 < 18**2).to(torch.uint8)
 
 
-def ours(maps: Tensor, masks: Tensor, names: tuple[str, ...] = OURS) -> dict[str, Tensor]:
-    """The scores of the named metrics, by name."""
-    rows = torch.arange(len(maps))
-    case = Case(None, Query(maps, rows, rows), Truth(rows, rows, masks, None))
-    return score_all([metrics[name].thing for name in names], maps, case)
+def ours(maps: Tensor, masks: Tensor, names: tuple[str, ...] = OURS, classifier: Classifier | None = None) -> Any:
+    """The scores of the named metrics, by name. Half of the image is background, and every class has one set."""
+    rows, parts = torch.arange(len(maps)), torch.zeros_like(masks)
+    parts[:, SIZE // 2 :] = 1
+    images, world = torch.zeros(len(maps), 3, SIZE, SIZE), SimpleNamespace(spec=load("single-6c"))
+    case = Case(classifier, Query(images, rows % 3, rows), Truth(rows, rows % 3, masks, parts), None, world)
+    with torch.no_grad():
+        return score_all([metrics[name].thing for name in names], maps, case)
 
 
 def theirs(name: str, maps: Tensor, masks: Tensor) -> np.ndarray:
@@ -75,17 +100,22 @@ def milliseconds(work: Callable[[], object]) -> float:
     return (perf_counter() - start) * 1000 / BATCH
 
 
-def together(maps: Tensor, masks: Tensor, threads: int) -> float:
-    """Milliseconds per map of all ten of ours; median of three, as a short time on a shared machine is a noisy one."""
+def together(maps: Tensor, masks: Tensor, names: tuple[str, ...], threads: int) -> float:
+    """Milliseconds per map of some of ours; median of three, as a short time on a shared machine is a noisy one."""
     torch.set_num_threads(threads)
-    return median(milliseconds(partial(ours, maps, masks)) for _ in range(3))
+    classifier = silent()
+    return median(milliseconds(partial(ours, maps, masks, names, classifier)) for _ in range(3))
 
 
 def turn(maps: Tensor, masks: Tensor) -> dict[str, float]:
-    """Milliseconds per map: all ten of ours on two threads and on one; each of ours and of Quantus's on one."""
-    taken = {"two": together(maps, masks, threads=2), "one": together(maps, masks, threads=1)}
-    for name in OURS:
-        taken[f"ours {name}"] = milliseconds(partial(ours, maps, masks, (name,)))
+    """Milliseconds per map: ours by groups on two threads and on one; each of ours and of Quantus's on one."""
+    taken = {"two": together(maps, masks, OURS, threads=2), "one": together(maps, masks, OURS, threads=1)}
+    for threads in (2, 1):  # one thread last, for what follows
+        for group, names in GROUPS.items():
+            taken[f"{group} {threads}"] = together(maps, masks, names, threads)
+    classifier = silent()
+    for name in (*OURS, *PIXELS, *BOXES):
+        taken[f"ours {name}"] = milliseconds(partial(ours, maps, masks, (name,), classifier))
     for name in PEERS:
         taken[f"theirs {name}"] = milliseconds(partial(theirs, name, maps, masks))
     return taken
@@ -117,12 +147,17 @@ def main() -> None:
         "maps": f"{SIZE} x {SIZE}, {BATCH} a batch, medians of {TURNS} turns",
         "our ten together, ms per map, one thread": taken["one"],
         "our ten together, ms per map, two threads": taken["two"],
+        f"our {len(OURS + PIXELS)} without the box metrics, ms per map, one thread": taken["all but the boxes 1"],
+        f"our {len(OURS + PIXELS)} without the box metrics, ms per map, two threads": taken["all but the boxes 2"],
+        f"our {len(BOXES)} box metrics, ms per map, one thread": taken["boxes 1"],
+        f"our {len(BOXES)} box metrics, ms per map, two threads": taken["boxes 2"],
         "Quantus, ms per map and metric (mean of its six)": mean(taken[f"theirs {name}"] for name in PEERS),
         "ten of Quantus's mean against our ten, times, one thread": median(ratio(each, "one") for each in turns),
         "ten of Quantus's mean against our ten, times, two threads": median(ratio(each, "two") for each in turns),
-        "note": "TopKIntersection takes 1000 pixels instead of the mask's area: its values are not ours",
+        "note": "TopKIntersection takes 1000 pixels instead of the mask's area: its values are not ours; om and sm ask "
+        "a network that costs nothing; best_set is that of classes that can be told in one way",
     }
-    report.write("localisation", [row(name, taken, found, maps, masks) for name in OURS], about)
+    report.write("localisation", [row(name, taken, found, maps, masks) for name in (*OURS, *PIXELS, *BOXES)], about)
 
 
 if __name__ == "__main__":

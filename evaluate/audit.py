@@ -1,43 +1,40 @@
 """AuditPlan -> cells -> run: what is asked, cut into pieces that can be done, lost and done again on their own.
 
-A cell is one model, one method and a range of the chosen rows. Its name holds a hash of all that its numbers depend on,
-so that a part on disk is either exactly what is asked for, or has another name.
+A cell is one model, one method and a range of the chosen rows.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
-import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, partial
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import torch
 import torchvision
 
 import an8flower
-from an8flower.errors import NotApplicable, Refusal
+from an8flower.errors import Refusal
 from an8flower.store import FlowerStore
 
-from .cells import Judge, Target, model_name
-from .classifier import Classifier
-from .fit_files import fitted_once
-from .fitting import StoredExamples
+from .causes import part_threshold
+from .causes.reliance import warnings
+from .causes.world import World
+from .cells import Judge, Target
+from .ledger import Cell, Ledger
 from .measures import askable, parse_metrics
 from .methods import Method
 from .metric import Need
+from .model_cells import ModelCells
 from .models import open_model
 from .resources import Resources
-from .results import Run, summarise
+from .results import RELIANCE, Kind, Run, contrasts, summarise
 from .seeds import seed_of
 from .selection import select_rows
-from .world import World
 
 CELL_ROWS = 256
 
@@ -64,55 +61,6 @@ class Outcome(NamedTuple):
     reused: int  # cells that lay there already
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A piece of the work: who is asked about which rows, and under which name the answer is filed."""
-
-    label: str  # for people: what the file name starts with
-    identity: tuple[str, ...]  # all that its numbers depend on besides the rows
-    indices: np.ndarray
-    about: dict[str, str]  # for messages
-
-    @property
-    def name(self) -> str:
-        """The name of its part."""
-        told = json.dumps([an8flower.__version__, *self.identity, self.indices.tolist()])
-        return f"{self.label}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
-
-
-class Ledger:
-    """What happens to the cells of a run: each is done, found done, skipped, or failed."""
-
-    def __init__(self, run: Run, total: int, progress: Callable[[int, int], None]) -> None:
-        self.run = run
-        self.filed: list[str] = []  # parts that answer the plan
-        self.done = self.reused = 0
-        self.skipped: list[dict[str, str]] = []
-        self.failed: list[dict[str, str]] = []
-        self._through, self._total, self._progress = 0, total, progress
-
-    def settle(self, cell: Cell, make: Callable[[], pa.Table]) -> None:
-        """Make a cell's part unless it is there. A failure fails its cell alone."""
-        try:
-            if self.run.has(cell.name):
-                self.reused += 1
-            else:
-                self.run.write_part(cell.name, make())
-                self.done += 1
-            self.filed.append(cell.name)
-        except NotApplicable as reason:
-            self.skipped.append({**cell.about, "reason": str(reason)})
-        except Exception as error:  # a foreign method may raise anything
-            self._fail(cell, error)
-        self._through += 1
-        self._progress(self._through, self._total)
-
-    def _fail(self, cell: Cell, error: Exception) -> None:
-        told = {**cell.about, "reason": f"{type(error).__name__}: {error}"}
-        self.run.write_json(self.run.failure(cell.name), {**told, "traceback": traceback.format_exc()})
-        self.failed.append(told)
-
-
 def audit(
     plan: AuditPlan, resources: Resources, folder: Path, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Outcome:
@@ -122,21 +70,23 @@ def audit(
     """
     store = FlowerStore(plan.data)
     models = [open_model(source, store, resources.device) for source in plan.models]
-    asked = askable(parse_metrics(plan.metrics), lacking(store))
+    asked = askable(parse_metrics(plan.metrics), lacking(store) | part_threshold.lacking(store, plan.split))
     if not asked.metrics:
         raise Refusal(asked.left_out[0]["reason"])
     judge = Judge(store[plan.split], plan.target, plan.seed, asked.metrics, resources, world_of(store, plan, resources))
+    judge = _validating(judge, store)
     chosen = select_rows(judge.split.labels, plan.rows, seed_of("rows", plan.seed))
     blocks = [chosen[start : start + CELL_ROWS] for start in range(0, len(chosen), CELL_ROWS)]
-    passes = 1 + len(models) * (len(plan.methods) + bool(judge.of_models))
+    passes = 1 + len(models) * (len(plan.methods) + bool(judge.of_models) + bool(judge.world))
     ledger = Ledger(Run(folder), len(blocks) * passes, progress)
-    _settle_references(judge, ledger, store, blocks)
+    _settle_references(judge, ledger, blocks)
     described = [
-        _settle_model(judge, ledger, store, plan.methods, classifier, source, blocks)
+        ModelCells(judge, ledger, classifier, source, blocks).settle(plan.methods)
         for classifier, source in zip(models, plan.models, strict=True)
     ]
     data = {"name": store.name, "digest": store.digest, "split": plan.split, "rows": len(chosen)}
     document = _document(plan, judge, ledger, data, described) | {"left_out": list(asked.left_out)}
+    document["warnings"] = [sentence for model in described for sentence in _warnings(judge, model)]
     _file(plan, judge, ledger, document, chosen)
     return Outcome(document, ledger.done, ledger.reused)
 
@@ -156,70 +106,25 @@ def world_of(store: FlowerStore, plan: AuditPlan, resources: Resources) -> World
     return World.of(store[plan.split], resources.device) if store.spec else None
 
 
-def _settle_references(judge: Judge, ledger: Ledger, store: FlowerStore, blocks: list[np.ndarray]) -> None:
+def _validating(judge: Judge, store: FlowerStore) -> Judge:
+    """The judge with one for the validation rows beside it, where a metric asks for what is chosen on them."""
+    if not any("threshold" in metric.needs for metric in judge.metrics):
+        return judge
+    split = store[part_threshold.SPLIT]
+    return replace(judge, validation=replace(judge, split=split, world=World.of(split, judge.resources.device)))
+
+
+def _settle_references(judge: Judge, ledger: Ledger, blocks: list[np.ndarray]) -> None:
     for indices in blocks:
-        cell = Cell("reference", ("reference", *_identity(judge, store)), indices, {"method": "chance and truth"})
+        cell = Cell("reference", ("reference", *judge.identity), indices, {"method": "chance and truth"})
         ledger.settle(cell, partial(judge.score_references, indices))
 
 
-def _settle_model(
-    judge: Judge,
-    ledger: Ledger,
-    store: FlowerStore,
-    methods: tuple[Method, ...],
-    classifier: Classifier,
-    source: str,
-    blocks: list[np.ndarray],
-) -> dict[str, Any]:
-    """All cells of a model; what is known of it, with its accuracy on the chosen rows."""
-    predicted = [judge.predict(classifier, indices) for indices in blocks]
-    digest, name = classifier.digest, model_name(classifier)
-    if judge.of_models:
-        for indices, guesses in zip(blocks, predicted, strict=True):
-            identity = ("reference", *_identity(judge, store), digest, judge.target)
-            cell = Cell(f"{name}-reference", identity, indices, {"method": "chance and truth", "model": name})
-            ledger.settle(cell, partial(judge.score_model_references, classifier, indices, guesses))
-    for method in methods:
-        identity = (*_identity(judge, store), digest, repr(method.explainer), judge.target)
-        label = f"{name}-{method.name.replace(':', '.')}"
-        ready = cache(partial(_fitted, judge, ledger, store, method, classifier, source))
-        for indices, guesses in zip(blocks, predicted, strict=True):
-            cell = Cell(label, identity, indices, {"method": method.text, "model": name})
-            ledger.settle(cell, partial(_scored, judge, classifier, ready, indices, guesses))
-    labels = judge.split.labels[np.concatenate(blocks)]
-    accuracy = float((np.concatenate(predicted) == labels).mean())
-    about = {"arch": classifier.arch, "seed": classifier.card.seed, "digest": digest, "accuracy": accuracy}
-    return about | _precision_errors(judge, methods, classifier, blocks[0])
-
-
-def _precision_errors(
-    judge: Judge, methods: tuple[Method, ...], classifier: Classifier, indices: np.ndarray
-) -> dict[str, Any]:
-    """What lower precisions, where methods were asked for them, cost in accuracy; measured on the first rows."""
-    asked = {getattr(method.explainer, "precision", "float32") for method in methods} - {"float32"}
-    errors = {precision: judge.precision_error(classifier, indices, precision) for precision in sorted(asked)}
-    return {"precision_error": errors} if errors else {}
-
-
-def _fitted(
-    judge: Judge, ledger: Ledger, store: FlowerStore, method: Method, classifier: Classifier, source: str
-) -> Method:
-    """A method that is ready to explain: fitted on the training split where it has to be."""
-    examples, batch = StoredExamples(store, judge.resources.device), judge.resources.in_flight
-    explainer = fitted_once(method.explainer, classifier, examples, source, ledger.run.folder, batch)
-    return method._replace(explainer=explainer)
-
-
-def _scored(
-    judge: Judge, classifier: Classifier, ready: Callable[[], Method], indices: np.ndarray, predicted: np.ndarray
-) -> pa.Table:
-    """A cell's rows; only now, when one is missing, the method is made ready."""
-    return judge.score(classifier, ready(), indices, predicted)
-
-
-def _identity(judge: Judge, store: FlowerStore) -> tuple[str, ...]:
-    metrics = json.dumps([(metric.name, metric.version) for metric in judge.metrics])
-    return (store.digest, judge.split.name, str(judge.seed), metrics)
+def _warnings(judge: Judge, model: dict[str, Any]) -> list[str]:
+    """What has to be known of a model before its scores are read."""
+    if judge.world is None or RELIANCE not in model:
+        return []
+    return warnings(f"{model['arch']} seed {model['seed']}", model[RELIANCE], judge.world.spec)
 
 
 def _document(
@@ -228,17 +133,21 @@ def _document(
     """What `score --json` prints. A method that is not through with every row has no entry in the results."""
     named = {repr(method.explainer): method for method in plan.methods}
     incomplete = {entry["method"] for entry in ledger.failed}
-    selects = {metric.name: metric.select for metric in judge.metrics}
-    results = []
-    for entry in summarise(ledger.run.table(ledger.filed), selects, plan.seed):
+    kinds = {each.name: Kind(each.select, each.family, each.higher_is_better, each.bounds) for each in judge.metrics}
+    table, results = ledger.run.table(ledger.filed), []
+    for entry in summarise(table, kinds, plan.seed):
         method = named[entry.pop("explainer")]
         if method.text not in incomplete:
-            results.append({"method": method.name, "parameters": vars(method.explainer), **entry})
+            called = {"method": method.name, "text": method.text, "parameters": vars(method.explainer)}
+            results.append({**called, **entry})
+    complete = {name: method.text for name, method in named.items() if method.text not in incomplete}
     return {
         "dataset": data,
         "target": plan.target,
         "models": models,
         "results": results,
+        "families": {metric.name: metric.family for metric in judge.metrics},
+        **contrasts(table, kinds, complete, plan.seed),
         "skipped": list({json.dumps(entry): entry for entry in ledger.skipped}.values()),
         "failed": ledger.failed,
         "versions": versions(),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from .causes.world import World
     from .classifier import Classifier
-    from .world import World
 
 
 class Query(NamedTuple):
@@ -37,7 +37,8 @@ class Case(NamedTuple):
     truth: Truth
     explain: Callable[[Query], Tensor] | None = None  # whoever made the maps, asked again: maps (B, H, W) float32
     world: World | None = None  # renders the rows again; None where the data set has no spec
-    threshold: float | None = None  # share of a map's sum above which a part counts as important; see part_threshold
+    # By how relevance is read, the share of a map above which a part counts as important; see part_threshold.
+    thresholds: Mapping[str, float] | None = None
 
 
 class Explainer(Protocol):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -15,17 +16,21 @@ from torch import Tensor
 from an8flower.store import FlowerSplit, Rows
 
 from .case import Case, Query, Truth
+from .causes.part_threshold import ROWS as THRESHOLD_ROWS
+from .causes.part_threshold import Thresholds, chosen
+from .causes.reliance import UNTOLD, reliance
+from .causes.world import World
 from .classifier import Classifier, Cost
 from .explain import explain
 from .methods import Method
 from .metric import Metric, reason, score_all
 from .references import evidence, evidence_for, noise, noise_for
 from .resources import Resources
-from .results import CHANCE, ORACLE, SCHEMA
+from .results import CHANCE, ORACLE, RELIANCE, SCHEMA
 from .seeds import seed_of
+from .selection import select_rows
 from .split import evaluating
 from .streamlined import deviation
-from .world import World
 
 NOISE_MAPS = 8  # random maps per row, to measure the chance level of a metric that has no formula for it
 NOISE_MAPS_ASKING = 1  # of one that asks the model, whose cost is that of scoring a method
@@ -42,6 +47,13 @@ class Judge:
     metrics: tuple[Metric, ...]
     resources: Resources
     world: World | None = None  # where the data set has a spec
+    validation: Judge | None = None  # of the rows that thresholds are chosen on, where a metric asks for thresholds
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What every number that it gives depends on, besides rows, model and method."""
+        metrics = json.dumps([(metric.name, metric.version) for metric in self.metrics])
+        return (self.split.store.digest, self.split.name, str(self.seed), metrics)
 
     @property
     def of_maps(self) -> tuple[Metric, ...]:
@@ -65,12 +77,47 @@ class Judge:
         apart = deviation(classifier, self._images(self.split.take(indices)), precision)
         return {"mean": float(apart.mean()), "max": float(apart.max())}
 
-    def score(self, classifier: Classifier, method: Method, indices: np.ndarray, predicted: np.ndarray) -> pa.Table:
+    def thresholds(self, classifier: Classifier, ready: Callable[[], Method]) -> Thresholds | None:
+        """From which share of its maps on a method's parts are important; None where no metric asks for it."""
+        return self._thresholds(classifier, lambda case: self._maps(classifier, ready(), case.query))
+
+    def reference_thresholds(self, classifier: Classifier) -> dict[str, Thresholds | None]:
+        """The same for the truth and for chance, each by its own maps."""
+        return {
+            ORACLE: self._thresholds(classifier, lambda case: evidence(case.truth)),
+            CHANCE: self._thresholds(classifier, lambda case: noise(case.truth, 0)),
+        }
+
+    def _thresholds(self, classifier: Classifier, mapped: Callable[[Case], Tensor]) -> Thresholds | None:
+        if self.validation is None:
+            return None
+        case = self.validation.sample(classifier, THRESHOLD_ROWS, "thresholds")
+        maps = mapped(case)
+        with classifier.holding(self.resources.in_flight), evaluating(classifier), torch.no_grad():
+            return chosen(maps, case)
+
+    def sample(self, classifier: Classifier, count: int, purpose: str) -> Case:
+        """Some rows of the split, or all where there are fewer, spread over the classes."""
+        labels = self.split.labels
+        indices = select_rows(labels, min(count, len(labels)), seed_of(purpose, self.seed))
+        rows = self.split.take(indices)
+        targets = self.predict(classifier, indices) if self.target == "predicted" else rows.labels
+        return self._case(classifier, rows, indices, self._query(rows, indices, targets), None)
+
+    def score(
+        self,
+        classifier: Classifier,
+        method: Method,
+        indices: np.ndarray,
+        predicted: np.ndarray,
+        thresholds: Thresholds | None = None,
+    ) -> pa.Table:
         """Explain rows with a method, and score the maps; `predicted` are the rows' predicted classes (n,)."""
         rows = self.split.take(indices)
         query = self._query(rows, indices, predicted if self.target == "predicted" else rows.labels)
         explanation = explain(classifier, method.explainer, query, self.resources.in_flight)
         case = self._case(classifier, rows, indices, query, partial(self._maps, classifier, method))
+        case = case._replace(thresholds=thresholds)
         scores = self._score_all(self.metrics, explanation.maps, case)
         about = {"predicted": predicted, "model": model_name(classifier), "explainer": repr(method.explainer)}
         return self._long(self.metrics, scores, case.truth, about | _per_image(explanation.cost, len(indices)))
@@ -79,22 +126,44 @@ class Judge:
         """What the truth scores as a map, and what chance does, by the metrics that ask no model."""
         rows = self.split.take(indices)
         case = self._case(None, rows, indices, self._query(rows, indices, rows.labels), None)
-        return self._references(self.of_maps, case, None)
+        return self._references(self.of_maps, case, None, {})
 
-    def score_model_references(self, classifier: Classifier, indices: np.ndarray, predicted: np.ndarray) -> pa.Table:
+    def score_model_references(
+        self,
+        classifier: Classifier,
+        indices: np.ndarray,
+        predicted: np.ndarray,
+        thresholds: Mapping[str, Thresholds | None],
+    ) -> pa.Table:
         """The same by the metrics that ask the model."""
         rows = self.split.take(indices)
         query = self._query(rows, indices, predicted if self.target == "predicted" else rows.labels)
         case = self._case(classifier, rows, indices, query, None)
-        return self._references(self.of_models, case, model_name(classifier))
+        return self._references(self.of_models, case, model_name(classifier), thresholds)
 
-    def _references(self, metrics: tuple[Metric, ...], case: Case, model: str | None) -> pa.Table:
+    def score_reliance(self, classifier: Classifier, indices: np.ndarray, predicted: np.ndarray) -> pa.Table:
+        """Whether the model relies on the designed evidence in each row; the data set has to have a spec."""
+        assert self.world, "asked for only where rows can be rendered again"
+        labels = self.split.labels[indices]
+        with evaluating(classifier):
+            found = reliance(classifier, self.world, indices, labels, predicted, self.resources.in_flight)
+        about = {"row": indices, "label": labels, "predicted": predicted}
+        about |= {"model": model_name(classifier), "explainer": RELIANCE}
+        return pa.concat_tables(
+            _table({**about, "metric": name, "value": values, "reason": _untold(name, values)}, len(indices))
+            for name, values in found.items()
+        )
+
+    def _references(
+        self, metrics: tuple[Metric, ...], case: Case, model: str | None, thresholds: Mapping[str, Thresholds | None]
+    ) -> pa.Table:
         """Truth and chance as long rows: chance by the metric's formula, else by random maps."""
         truth = case.truth
-        knowing = case._replace(explain=partial(evidence_for, case))
+        knowing = case._replace(explain=partial(evidence_for, case), thresholds=thresholds.get(ORACLE))
         oracle = self._score_all(metrics, evidence(truth), knowing)
         chance = {metric.name: metric.chance(truth.masks) for metric in metrics if metric.chance}
-        chance |= self._measured_chance([metric for metric in metrics if not metric.chance], case)
+        guessed = case._replace(thresholds=thresholds.get(CHANCE))
+        chance |= self._measured_chance([metric for metric in metrics if not metric.chance], guessed)
         return pa.concat_tables(
             self._long(metrics, scores, truth, {"explainer": name, "model": model})
             for name, scores in ((CHANCE, chance), (ORACLE, oracle))
@@ -162,6 +231,11 @@ class Judge:
 def model_name(classifier: Classifier) -> str:
     """How results call a model: `flowernet-seed0-1a2b3c4d`."""
     return f"{classifier.arch}-seed{classifier.card.seed}-{classifier.digest[:8]}"
+
+
+def _untold(name: str, values: np.ndarray) -> list[str | None]:
+    """Why rows have no value (NaN), None where they have one."""
+    return [UNTOLD[name] if none else None for none in np.isnan(values)]
 
 
 def _per_image(cost: Cost, count: int) -> dict[str, float]:

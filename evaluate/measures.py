@@ -13,11 +13,11 @@ from .methods import METHOD, parse_parameters
 from .metric import Asking, Metric, Need, Reading
 from .registry import metrics
 
-USUAL = "family:localisation"  # what is scored when nobody says: it costs next to nothing, and asks no model
+USUAL = "usual"  # what is scored when nobody says: localisation by maps and masks alone, which costs next to nothing
 
 
 def parse_metrics(texts: Iterable[str]) -> list[Metric]:
-    """All metrics that are asked for, each once; `all` and `family:NAME` stand for several.
+    """All metrics that are asked for, each once; `usual`, `all` and `family:NAME` stand for several.
 
     Raises WrongUsage as `parse_metric` does, and for an unknown family.
     """
@@ -46,15 +46,19 @@ def with_options(metric: Metric, given: str) -> Metric:
     values = parse_parameters(metric.name, type(metric.options), given)
     options: Any = replace(metric.options, **values)
     score = replace(metric.score, read=options) if isinstance(metric.score, Reading | Asking) else options
-    return replace(metric, name=f"{metric.name}:{given}", score=score)
+    chance = metric.chance if options == metric.options else None  # a formula is that of the usual options
+    return replace(metric, name=f"{metric.name}:{given}", score=score, chance=chance)
 
 
 def expanded(text: str) -> list[str]:
-    """The names that `all` or `family:NAME` stands for; anything else stands for itself."""
+    """The names that `usual`, `all` or `family:NAME` stands for; anything else stands for itself."""
     kind, _, family = text.partition(":")
-    if text != "all" and kind != "family":
+    if text not in (USUAL, "all") and kind != "family":
         return [text]
-    families = {name: metrics[name].thing.family for name in metrics.names()}
+    known = {name: metrics[name].thing for name in metrics.names()}
+    if text == USUAL:
+        return [name for name, metric in known.items() if metric.family == "localisation" and not metric.needs]
+    families = {name: metric.family for name, metric in known.items()}
     if text != "all" and family not in families.values():
         raise WrongUsage(unknown("family", family, set(families.values())))
     return [name for name, own in families.items() if text == "all" or own == family]

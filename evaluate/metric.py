@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
@@ -16,9 +17,10 @@ from .case import Case, Truth
 Score = Callable[[Tensor, Case], Tensor]
 """(maps (B, H, W) float32, case) -> (B,) float32; NaN where undefined; never aggregates."""
 
-Need = Literal["model", "method", "parts", "renderer"]
+Need = Literal["model", "method", "parts", "renderer", "threshold"]
 """What a score asks besides maps and masks: `model` the classifier, `method` the explainer once more, `parts` the part
-maps, `renderer` the same scenes with something changed."""
+maps, `renderer` the same scenes with something changed, `threshold` the share of a map that makes a part important, as
+it was chosen on validation rows."""
 
 MEASURED = "measured by scoring random maps on the same masks"
 
@@ -70,7 +72,7 @@ class Metric:
             "family": self.family,
             "definition": self.definition,
             "unit": self.unit,
-            "bounds": list(self.bounds),
+            "bounds": [bound if math.isfinite(bound) else None for bound in self.bounds],  # JSON has no infinity
             "higher_is_better": self.higher_is_better,
             "chance": sentence(self.chance) if self.chance else MEASURED,
             "sign": self.sign,
@@ -150,7 +152,7 @@ def _parts(maps: Tensor, truth: Truth) -> Iterator[tuple[Tensor, Truth]]:
 
 def reason(metric: Metric, masks: Tensor) -> list[str]:
     """Why rows without a value have none: a sentence for each of their masks (B, H, W)."""
-    if metric.asks_model:  # then it is not the mask alone that decides
+    if metric.needs:  # then it is not the mask alone that decides
         return [metric.undefined] * len(masks)
     covered = (masks > 0).flatten(1)
     empty, full = (~covered.any(1)).tolist(), covered.all(1).tolist()

@@ -62,6 +62,8 @@ class Recipe(NamedTuple):
     learning_rate: float  # at the top of the cycle
     patience: int  # epochs without a better one after which training ends
     seed: int
+    augmented: bool = True
+    enough: float = math.inf  # validation accuracy at which training ends
 
 
 def train(
@@ -128,7 +130,7 @@ def fit(
         report = EpochReport(epoch, recipe.epochs, loss, *judged, time.perf_counter() - began)
         history.append(report)
         on_epoch(report)
-        if best.age_after(report) >= recipe.patience:
+        if best.age_after(report) >= recipe.patience or report.val_accuracy >= recipe.enough:
             break
     best.restore()
     classifier.to(memory_format=torch.contiguous_format).eval()
@@ -145,7 +147,7 @@ def run_epoch(
     total = torch.zeros((), device=device)
     classifier.train()
     for rows in training.batches(order, recipe.batch):
-        (images,) = augment(moves, rows.images)
+        (images,) = augment(moves, rows.images) if recipe.augmented else (rows.images,)
         loss = loss_of(classifier, images, rows.labels)
         loss.backward()
         optimiser.step()

@@ -84,6 +84,7 @@ def test_help_shows_an_example_for_each_command(run: Run) -> None:
         "archs",
         "check",
         "explain",
+        "certify",
         "score",
     } <= set(commands)
     for command in commands:
@@ -128,6 +129,10 @@ def test_generate_says_what_it_did(run: Run, tmp_path: Path) -> None:
         (["score", "--method", "random", "--model", "none.safetensors"], 1, "none.safetensors"),
         (["score", "--method", "random", "--split", "tset"], 2, 'unknown split "tset"; did you mean "test"?'),
         (["score", "--method", "random", "--json", "--csv"], 2, "not both"),
+        (["certify", "--split", "tset"], 2, 'unknown split "tset"; did you mean "test"?'),
+        (["certify", "--data", "none.h5"], 1, "none.h5: no such file"),
+        (["certify", "--model", "none.safetensors"], 1, "none.safetensors: no such file"),
+        (["certify", "--rows", "99"], 2, "--rows 99: expected 1 to 24"),
         (["explain", "--method", "gradcam"], 2, "give either --image FILE, or --row N"),
         (["check", "gradcan"], 2, 'unknown explainer "gradcan"; did you mean "gradcam"?'),
         (["check", "captum:Salency"], 2, 'unknown class of captum "Salency"; did you mean "Saliency"?'),
@@ -193,12 +198,14 @@ def test_score_prints_json_as_designed(run: Run, trained: Path) -> None:
     document = json.loads(run(*words, cwd=trained).stdout)
     assert {"name", "digest", "split", "rows"} == set(document["dataset"])
     assert document["dataset"]["rows"] == 12
-    assert {"arch", "seed", "digest", "accuracy"} == set(document["models"][0])
+    assert {"arch", "seed", "digest", "accuracy", "reliance"} == set(document["models"][0])
+    assert {"share", "flip_rate"} == set(document["models"][0]["reliance"])
+    assert all(isinstance(sentence, str) for sentence in document["warnings"])
     assert [result["method"] for result in document["results"]] == ["gradcam", "random", "edges"]
     for result in document["results"]:
-        assert set(result) == {"method", "parameters", "metrics", "cost"}
+        assert set(result) == {"method", "text", "parameters", "metrics", "cost"}
         assert set(result["cost"]) == {"seconds", "forwards", "backwards"}
-        assert all(set(numbers) == RESULT_KEYS for numbers in result["metrics"].values())
+        assert all(set(numbers) == RESULT_KEYS | {"relying"} for numbers in result["metrics"].values())
     assert document["versions"]["an8flower"]
     assert json.loads((trained / "runs" / "single-6c" / "summary.json").read_text())["results"] == document["results"]
 
@@ -254,6 +261,34 @@ def test_explain_writes_picture_and_map(run: Run, trained: Path, tmp_path: Path)
     assert np.load(tmp_path / "own-why.npy").shape == (40, 40)
     done = run("explain", "--method", "gradcam", "--row", 3, "--target", 77, cwd=trained, check=False)
     assert "77" in refusal(done, 2)
+
+
+def test_certify_tells_what_the_model_uses(run: Run, trained: Path) -> None:
+    words = ["certify", "--rows", 6, "-o", "certificates/one.json"]
+    document = json.loads(run(*words, "--json", cwd=trained).stdout)
+    assert document == json.loads((trained / "certificates" / "one.json").read_text())
+    assert document["dataset"]["rows"] == 6
+    (certificate,) = document["certificates"]
+    shares = {"accuracy", "flip_rate", "stability"}
+    assert {"model", "evidence", "verdict", "stability_by_group", "effects", "shortcut", *shares} == set(certificate)
+    assert all({"mean", "low", "high", "n", "undefined"} == set(certificate[share]) for share in shares)
+    assert certificate["evidence"] == ["petals"]
+    assert certificate["shortcut"] is None
+    effects = {(effect["part"], effect["change"]): effect for effect in certificate["effects"]}
+    assert len(effects) == 12
+    assert effects["disc", "swapped"]["reason"] == "disc: tells no class"
+    table = run("certify", "--rows", 6, cwd=trained).stdout
+    assert "flowernet-seed0" in table
+    assert "follows when the petals become those of another class" in table
+
+
+def test_certify_refuses_what_nobody_can_render(run: Run, trained: Path, tmp_path: Path) -> None:
+    shutil.copy(trained / "data" / "single-6c.h5", tmp_path / "foreign.h5")
+    with h5py.File(tmp_path / "foreign.h5", "r+") as file:
+        del file.attrs["spec"]
+    done = run("certify", "--data", "foreign.h5", check=False)
+    assert "foreign.h5: no spec, so its rows cannot be rendered again" in refusal(done, 1)
+    assert not (tmp_path / "runs").exists()  # it refuses before it trains
 
 
 def test_check_tells_what_holds(run: Run) -> None:

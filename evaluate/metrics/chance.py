@@ -32,6 +32,48 @@ def half(masks: Tensor) -> Tensor:
     return torch.where(covered.any(1) & ~covered.all(1), 0.5, torch.nan)
 
 
+def even(masks: Tensor) -> Tensor:
+    """exact: 1/2, because noise is above its mean as often as below it"""
+    return (_size(masks) * 0 + 0.5).float()
+
+
+def average_precision(masks: Tensor) -> Tensor:
+    """exact: (H + (|G| - 1) (N - H) / (N - 1)) / N, where H = 1 + 1/2 + ... + 1/N
+
+    Source: Bestgen: Exact Expected Average Precision of the Random Baseline for System Evaluation, PBML 103 (2015).
+    """
+    pixels = masks[0].numel()
+    harmonic = float((1 / torch.arange(1, pixels + 1, dtype=torch.float64)).sum())
+    return ((harmonic + (_size(masks) - 1) * (pixels - harmonic) / max(pixels - 1, 1)) / pixels).float()
+
+
+def soft_f1(masks: Tensor) -> Tensor:
+    """analytic, to second order in 1 / N: by mean and variance of the sums of range-normalised noise in G and over all
+
+    One pixel is exactly 0, one exactly 1 and N - 2 are uniform between them; every pixel is any of these alike.
+    """
+    pixels, size = masks[0].numel(), _size(masks)
+    inside, both = size / 2, size + pixels / 2
+    variance = (pixels - 2) / 12  # of the sum over all pixels; its covariance with that in G is |G| / N of it
+    return (2 * (inside / both - variance * size / pixels / both**2 + inside * variance / both**3)).float()
+
+
+def miou(masks: Tensor) -> Tensor:
+    """analytic, to second order in 1 / N: the mean of what both classes score, K having mean N / 2, variance N / 12"""
+    background = iou_above_mean(masks == 0).nan_to_num(0)
+    return (iou_above_mean(masks) + background) / 2
+
+
+def areas(masks: Tensor) -> Tensor:
+    """exact: half of each class is found, and half of the rest of the image is taken for it
+
+    Intersection and union of foreground and background, (B, 4) float32.
+    """
+    pixels, size = masks[0].numel(), _size(masks)
+    rest = pixels - size
+    return (torch.stack([size, pixels + size, rest, pixels + rest], 1) / 2).float()
+
+
 def iou_curve(masks: Tensor) -> Tensor:
     """analytic per threshold t, to second order in 1 / N: K = 1 + Binomial(N - 2, 1 - t) pixels lie above t
 

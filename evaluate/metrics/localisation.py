@@ -1,4 +1,4 @@
-"""Does the map lie where the evidence is? Ten ways to ask, all read off one ranking of the pixels per map.
+"""Does the map lie where the evidence is? Ways to ask that are read off one ranking of the pixels per map.
 
 M is a map (larger = more evidence), G the set of its mask's pixels, evidence by presence and by absence alike, and N
 the number of pixels. The docstring of each metric is the definition on its card.
@@ -7,18 +7,18 @@ the number of pixels. The docstring of each metric is the definition on its card
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from ..metric import Metric, Reading, sentence
+from ..metric import Metric, Reading, Score, sentence
 from ..registry import metrics
 from . import chance
-from .ranking import Ranking, dilate, share, tolerance
+from .ranking import Ranking, dilate, known, share, tolerance
 
 Read = Callable[[Ranking], Tensor]
+T = TypeVar("T", bound=Callable[..., Any])
 
 EMPTY = "the mask is empty"
 RANKED = "read by rank: only the order of the values counts, whatever their sign"
@@ -32,24 +32,43 @@ ORACLE = "1: the mask taken as the map (a mask that covers the whole image is a 
 COMMON = {"oracle": ORACLE, "resize": "none: maps are scored at the size of the masks"}
 
 
-def localises(name: str, *, undefined: str = EMPTY, further: dict[str, str], **card: Any) -> Callable[[Read], Read]:
-    """Registers what is read off a ranking, in (B,) or (B, T), as a metric from 0 to 1; NaN for empty masks."""
+def enter(
+    name: str,
+    score: Score,
+    definition: str,
+    *,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    unit: str = "share",
+    higher_is_better: bool = True,
+    further: dict[str, str],
+    **card: Any,
+) -> None:
+    """Registers a metric of the family, by itself a share that is best at 1."""
+    metric = Metric(
+        name=name,
+        family="localisation",
+        score=score,
+        unit=unit,
+        bounds=bounds,
+        higher_is_better=higher_is_better,
+        definition=definition,
+        further={**COMMON, **further},
+        version=1,
+        **card,
+    )
+    metrics.register(name, family=metric.family, source=metric.source)(metric)
 
-    def file(read: Read) -> Read:
-        metric = Metric(
-            name=name,
-            family="localisation",
-            score=Reading(Ranking.of, _undefined_when_empty(read)),
-            unit="share",
-            bounds=(0.0, 1.0),
-            higher_is_better=True,
-            undefined=undefined,
-            definition=sentence(read),
-            further={**COMMON, **further},
-            version=1,
-            **card,
-        )
-        metrics.register(name, family=metric.family, source=metric.source)(metric)
+
+def localises(name: str, *, undefined: str = EMPTY, further: dict[str, str], **card: Any) -> Callable[[T], T]:
+    """Registers what is read off a ranking, in (B,) or (B, T), as a metric; NaN for empty masks.
+
+    A metric with options is the class of them, a frozen dataclass whose instances are called with a ranking.
+    """
+
+    def file(read: T) -> T:
+        reading = read() if isinstance(read, type) else read
+        score = Reading(Ranking.of, reading if isinstance(read, type) else _undefined_when_empty(reading))
+        enter(name, score, sentence(read), undefined=undefined, further=further, **card)
         return read
 
     return file
@@ -57,12 +76,7 @@ def localises(name: str, *, undefined: str = EMPTY, further: dict[str, str], **c
 
 def _undefined_when_empty(read: Read) -> Read:
     """The same reading in float32, with NaN in the rows whose mask is empty."""
-
-    def defined(ranking: Ranking) -> Tensor:
-        values = read(ranking).float()
-        return values.where((ranking.size > 0).view(-1, *[1] * (values.ndim - 1)), torch.nan)
-
-    return defined
+    return lambda ranking: known(read(ranking), ranking.size)
 
 
 @localises(
@@ -116,11 +130,8 @@ def _iou_best(ranking: Ranking) -> Tensor:
 )
 def _iou_mean(ranking: Ranking) -> Tensor:
     """IoU of {M > mean of M} and G."""
-    above = (
-        ranking.maps > ranking.maps.flatten(1).mean(1, dtype=torch.float64)[:, None, None]
-    )  # float64: a constant map has its own mean
-    both = (above & ranking.masks).flatten(1).sum(1)
-    return both / (above.flatten(1).sum(1) + ranking.size - both)
+    both, above = ranking.confusion
+    return both / (above + ranking.size - both)
 
 
 @localises(
@@ -178,8 +189,8 @@ def _pointing_tol(ranking: Ranking) -> Tensor:
 )
 def _energy_pointing(ranking: Ranking) -> Tensor:
     """Part of the sum of n_range(M) that lies in G."""
-    low = ranking.maps.flatten(1).amin(1)[:, None, None]
-    return share(ranking.maps - low, ranking.masks)
+    inside, whole = ranking.mass
+    return inside / whole
 
 
 @localises(
@@ -223,7 +234,7 @@ def _auroc(ranking: Ranking) -> Tensor:
     # Of the pixels smaller than a pixel, `below` are mask pixels. A mask pixel wins against the others,
     # smaller - below; a pixel outside loses against these. Tied pairs do neither. Wins less losses, over all pixels:
     # hits * (smaller - below) - (1 - hits) * below == hits * smaller - below.
-    smaller = ranking.smaller()
+    smaller = ranking.smaller
     lead = (ranking.hits * smaller - ranking.below.gather(1, smaller)).sum(1)
     pairs = ranking.size * (ranking.pixels - ranking.size)
     return (1 + lead.double() / pairs) / 2

@@ -47,6 +47,30 @@ class Ranking:
         return self.maps == self.maps.flatten(1).amax(1)[:, None, None]
 
     @cached_property
+    def shifted(self) -> Tensor:
+        """The maps less their minima, (B, H, W) float32: none of them negative."""
+        return self.maps - self.maps.flatten(1).amin(1)[:, None, None]
+
+    @cached_property
+    def mass(self) -> tuple[Tensor, Tensor]:
+        """Sums of the shifted maps: over the mask, (B,) float64, and over all pixels, (B,) float64."""
+        shifted = self.shifted.flatten(1)
+        inside = (shifted * self.masks.flatten(1)).sum(1, dtype=torch.float64)
+        return inside, shifted.sum(1, dtype=torch.float64)
+
+    @cached_property
+    def above_mean(self) -> Tensor:
+        """The pixels strictly above the mean of their map, (B, H, W) bool: none of a constant map."""
+        # float64: a constant map has its own mean
+        return self.maps > self.maps.flatten(1).mean(1, dtype=torch.float64)[:, None, None]
+
+    @cached_property
+    def confusion(self) -> tuple[Tensor, Tensor]:
+        """Mask pixels among the pixels above the mean, (B,) int64, and how many are above the mean, (B,) int64."""
+        above = self.above_mean.flatten(1)
+        return (above & self.masks.flatten(1)).sum(1), above.sum(1)
+
+    @cached_property
     def _sorted(self) -> tuple[Tensor, Tensor]:
         """Values in ascending order, (B, N) float32, and which of them are mask pixels, (B, N) bool.
 
@@ -80,14 +104,17 @@ class Ranking:
     @cached_property
     def iou(self) -> Tensor:
         """IoU of the mask and the pixels above each of THRESHOLDS in the range-normalised map, (B, T) float64."""
-        low, high = self.values[:, :1], self.values[:, -1:]
-        ranged = torch.where(high > low, (self.values - low) / (high - low), 0)  # in order as well
+        ranged = range_normalised(self.values)  # in order as well
         cuts = THRESHOLDS.to(ranged.device).expand(len(ranged), -1)
-        first = torch.searchsorted(ranged, cuts.contiguous(), right=True)
+        return self.iou_from(torch.searchsorted(ranged, cuts.contiguous(), right=True))
+
+    def iou_from(self, first: Tensor) -> Tensor:
+        """IoU of the mask and the pixels at and after positions in `values`: (B, T) int64 -> (B, T) float64."""
         size = self.size[:, None]
         both = size - self.below.gather(1, first)
         return both.double() / (self.pixels - first + size - both)
 
+    @cached_property
     def smaller(self) -> Tensor:
         """How many pixels are strictly smaller than each of `values`: the position of its first equal, (B, N) int64."""
         starts = F.pad(self.values[:, 1:] != self.values[:, :-1], (1, 0), value=True)
@@ -111,6 +138,17 @@ def _ascending(keys: Tensor) -> Tensor:
         keys.numpy().sort(axis=1)
         return keys
     return keys.sort(1).values
+
+
+def range_normalised(values: Tensor) -> Tensor:
+    """Rows (B, N) float32 from 0 at their minimum to 1 at their maximum; rows of one value become zeros."""
+    low, high = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
+    return torch.where(high > low, (values - low) / (high - low), 0)
+
+
+def known(values: Tensor, size: Tensor) -> Tensor:
+    """Values (B,) or (B, T) in float32, with NaN in the rows whose mask, of `size` pixels (B,), is empty."""
+    return values.float().where((size > 0).view(-1, *[1] * (values.ndim - 1)), torch.nan)
 
 
 def share(weights: Tensor, regions: Tensor) -> Tensor:

@@ -112,10 +112,10 @@ def test_nuisance_says_nothing_of_the_label(name: str, split: str) -> None:
 def test_the_shortcut_agrees_as_often_as_it_should() -> None:
     spec = load("shortcut-6c")
     assert spec.shortcut
-    for split, share in (("train", 0.9), ("val", 0.9), ("test", 0.0)):
+    for split, share in (("train", 0.98), ("val", 0.98), ("test", 0.0)):
         own = np.array(spec.shortcut.values).astype("S16")[draw.labels(spec, split, 0, 4200)]
         agreed = (draw.factors(spec, split, 0, 4200)["tag.colour"] == own).mean()
-        assert abs(agreed - share) < 0.02 if share else agreed == 0
+        assert abs(agreed - share) < 0.01 if share else agreed == 0
 
 
 def test_overrides_change_what_they_name() -> None:

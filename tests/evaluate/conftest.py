@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from an8flower.evaluate.case import Query
+from an8flower import spec as specs
+from an8flower.evaluate.case import Case, Query, Truth
+from an8flower.evaluate.causes.world import Photographs, World
 from an8flower.evaluate.classifier import Classifier, build, wrap
 from an8flower.evaluate.contract_networks import CLASSES, InPlaceNet, ReuseNet, lively
+from an8flower.factors import PARTS
+from an8flower.generate import generate
+from an8flower.store import FlowerStore
 
 MakeQuery = Callable[[Classifier], Query]
+MakeCase = Callable[..., Case]
 
 
 class UntraceableNet(InPlaceNet):
@@ -91,3 +100,64 @@ def closed() -> Classifier:
         network.linear.weight.copy_(torch.randn(4, 3, generator=torch.Generator().manual_seed(2)))
         network.linear.bias.copy_(torch.randn(4, generator=torch.Generator().manual_seed(3)))
     return wrap(network, "abcd", 8, "relu", mean=(0.5, 0.5, 0.5), std=(1, 1, 1)).eval()
+
+
+class Coded(World):
+    """A world whose pictures say nothing but which part each pixel is: its id, in eighths, in every channel."""
+
+    def photographed(self, table: np.ndarray) -> Photographs:
+        parts = super().photographed(table).parts
+        return Photographs((parts / 8)[:, None].expand(-1, 3, -1, -1).contiguous(), parts)
+
+
+class PartReader(nn.Module):
+    """Additive in the parts that are seen in such pictures: logits = weights (C, P) @ seen (P,) + bias (C,)."""
+
+    def __init__(self, weights: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.eyes = nn.Identity()
+        self.register_buffer("weights", weights)
+        self.register_buffer("bias", bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        ids = (self.eyes(images)[:, 0] * 8).round().flatten(1)
+        seen = torch.stack([(ids == part).any(1) for part in range(len(PARTS))], 1)
+        return seen.float() @ self.weights.T + self.bias
+
+
+@pytest.fixture(scope="session")
+def coded(tmp_path_factory: pytest.TempPathFactory) -> MakeCase:
+    """Rows of a preset at 32 px in a coded world, with a reader of weights {(class, part): weight} and biases by class.
+
+    `rows` are taken from the 24 of the test split.
+    """
+
+    @cache
+    def store(preset: str) -> FlowerStore:
+        path: Path = tmp_path_factory.mktemp("coded") / f"{preset}.h5"
+        generate(specs.load(preset).with_changes(rows=120, size=32), path, workers=1)
+        return FlowerStore(path)
+
+    def make(
+        preset: str,
+        weights: dict[tuple[int, str], float],
+        bias: dict[int, float] | None = None,
+        rows: range = range(24),
+        split: str = "test",
+    ) -> Case:
+        table, offset = torch.zeros(len(store(preset).class_names), len(PARTS)), torch.zeros(12)
+        for (label, part), weight in weights.items():
+            table[label, PARTS.index(part)] = weight
+        for label, value in (bias or {}).items():
+            offset[label] = value
+        reader = PartReader(table, offset[: len(table)])
+        names = store(preset).class_names
+        classifier = wrap(reader, names, 32, "eyes", mean=(0, 0, 0), std=(1, 1, 1)).eval()
+        half = store(preset)[split]
+        found, indices = half.take(np.array(rows)), torch.tensor(list(rows))
+        labels, masks, parts = (torch.from_numpy(each) for each in (found.labels, found.masks, found.parts))
+        world = Coded(half.store.spec, half, torch.device("cpu"))
+        query = Query(world.photographed(found.factors).images, labels, indices + 7)
+        return Case(classifier, query, Truth(indices, labels, masks, parts), None, world)
+
+    return make

@@ -193,11 +193,11 @@ def test_a_run_fits_once_and_only_where_something_is_missing(
     method = Method("mean", "mean", MeanPicture())
     plan = AuditPlan(small_file, (str(model),), (method,), ("iou",))
     first = audit(plan, CPU, tmp_path / "run")
-    assert first.done == 6  # three cells, and three of the references
+    assert first.done == 9  # three cells, and three each of the references and of reliance
     assert learnt == [7]
     (path,) = kept(model.parent)
     path.unlink()
-    assert audit(plan, CPU, tmp_path / "run").reused == 6
+    assert audit(plan, CPU, tmp_path / "run").reused == 9
     assert len(learnt) == 1  # nothing was missing
     next((tmp_path / "run" / "scores").glob("*mean*")).unlink()
     assert audit(plan, CPU, tmp_path / "run").done == 1

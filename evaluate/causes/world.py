@@ -17,7 +17,7 @@ from an8flower.scene import build
 from an8flower.spec import DatasetSpec
 from an8flower.store import FlowerSplit
 
-from .seeds import seed_of
+from ..seeds import seed_of
 
 IN_SIGHT = 1024  # rows photographed at a time: 112 px of them take 150 MB as floats
 

@@ -1,0 +1,130 @@
+"""How the sanity of methods looks in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from .tables import show
+
+NAMES = {"spearman_abs": "Spearman |map|", "spearman": "Spearman", "ssim": "SSIM", "hog": "HOG"}
+TESTS = {"logits": "last layer random", "model": "all layers random", "labels": "labels permuted"}
+SCORES = {"mprt": "MPRT", "smprt": "sMPRT", "emprt": "eMPRT"}
+
+
+def show_sanity(document: Mapping[str, Any]) -> None:
+    """Print what was randomised, the verdicts of all methods, and the walk down the network of a single one."""
+    show_setting(document)
+    results = document["results"]
+    if results:
+        show_verdicts(results)
+    if len(results) == 1:
+        show_similarities(results[0])
+        for order, points in results[0]["curves"].items():
+            show_curve(order, points)
+    for each in document["skipped"]:
+        click.echo(f"skipped {each['method']} on {each['model']}: {each['reason']}")
+    for each in undecided(results):
+        click.echo(each)
+
+
+def show_setting(document: Mapping[str, Any]) -> None:
+    """The model, what of it was drawn anew, and the model of permuted labels."""
+    data, model, covered, labels = (document[name] for name in ("dataset", "model", "coverage", "labels"))
+    click.echo(f"{data['name']}, {data['rows']} rows of {data['split']}, target: predicted")
+    click.echo(f"{model['arch']} seed {model['seed']}: accuracy {model['accuracy']:.2%}")
+    sources = "; ".join(f"{count} by {source}" for source, count in covered["sources"].items())
+    click.echo(
+        f"drawn anew: {covered['parameters']} parameters with {covered['elements']:,} elements, "
+        f"{covered['share']:.0%} of the network ({sources}); "
+        f"{len(covered['constant'])} of them always start at the same value"
+    )
+    if "accuracy" in labels:
+        click.echo(f"permuted labels: {labels['accuracy']:.0%} of {labels['rows']} training rows memorised")
+    if labels["reason"]:
+        click.echo(f"permuted labels: {labels['reason']}")
+
+
+def show_verdicts(results: Sequence[Mapping[str, Any]]) -> None:
+    """A line for each method: its scores, and what each test says of it."""
+    tests = [test for test in TESTS if any(test in result["verdicts"] for result in results)]
+    scores = [name for name in SCORES if any(name in result["scores"] for result in results)]
+    rows = [
+        [
+            named(result),
+            *(number(result["scores"][name]["mean"]) for name in scores),
+            *(verdict(result["verdicts"].get(test)) for test in tests),
+        ]
+        for result in results
+    ]
+    show(
+        ["method", *(SCORES[name] for name in scores), *(TESTS[test] for test in tests)],
+        rows,
+        title="calibrated Spearman |map|: 0 = as unlike as maps of other images, 1 = the same map; ± half of the 95 % "
+        "interval; fail: the map does not follow the model",
+    )
+
+
+def show_similarities(result: Mapping[str, Any]) -> None:
+    """Every similarity behind the verdicts on one method."""
+    rows = [
+        [
+            TESTS[test],
+            NAMES[name],
+            number(found["mean"]),
+            number(found["unrelated"]),
+            number(found["calibrated"]),
+            f"{number(found['low'])} to {number(found['high'])}",
+            str(found["n"]),
+            str(found["undefined"]),
+            found["outcome"],
+        ]
+        for test, verdicts in result["verdicts"].items()
+        for name, found in verdicts["similarities"].items()
+    ]
+    columns = ["test", "similarity", "mean", "other images", "calibrated", "95 % interval", "n", "undefined", "outcome"]
+    show(columns, rows)
+
+
+def show_curve(order: str, points: Sequence[Mapping[str, Any]]) -> None:
+    """How alike the maps are still, step by step."""
+    rows = [
+        [point["layer"], *(number(point[name]["mean"]) for name in NAMES), str(point["spearman_abs"]["undefined"])]
+        for point in points
+    ]
+    show([order.replace("_", " "), *NAMES.values(), "undefined"], rows)
+
+
+def undecided(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why there is no verdict where there is none."""
+    return [
+        f"undecided: {named(result)}, {TESTS[test]}, {NAMES[name]}: {found['reason']}"
+        for result in results
+        for test, verdicts in result["verdicts"].items()
+        if verdicts["outcome"] == "undecided"
+        for name, found in verdicts["similarities"].items()
+        if found["outcome"] == "undecided"
+    ]
+
+
+def verdict(found: Mapping[str, Any] | None) -> str:
+    """The outcome with the calibrated similarity of absolute maps."""
+    if found is None:
+        return "-"
+    first = found["similarities"]["spearman_abs"]
+    if first["calibrated"] is None:
+        return str(found["outcome"])
+    return f"{found['outcome']} {number(first['calibrated'])}±{(first['high'] - first['low']) / 2:.2f}"
+
+
+def named(result: Mapping[str, Any]) -> str:
+    """A method with the parameters that are set."""
+    parameters = ",".join(f"{key}={value}" for key, value in result["parameters"].items() if value is not None)
+    return f"{result['method']}:{parameters}" if parameters else str(result["method"])
+
+
+def number(value: float | None) -> str:
+    """Two digits without a negative zero; a dash where there is none."""
+    return "-" if value is None else f"{round(value, 2) + 0.0:.2f}"

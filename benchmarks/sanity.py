@@ -1,0 +1,110 @@
+"""What a sanity check costs beyond its explanations, beside Quantus' MPRT on the same model, images and explainer.
+
+A share of 1.1 says that all that is not explaining (drawing weights, comparing maps by four similarities, intervals)
+takes a tenth of what the explanations take. Ours and Quantus' take turns within one run, so that a busy machine slows
+down both. Quantus compares by one similarity.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import quantus
+import report
+import torch
+
+from an8flower import spec as specs
+from an8flower.evaluate.case import Query
+from an8flower.evaluate.classifier import Classifier, build
+from an8flower.evaluate.explain import explain
+from an8flower.evaluate.methods import parse_method
+from an8flower.evaluate.resources import Resources
+from an8flower.evaluate.sanity.run import SanityPlan, asked, sanity
+from an8flower.generate import generate
+from an8flower.store import FlowerStore
+
+ROWS, SIZE, TURNS = 30, 112, 3
+CASES = (
+    ("flowernet", "gradcam"),
+    ("flowernet", "gradient"),
+    ("resnet18", "gradcam"),
+    ("resnet18", "smoothgrad:samples=5"),
+)
+CPU = Resources(torch.device("cpu"))
+
+
+def ours(classifier: Classifier, method: str, store: FlowerStore, folder: Path) -> dict[str, float]:
+    """Wall-clock time of a whole check, and how much of it is explaining."""
+    plan = SanityPlan(rows=ROWS, memory=None)
+    began = perf_counter()
+    found = sanity(classifier, [parse_method(method)], store, plan, CPU, folder)
+    wall = perf_counter() - began
+    cost = found["results"][0]["cost"]
+    return {"seconds": wall, "explaining": cost["seconds"] * cost["explanations"], "explanations": cost["explanations"]}
+
+
+def theirs(classifier: Classifier, method: str, store: FlowerStore) -> dict[str, float]:
+    """The same of Quantus' MPRT, asked as its documentation does."""
+    explainer, spent, made = parse_method(method).explainer, 0.0, 0
+
+    def explained(model: Any, inputs: np.ndarray, targets: np.ndarray, **kwargs: Any) -> np.ndarray:
+        nonlocal spent, made
+        query = Query(torch.as_tensor(inputs), torch.as_tensor(targets), torch.arange(len(inputs)))
+        done = explain(model, explainer, query, CPU.in_flight)
+        spent, made = spent + done.cost.seconds, made + len(inputs)
+        return done.maps[:, None].numpy()
+
+    query, _ = asked(classifier, store["test"], np.arange(ROWS), 0, CPU)
+    began = perf_counter()
+    quantus.MPRT(disable_warnings=True)(
+        model=classifier,
+        x_batch=query.images.numpy(),
+        y_batch=query.targets.numpy(),
+        explain_func=explained,
+        batch_size=CPU.in_flight,
+    )
+    return {"seconds": perf_counter() - began, "explaining": spent, "explanations": made}
+
+
+def compared(arch: str, method: str, store: FlowerStore, folder: Path) -> dict[str, Any]:
+    """One line: medians over turns of total time by time of explaining."""
+    classifier = build(arch, store.class_names, store.size, 0).eval()
+    turns = [(ours(classifier, method, store, folder), theirs(classifier, method, store)) for _ in range(TURNS)]
+    shares = [[side["seconds"] / side["explaining"] for side in turn] for turn in turns]
+    last = turns[-1]
+    return {
+        "model": arch,
+        "method": method,
+        "explanations": last[0]["explanations"],
+        "ms per explanation": median(1000 * turn[0]["explaining"] / turn[0]["explanations"] for turn in turns),
+        "total by explaining": median(share[0] for share in shares),
+        "Quantus: explanations": last[1]["explanations"],
+        "Quantus: total by explaining": median(share[1] for share in shares),
+    }
+
+
+def main() -> None:
+    """Measure and report."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "data.h5"
+        generate(specs.load("single-6c").with_changes(rows=60 * 10, size=SIZE), path, workers=1)
+        store = FlowerStore(path)
+        rows = [compared(arch, method, store, Path(place)) for arch, method in CASES]
+    about = {
+        "rows": ROWS,
+        "size": SIZE,
+        "threads": 1,
+        "turns": TURNS,
+        "quantus": "MPRT, one similarity, cascading only",
+    }
+    report.write("sanity", rows, about)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Does the map mark one of the ways in which a class can be told, where there are several?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from an8flower import draw
+from an8flower.errors import WrongUsage
+from an8flower.evidence import absent_evidence, sufficient_sets
+from an8flower.factors import PARTS
+
+from ..case import Case
+from ..causes.world import World
+from ..metric import Asking, Metric, Reading, score_all, sentence
+from ..registry import metrics
+from .localisation import enter
+
+
+class Ways:
+    """A batch of maps beside one mask for each way in which the class of a row can be told."""
+
+    def __init__(self, maps: Tensor, case: Case) -> None:
+        assert case.world is not None, "metrics that need the renderer are given it"
+        assert case.truth.parts is not None, "metrics that need the parts are given them"
+        self.maps, self.case, self.world, self.parts = maps, case, case.world, case.truth.parts
+
+    @cached_property
+    def sets(self) -> list[tuple[frozenset[str], ...]]:
+        """The minimal sufficient sets of each row's class."""
+        found = cache(lambda label: sufficient_sets(self.world.spec, label))
+        return [found(label) for label in self.case.truth.labels.tolist()]
+
+    @cached_property
+    def cases(self) -> list[tuple[Tensor, Case]]:
+        """Which rows (n,) have a first set, a second one, ..., and those rows with the masks of that set alone."""
+        found = []
+        for number in range(max(map(len, self.sets), default=0)):
+            rows = [row for row, sets in enumerate(self.sets) if len(sets) > number]
+            indices = torch.tensor(rows, device=self.maps.device)
+            masks = torch.stack([self._mask(row, number) for row in rows])
+            found.append((indices, self._case_of(indices, masks)))
+        return found
+
+    def _case_of(self, rows: Tensor, masks: Tensor) -> Case:
+        """Some rows with other masks; nothing is known of a model."""
+        query = type(self.case.query)._make(each[rows] for each in self.case.query)
+        truth = type(self.case.truth)._make(None if each is None else each[rows] for each in self.case.truth)
+        return Case(None, query, truth._replace(masks=masks))
+
+    def _mask(self, row: int, number: int) -> Tensor:
+        """The mask (H, W) uint8 of one set in a row; that of the only set is the row's own."""
+        sets, mask = self.sets[row], self.case.truth.masks[row]
+        if len(sets) == 1:
+            return mask
+        shown = torch.tensor([PARTS.index(part) for part in sets[number]], device=mask.device)
+        seen = torch.isin(self.parts[row], shown)
+        return (seen | self._missing(row, sets[number])).to(mask.dtype)
+
+    def _missing(self, row: int, parts: frozenset[str]) -> Tensor:
+        """Where those of the parts that the row's class lacks would be seen, (H, W) bool."""
+        truth = self.case.truth
+        lacking = absent_evidence(self.world.spec, int(truth.labels[row]))
+        covered = torch.zeros_like(truth.masks[row], dtype=torch.bool)
+        for part in parts & lacking.keys():
+            covered |= _seen_with(self.world, truth.rows[row : row + 1], part, lacking[part])
+        return covered
+
+
+def _seen_with(world: World, rows: Tensor, part: str, count: int) -> Tensor:
+    """Where a part would be seen in a row (1,) if it were there, (H, W) bool."""
+    table = draw.override(world.factors(rows), {f"{part}.count": count})
+    return world.photographed(table).parts[0] == PARTS.index(part)
+
+
+@dataclass(frozen=True)
+class BestSet:
+    """The largest value of a localisation metric against the mask of any one minimal sufficient set of parts of the
+    row's class: of iou, unless another metric is named."""
+
+    metric: str = "iou"
+
+    def __post_init__(self) -> None:
+        if not _fits(metrics[self.metric].thing):
+            raise WrongUsage(
+                f"best_set: metric is {self.metric}; expected one of localisation that scores each row by map and mask "
+                "alone and is best at 1, such as iou or relevance_mass"
+            )
+
+    def __call__(self, ways: Ways) -> Tensor:
+        asked = metrics[self.metric].thing
+        best = ways.maps.new_full((len(ways.maps),), torch.nan)
+        for rows, case in ways.cases:
+            best[rows] = best[rows].fmax(score_all([asked], ways.maps[rows], case)[asked.name])
+        return best
+
+
+def _fits(metric: Any) -> bool:
+    """Whether it is a value per row, of map and mask alone, that is best at 1."""
+    if not isinstance(metric, Metric):
+        return False
+    alone = isinstance(metric.score, Reading) and not metric.needs and metric.select is None
+    return alone and metric.family == "localisation" and metric.higher_is_better
+
+
+enter(
+    "best_set",
+    Asking(Ways, BestSet()),
+    sentence(BestSet),
+    undefined="that metric has no value for any of the sets: none of their parts is seen, for one",
+    sign="as that metric reads it",
+    ties="as that metric reads them",
+    source="an8flower: a class that can be told in several ways is explained by any one of them",
+    needs=("parts", "renderer"),
+    further={
+        "oracle": "1 where a class has one set, and as that metric has it then; the mask of a redundant class marks "
+        "all of its sets, and scores less than one of them alone",
+        "quirks": "none: ours",
+    },
+)

@@ -1,0 +1,167 @@
+"""Insertion and deletion without leaving the data: pixels are replaced by those of the same scene as another class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from an8flower.errors import WrongUsage
+from an8flower.interventions import as_class
+
+from ..causes.effects import Interventions, Memo
+from ..masking import Masking
+from ..metric import Asking, sentence
+from ..passes import probability
+from .intervention import filed
+
+Towards = Literal["other", "original"]
+
+
+@dataclass(frozen=True, eq=False)
+class Counterfactual:
+    """Rows beside the same scenes as another class, and what the model says of anything in between."""
+
+    asked: Interventions
+
+    @cached_property
+    def other(self) -> Tensor:
+        """The same scenes with every class factor of the near class, (B, 3, H, W) float32."""
+        truth, world = self.asked.case.truth, self.asked.world
+        near = world.near_classes(truth.rows, self.asked.case.query.targets).cpu().numpy()
+        pictures = self.asked.photographed(as_class(world.spec, self.asked.table, near))
+        return torch.cat([some.images for some in pictures])
+
+    @cached_property
+    def _differing(self) -> Tensor:
+        """Where the two pictures differ, with the pixels in the order of the map, (B, N) bool."""
+        differ = (self.asked.case.query.images != self.other).any(1).flatten(1)
+        return torch.zeros_like(differ).scatter_(1, self._ranks, differ)
+
+    @cached_property
+    def _ranks(self) -> Tensor:
+        """Each pixel's place in the order of decreasing values, chance ordering equal ones: (B, N) int64."""
+        return Masking.of(self.asked.maps, self.asked.case).ranks.flatten(1).long()
+
+    @cached_property
+    def _replaced(self) -> Tensor:
+        """At k: how many of the first k pixels differ, (B, N + 1) int64. Only these are worth a pass."""
+        return torch.nn.functional.pad(self._differing.cumsum(1), (1, 0))
+
+    @property
+    def size(self) -> Tensor:
+        """How many pixels differ, (B,) int64."""
+        return self._replaced[:, -1]
+
+    @cached_property
+    def _memo(self) -> Memo:
+        return Memo(self._says)
+
+    def _says(self, rows: Tensor, keys: Tensor) -> Tensor:
+        """The logits (n, C) of mixed pictures, not more of them at once than the network may hold."""
+        portion = self.asked.network.in_flight
+        portions = zip(rows.split(portion), keys.split(portion), strict=True)
+        return torch.cat([self.asked.says(self.mixed(some, which)) for some, which in portions])
+
+    def mixed(self, rows: Tensor, keys: Tensor) -> Tensor:
+        """Pictures (n, 3, H, W) of rows (n,): with key k >= 0 the original, of which the first k differing pixels are
+        the other's; with -1 - k the other, of which the first k differing pixels are the original's."""
+        images, other, ranks = self.asked.case.query.images[rows], self.other[rows], self._ranks[rows]
+        limits = torch.where(keys < 0, -1 - keys, keys).to(ranks.device)
+        taken = self._replaced[rows].gather(1, ranks + 1) <= limits[:, None]  # at a differing pixel: is it one of k?
+        swapped = (taken == (keys >= 0).to(ranks.device)[:, None]).view(len(rows), 1, *images.shape[2:])
+        return torch.where(swapped, other, images)
+
+    def curve(self, towards: Towards, steps: int) -> Tensor:
+        """The target's probability (B, steps + 1) while the pixels of one picture replace those of the other one."""
+        pixels = self._differing.shape[1]
+        cuts = torch.tensor([round(step * pixels / steps) for step in range(steps + 1)], device=self._ranks.device)
+        replaced, size = self._replaced[:, cuts], self.size[:, None]
+        back = torch.where(replaced == 0, size, torch.where(replaced == size, 0, -1 - replaced))
+        keys = replaced if towards == "other" else back  # the ends of both ways are the same two pictures
+        rows = torch.arange(len(keys), device=keys.device).repeat_interleave(steps + 1)
+        logits = self._memo(rows, keys.flatten())
+        return probability(logits, self.asked.case.query.targets[rows]).view(keys.shape)
+
+
+@dataclass(frozen=True)
+class CounterfactualDeletion:
+    """Area under the target's probability while pixels, largest M first, become those of the scene as another class.
+
+    The near class: one that differs in the fewest parts.
+    """
+
+    steps: int = 28  # as in the large runs of RISE: 224 x 8 pixels of 224 x 224 at a time
+
+    def __post_init__(self) -> None:
+        check_steps(self.steps)
+
+    def __call__(self, asked: Interventions) -> Tensor:
+        """(B,) float32 in [0, 1]."""
+        return area(asked.once(Counterfactual), "other", self.steps)
+
+
+@dataclass(frozen=True)
+class CounterfactualInsertion:
+    """Area under the target's probability while the scene as another class gets the image's pixels, largest M first.
+
+    The near class: one that differs in the fewest parts.
+    """
+
+    steps: int = 28  # as in the large runs of RISE: 224 x 8 pixels of 224 x 224 at a time
+
+    def __post_init__(self) -> None:
+        check_steps(self.steps)
+
+    def __call__(self, asked: Interventions) -> Tensor:
+        """(B,) float32 in [0, 1]."""
+        return area(asked.once(Counterfactual), "original", self.steps)
+
+
+def check_steps(steps: int) -> None:
+    """Raise WrongUsage for less than one step."""
+    if steps < 1:
+        raise WrongUsage(f"steps: came {steps}; expected at least 1")
+
+
+def area(between: Counterfactual, towards: Towards, steps: int) -> Tensor:
+    """The area under a curve by trapezoids, (B,) float32; NaN where both pictures are the same."""
+    curve = between.curve(towards, steps).double()
+    found = (curve.sum(1) - (curve[:, 0] + curve[:, -1]) / 2) / steps
+    return found.float().where(between.size > 0, torch.nan)
+
+
+SHARED = {
+    "sign": "read by rank: only the order of the values counts, whatever their sign",
+    "ties": "equal values are put in an order by chance, fixed by the row's seed",
+    "undefined": "the scene looks the same as another class",
+    "unit": "probability",
+    "bounds": (0.0, 1.0),
+    "needs": ("model", "renderer"),
+    "source": "after Petsiuk, Das, Saenko: RISE, BMVC 2018; the replacement: ours",
+}
+BEST = "{}: the first of n steps holds every pixel that differs; p, q: the probabilities of the image, of the other"
+NOTES = {
+    "oracle": "measured: the mask's pixels first, in an order by chance",
+    "replacement": "every picture on the way is made of two rendered ones: there is no black, grey or blurred pixel",
+    "threshold": "steps of equal numbers of pixels, out of all pixels of the image, not only those that differ",
+}
+filed(
+    "counterfactual_deletion",
+    Asking(Interventions, CounterfactualDeletion()),
+    sentence(CounterfactualDeletion),
+    higher_is_better=False,
+    further={**NOTES, "best": BEST.format("(p / 2 + (n - 1/2) q) / n")},
+    **SHARED,
+)
+filed(
+    "counterfactual_insertion",
+    Asking(Interventions, CounterfactualInsertion()),
+    sentence(CounterfactualInsertion),
+    higher_is_better=True,
+    further={**NOTES, "best": BEST.format("(q / 2 + (n - 1/2) p) / n")},
+    **SHARED,
+)

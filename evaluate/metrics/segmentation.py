@@ -1,0 +1,202 @@
+"""Is the map a good segmentation of the evidence? Pixels are told apart by a threshold, or taken by their values.
+
+Foreground is G, the pixels of the mask; background is all the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from an8flower.errors import WrongUsage
+from an8flower.names import unknown
+
+from . import chance
+from .localisation import RANGE, RANKED, SHIFTED, THRESHOLDED, localises
+from .ranking import Ranking, known, range_normalised
+
+BINS = 256
+TIBAV = "Chefer, Gur, Wolf: Transformer Interpretability Beyond Attention Visualization, CVPR 2021"
+BY_MEAN = "read as they are: negative values lower the mean"
+CUT = "the map's mean, strictly above"
+CONSTANT_IS_BACKGROUND = f"{THRESHOLDED}; a constant map is background everywhere"
+
+
+@localises(
+    "iou_otsu",
+    sign="only differences of values count, whatever their sign",
+    ties=f"{THRESHOLDED}; a constant map has no pixel above, and scores 0",
+    source="Otsu: A Threshold Selection Method from Gray-Level Histograms, IEEE Trans. SMC 9 (1979) 62-66",
+    further={
+        "threshold": f"Otsu's, of a histogram of {BINS} bins from the map's minimum to its maximum, strictly above",
+        "quirks": "none known; the threshold is that of scikit-image",
+    },
+)
+def _iou_otsu(ranking: Ranking) -> Tensor:
+    """IoU of {M > t} and G at the threshold t that parts the values of M best, their variance within being least."""
+    cuts = at_most(otsu(ranking))
+    return ranking.iou_from(ranking.first(cuts[:, None], beyond=True))[:, 0]
+
+
+def otsu(ranking: Ranking) -> Tensor:
+    """Otsu's threshold of each map, (B,) float64: the centre of a bin; the value itself of a constant map."""
+    edges = _edges(ranking.values)
+    # float32 values are below an edge when they are below the next float32 at or above it
+    inner = ranking.first(at_least(edges[:, 1:-1]), beyond=False)
+    before = F.pad(inner, (1, 0))
+    counts = torch.diff(F.pad(before, (0, 1), value=ranking.pixels), dim=1).double()
+    centres = (edges[:, :-1] + edges[:, 1:]) / 2
+    return centres.gather(1, _between(counts, centres).argmax(1, keepdim=True))[:, 0]
+
+
+def _edges(values: Tensor) -> Tensor:
+    """The ends of the bins (B, BINS + 1) float64 of ascending values (B, N)."""
+    low, high = values[:, :1].double(), values[:, -1:].double()
+    steps = torch.arange(BINS, device=values.device) * ((high - low) / BINS) + low
+    return torch.cat([steps, high], 1)
+
+
+def _between(counts: Tensor, centres: Tensor) -> Tensor:
+    """Variance between two classes, parted after each bin but the last: histograms (B, K) -> (B, K - 1)."""
+    sums = counts * centres
+    lower, lower_sum = counts.cumsum(1)[:, :-1], sums.cumsum(1)[:, :-1]
+    upper, upper_sum = (each.flip(1).cumsum(1).flip(1)[:, 1:] for each in (counts, sums))
+    return lower * upper * (lower_sum / lower - upper_sum / upper) ** 2
+
+
+def at_least(values: Tensor) -> Tensor:
+    """The smallest float32 not below each float64."""
+    rounded = values.float()
+    return torch.where(rounded < values, rounded.nextafter(torch.full_like(rounded, torch.inf)), rounded)
+
+
+def at_most(values: Tensor) -> Tensor:
+    """The largest float32 not above each float64."""
+    return -at_least(-values)
+
+
+@localises(
+    "f1",
+    chance=chance.soft_f1,
+    sign=SHIFTED,
+    ties="none: every pixel counts by its value; a constant map scores 0",
+    source="Zhang et al.: Opti-CAM, CVIU 2024 (pixel-wise F1)",
+    further={
+        "normalisation": RANGE,
+        "quirks": "the code of Opti-CAM takes the best of an image's boxes for the truth, not their union",
+    },
+)
+def _f1(ranking: Ranking) -> Tensor:
+    """2 P R / (P + R), where P is the part of the sum of n_range(M) that lies in G, and R its mean over G."""
+    inside, whole = ranking.mass
+    span = ranking.shifted.flatten(1).amax(1).double()
+    return torch.where(span > 0, 2 * inside / (whole + span * ranking.size), 0)
+
+
+@localises(
+    "pixel_accuracy",
+    chance=chance.even,
+    sign=BY_MEAN,
+    ties=CONSTANT_IS_BACKGROUND,
+    source=TIBAV,
+    further={"threshold": CUT, "quirks": "none known: images of one size have the same mean over pixels and images"},
+)
+def _pixel_accuracy(ranking: Ranking) -> Tensor:
+    """Part of the pixels that {M > mean of M} and G agree on."""
+    both, above = ranking.confusion
+    return 1 - (above + ranking.size - 2 * both).double() / ranking.pixels
+
+
+@localises(
+    "miou",
+    chance=chance.miou,
+    sign=BY_MEAN,
+    ties=CONSTANT_IS_BACKGROUND,
+    source=TIBAV + " (there summed over the data set first: miou_pooled)",
+    further={"threshold": CUT, "quirks": "none known"},
+)
+def _miou(ranking: Ranking) -> Tensor:
+    """Mean of the IoU of {M > mean of M} and G and that of the two backgrounds."""
+    areas = _areas(ranking)
+    return (areas[:, 0] / areas[:, 1] + areas[:, 2] / areas[:, 3]) / 2
+
+
+def _areas(ranking: Ranking) -> Tensor:
+    """Intersection and union of the foregrounds, then of the backgrounds: (B, 4) float64, in pixels."""
+    both, above = ranking.confusion
+    either = above + ranking.size - both
+    return torch.stack([both, either, ranking.pixels - either, ranking.pixels - both], 1).double()
+
+
+def pooled_iou(areas: np.ndarray) -> np.ndarray:
+    """Values of rows (n,) whose mean is the mIoU of all their areas together: (n, 4), NaN left out.
+
+    A sum of intersections over a sum of unions, R = I / U, is not a mean over rows. R + (i - R u) / mean(u) is what a
+    row with intersection i and union u does to it, to first order: the mean of that is R, and its spread that of R.
+    Source: Cochran: Sampling Techniques (1977), section 6.
+    """
+    areas = areas.astype(np.float64)
+    values = np.zeros(len(areas))
+    for both, either in (areas[:, :2].T, areas[:, 2:].T):
+        known_rows = ~np.isnan(either)
+        mean = either[known_rows].mean() if known_rows.any() else np.nan
+        ratio = both[known_rows].mean() / mean if known_rows.any() else np.nan
+        values += ratio + (both - ratio * either) / mean
+    return values / 2
+
+
+@localises(
+    "miou_pooled",
+    chance=chance.areas,
+    select=pooled_iou,
+    sign=BY_MEAN,
+    ties=CONSTANT_IS_BACKGROUND,
+    source=TIBAV,
+    further={
+        "threshold": CUT,
+        "quirks": "none known: the sums run over the data set, so that a row alone has no value",
+    },
+)
+def _miou_pooled(ranking: Ranking) -> Tensor:
+    """Mean over foreground and background of sum of intersections / sum of unions, summed over all rows of the data
+    set, of {M > mean of M} and G."""
+    return _areas(ranking)
+
+
+@localises(
+    "average_precision",
+    chance=chance.average_precision,
+    sign=RANKED,
+    ties="tied pixels are found together",
+    source="Manning, Raghavan, Schütze: Introduction to Information Retrieval (2008), section 8.4; as in scikit-learn",
+    further={"quirks": "classes=both ranks the pixels of n_range(M) and of 1 - n_range(M) together, as TIBAV does"},
+)
+@dataclass(frozen=True)
+class AveragePrecision:
+    """Mean over the pixels of G of the share of G among the pixels of M that are as large or larger."""
+
+    classes: str = "foreground"
+
+    def __post_init__(self) -> None:
+        if self.classes not in ("foreground", "both"):
+            raise WrongUsage(unknown("classes", self.classes, ("foreground", "both")))
+
+    def __call__(self, ranking: Ranking) -> Tensor:
+        asked = ranking if self.classes == "foreground" else _both_classes(ranking)
+        return known(_precision(asked), ranking.size)
+
+
+def _precision(ranking: Ranking) -> Tensor:
+    """Average precision (B,) float64."""
+    found = ranking.size[:, None] - ranking.below.gather(1, ranking.smaller)
+    return (ranking.hits * found / (ranking.pixels - ranking.smaller).double()).sum(1) / ranking.size
+
+
+def _both_classes(ranking: Ranking) -> Ranking:
+    """Maps and masks of foreground and background side by side."""
+    ranged = range_normalised(ranking.maps.flatten(1)).view_as(ranking.maps)
+    return Ranking(torch.cat([ranged, 1 - ranged], 2), torch.cat([ranking.masks, ~ranking.masks], 2))

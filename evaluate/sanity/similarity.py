@@ -1,0 +1,190 @@
+"""How alike two explanations of the same image look: rank correlations, SSIM, and histograms of gradients.
+
+Maps come in float32 and are compared in double precision, image by image. A map that is constant is like nothing:
+every similarity to it is NaN.
+
+Source: Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018.
+"""
+
+from __future__ import annotations
+
+from functools import cache, cached_property
+
+import numpy as np
+import torch
+from scipy.stats import entropy as shannon
+from torch import Tensor
+
+SIMILARITIES = ("spearman_abs", "spearman", "ssim", "hog")
+CONSTANT = "a map is constant"
+BINS = 100  # of the histogram whose entropy is taken
+SIGMA, RADIUS = 1.5, 5  # of SSIM's Gaussian window: 11 x 11 taps
+C1, C2 = 0.01**2, 0.03**2
+ORIENTATIONS, CELLS_PER_BLOCK, CELL = 9, 3, 16
+EPSILON = 1e-5  # of the norms of HOG's blocks
+
+
+class Maps:
+    """Some maps, and what comparisons take of them, each computed once."""
+
+    def __init__(self, maps: Tensor) -> None:
+        self.maps = maps.detach().cpu().numpy()  # (N, H, W) float32
+        if min(self.maps.shape[1:]) <= 2 * RADIUS:
+            raise ValueError(f"maps of {self.maps.shape[1:]} came; SSIM wants more than {2 * RADIUS} pixels a side")
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def picked(self, order: np.ndarray) -> Maps:
+        """Some of them, by index, with all that is computed already."""
+        some = Maps(torch.from_numpy(self.maps[order]))
+        for name in ("ranks", "ranks_abs", "scaled", "blurred", "blocks"):
+            if name in self.__dict__:
+                some.__dict__[name] = self.__dict__[name][order]
+        return some
+
+    @cached_property
+    def constant(self) -> np.ndarray:
+        """(N,) bool: whether all pixels of a map are equal."""
+        return self.maps.max((1, 2)) == self.maps.min((1, 2))
+
+    @cached_property
+    def ranks(self) -> np.ndarray:
+        """(N, H * W): the ranks of the values, with mean 0 and norm 1."""
+        return standardised(average_ranks(self.maps.reshape(len(self), -1)))
+
+    @cached_property
+    def ranks_abs(self) -> np.ndarray:
+        """(N, H * W): those of the absolute values."""
+        if self.maps.min() >= 0:
+            return self.ranks
+        return standardised(average_ranks(np.abs(self.maps).reshape(len(self), -1)))
+
+    @cached_property
+    def scaled(self) -> np.ndarray:
+        """(N, H, W): from 0 to 1; zeros where a map is constant."""
+        wide = self.maps.astype(np.float64)
+        low, high = wide.min((1, 2), keepdims=True), wide.max((1, 2), keepdims=True)
+        return (wide - low) / np.where(high > low, high - low, 1)
+
+    @cached_property
+    def blurred(self) -> np.ndarray:
+        """(N, 2, h, w): SSIM's local means of the scaled values and of their squares."""
+        return np.stack([windowed(self.scaled), windowed(self.scaled**2)], 1)
+
+    @cached_property
+    def blocks(self) -> np.ndarray:
+        """(N, D): the ranks of the descriptor of oriented gradients, with mean 0 and norm 1."""
+        return standardised(average_ranks(oriented_gradients(self.scaled)))
+
+
+def similarities(ours: Maps, theirs: Maps) -> dict[str, np.ndarray]:
+    """All similarities, by name, of each map to its counterpart: (N,) float64 in [-1, 1]; NaN where one is constant."""
+    found = {
+        "spearman_abs": correlation(ours.ranks_abs, theirs.ranks_abs),
+        "spearman": correlation(ours.ranks, theirs.ranks),
+        "ssim": structural_similarity(ours, theirs),
+        "hog": correlation(ours.blocks, theirs.blocks),
+    }
+    undefined = ours.constant | theirs.constant
+    return {name: np.where(undefined, np.nan, values) for name, values in found.items()}
+
+
+def average_ranks(values: np.ndarray) -> np.ndarray:
+    """The ranks within each row of (N, P), from 0; equal values share the mean of their ranks."""
+    order = np.argsort(values, 1)
+    ordered = np.take_along_axis(values, order, 1)
+    begins = np.ones(values.shape, bool)
+    np.not_equal(ordered[:, 1:], ordered[:, :-1], out=begins[:, 1:])
+    first = np.flatnonzero(begins)  # where groups of equal values begin, all rows in one
+    sizes = np.diff(first, append=begins.size)
+    shared = np.repeat(first % values.shape[1] + (sizes - 1) / 2, sizes)
+    ranks = np.empty(values.shape)
+    np.put_along_axis(ranks, order, shared.reshape(values.shape), 1)
+    return ranks
+
+
+def standardised(values: np.ndarray) -> np.ndarray:
+    """Rows (N, P) with mean 0 and norm 1; NaN where they are constant."""
+    centred = values - values.mean(1, keepdims=True)
+    norms = np.sqrt(np.einsum("np,np->n", centred, centred))[:, None]
+    return centred / np.where(norms > 0, norms, np.nan)
+
+
+def correlation(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Pearson's correlation (N,) of standardised rows."""
+    return np.clip(np.einsum("np,np->n", ours, theirs), -1, 1)
+
+
+def structural_similarity(ours: Maps, theirs: Maps) -> np.ndarray:
+    """SSIM (N,) with a Gaussian window and sample covariances, as scikit-image's with `gaussian_weights=True`.
+
+    Source: Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, 2004.
+    """
+    taps = (2 * RADIUS + 1) ** 2
+    unbiased = taps / (taps - 1)
+    (mean, square), (other, other_square) = np.moveaxis(ours.blurred, 1, 0), np.moveaxis(theirs.blurred, 1, 0)
+    product = mean * other
+    spread = unbiased * (square + other_square - mean**2 - other**2)
+    shared = unbiased * (windowed(ours.scaled * theirs.scaled) - product)
+    like = (2 * product + C1) * (2 * shared + C2)
+    return (like / ((mean**2 + other**2 + C1) * (spread + C2))).mean((1, 2))
+
+
+def windowed(values: np.ndarray) -> np.ndarray:
+    """Gaussian means (N, h, w) of (N, H, W), where the whole window lies inside."""
+    height, width = map(banded, values.shape[1:])
+    return height @ values @ width.T
+
+
+@cache
+def banded(side: int) -> np.ndarray:
+    """The window of each place as a row of (side - 2 * RADIUS, side)."""
+    taps = np.exp(-0.5 * (np.arange(-RADIUS, RADIUS + 1) / SIGMA) ** 2)
+    window = np.zeros((side - 2 * RADIUS, side))
+    for place in range(len(window)):
+        window[place, place : place + len(taps)] = taps / taps.sum()
+    return window
+
+
+def oriented_gradients(images: np.ndarray) -> np.ndarray:
+    """The descriptors (N, D) of (N, H, W), as scikit-image's `hog` with `pixels_per_cell=(16, 16)`.
+
+    Cells are smaller where the image has not three of them a side.
+
+    Source: Dalal and Triggs, Histograms of Oriented Gradients for Human Detection, CVPR 2005.
+    """
+    cells = histograms(images, min(CELL, min(images.shape[1:]) // CELLS_PER_BLOCK))
+    views = np.lib.stride_tricks.sliding_window_view(cells, (CELLS_PER_BLOCK, CELLS_PER_BLOCK), axis=(1, 2))
+    blocks = views.transpose(0, 1, 2, 4, 5, 3).reshape(*views.shape[:3], -1)
+    clipped = np.minimum(blocks / block_norm(blocks), 0.2)
+    return (clipped / block_norm(clipped)).reshape(len(images), -1)
+
+
+def block_norm(blocks: np.ndarray) -> np.ndarray:
+    """The norm of each block, never zero."""
+    return np.sqrt((blocks**2).sum(-1, keepdims=True) + EPSILON**2)
+
+
+def histograms(images: np.ndarray, cell: int) -> np.ndarray:
+    """The mean gradient (N, rows, columns, ORIENTATIONS) of each cell, by orientation; what overhangs is left out."""
+    rows, columns = images.shape[1] // cell, images.shape[2] // cell
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    down, right = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1], padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
+    down[:, [0, -1]], right[:, :, [0, -1]] = 0, 0
+    # torch's arc tangent is several times as fast as numpy's
+    angles = torch.atan2(torch.from_numpy(down), torch.from_numpy(right)).numpy()
+    turns = np.where(angles < 0, angles / np.pi + 1, angles / np.pi)
+    bins = (turns * ORIENTATIONS).astype(np.int64) % ORIENTATIONS  # half a turn is none
+    line, column = np.arange(rows * cell) // cell, np.arange(columns * cell) // cell
+    places = np.arange(len(images))[:, None, None] * rows * columns + line[:, None] * columns + column
+    inside = np.s_[:, : rows * cell, : columns * cell]
+    weights, places = np.hypot(down, right)[inside], places * ORIENTATIONS + bins[inside]
+    sums = np.bincount(places.ravel(), weights.ravel(), len(images) * rows * columns * ORIENTATIONS)
+    return sums.reshape(len(images), rows, columns, ORIENTATIONS) / cell**2
+
+
+def entropies(maps: Maps) -> np.ndarray:
+    """The entropy (N,) in nats of each map's histogram of 100 bins from its least to its largest value."""
+    counts = [np.histogram(scaled, BINS)[0] for scaled in maps.scaled]
+    return np.array([shannon(each) for each in counts])
