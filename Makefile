@@ -22,7 +22,8 @@ test: $(VENV)/.test  ## everything that runs in minutes
 test-slow: $(VENV)/.test  ## training to the promised accuracies, large files, all archs
 	$(BIN)/python -m pytest -m slow
 
-MEASURED := rendering generation localisation training shortcut explainers memory conformance pages
+MEASURED := rendering generation localisation training shortcut explainers memory conformance \
+	faithfulness sanity certificate metric_conformance pages
 bench: $(VENV)/.bench  ## measure, and write benchmarks/results/
 	for each in $(MEASURED); do $(BIN)/python benchmarks/$$each.py || exit 1; done
 
