@@ -17,9 +17,10 @@ from torch import Tensor
 
 from an8flower.errors import WrongUsage
 from an8flower.evaluate import audit as auditing
-from an8flower.evaluate import cells, part_threshold
+from an8flower.evaluate import cells
 from an8flower.evaluate.audit import AuditPlan, audit
 from an8flower.evaluate.case import Case, Query
+from an8flower.evaluate.causes import part_threshold
 from an8flower.evaluate.causes.effects import Interventions
 from an8flower.evaluate.causes.important_parts import REACH, RELEVANCE, ImportantParts
 from an8flower.evaluate.causes.part_threshold import THRESHOLDS, chosen, lacking
