@@ -28,7 +28,7 @@ from an8flower.evaluate.sanity.run import SanityPlan, asked, sanity
 from an8flower.generate import generate
 from an8flower.store import FlowerStore
 
-ROWS, SIZE, TURNS = 12, 112, 3
+ROWS, SIZE, TURNS = 12, 112, 1
 CASES = (
     ("flowernet", "gradcam"),
     ("flowernet", "gradient"),
