@@ -11,9 +11,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .errors import WrongUsage
 from .factors import FACTORS, Factor, Value, table_dtype
-from .names import unknown
+from .names import check_known
 from .spec import DatasetSpec, Range, Shortcut
 
 
@@ -53,8 +52,7 @@ def override(table: np.ndarray, changes: Mapping[str, Value]) -> np.ndarray:
     """A copy of a factors table in which some factors have another value in every row."""
     changed = table.copy()
     for name, value in changes.items():
-        if name not in FACTORS:
-            raise WrongUsage(unknown("factor", name, FACTORS))
+        check_known("factor", name, FACTORS)
         changed[name] = value
     return changed
 

@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from an8flower.errors import WrongUsage
-from an8flower.names import unknown
+from an8flower.names import check_known
 
 from .activations import range_normalised
 from .case import Case, Query
@@ -69,8 +69,7 @@ BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
 
 def check_baseline(name: str) -> None:
     """Raise WrongUsage with the nearest name where there is no such baseline."""
-    if name not in BASELINES:
-        raise WrongUsage(unknown("baseline", name, BASELINES))
+    check_known("baseline", name, BASELINES)
 
 
 class Kind(ABC):

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from an8flower.errors import WrongUsage
-from an8flower.names import unknown
+from an8flower.names import check_known
 
 
 def abs_sum99(attribution: Tensor) -> Tensor:
@@ -32,5 +31,4 @@ POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {  # (B, 3, H, W) -> (B, H, W)
 
 def check_pooling(name: str) -> None:
     """Raise WrongUsage with the nearest name where there is no such pooling."""
-    if name not in POOLINGS:
-        raise WrongUsage(unknown("pooling", name, POOLINGS))
+    check_known("pooling", name, POOLINGS)

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from an8flower.errors import WrongUsage
-from an8flower.names import unknown
+from an8flower.names import check_known
 
 from .blurring import blurred
 
@@ -24,5 +23,4 @@ REPLACEMENTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def check_replacement(parameter: str, name: str) -> None:
     """Raise WrongUsage with the nearest name where there is no such replacement."""
-    if name not in REPLACEMENTS:
-        raise WrongUsage(unknown(parameter, name, REPLACEMENTS))
+    check_known(parameter, name, REPLACEMENTS)

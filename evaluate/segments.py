@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from an8flower.errors import WrongUsage
-from an8flower.names import unknown
+from an8flower.names import check_known
 
 # Quickshift finds as many segments as it likes; with fewer than these a map would say next to nothing.
 FEWEST = 8
@@ -47,8 +47,7 @@ SEGMENTATIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 
 def check_segments(kind: str, count: int) -> None:
     """Raise WrongUsage where there is no such segmentation, or too few segments are asked for."""
-    if kind not in SEGMENTATIONS:
-        raise WrongUsage(unknown("segments", kind, SEGMENTATIONS))
+    check_known("segments", kind, SEGMENTATIONS)
     if count < 4:
         raise WrongUsage(f"count is {count}; expected at least 4 segments")
 

@@ -9,8 +9,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from an8flower.errors import NotApplicable, WrongUsage
-from an8flower.names import unknown
+from an8flower.errors import NotApplicable
+from an8flower.names import check_known
 
 from .classifier import Classifier, at_least_single
 from .split import evaluating
@@ -55,8 +55,7 @@ def streamlined(classifier: Classifier, precision: str = "float32") -> Streamlin
 
 def check_precision(precision: str) -> None:
     """Raise WrongUsage with the nearest name where there is no such precision."""
-    if precision not in PRECISIONS:
-        raise WrongUsage(unknown("precision", precision, PRECISIONS))
+    check_known("precision", precision, PRECISIONS)
 
 
 def copied(classifier: Classifier) -> nn.Module:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from an8flower.errors import WrongUsage
-from an8flower.names import unknown
+from an8flower.names import check_known
 
 from ..activations import Activations, activations, range_normalised, upsampled
 from ..case import Query
@@ -36,8 +36,7 @@ class ActivationMap(ABC):
     fuse: str = "mean"  # or max: how several layers become one map
 
     def __post_init__(self) -> None:
-        if self.fuse not in FUSIONS:
-            raise WrongUsage(unknown("fusion", self.fuse, FUSIONS))
+        check_known("fusion", self.fuse, FUSIONS)
         if "" in self.layers():
             raise WrongUsage(
                 f'layer is "{self.layer}"; expected the path of a submodule, or several as in layer3+layer4'

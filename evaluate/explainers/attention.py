@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from an8flower.errors import NotApplicable, WrongUsage
-from an8flower.names import unknown
+from an8flower.names import check_known
 
 from ..activations import upsampled
 from ..attention import (
@@ -195,8 +195,7 @@ def since(start: int, blocks: list[Tensor]) -> list[Tensor]:
 
 def check_fusion(name: str) -> None:
     """Raise WrongUsage with the nearest name where there is no such fusion."""
-    if name not in FUSIONS:
-        raise WrongUsage(unknown("fusion", name, FUSIONS))
+    check_known("fusion", name, FUSIONS)
 
 
 def check_start(start: int) -> None:

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from an8flower.errors import WrongUsage
-from an8flower.names import unknown
+from an8flower.names import check_known
 
 from ..activations import Activations, linear_after_mean, range_normalised
 from ..case import Query
@@ -42,8 +41,7 @@ class ScoreCam(ActivationMap):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_precision(self.precision)
-        if self.score not in SCORES:
-            raise WrongUsage(unknown("score", self.score, SCORES))
+        check_known("score", self.score, SCORES)
 
     def weights(self, seen: Activations) -> Tensor:
         """The scores (B, K, 1, 1), or their softmax over the channels that are masks."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from an8flower.errors import WrongUsage
-from an8flower.names import unknown
+from an8flower.names import check_known
 
 from ..attribution import PixelAttribution
 from ..case import Query
@@ -99,8 +99,7 @@ class IntegratedGradients(PixelAttribution):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_replacement("baseline", self.baseline)
-        if self.method not in QUADRATURES:
-            raise WrongUsage(unknown("method", self.method, QUADRATURES))
+        check_known("method", self.method, QUADRATURES)
         check_count("integrated_gradients", "steps", self.steps, 2 if self.method == "trapezoid" else 1)
 
     def attribution(self, classifier: Classifier, query: Query) -> Tensor:

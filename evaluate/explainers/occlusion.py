@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from an8flower.errors import WrongUsage
-from an8flower.names import unknown
+from an8flower.names import check_known
 
 from ..case import Query
 from ..classifier import Classifier
@@ -47,8 +47,7 @@ class Occlusion:
             if value is not None and value < 1:
                 raise WrongUsage(f"occlusion: {name} is {value}; expected at least 1 pixel, or none for the default")
         check_replacement("baseline", self.baseline)
-        if self.aggregate not in AGGREGATES:
-            raise WrongUsage(unknown("aggregate", self.aggregate, AGGREGATES))
+        check_known("aggregate", self.aggregate, AGGREGATES)
         check_precision(self.precision)
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:

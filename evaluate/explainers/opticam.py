@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from an8flower.errors import WrongUsage
-from an8flower.names import unknown
+from an8flower.names import check_known
 
 from ..activations import Activations, range_normalised, upsampled
 from ..adam import Moments
@@ -126,8 +126,7 @@ class OptiCam(ActivationMap):
             ("selector", self.selector, SELECTORS),
         )
         for kind, name, known in choices:
-            if name not in known:
-                raise WrongUsage(unknown(kind, name, known))
+            check_known(kind, name, known)
         if self.iterations < 0:
             raise WrongUsage(f"opticam: iterations is {self.iterations}; expected 0 or more")
         if not self.learning_rate > 0:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from an8flower.errors import NotApplicable, WrongUsage
-from an8flower.names import unknown
+from an8flower.names import check_known
 
 from ..activations import upsampled
 from ..attribution import PixelAttribution
@@ -102,8 +102,7 @@ class Lrp(PixelAttribution):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.composite not in COMPOSITES:
-            raise WrongUsage(unknown("composite", self.composite, COMPOSITES))
+        check_known("composite", self.composite, COMPOSITES)
         for name in ("epsilon", "gamma"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise WrongUsage(f"lrp: {name} is {getattr(self, name)}; expected a number that is not negative")

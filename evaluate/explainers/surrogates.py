@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from an8flower.errors import WrongUsage
-from an8flower.names import unknown
+from an8flower.names import check_known
 
 from ..case import Query
 from ..classifier import Classifier
@@ -49,8 +49,7 @@ class Surrogate(ABC):
         if self.samples < self.fewest:
             raise WrongUsage(f"samples is {self.samples}; expected at least {self.fewest}")
         check_segments(self.segments, self.count)
-        if self.hide not in HIDES:
-            raise WrongUsage(unknown("hide", self.hide, HIDES))
+        check_known("hide", self.hide, HIDES)
         check_precision(self.precision)
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from an8flower.errors import WrongUsage
-from an8flower.names import unknown
+from an8flower.names import check_known
 
 from ..case import Case
 from ..metric import Asking, sentence
@@ -132,8 +132,7 @@ def true_boxes(ranking: Ranking, truth: str) -> list[Tensor]:
 
 
 def _check(option: str, given: str, choices: tuple[str, ...]) -> None:
-    if given not in choices:
-        raise WrongUsage(unknown(option, given, choices))
+    check_known(option, given, choices)
 
 
 @dataclass(frozen=True)

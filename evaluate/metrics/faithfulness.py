@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from an8flower.errors import WrongUsage
-from an8flower.names import unknown
+from an8flower.names import check_known
 
 from ..masking import ORIGINAL, Faded, Kind, Masking, check_baseline, explained, removed
 from ..metric import Asking, Metric, sentence
@@ -206,8 +206,7 @@ class Curve(ABC):
         check_baseline(self.baseline)
         if self.steps < 1:
             raise WrongUsage(f"steps is {self.steps}; expected at least 1")
-        if self.target not in TARGETS:
-            raise WrongUsage(unknown("target", self.target, TARGETS))
+        check_known("target", self.target, TARGETS)
 
     def counts(self, pixels: int) -> list[int]:
         """How many pixels are changed at each point of the curve: from none to all."""

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from an8flower.errors import WrongUsage
-from an8flower.names import unknown
+from an8flower.names import check_known
 
 from ..case import Truth
 from ..causes.effects import Interventions
@@ -82,8 +81,7 @@ class TopPart:
 
 def check(parameter: str, given: str, known: Any) -> None:
     """Raise WrongUsage with the nearest name where an option has no such value."""
-    if given not in known:
-        raise WrongUsage(unknown(parameter, given, known))
+    check_known(parameter, given, known)
 
 
 def spearman(values: Tensor, others: Tensor) -> Tensor:

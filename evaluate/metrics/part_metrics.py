@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from an8flower.errors import WrongUsage
 from an8flower.factors import PARTS
-from an8flower.names import unknown
+from an8flower.names import check_known
 
 from ..case import Truth
 from ..metric import Reading, sentence
@@ -37,8 +36,7 @@ class PartMass:
     part: str = "background"
 
     def __post_init__(self) -> None:
-        if self.part not in PARTS:
-            raise WrongUsage(unknown("part", self.part, PARTS))
+        check_known("part", self.part, PARTS)
 
     def __call__(self, shown: Shown) -> Tensor:
         seen = shown.parts == PARTS.index(self.part)

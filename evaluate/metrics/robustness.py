@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from an8flower.errors import WrongUsage
-from an8flower.names import unknown
+from an8flower.names import check_known
 
 from ..case import Case
 from ..masking import ORIGINAL, Kind, Masking, check_baseline, explained
@@ -145,12 +145,10 @@ class Infidelity:
     def __post_init__(self) -> None:
         check_at_least_one("infidelity", self.samples)
         check_baseline(self.baseline)
-        if self.perturbation not in PERTURBATIONS:
-            raise WrongUsage(unknown("perturbation", self.perturbation, PERTURBATIONS))
+        check_known("perturbation", self.perturbation, PERTURBATIONS)
         if not self.spread > 0:
             raise WrongUsage(f"infidelity: spread is {self.spread}; expected more than 0")
-        if self.output not in OUTPUTS:
-            raise WrongUsage(unknown("output", self.output, OUTPUTS))
+        check_known("output", self.output, OUTPUTS)
 
     def kinds(self) -> list[Perturbed]:
         """The perturbations."""

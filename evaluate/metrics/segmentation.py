@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from an8flower.errors import WrongUsage
-from an8flower.names import unknown
+from an8flower.names import check_known
 
 from . import chance
 from .localisation import RANGE, RANKED, SHIFTED, THRESHOLDED, localises
@@ -182,8 +181,7 @@ class AveragePrecision:
     classes: str = "foreground"
 
     def __post_init__(self) -> None:
-        if self.classes not in ("foreground", "both"):
-            raise WrongUsage(unknown("classes", self.classes, ("foreground", "both")))
+        check_known("classes", self.classes, ("foreground", "both"))
 
     def __call__(self, ranking: Ranking) -> Tensor:
         asked = ranking if self.classes == "foreground" else _both_classes(ranking)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from an8flower.errors import WrongUsage
-from an8flower.names import unknown
+from an8flower.names import check_known, unknown
 
 from ..activations import upsampled
 from ..case import Query
@@ -101,8 +101,7 @@ class Foreign(ABC):
     def thing(self) -> Any:
         """The toolkit's class; raises WrongUsage with the nearest name."""
         known = self.classes()
-        if self.kind not in known:
-            raise WrongUsage(unknown(f"class of {self.toolkit.name}", self.kind, known))
+        check_known(f"class of {self.toolkit.name}", self.kind, known)
         return known[self.kind]
 
     @property
