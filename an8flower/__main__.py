@@ -405,10 +405,11 @@ def score(
     """
     if as_json and as_csv:
         raise click.UsageError("give one of --json and --csv, not both")
-    from .evaluate.audit import AuditPlan, audit
     from .evaluate.measures import USUAL, parse_metrics
     from .evaluate.methods import at_precision, broken_plug_ins, parse_methods
     from .evaluate.resources import Resources, device_named
+    from .evaluate.scoring import ScoringPlan
+    from .evaluate.scoring import score as judge
     from .progress import filling
     from .tables import show_scores, write_csv
 
@@ -420,9 +421,9 @@ def score(
     names = tuple(metric.name for metric in parse_metrics(metrics or (USUAL,)))
     data = data or _default_data()
     sources = models or (str(_default_model(data, device)),)
-    plan = AuditPlan(data, sources, wanted, names, split, rows, target, seed)
+    plan = ScoringPlan(data, sources, wanted, names, split, rows, target, seed)
     with filling("scoring") as progress:
-        outcome = audit(plan, resources, output or _run_folder(data), progress)
+        outcome = judge(plan, resources, output or _run_folder(data), progress)
     document = outcome.document
     _refuse_if_nothing_was_scored(document)
     if as_json:

@@ -25,7 +25,7 @@ from zennit.canonizers import SequentialMergeBatchNorm
 from an8flower.evaluate.activations import upsampled
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier
-from an8flower.evaluate.explain import explain
+from an8flower.evaluate.explaining import explain
 from an8flower.evaluate.methods import parse_method
 from an8flower.evaluate.training import train
 from an8flower.generate import generate

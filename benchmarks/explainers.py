@@ -19,7 +19,7 @@ from peers import Peer, captum_, captum_noise, grad_cam, torch_cam
 
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier, build
-from an8flower.evaluate.explain import explain
+from an8flower.evaluate.explaining import explain
 from an8flower.evaluate.methods import parse_method
 
 THREADS, CLASSES = 2, 6

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from an8flower.errors import NotApplicable
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier
-from an8flower.evaluate.explain import explain
+from an8flower.evaluate.explaining import explain
 from an8flower.evaluate.fitting import Examples, StoredExamples, prepared
 from an8flower.evaluate.methods import Method, parse_methods
 from an8flower.evaluate.models import open_model

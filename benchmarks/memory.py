@@ -15,7 +15,7 @@ import torch
 
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import build
-from an8flower.evaluate.explain import explain
+from an8flower.evaluate.explaining import explain
 from an8flower.evaluate.methods import parse_method
 
 IMAGES, SIZE = 32, 224

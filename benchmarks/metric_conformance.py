@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from an8flower.evaluate.activations import range_normalised
 from an8flower.evaluate.case import Case, Query, Truth
 from an8flower.evaluate.classifier import Classifier
-from an8flower.evaluate.explain import explain
+from an8flower.evaluate.explaining import explain
 from an8flower.evaluate.masking import Masking, rise_blurred
 from an8flower.evaluate.measures import parse_metric
 from an8flower.evaluate.methods import parse_method

@@ -21,7 +21,7 @@ import torch
 from an8flower import spec as specs
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier, build
-from an8flower.evaluate.explain import explain
+from an8flower.evaluate.explaining import explain
 from an8flower.evaluate.methods import parse_method
 from an8flower.evaluate.resources import Resources
 from an8flower.evaluate.sanity.run import SanityPlan, asked, sanity

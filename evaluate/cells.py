@@ -21,7 +21,7 @@ from .causes.part_threshold import Thresholds, chosen
 from .causes.reliance import UNTOLD, reliance
 from .causes.world import World
 from .classifier import Classifier, Cost
-from .explain import explain
+from .explaining import explain
 from .methods import Method
 from .metric import Metric, reason, score_all
 from .references import evidence, evidence_for, noise, noise_for

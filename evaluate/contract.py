@@ -20,7 +20,7 @@ from .borrow import ASPECTS
 from .case import Explainer, Query
 from .classifier import Classifier
 from .contract_networks import CLASSES, NETWORKS, SIZE
-from .explain import check_maps, explain, name_of
+from .explaining import check_maps, explain, name_of
 from .fitting import GivenExamples, prepared
 from .global_random import STATES, kept_random
 

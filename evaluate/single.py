@@ -14,7 +14,7 @@ from an8flower.store import FlowerStore
 
 from .case import Query
 from .classifier import Classifier
-from .explain import explain
+from .explaining import explain
 from .fit_files import fitted_once
 from .fitting import StoredExamples
 from .methods import Method, parse_method

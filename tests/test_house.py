@@ -61,7 +61,10 @@ def test_the_data_side_knows_nothing_of_judging_nor_of_torch() -> None:
 
 @pytest.mark.parametrize("family", ["explainers", "metrics"])
 def test_families_keep_apart_and_below_the_audit(family: str) -> None:
-    above = [f"an8flower.evaluate.{name}" for name in ("audit", "results", "single", "models", "training", "explain")]
+    above = [
+        f"an8flower.evaluate.{name}"
+        for name in ("scoring", "results", "single", "models", "training", "explaining", "audits")
+    ]
     other = "an8flower.evaluate.metrics" if family == "explainers" else "an8flower.evaluate.explainers"
     for name, path in modules().items():
         if _below(name, f"an8flower.evaluate.{family}"):

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from an8flower import spec as specs
-from an8flower.evaluate.audit import AuditPlan, audit
 from an8flower.evaluate.methods import parse_methods
 from an8flower.evaluate.registry import archs, metrics
 from an8flower.evaluate.resources import Resources
+from an8flower.evaluate.scoring import ScoringPlan, score
 from an8flower.evaluate.training import train
 from an8flower.generate import generate
 from an8flower.store import FlowerStore, verify
@@ -34,8 +34,8 @@ def test_gradcam_beats_chance_and_centre(tmp_path: Path) -> None:
     model = tmp_path / "m.safetensors"
     train(store, "flowernet", seed=0).classifier.save(model)
     methods = tuple(parse_methods(["gradcam", "random", "center"]))
-    plan = AuditPlan(store.path, (str(model),), methods, tuple(metrics.names()))
-    results = audit(plan, Resources(torch.device("cpu")), tmp_path / "run").document["results"]
+    plan = ScoringPlan(store.path, (str(model),), methods, tuple(metrics.names()))
+    results = score(plan, Resources(torch.device("cpu")), tmp_path / "run").document["results"]
     gradcam, random, center = (result["metrics"] for result in results)
     for name in ("iou", "pointing"):
         assert gradcam[name]["low"] > random[name]["high"]

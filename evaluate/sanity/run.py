@@ -16,7 +16,7 @@ from an8flower.store import FlowerSplit, FlowerStore
 
 from ..case import Query
 from ..classifier import Classifier, Cost
-from ..explain import explain
+from ..explaining import explain
 from ..fitting import StoredExamples, prepared
 from ..methods import Method, parse_method
 from ..resources import Resources

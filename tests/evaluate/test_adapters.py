@@ -14,8 +14,8 @@ from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier, wrap
 from an8flower.evaluate.contract import CHECKS, NETWORKS, Check, Trial, likeness, verdict
 from an8flower.evaluate.contract_networks import CLASSES, lively
-from an8flower.evaluate.explain import explain
 from an8flower.evaluate.explainers.cam import GradCam, LayerCam
+from an8flower.evaluate.explaining import explain
 from an8flower.evaluate.methods import parse_method
 from an8flower.evaluate.toolkits.adapters import adapted
 from an8flower.evaluate.toolkits.foreign import Toolkit, muted

@@ -22,8 +22,8 @@ from an8flower.evaluate.attention import Attending, attention_of, chained, rows_
 from an8flower.evaluate.attention_flow import flows
 from an8flower.evaluate.case import Explainer, Query
 from an8flower.evaluate.classifier import Classifier, build, wrap
-from an8flower.evaluate.explain import explain
 from an8flower.evaluate.explainers.attention import AttentionFlow, RawAttention, Rollout, Tibav
+from an8flower.evaluate.explaining import explain
 from an8flower.evaluate.transformer_relevance import RelevanceAttending, relevance_of_attention
 
 Make = Callable[[str], Classifier]

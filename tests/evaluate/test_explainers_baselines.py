@@ -12,8 +12,8 @@ from skimage import filters
 from an8flower.errors import WrongUsage
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier
-from an8flower.evaluate.explain import explain
 from an8flower.evaluate.explainers.baselines import Center, Edges, FakeCam, Intensity, Random
+from an8flower.evaluate.explaining import explain
 
 Make = Callable[[str], Classifier]
 MakeQuery = Callable[[Classifier], Query]

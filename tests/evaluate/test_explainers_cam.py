@@ -14,7 +14,6 @@ from an8flower.errors import NotApplicable, Refusal, WrongUsage
 from an8flower.evaluate.activations import activations, gradcam_pp_weights, linear_after_mean, range_normalised
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier, build
-from an8flower.evaluate.explain import explain
 from an8flower.evaluate.explainers.activation_map import ActivationMap
 from an8flower.evaluate.explainers.cam import (
     Cam,
@@ -26,6 +25,7 @@ from an8flower.evaluate.explainers.cam import (
     UpsamAct,
     XGradCam,
 )
+from an8flower.evaluate.explaining import explain
 from an8flower.evaluate.registry import explainers
 
 Make = Callable[[str], Classifier]

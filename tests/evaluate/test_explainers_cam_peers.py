@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from an8flower.evaluate.activations import activations
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier, build, wrap
-from an8flower.evaluate.explain import explain
 from an8flower.evaluate.explainers.activation_map import ActivationMap
 from an8flower.evaluate.explainers.cam import Cam, EigenCam, GradCam, GradCamPlusPlus, HiResCam, LayerCam, XGradCam
 from an8flower.evaluate.explainers.cam_scores import AblationCam, ScoreCam
+from an8flower.evaluate.explaining import explain
 
 Make = Callable[[str], Classifier]
 MakeQuery = Callable[[Classifier], Query]

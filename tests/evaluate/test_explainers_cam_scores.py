@@ -14,10 +14,10 @@ from an8flower.errors import WrongUsage
 from an8flower.evaluate.activations import activations
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier, build, wrap
-from an8flower.evaluate.explain import explain
 from an8flower.evaluate.explainers import cam_scores
 from an8flower.evaluate.explainers.activation_map import ActivationMap
 from an8flower.evaluate.explainers.cam_scores import AblationCam, ScoreCam, drops_by_passes
+from an8flower.evaluate.explaining import explain
 from an8flower.evaluate.streamlined import Streamlined
 
 Make = Callable[[str], Classifier]

@@ -14,8 +14,8 @@ from an8flower.errors import NotApplicable, WrongUsage
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier, wrap
 from an8flower.evaluate.contract_networks import CLASSES, ReuseNet, in_place, lively, reuse, vit
-from an8flower.evaluate.explain import explain
 from an8flower.evaluate.explainers.deeplift import DeepLift
+from an8flower.evaluate.explaining import explain
 from an8flower.evaluate.passes import logit
 from an8flower.evaluate.replacements import REPLACEMENTS
 

@@ -18,7 +18,6 @@ from an8flower.errors import WrongUsage
 from an8flower.evaluate.blurring import blurred
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier, wrap
-from an8flower.evaluate.explain import explain
 from an8flower.evaluate.explainers.extremal_perturbation import (
     ExtremalPerturbation,
     SmoothMasks,
@@ -26,6 +25,7 @@ from an8flower.evaluate.explainers.extremal_perturbation import (
     area_penalty,
     parsed_areas,
 )
+from an8flower.evaluate.explaining import explain
 
 Make = Callable[[str], Classifier]
 MakeQuery = Callable[[Classifier], Query]

@@ -17,7 +17,6 @@ from an8flower.evaluate.attribution import PixelAttribution
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier, wrap
 from an8flower.evaluate.contract_networks import NETWORKS, in_place, reuse
-from an8flower.evaluate.explain import explain
 from an8flower.evaluate.explainers.gradients import (
     Gradient,
     GradientXInput,
@@ -28,6 +27,7 @@ from an8flower.evaluate.explainers.gradients import (
     completeness,
     noise,
 )
+from an8flower.evaluate.explaining import explain
 from an8flower.evaluate.passes import input_gradient
 from an8flower.evaluate.pooling import POOLINGS
 from an8flower.evaluate.registry import explainers

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from an8flower.errors import WrongUsage
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier, wrap
-from an8flower.evaluate.explain import explain
 from an8flower.evaluate.explainers.meaningful_perturbation import (
     MeaningfulPerturbation,
     drawn_shifts,
@@ -24,6 +23,7 @@ from an8flower.evaluate.explainers.meaningful_perturbation import (
     total_variation,
     windows,
 )
+from an8flower.evaluate.explaining import explain
 
 Make = Callable[[str], Classifier]
 MakeQuery = Callable[[Classifier], Query]

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from an8flower.errors import WrongUsage
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier, wrap
-from an8flower.evaluate.explain import explain
 from an8flower.evaluate.explainers.occlusion import Occlusion
+from an8flower.evaluate.explaining import explain
 from an8flower.evaluate.replacements import REPLACEMENTS
 
 Make = Callable[[str], Classifier]

@@ -13,9 +13,9 @@ from an8flower.errors import WrongUsage
 from an8flower.evaluate.activations import activations
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier, wrap
-from an8flower.evaluate.explain import explain
 from an8flower.evaluate.explainers.activation_map import ActivationMap
 from an8flower.evaluate.explainers.opticam import OptiCam, combined, max_normalised
+from an8flower.evaluate.explaining import explain
 from an8flower.evaluate.streamlined import Streamlined
 
 Make = Callable[[str], Classifier]

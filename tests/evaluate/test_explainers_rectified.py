@@ -16,7 +16,6 @@ from an8flower.errors import NotApplicable, WrongUsage
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier
 from an8flower.evaluate.contract_networks import in_place, reuse, vit
-from an8flower.evaluate.explain import explain
 from an8flower.evaluate.explainers.cam import GradCam
 from an8flower.evaluate.explainers.rectified import (
     DeconvNet,
@@ -25,6 +24,7 @@ from an8flower.evaluate.explainers.rectified import (
     GuidedGradCamPlusPlus,
     rectified_gradient,
 )
+from an8flower.evaluate.explaining import explain
 from an8flower.evaluate.pooling import POOLINGS
 from an8flower.evaluate.registry import explainers
 from an8flower.evaluate.unrolled import unrolled

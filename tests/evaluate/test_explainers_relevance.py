@@ -38,8 +38,8 @@ from an8flower.evaluate.canonical import canonical
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier, build, wrap
 from an8flower.evaluate.contract_networks import CLASSES, in_place, lively, reuse
-from an8flower.evaluate.explain import explain
 from an8flower.evaluate.explainers.relevance import COMPOSITES, DeepTaylor, ExcitationBackprop, Lrp
+from an8flower.evaluate.explaining import explain
 from an8flower.evaluate.passes import logit
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from an8flower.errors import WrongUsage
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier
-from an8flower.evaluate.explain import explain
 from an8flower.evaluate.explainers.rise import Masks, Rise, evidence
+from an8flower.evaluate.explaining import explain
 from an8flower.evaluate.passes import logit
 
 Make = Callable[[str], Classifier]

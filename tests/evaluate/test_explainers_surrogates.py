@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from an8flower.errors import WrongUsage
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier, wrap
-from an8flower.evaluate.explain import explain
 from an8flower.evaluate.explainers.surrogates import KernelShap, Lime, Surrogate
+from an8flower.evaluate.explaining import explain
 from an8flower.evaluate.seeds import generator
 from an8flower.evaluate.segments import SEGMENTATIONS, check_segments, mean_colours, segmented
 

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from an8flower.errors import NotApplicable, WrongUsage
-from an8flower.evaluate import audit as auditing
-from an8flower.evaluate.audit import AuditPlan, audit
+from an8flower.evaluate import scoring
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier, build
 from an8flower.evaluate.contract_networks import NETWORKS
-from an8flower.evaluate.explain import explain
+from an8flower.evaluate.explaining import explain
 from an8flower.evaluate.fit_files import fitted_once
 from an8flower.evaluate.fitting import Examples, Fittable, Fitted, GivenExamples, Learnt, StoredExamples, prepared
 from an8flower.evaluate.methods import Method, parse_methods
 from an8flower.evaluate.resources import Resources
+from an8flower.evaluate.scoring import ScoringPlan, score
 from an8flower.evaluate.single import explain_row
 from an8flower.store import FlowerStore
 
@@ -189,25 +189,25 @@ def test_models_without_a_file(classifier: Classifier, examples: GivenExamples, 
 def test_a_run_fits_once_and_only_where_something_is_missing(
     small_file: Path, model: Path, tmp_path: Path, learnt: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auditing, "CELL_ROWS", 10)
+    monkeypatch.setattr(scoring, "CELL_ROWS", 10)
     method = Method("mean", "mean", MeanPicture())
-    plan = AuditPlan(small_file, (str(model),), (method,), ("iou",))
-    first = audit(plan, CPU, tmp_path / "run")
+    plan = ScoringPlan(small_file, (str(model),), (method,), ("iou",))
+    first = score(plan, CPU, tmp_path / "run")
     assert first.done == 9  # three cells, and three each of the references and of reliance
     assert learnt == [7]
     (path,) = kept(model.parent)
     path.unlink()
-    assert audit(plan, CPU, tmp_path / "run").reused == 9
+    assert score(plan, CPU, tmp_path / "run").reused == 9
     assert len(learnt) == 1  # nothing was missing
     next((tmp_path / "run" / "scores").glob("*mean*")).unlink()
-    assert audit(plan, CPU, tmp_path / "run").done == 1
+    assert score(plan, CPU, tmp_path / "run").done == 1
     assert len(learnt) == 2
     assert first.document["results"][0]["parameters"] == {"rows": 10, "trouble": False}
 
 
 def test_a_method_that_cannot_be_fitted_is_skipped(small_file: Path, model: Path, tmp_path: Path) -> None:
     methods = (Method("mean", "mean", MeanPicture(trouble=True)), *parse_methods(["center"]))
-    document = audit(AuditPlan(small_file, (str(model),), methods, ("iou",)), CPU, tmp_path).document
+    document = score(ScoringPlan(small_file, (str(model),), methods, ("iou",)), CPU, tmp_path).document
     assert [each["reason"] for each in document["skipped"]] == ["mean pictures are not for this network; use none"]
     assert [each["method"] for each in document["results"]] == ["center"]
 
@@ -215,8 +215,8 @@ def test_a_method_that_cannot_be_fitted_is_skipped(small_file: Path, model: Path
 @pytest.mark.parametrize("method", ["vebi", "upsam_act_relevant"])
 def test_the_real_ones_are_scored_and_explained(small_file: Path, model: Path, tmp_path: Path, method: str) -> None:
     text = f"{method}:rows=30"
-    plan = AuditPlan(small_file, (str(model),), tuple(parse_methods([text])), ("iou",), rows=6)
-    document = audit(plan, CPU, tmp_path / "run").document
+    plan = ScoringPlan(small_file, (str(model),), tuple(parse_methods([text])), ("iou",), rows=6)
+    document = score(plan, CPU, tmp_path / "run").document
     assert document["failed"] == document["skipped"] == []
     assert document["results"][0]["cost"]["forwards"] == 1
     assert len(list(model.parent.glob("net.*.safetensors"))) == 1

@@ -16,9 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from an8flower.errors import WrongUsage
-from an8flower.evaluate import audit as auditing
-from an8flower.evaluate import cells
-from an8flower.evaluate.audit import AuditPlan, audit
+from an8flower.evaluate import cells, scoring
 from an8flower.evaluate.case import Case, Query
 from an8flower.evaluate.causes import part_threshold
 from an8flower.evaluate.causes.effects import Interventions
@@ -30,6 +28,7 @@ from an8flower.evaluate.methods import parse_methods
 from an8flower.evaluate.metric import score_all
 from an8flower.evaluate.references import evidence, evidence_for, noise
 from an8flower.evaluate.resources import Resources
+from an8flower.evaluate.scoring import ScoringPlan, score
 from an8flower.factors import PARTS
 from an8flower.store import FlowerStore
 
@@ -259,11 +258,11 @@ def test_without_rivals_there_is_no_value_and_nobody_is_asked(petals: Case) -> N
 
 
 @pytest.fixture
-def plan(small_file: Path, tmp_path: Path) -> AuditPlan:
+def plan(small_file: Path, tmp_path: Path) -> ScoringPlan:
     store = FlowerStore(small_file)
     path = tmp_path / "flowernet-seed3.safetensors"
     build("flowernet", store.class_names, store.size, seed=3).save(path)
-    return AuditPlan(small_file, (str(path),), tuple(parse_methods(["gradient", "random"])), ("iou", "preservation"))
+    return ScoringPlan(small_file, (str(path),), tuple(parse_methods(["gradient", "random"])), ("iou", "preservation"))
 
 
 @pytest.fixture
@@ -283,31 +282,31 @@ CPU = Resources(torch.device("cpu"), batch=32)
 
 
 def test_thresholds_are_chosen_on_validation_rows_once_for_each_method_and_reference(
-    plan: AuditPlan, asked: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan: ScoringPlan, asked: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auditing, "CELL_ROWS", 10)  # three cells for each
-    outcome = audit(plan, CPU, tmp_path / "run")
+    monkeypatch.setattr(scoring, "CELL_ROWS", 10)  # three cells for each
+    outcome = score(plan, CPU, tmp_path / "run")
     assert not outcome.document["failed"]
     assert [case.world.split.name for case in asked] == ["val"] * 4  # truth, chance, two methods
     assert all(len(case.truth.rows) == 12 for case in asked)  # all that there are
     assert {entry["metrics"]["preservation"]["n"] for entry in outcome.document["results"]} == {24}
-    audit(plan, CPU, tmp_path / "run")
+    score(plan, CPU, tmp_path / "run")
     assert len(asked) == 4  # nothing is missing, so nothing is chosen
 
 
-def test_no_threshold_is_chosen_where_none_is_asked_for(plan: AuditPlan, asked: list[Case], tmp_path: Path) -> None:
-    audit(replace(plan, metrics=("iou",)), CPU, tmp_path / "run")
+def test_no_threshold_is_chosen_where_none_is_asked_for(plan: ScoringPlan, asked: list[Case], tmp_path: Path) -> None:
+    score(replace(plan, metrics=("iou",)), CPU, tmp_path / "run")
     assert not asked
 
 
 def test_without_validation_rows_the_metrics_are_left_out(
-    small_file: Path, plan: AuditPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_file: Path, plan: ScoringPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = FlowerStore(small_file)
     assert lacking(store, "test") == {}
     assert "score another split" in lacking(store, "val")["threshold"]
     monkeypatch.setattr(FlowerStore, "splits", property(lambda self: ["train", "test"]))
-    outcome = audit(plan, CPU, tmp_path / "run")
+    outcome = score(plan, CPU, tmp_path / "run")
     (left,) = outcome.document["left_out"]
     assert left["metric"] == "preservation"
     assert "no validation rows" in left["reason"]

@@ -12,8 +12,8 @@ from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier, build, wrap
 from an8flower.evaluate.contract import CHECKS, Check, Trial, verdict
 from an8flower.evaluate.contract_networks import NETWORKS
-from an8flower.evaluate.explain import explain
 from an8flower.evaluate.explainers.interpretation import RelevantFilters, UpsamActRelevant, Vebi
+from an8flower.evaluate.explaining import explain
 from an8flower.evaluate.filters.relevant_filters import Filter, Fit, Relevance, find_relevance, responses
 from an8flower.evaluate.filters.responses import Listening, energies, layer_numbers, response_vectors
 from an8flower.evaluate.fitting import Fitted, GivenExamples, prepared

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from an8flower.errors import Refusal, WrongUsage
 from an8flower.evaluate.case import Explainer, Query
 from an8flower.evaluate.classifier import Classifier
-from an8flower.evaluate.explain import explain
+from an8flower.evaluate.explaining import explain
 from an8flower.evaluate.methods import parse_method
 from an8flower.evaluate.registry import explainers
 

@@ -1,4 +1,4 @@
-"""AuditPlan -> cells -> run: what is asked, cut into pieces that can be done, lost and done again on their own.
+"""ScoringPlan -> cells -> run: what is asked, cut into pieces that can be done, lost and done again on their own.
 
 A cell is one model, one method and a range of the chosen rows.
 """
@@ -40,7 +40,7 @@ CELL_ROWS = 256
 
 
 @dataclass(frozen=True)
-class AuditPlan:
+class ScoringPlan:
     """What is asked: everything in here changes the numbers, and nothing else does."""
 
     data: Path
@@ -61,8 +61,11 @@ class Outcome(NamedTuple):
     reused: int  # cells that lay there already
 
 
-def audit(
-    plan: AuditPlan, resources: Resources, folder: Path, progress: Callable[[int, int], None] = lambda done, total: None
+def score(
+    plan: ScoringPlan,
+    resources: Resources,
+    folder: Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Outcome:
     """Do every cell that is not done, and summarise. `progress` is told how many cells are through, of how many.
 
@@ -101,7 +104,7 @@ def lacking(store: FlowerStore) -> dict[Need, str]:
     return found
 
 
-def world_of(store: FlowerStore, plan: AuditPlan, resources: Resources) -> World | None:
+def world_of(store: FlowerStore, plan: ScoringPlan, resources: Resources) -> World | None:
     """The world of the split that is scored; None where the data set has no spec."""
     return World.of(store[plan.split], resources.device) if store.spec else None
 
@@ -128,7 +131,7 @@ def _warnings(judge: Judge, model: dict[str, Any]) -> list[str]:
 
 
 def _document(
-    plan: AuditPlan, judge: Judge, ledger: Ledger, data: dict[str, Any], models: list[dict[str, Any]]
+    plan: ScoringPlan, judge: Judge, ledger: Ledger, data: dict[str, Any], models: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """What `score --json` prints. A method that is not through with every row has no entry in the results."""
     named = {repr(method.explainer): method for method in plan.methods}
@@ -154,7 +157,7 @@ def _document(
     }
 
 
-def _file(plan: AuditPlan, judge: Judge, ledger: Ledger, document: dict[str, Any], chosen: np.ndarray) -> None:
+def _file(plan: ScoringPlan, judge: Judge, ledger: Ledger, document: dict[str, Any], chosen: np.ndarray) -> None:
     """plan.json tells what was asked and which parts answer it, summary.json what came out."""
     asked = {
         "data": {**document["dataset"], "path": str(plan.data)},

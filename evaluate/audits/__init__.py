@@ -1,0 +1,1 @@
+"""The audit: a plan, its cells, and what they come to."""
