@@ -6,23 +6,17 @@ import hashlib
 import itertools
 import json
 import re
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
 from .errors import Refusal, WrongUsage
 from .factors import COLOURS, FACTORS, Factor, Span, Value, part_of
 from .names import unknown
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from .toml import parse, read, sentence, tuples
 
 SPLITS = ("train", "val", "test")
 SMALLEST, LARGEST = 16, 1024  # pixels
@@ -136,9 +130,9 @@ class DatasetSpec(_Model):
 def from_mapping(given: Mapping[str, Any], source: str) -> DatasetSpec:
     """Validate a mapping; raises Refusal with the place and the remedy. `source` names it in the message."""
     try:
-        return DatasetSpec.model_validate(_tuples(given))
+        return DatasetSpec.model_validate(tuples(given))
     except ValidationError as error:
-        raise Refusal(f"{source}: {_sentence(error.errors())}") from None
+        raise Refusal(f"{source}: {sentence(error, 'spec')}") from None
 
 
 def from_json(text: str, source: str) -> DatasetSpec:
@@ -151,12 +145,7 @@ def from_json(text: str, source: str) -> DatasetSpec:
 
 def from_toml(path: Path) -> DatasetSpec:
     """Read a spec that somebody wrote."""
-    try:
-        return from_mapping(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
-    except OSError as error:
-        raise Refusal(f"{path}: cannot be read ({error.strerror}); give a preset's name or a .toml file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Refusal(f"{path}: not TOML ({error})") from None
+    return from_mapping(read(path, "give a preset's name or a .toml file"), str(path))
 
 
 def presets() -> list[str]:
@@ -167,7 +156,7 @@ def presets() -> list[str]:
 def load(name: str) -> DatasetSpec:
     """A preset by its name, or the spec in a .toml file."""
     if name in presets():
-        return from_mapping(tomllib.loads((PRESETS / f"{name}.toml").read_text(encoding="utf-8")), name)
+        return from_mapping(parse((PRESETS / f"{name}.toml").read_text(encoding="utf-8")), name)
     if name.endswith(".toml"):
         return from_toml(Path(name))
     raise WrongUsage(unknown("preset", name, presets()) + " (or give a .toml file)")
@@ -178,13 +167,6 @@ def _shared_out(rows: int | None) -> dict[str, int] | None:
         return None
     train, val = round(rows * 0.7), round(rows * 0.1)
     return {"train": train, "val": val, "test": rows - train - val}
-
-
-def _tuples(value: Any) -> Any:
-    """Lists of a parsed file as the tuples that frozen models hold."""
-    if isinstance(value, Mapping):
-        return {key: _tuples(inner) for key, inner in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _as_given(default: Value | Span) -> Any:
@@ -200,22 +182,6 @@ def _expand(classes: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("classes: give either a product or lists of equal length, not both")
     combinations = tuple(itertools.product(*product.values()))
     return {name: tuple(values[i] for values in combinations) for i, name in enumerate(product)}
-
-
-def _sentence(errors: Sequence[ErrorDetails]) -> str:
-    """The first error as `place: what is wrong`, and how many more there are."""
-    first = errors[0]
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] != "value_error":
-        came = repr(first["input"])
-        message = f"{_place(first['loc'])}: {message[:1].lower()}{message[1:]} (came: {came[:60]})"
-    return message + (f" (and {len(errors) - 1} more)" if len(errors) > 1 else "")
-
-
-def _place(loc: Sequence[str | int]) -> str:
-    """A path as one would write it in TOML: `nuisance."petals.count"[2]`."""
-    words = [f"[{key}]" if isinstance(key, int) else f'."{key}"' if "." in key else f".{key}" for key in loc]
-    return "".join(words).lstrip(".") or "spec"
 
 
 def _check_size(spec: DatasetSpec) -> None:

@@ -37,10 +37,14 @@ class Cell:
         return f"{self.label}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
 
 
+Work = tuple[Cell, Callable[[], pa.Table]]
+"""A cell, and how its long rows are made."""
+
+
 class Ledger:
     """What happens to the cells of a run: each is done, found done, skipped, or failed."""
 
-    def __init__(self, run: Run, total: int, progress: Callable[[int, int], None]) -> None:
+    def __init__(self, run: Run, total: int, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         self.run = run
         self.filed: list[str] = []  # parts that answer the plan
         self.done = self.reused = 0
@@ -50,21 +54,45 @@ class Ledger:
 
     def settle(self, cell: Cell, make: Callable[[], pa.Table]) -> None:
         """Make a cell's part unless it is there. A failure fails its cell alone."""
+        if self.found(cell):
+            return
         try:
-            if self.run.has(cell.name):
-                self.reused += 1
-            else:
-                self.run.write_part(cell.name, make())
-                self.done += 1
-            self.filed.append(cell.name)
+            self.run.write_part(cell.name, make())
+            self.finished(cell)
         except NotApplicable as reason:
-            self.skipped.append({**cell.about, "reason": str(reason)})
+            self.not_applicable(cell, str(reason))
         except Exception as error:  # a foreign method may raise anything
-            self._fail(cell, error)
+            self.broke(cell, f"{type(error).__name__}: {error}", traceback.format_exc())
+
+    def found(self, cell: Cell) -> bool:
+        """Whether a cell's part is there already; it is then filed."""
+        there = self.run.has(cell.name)
+        if there:
+            self.reused += 1
+            self._file(cell)
+        return there
+
+    def finished(self, cell: Cell) -> None:
+        """A cell's part has been written."""
+        self.done += 1
+        self._file(cell)
+
+    def not_applicable(self, cell: Cell, reason: str) -> None:
+        """A cell asks for what its model cannot have."""
+        self.skipped.append({**cell.about, "reason": reason})
+        self._step()
+
+    def broke(self, cell: Cell, reason: str, trace: str) -> None:
+        """A cell failed: its reason is told, and where it broke lies on disk."""
+        told = {**cell.about, "reason": reason}
+        self.run.write_json(self.run.failure(cell.name), {**told, "traceback": trace})
+        self.failed.append(told)
+        self._step()
+
+    def _file(self, cell: Cell) -> None:
+        self.filed.append(cell.name)
+        self._step()
+
+    def _step(self) -> None:
         self._through += 1
         self._progress(self._through, self._total)
-
-    def _fail(self, cell: Cell, error: Exception) -> None:
-        told = {**cell.about, "reason": f"{type(error).__name__}: {error}"}
-        self.run.write_json(self.run.failure(cell.name), {**told, "traceback": traceback.format_exc()})
-        self.failed.append(told)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,34 +16,39 @@ from .cells import Judge, model_name
 from .classifier import Classifier
 from .fit_files import fitted_once
 from .fitting import StoredExamples
-from .ledger import Cell, Ledger
+from .ledger import Cell, Ledger, Work
 from .methods import Method
 from .results import RELIANCE
 
 
 @dataclass(frozen=True)
 class ModelCells:
-    """A model of a plan, who judges it, and where its cells are filed."""
+    """A model of a plan, who judges it, and which cells it has."""
 
     judge: Judge
-    ledger: Ledger
     classifier: Classifier
     source: str  # where it came from: what is fitted for it is kept beside it
     blocks: list[np.ndarray]  # the chosen rows, a cell's worth each
+    folder: Path  # of the run
 
-    def settle(self, methods: tuple[Method, ...]) -> dict[str, Any]:
-        """All cells; what is known of the model, with its accuracy on the chosen rows."""
+    def cells(self, methods: tuple[Method, ...]) -> Iterator[Work]:
+        """All that is asked of the model: what chance and the truth score, its methods, and what it relies on."""
         if self.judge.of_models:
-            self._references()
+            yield from self._references()
         for method in methods:
-            self._explained(method)
+            yield from self._explained(method)
+        if self.judge.world:
+            yield from self._reliance()
+
+    def described(self, methods: tuple[Method, ...], ledger: Ledger) -> dict[str, Any]:
+        """What is known of the model, with its accuracy on the chosen rows."""
         labels = self.judge.split.labels[np.concatenate(self.blocks)]
         return {
             "arch": self.classifier.arch,
             "seed": self.classifier.card.seed,
             "digest": self._digest,
             "accuracy": float((np.concatenate(self._predicted) == labels).mean()),
-            **self._reliance(),
+            **self._relied(ledger),
             **self._precision_errors(methods),
         }
 
@@ -49,6 +56,10 @@ class ModelCells:
     def _predicted(self) -> list[np.ndarray]:
         """The predicted classes of each block."""
         return [self.judge.predict(self.classifier, indices) for indices in self.blocks]
+
+    def _block(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of a block, and their predicted classes."""
+        return self.blocks[number], self._predicted[number]
 
     @cached_property
     def _digest(self) -> str:
@@ -63,50 +74,54 @@ class ModelCells:
         """What all cells that put questions to the model depend on."""
         return (*self.judge.identity, self._digest, self.judge.target)
 
-    def _references(self) -> None:
+    def _references(self) -> Iterator[Work]:
         """What chance and the truth score; their thresholds are chosen only when a cell is missing."""
         thresholds = cache(partial(self.judge.reference_thresholds, self.classifier))
 
-        def scored(indices: np.ndarray, predicted: np.ndarray) -> pa.Table:
-            return self.judge.score_model_references(self.classifier, indices, predicted, thresholds())
+        def scored(block: int) -> pa.Table:
+            return self.judge.score_model_references(self.classifier, *self._block(block), thresholds())
 
         about = {"method": "chance and truth", "model": self._name}
-        for indices, predicted in zip(self.blocks, self._predicted, strict=True):
-            cell = Cell(f"{self._name}-reference", ("reference", *self._asked), indices, about)
-            self.ledger.settle(cell, partial(scored, indices, predicted))
+        for number, indices in enumerate(self.blocks):
+            yield Cell(f"{self._name}-reference", ("reference", *self._asked), indices, about), partial(scored, number)
 
-    def _explained(self, method: Method) -> None:
+    def _explained(self, method: Method) -> Iterator[Work]:
         """What a method scores; it is made ready only when a cell is missing."""
-        ready = cache(partial(self._fitted, method))
+        ready = cache(partial(self.fitted, method))
         thresholds = cache(partial(self.judge.thresholds, self.classifier, ready))
 
-        def scored(indices: np.ndarray, predicted: np.ndarray) -> pa.Table:
-            return self.judge.score(self.classifier, ready(), indices, predicted, thresholds())
+        def scored(block: int) -> pa.Table:
+            return self.judge.score(self.classifier, ready(), *self._block(block), thresholds())
 
         label = f"{self._name}-{method.name.replace(':', '.')}"
         about = {"method": method.text, "model": self._name}
-        for indices, predicted in zip(self.blocks, self._predicted, strict=True):
-            cell = Cell(label, (*self._asked, repr(method.explainer)), indices, about)
-            self.ledger.settle(cell, partial(scored, indices, predicted))
+        for number, indices in enumerate(self.blocks):
+            yield Cell(label, (*self._asked, repr(method.explainer)), indices, about), partial(scored, number)
 
-    def _fitted(self, method: Method) -> Method:
+    def fitted(self, method: Method) -> Method:
         """A method that is ready to explain: fitted on the training split where it has to be."""
         store, resources = self.judge.split.store, self.judge.resources
-        examples, folder = StoredExamples(store, resources.device), self.ledger.run.folder
-        explainer = fitted_once(method.explainer, self.classifier, examples, self.source, folder, resources.in_flight)
+        examples, batch = StoredExamples(store, resources.device), resources.in_flight
+        explainer = fitted_once(method.explainer, self.classifier, examples, self.source, self.folder, batch)
         return method._replace(explainer=explainer)
 
-    def _reliance(self) -> dict[str, Any]:
-        """Whether the model relies on the designed evidence, row by row; the shares of the rows, where one can ask."""
-        if self.judge.world is None:
-            return {}
-        before = len(self.ledger.filed)
+    def _reliance(self) -> Iterator[Work]:
+        """Whether the model relies on the designed evidence, row by row."""
+
+        def scored(block: int) -> pa.Table:
+            return self.judge.score_reliance(self.classifier, *self._block(block))
+
         identity = (RELIANCE, str(VERSION), *self.judge.identity[:2], self._digest)  # no seed, no metrics
-        for indices, predicted in zip(self.blocks, self._predicted, strict=True):
-            cell = Cell(f"{self._name}-{RELIANCE}", identity, indices, {"method": RELIANCE, "model": self._name})
-            self.ledger.settle(cell, partial(self.judge.score_reliance, self.classifier, indices, predicted))
-        filed = self.ledger.filed[before:]
-        return {RELIANCE: shares(self.ledger.run.table(filed).to_pandas())} if len(filed) == len(self.blocks) else {}
+        about = {"method": RELIANCE, "model": self._name}
+        for number, indices in enumerate(self.blocks):
+            yield Cell(f"{self._name}-{RELIANCE}", identity, indices, about), partial(scored, number)
+
+    def _relied(self, ledger: Ledger) -> dict[str, Any]:
+        """The shares of the rows in which it does, where one can ask and every row was asked."""
+        names = [cell.name for cell, _ in self._reliance()] if self.judge.world else []
+        if not names or not set(names) <= set(ledger.filed):
+            return {}
+        return {RELIANCE: shares(ledger.run.table(names).to_pandas())}
 
     def _precision_errors(self, methods: tuple[Method, ...]) -> dict[str, Any]:
         """What lower precisions, where methods were asked for them, cost in accuracy; measured on the first rows."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from .causes import part_threshold
 from .causes.reliance import warnings
 from .causes.world import World
 from .cells import Judge, Target
-from .ledger import Cell, Ledger
+from .ledger import Cell, Ledger, Work
 from .measures import askable, parse_metrics
 from .methods import Method
 from .metric import Need
@@ -61,36 +61,67 @@ class Outcome(NamedTuple):
     reused: int  # cells that lay there already
 
 
-def score(
-    plan: ScoringPlan,
-    resources: Resources,
-    folder: Path,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Outcome:
-    """Do every cell that is not done, and summarise. `progress` is told how many cells are through, of how many.
+class Scoring:
+    """A plan that is open: its data, its models, and the cells that it takes.
 
     Raises Refusal where the plan cannot be begun: no such data, model, split or metric, or a model that does not fit.
     """
-    store = FlowerStore(plan.data)
-    models = [open_model(source, store, resources.device) for source in plan.models]
-    asked = askable(parse_metrics(plan.metrics), lacking(store) | part_threshold.lacking(store, plan.split))
-    if not asked.metrics:
-        raise Refusal(asked.left_out[0]["reason"])
-    judge = Judge(store[plan.split], plan.target, plan.seed, asked.metrics, resources, world_of(store, plan, resources))
-    judge = _validating(judge, store)
-    chosen = select_rows(judge.split.labels, plan.rows, seed_of("rows", plan.seed))
-    blocks = [chosen[start : start + CELL_ROWS] for start in range(0, len(chosen), CELL_ROWS)]
-    passes = 1 + len(models) * (len(plan.methods) + bool(judge.of_models) + bool(judge.world))
-    ledger = Ledger(Run(folder), len(blocks) * passes, progress)
-    _settle_references(judge, ledger, blocks)
-    described = [
-        ModelCells(judge, ledger, classifier, source, blocks).settle(plan.methods)
-        for classifier, source in zip(models, plan.models, strict=True)
-    ]
-    data = {"name": store.name, "digest": store.digest, "split": plan.split, "rows": len(chosen)}
-    document = _document(plan, judge, ledger, data, described) | {"left_out": list(asked.left_out)}
-    document["warnings"] = [sentence for model in described for sentence in _warnings(judge, model)]
-    _file(plan, judge, ledger, document, chosen)
+
+    def __init__(self, plan: ScoringPlan, resources: Resources, folder: Path) -> None:
+        self.plan, self.store = plan, FlowerStore(plan.data)
+        models = [open_model(source, self.store, resources.device) for source in plan.models]
+        lacks = lacking(self.store) | part_threshold.lacking(self.store, plan.split)
+        asked = askable(parse_metrics(plan.metrics), lacks)
+        if not asked.metrics:
+            raise Refusal(asked.left_out[0]["reason"])
+        self.left_out = list(asked.left_out)
+        world = world_of(self.store, plan, resources)
+        judge = Judge(self.store[plan.split], plan.target, plan.seed, asked.metrics, resources, world)
+        self.judge = _validating(judge, self.store)
+        self.chosen = select_rows(judge.split.labels, plan.rows, seed_of("rows", plan.seed))
+        self.blocks = [self.chosen[start : start + CELL_ROWS] for start in range(0, len(self.chosen), CELL_ROWS)]
+        self.models = [
+            ModelCells(self.judge, classifier, source, self.blocks, folder)
+            for classifier, source in zip(models, plan.models, strict=True)
+        ]
+
+    def cells(self) -> list[Work]:
+        """All cells: what asks no model, and those of each model."""
+        return [*self._references(), *(work for model in self.models for work in model.cells(self.plan.methods))]
+
+    def _references(self) -> Iterator[Work]:
+        for indices in self.blocks:
+            cell = Cell("reference", ("reference", *self.judge.identity), indices, {"method": "chance and truth"})
+            yield cell, partial(self.judge.score_references, indices)
+
+    def document(self, ledger: Ledger) -> dict[str, Any]:
+        """What `score --json` prints, of cells that are settled."""
+        store, plan = self.store, self.plan
+        data = {"name": store.name, "digest": store.digest, "split": plan.split, "rows": len(self.chosen)}
+        described = [model.described(plan.methods, ledger) for model in self.models]
+        warned = [sentence for model in described for sentence in _warnings(self.judge, model)]
+        found = _document(plan, self.judge, ledger, data, described)
+        return {**found, "left_out": self.left_out, "warnings": warned}
+
+    def cards(self) -> list[dict[str, Any]]:
+        """The cards of the metrics that are asked."""
+        return [metric.card() for metric in self.judge.metrics]
+
+
+def score(
+    plan: ScoringPlan, resources: Resources, folder: Path, progress: Callable[[int, int], None] = lambda *_: None
+) -> Outcome:
+    """Do every cell that is not done, and summarise. `progress` is told how many cells are through, of how many.
+
+    Raises Refusal as `Scoring` does.
+    """
+    opened = Scoring(plan, resources, folder)
+    cells = opened.cells()
+    ledger = Ledger(Run(folder), len(cells), progress)
+    for cell, make in cells:
+        ledger.settle(cell, make)
+    document = opened.document(ledger)
+    _file(opened, ledger, document)
     return Outcome(document, ledger.done, ledger.reused)
 
 
@@ -115,12 +146,6 @@ def _validating(judge: Judge, store: FlowerStore) -> Judge:
         return judge
     split = store[part_threshold.SPLIT]
     return replace(judge, validation=replace(judge, split=split, world=World.of(split, judge.resources.device)))
-
-
-def _settle_references(judge: Judge, ledger: Ledger, blocks: list[np.ndarray]) -> None:
-    for indices in blocks:
-        cell = Cell("reference", ("reference", *judge.identity), indices, {"method": "chance and truth"})
-        ledger.settle(cell, partial(judge.score_references, indices))
 
 
 def _warnings(judge: Judge, model: dict[str, Any]) -> list[str]:
@@ -157,16 +182,17 @@ def _document(
     }
 
 
-def _file(plan: ScoringPlan, judge: Judge, ledger: Ledger, document: dict[str, Any], chosen: np.ndarray) -> None:
+def _file(opened: Scoring, ledger: Ledger, document: dict[str, Any]) -> None:
     """plan.json tells what was asked and which parts answer it, summary.json what came out."""
+    plan = opened.plan
     asked = {
         "data": {**document["dataset"], "path": str(plan.data)},
         "models": list(plan.models),
         "methods": [method.text for method in plan.methods],
-        "metrics": [metric.card() for metric in judge.metrics],
+        "metrics": opened.cards(),
         "target": plan.target,
         "seed": plan.seed,
-        "rows": chosen.tolist(),
+        "rows": opened.chosen.tolist(),
         "parts": ledger.filed,
         "versions": document["versions"],
     }
