@@ -5,21 +5,16 @@ BIN    := $(VENV)/bin
 DEMO   ?= demo
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test test-slow bench lint clean
+.PHONY: demo test test-slow bench docs lint clean
 
-# A dozen methods, of every family that a CNN can have; those that mask thousands of times are left out.
-SHOWN  := random center edges gradcam gradcam_pp layercam ablationcam integrated_gradients guided_backprop occlusion lrp vebi
-
-demo: $(VENV)/.installed  ## generate, train and score the default data set, and print the table
+demo: $(VENV)/.installed  ## the small audit, from nothing to its page
 	mkdir -p $(DEMO)
-	cd $(DEMO) && $(abspath $(BIN))/an8flower generate
-	cd $(DEMO) && $(abspath $(BIN))/an8flower train
-	cd $(DEMO) && $(abspath $(BIN))/an8flower score --rows 300 $(SHOWN:%=--method %)
+	cd $(DEMO) && $(abspath $(BIN))/an8flower audit --quick
 
 test: $(VENV)/.test  ## everything that runs in minutes
 	$(BIN)/python -m pytest
 
-test-slow: $(VENV)/.test  ## training to the promised accuracies, large files, all archs
+test-slow: $(VENV)/.test $(VENV)/.ray  ## training to the promised accuracies, large files, all archs
 	$(BIN)/python -m pytest -m slow
 
 MEASURED := rendering generation localisation training shortcut explainers memory conformance \
@@ -27,19 +22,22 @@ MEASURED := rendering generation localisation training shortcut explainers memor
 bench: $(VENV)/.bench  ## measure, and write benchmarks/results/
 	for each in $(MEASURED); do $(BIN)/python benchmarks/$$each.py || exit 1; done
 
+docs: $(VENV)/.docs  ## the manual, into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(DEMO) build *.egg-info
+	rm -rf $(VENV) $(DEMO) site build *.egg-info
 
 $(VENV)/.installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -e .
 	touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: $(VENV)/.installed
+$(VENV)/.test $(VENV)/.lint $(VENV)/.bench $(VENV)/.docs $(VENV)/.ray: $(VENV)/.%: $(VENV)/.installed
 	$(PIP) -e .[$*]
 	touch $@

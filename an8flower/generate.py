@@ -97,8 +97,9 @@ def _mark_absent(masks: np.ndarray, rows: np.ndarray, covered: np.ndarray) -> No
     masks[rows] = np.where(covered & (masks[rows] == 0), 2, masks[rows])
 
 
-def _plan(spec: DatasetSpec, path: Path) -> Plan:
-    attributes = {
+def attributes(spec: DatasetSpec) -> dict[str, object]:
+    """What the root of a file says of its data set."""
+    return {
         "name": spec.name,
         "spec": spec.to_json(),
         "digest": spec.digest,
@@ -106,5 +107,12 @@ def _plan(spec: DatasetSpec, path: Path) -> Plan:
         "part_names": list(PARTS),
         "size": spec.size,
     }
-    splits = {split: rows for split in SPLITS if (rows := getattr(spec.rows, split))}
-    return Plan(path, attributes, splits, spec.digest, lambda block: make_rows(spec, block))
+
+
+def split_rows(spec: DatasetSpec) -> dict[str, int]:
+    """How many rows each split has, of those that have any."""
+    return {split: rows for split in SPLITS if (rows := getattr(spec.rows, split))}
+
+
+def _plan(spec: DatasetSpec, path: Path) -> Plan:
+    return Plan(path, attributes(spec), split_rows(spec), spec.digest, lambda block: make_rows(spec, block))

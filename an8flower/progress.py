@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
 @contextmanager
@@ -25,7 +26,39 @@ def filling(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bars.update(bar, completed=done, total=total)
 
 
-def _bars() -> Progress:
+class Stages:
+    """The stages of long work, a bar each: how much is done, and how long the rest takes.
+
+    Where nobody watches, a line on standard error says when a stage is through.
+    """
+
+    def __init__(self) -> None:
+        self._bars = _bars(transient=False)
+
+    def __enter__(self) -> Stages:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._bars.stop()
+
+    @contextmanager
+    def stage(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar that is told how much is done, of how much."""
+        bar, began = self._bars.add_task(what, total=None), monotonic()
+        yield lambda done, total: self._bars.update(bar, completed=done, total=total)
+        task = self._bars.tasks[bar]
+        self._bars.update(bar, total=task.total or 1, completed=task.total or 1)
+        if self._bars.disable:
+            self.say(f"{what}: {monotonic() - began:.0f} s")
+
+    def say(self, sentence: str) -> None:
+        """Something that happened."""
+        self._bars.console.print(sentence, markup=False, highlight=False)
+
+
+def _bars(transient: bool = True) -> Progress:
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+    counted = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    timed = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    return Progress(*counted, *timed, console=console, disable=not console.is_terminal, transient=transient)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -97,6 +98,12 @@ class FlowerStore:
         """Side of the square pictures in pixels."""
         return int(self.file.attrs["size"])
 
+    @cached_property
+    def shards(self) -> dict[Path, str]:
+        """The files over which a merged one lies, with their fingerprints; none for a file that holds its own rows."""
+        recorded = json.loads(str(self.file.attrs.get("shards", "{}")))
+        return {self.path.parent / name: fingerprint for name, fingerprint in recorded.items()}
+
     def close(self) -> None:
         """Close the file; it opens again when it is needed."""
         if "file" in self.__dict__:
@@ -115,6 +122,26 @@ class FlowerStore:
             raise Refusal(f"{self.path}: unfinished; {REMAKE}")
         for split in self.file:
             self._check_shapes(split)
+        self._check_shards()
+
+    def _check_shards(self) -> None:
+        """HDF5 reads a shard that is missing as zeros, and one that was replaced as it is."""
+        self.refuse_missing_shards()
+        for path, recorded in self.shards.items():
+            with _open(path) as shard:
+                if fingerprint(shard) != recorded:
+                    raise Refusal(
+                        f"{self.path}: its shard {path} has changed since the shards were merged; merge again"
+                    )
+
+    def refuse_missing_shards(self) -> None:
+        """Raise Refusal where a shard is no longer there."""
+        missing = [path for path in self.shards if not path.is_file()]
+        if missing:
+            raise Refusal(
+                f"{self.path}: {len(missing)} of its {len(self.shards)} shards are missing, the first is {missing[0]}; "
+                "put them back, or make them and merge again"
+            )
 
     def _check_shapes(self, split: str) -> None:
         group = self.file[split]
@@ -155,6 +182,7 @@ class FlowerSplit:
         """Rows start to stop; raises IndexError outside the split and Refusal where the file is damaged."""
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"{self.store.path}: {self.name} has rows 0 to {len(self)}; asked for {start} to {stop}")
+        self.store.refuse_missing_shards()
         try:
             return Rows._make(self._read(name, slice(start, stop)) for name in Rows._fields)
         except OSError as error:
@@ -190,21 +218,40 @@ def _open(path: Path) -> h5py.File:
         raise Refusal(f"{path}: {what} ({error}); {REMAKE}") from None
 
 
+def fingerprint(file: h5py.File) -> str:
+    """What tells the rows of a file from any other's: sha256 over the checksums that were recorded in it."""
+    lines = [f"{split}/{name} {data.attrs.get('sha256')}" for split in file for name, data in file[split].items()]
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
 def verify(path: Path) -> Iterator[tuple[str, bool]]:
-    """Recompute each checksum; yields ("train/images", whether it holds) for every data set of a file."""
+    """Recompute each checksum; yields ("train/images", whether it holds) for every data set of a file.
+
+    Where one of a merged file does not hold, ("train/images of x-2of3.h5", False) follows for each damaged shard.
+    """
     store = FlowerStore(path)
     for split in store.file:
         for name, data in store.file[split].items():
-            yield f"{split}/{name}", _checksum(store, data) == data.attrs.get("sha256")
+            holds = _holds(data)
+            yield f"{split}/{name}", holds
+            if not holds:
+                yield from _damaged_shards(store, f"{split}/{name}")
     store.close()
 
 
-def _checksum(store: FlowerStore, data: h5py.Dataset) -> str:
-    """sha256 of the uncompressed bytes in row order."""
+def _damaged_shards(store: FlowerStore, place: str) -> Iterator[tuple[str, bool]]:
+    for path in store.shards:
+        with _open(path) as shard:
+            if place in shard and not _holds(shard[place]):
+                yield f"{place} of {path.name}", False
+
+
+def _holds(data: h5py.Dataset) -> bool:
+    """Whether the sha256 of the uncompressed bytes in row order is the one that was recorded."""
     running = hashlib.sha256()
     try:
         for start in range(0, len(data), READ_ROWS):
             running.update(np.ascontiguousarray(data[start : start + READ_ROWS]).data)
-    except OSError:
-        return "unreadable"
-    return running.hexdigest()
+    except OSError:  # chunks that cannot be read
+        return False
+    return running.hexdigest() == data.attrs.get("sha256")

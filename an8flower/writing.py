@@ -50,6 +50,7 @@ class Plan:
     splits: Mapping[str, int]  # rows of each split
     key: str  # what tells this data set from another one under the same name
     make: Callable[[Block], Rows]  # pure, and safe to call from several threads
+    format: str = FORMAT
 
     @property
     def folder(self) -> Path:
@@ -72,7 +73,8 @@ def write(plan: Plan, workers: int, progress: Callable[[int], None] = lambda row
 
     Raises Refusal where the place cannot be written, the disk is full, or another process writes the same file.
     """
-    with _told_plainly(plan), _alone(plan):
+    kept = f", finished rows are kept in {plan.folder}: the same command goes on from there"
+    with told_plainly(plan.path, kept), _alone(plan):
         checksums = Checksums()
         for block, rows in _in_order(plan, workers):
             checksums.add(block, rows)
@@ -104,17 +106,16 @@ class Checksums:
 
 
 @contextmanager
-def _told_plainly(plan: Plan) -> Iterator[None]:
-    """Turn what the operating system says into a sentence with a remedy."""
+def told_plainly(path: Path, kept: str = "") -> Iterator[None]:
+    """Turn what the operating system says into a sentence with a remedy; `kept` says what a full disk has not lost."""
     try:
-        plan.folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except (OSError, RuntimeError) as error:  # h5py raises the latter where the disk is full when a file is closed
         if _disk_is_full(error):
-            kept = f"finished rows are kept in {plan.folder}: the same command goes on from there"
-            raise Refusal(f"{plan.path}: the disk is full; make room, {kept}") from error
+            raise Refusal(f"{path}: the disk is full; make room{kept}") from error
         if isinstance(error, OSError):
-            raise Refusal(f"{plan.path}: cannot be written ({error.strerror or error}); choose another -o") from error
+            raise Refusal(f"{path}: cannot be written ({error.strerror or error}); choose another -o") from error
         raise
 
 
@@ -125,6 +126,7 @@ def _disk_is_full(error: Exception) -> bool:
 @contextmanager
 def _alone(plan: Plan) -> Iterator[None]:
     """Hold the lock of this data set's folder; the operating system frees it when a process dies."""
+    plan.folder.mkdir(parents=True, exist_ok=True)
     place = plan.folder.with_suffix(".lock")
     lock = FileLock(place)
     try:
@@ -211,21 +213,32 @@ def _write_chunks(data: h5py.Dataset, start: int, chunks: list[bytes]) -> None:
 
 
 def _join(plan: Plan, checksums: Checksums) -> None:
-    """One file from all blocks: beside the final name first, with `complete` written last, then moved."""
-    unfinished = plan.folder / "joined.unfinished"
-    with h5py.File(unfinished, "w") as file:
+    """One file from all blocks: beside the final name first, then moved."""
+    with moved_when_whole(plan.folder / "joined.unfinished", plan.path) as file:
         for block in plan.blocks:
             with h5py.File(_place(plan, block), "r") as part:
                 _append(file.require_group(block.split), part, block, plan.splits[block.split])
-        for split in file:
-            for name, data in file[split].items():
-                data.attrs["sha256"] = checksums[f"{split}/{name}"]
-        file.attrs.update({"digest": checksums.digest, **plan.attributes})
-        file.attrs.update({"format": FORMAT, "schema": SCHEMA, "generator": __version__})
-        file.attrs["complete"] = True
-    with unfinished.open("rb") as file:
-        os.fsync(file.fileno())
-    unfinished.replace(plan.path)
+        told = {"digest": checksums.digest, **plan.attributes, "format": plan.format, "generator": __version__}
+        seal(file, told, checksums)
+
+
+@contextmanager
+def moved_when_whole(unfinished: Path, path: Path) -> Iterator[h5py.File]:
+    """A new file under another name, moved to its own when it is closed and on the disk."""
+    with h5py.File(unfinished, "w") as file:
+        yield file
+    with unfinished.open("rb") as written:
+        os.fsync(written.fileno())
+    unfinished.replace(path)
+
+
+def seal(file: h5py.File, attributes: Mapping[str, object], checksums: Checksums) -> None:
+    """Write down what the file is and what its data sets sum up to; that it is complete comes last."""
+    for split in file:
+        for name, data in file[split].items():
+            data.attrs["sha256"] = checksums[f"{split}/{name}"]
+    file.attrs.update({**attributes, "schema": SCHEMA})
+    file.attrs["complete"] = True
 
 
 def _append(group: h5py.Group, part: h5py.File, block: Block, rows: int) -> None:

@@ -23,7 +23,7 @@ from .causes.world import World
 from .classifier import Classifier, Cost
 from .explaining import explain
 from .methods import Method
-from .metric import Metric, reason, score_all
+from .metric import Metric, Scored, reason, score_and_trace
 from .references import evidence, evidence_for, noise, noise_for
 from .resources import Resources
 from .results import CHANCE, ORACLE, RELIANCE, SCHEMA
@@ -100,9 +100,14 @@ class Judge:
         """Some rows of the split, or all where there are fewer, spread over the classes."""
         labels = self.split.labels
         indices = select_rows(labels, min(count, len(labels)), seed_of(purpose, self.seed))
+        predicted = self.predict(classifier, indices) if self.target == "predicted" else labels[indices]
+        return self.case(classifier, indices, predicted)
+
+    def case(self, classifier: Classifier, indices: np.ndarray, predicted: np.ndarray) -> Case:
+        """Rows as a model is asked about them; `predicted` are their predicted classes (n,)."""
         rows = self.split.take(indices)
-        targets = self.predict(classifier, indices) if self.target == "predicted" else rows.labels
-        return self._case(classifier, rows, indices, self._query(rows, indices, targets), None)
+        query = self._query(rows, indices, predicted if self.target == "predicted" else rows.labels)
+        return self._case(classifier, rows, indices, query)
 
     def score(
         self,
@@ -111,13 +116,18 @@ class Judge:
         indices: np.ndarray,
         predicted: np.ndarray,
         thresholds: Thresholds | None = None,
+        keep: Callable[[Tensor], None] = lambda maps: None,
     ) -> pa.Table:
-        """Explain rows with a method, and score the maps; `predicted` are the rows' predicted classes (n,)."""
-        rows = self.split.take(indices)
-        query = self._query(rows, indices, predicted if self.target == "predicted" else rows.labels)
-        explanation = explain(classifier, method.explainer, query, self.resources.in_flight)
-        case = self._case(classifier, rows, indices, query, partial(self._maps, classifier, method))
-        case = case._replace(thresholds=thresholds)
+        """Explain rows with a method, and score the maps.
+
+        Args:
+            predicted: the rows' predicted classes (n,).
+            keep: is given the maps (n, H, W) float32.
+        """
+        case = self.case(classifier, indices, predicted)
+        explanation = explain(classifier, method.explainer, case.query, self.resources.in_flight)
+        keep(explanation.maps)
+        case = case._replace(explain=partial(self._maps, classifier, method), thresholds=thresholds)
         scores = self._score_all(self.metrics, explanation.maps, case)
         about = {"predicted": predicted, "model": model_name(classifier), "explainer": repr(method.explainer)}
         return self._long(self.metrics, scores, case.truth, about | _per_image(explanation.cost, len(indices)))
@@ -125,7 +135,7 @@ class Judge:
     def score_references(self, indices: np.ndarray) -> pa.Table:
         """What the truth scores as a map, and what chance does, by the metrics that ask no model."""
         rows = self.split.take(indices)
-        case = self._case(None, rows, indices, self._query(rows, indices, rows.labels), None)
+        case = self._case(None, rows, indices, self._query(rows, indices, rows.labels))
         return self._references(self.of_maps, case, None, {})
 
     def score_model_references(
@@ -136,9 +146,7 @@ class Judge:
         thresholds: Mapping[str, Thresholds | None],
     ) -> pa.Table:
         """The same by the metrics that ask the model."""
-        rows = self.split.take(indices)
-        query = self._query(rows, indices, predicted if self.target == "predicted" else rows.labels)
-        case = self._case(classifier, rows, indices, query, None)
+        case = self.case(classifier, indices, predicted)
         return self._references(self.of_models, case, model_name(classifier), thresholds)
 
     def score_reliance(self, classifier: Classifier, indices: np.ndarray, predicted: np.ndarray) -> pa.Table:
@@ -161,44 +169,38 @@ class Judge:
         truth = case.truth
         knowing = case._replace(explain=partial(evidence_for, case), thresholds=thresholds.get(ORACLE))
         oracle = self._score_all(metrics, evidence(truth), knowing)
-        chance = {metric.name: metric.chance(truth.masks) for metric in metrics if metric.chance}
         guessed = case._replace(thresholds=thresholds.get(CHANCE))
-        chance |= self._measured_chance([metric for metric in metrics if not metric.chance], guessed)
+        known = {metric.name: metric.chance(truth.masks) for metric in metrics if metric.chance}
+        measured = self._measured_chance([metric for metric in metrics if not metric.chance], guessed)
+        chance = measured._replace(values=known | measured.values)
         return pa.concat_tables(
             self._long(metrics, scores, truth, {"explainer": name, "model": model})
             for name, scores in ((CHANCE, chance), (ORACLE, oracle))
         )
 
-    def _measured_chance(self, metrics: list[Metric], case: Case) -> dict[str, Tensor]:
+    def _measured_chance(self, metrics: list[Metric], case: Case) -> Scored:
         """Mean scores of a few noise maps per row; of fewer where the model is asked."""
         if not metrics:
-            return {}
+            return Scored({}, {})
         drawn = []
         for repeat in range(NOISE_MAPS if case.classifier is None else NOISE_MAPS_ASKING):
             guessing = case._replace(explain=partial(noise_for, case.truth, repeat))
             drawn.append(self._score_all(metrics, noise(case.truth, repeat), guessing))
-        return {metric.name: torch.stack([scores[metric.name] for scores in drawn]).nanmean(0) for metric in metrics}
+        return Scored(*(_means(found) for found in zip(*drawn, strict=True)))
 
-    def _score_all(self, metrics: Iterable[Metric], maps: Tensor, case: Case) -> dict[str, Tensor]:
+    def _score_all(self, metrics: Iterable[Metric], maps: Tensor, case: Case) -> Scored:
         """Scores by the metrics' names, with no more images in the network than it may hold."""
         if case.classifier is None:
-            return score_all(metrics, maps, case)
+            return score_and_trace(metrics, maps, case)
         with case.classifier.holding(self.resources.in_flight), evaluating(case.classifier), torch.no_grad():
-            return score_all(metrics, maps, case)
+            return score_and_trace(metrics, maps, case)
 
     def _maps(self, classifier: Classifier, method: Method, query: Query) -> Tensor:
         """What a method says of another query."""
         return explain(classifier, method.explainer, query, self.resources.in_flight).maps
 
-    def _case(
-        self,
-        classifier: Classifier | None,
-        rows: Rows,
-        indices: np.ndarray,
-        query: Query,
-        again: Callable[[Query], Tensor] | None,
-    ) -> Case:
-        return Case(classifier, query, self._truth(rows, indices), again, self.world)
+    def _case(self, classifier: Classifier | None, rows: Rows, indices: np.ndarray, query: Query) -> Case:
+        return Case(classifier, query, self._truth(rows, indices), None, self.world)
 
     def _images(self, rows: Rows) -> Tensor:
         """(B, 3, S, S) float32 in [0, 1]."""
@@ -215,15 +217,13 @@ class Judge:
         return Truth._make(None if one is None else torch.from_numpy(one).to(self.resources.device) for one in given)
 
     @staticmethod
-    def _long(metrics: tuple[Metric, ...], scores: dict[str, Tensor], truth: Truth, about: dict[str, Any]) -> pa.Table:
+    def _long(metrics: tuple[Metric, ...], scores: Scored, truth: Truth, about: dict[str, Any]) -> pa.Table:
         """One row for each image and metric; what `about` does not say is null."""
         if not metrics:
             return SCHEMA.empty_table()
         shared = {"row": truth.rows.cpu().numpy(), "label": truth.labels.cpu().numpy(), **about}
         return pa.concat_tables(
-            _table(
-                {**shared, "metric": metric.name, **_values(metric, scores[metric.name], truth.masks)}, len(truth.rows)
-            )
+            _table({**shared, "metric": metric.name, **_values(metric, scores, truth.masks)}, len(truth.rows))
             for metric in metrics
         )
 
@@ -252,9 +252,17 @@ def _table(columns: dict[str, Any], count: int) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
-def _values(metric: Metric, scores: Tensor, masks: Tensor) -> dict[str, Any]:
-    """The value or the curve, and why there is none where there is none."""
+def _means(found: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:
+    """The mean of what several maps score, by the metrics' names."""
+    return {name: torch.stack([each[name] for each in found]).nanmean(0) for name in found[0]}
+
+
+def _values(metric: Metric, scored: Scored, masks: Tensor) -> dict[str, Any]:
+    """The value, the curve or both, and why there is none where there is none."""
+    scores = scored.values[metric.name]
     missing = scores.reshape(len(scores), -1).isnan().any(1).tolist()
     reasons = [why if none else None for why, none in zip(reason(metric, masks), missing, strict=True)]
-    column = "curve" if scores.ndim == 2 else "value"
-    return {column: list(scores.cpu().numpy()), "reason": reasons}
+    found = {"curve" if scores.ndim == 2 else "value": scores}
+    if metric.name in scored.traces:
+        found["curve"] = scored.traces[metric.name]
+    return {**{column: list(each.cpu().numpy()) for column, each in found.items()}, "reason": reasons}

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from an8flower.errors import Refusal
 
+from .network_code import digest_of
 from .registry import archs
 from .seeds import seed_of
 from .split import Features, Split, evaluating, split
@@ -96,6 +97,7 @@ class Classifier(nn.Module):
         self.target_layer = target_layer
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))
+        self.code = ""  # a digest of what the network does besides its weights; known by its name if it is one of archs
         self._splits: dict[str, Split] = {}
         self._shares: dict[str, Share] = {}
         self._costs: list[Cost] = []
@@ -134,8 +136,8 @@ class Classifier(nn.Module):
 
     @property
     def digest(self) -> str:
-        """The sha256 of all weights and buffers, computed anew at every call."""
-        whole = hashlib.sha256()
+        """The sha256 of all weights and buffers, the target layer and the code, computed anew at every call."""
+        whole = hashlib.sha256(f"{self.target_layer} {self.code}".encode())
         for name, tensor in self.state_dict().items():
             whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -342,6 +344,7 @@ def wrap(
         Refusal: the layer has no spatial extent, or the logits do not match the class names.
     """
     classifier = Classifier(network, Card(type(network).__name__, tuple(class_names), size), layer, mean, std)
+    classifier.code = digest_of(network)
     like = next(network.parameters(), classifier.mean)
     classifier.to(like.device)
     with evaluating(classifier), torch.no_grad():

@@ -66,11 +66,15 @@ class Ledger:
 
     def found(self, cell: Cell) -> bool:
         """Whether a cell's part is there already; it is then filed."""
-        there = self.run.has(cell.name)
+        there = self.has(cell)
         if there:
             self.reused += 1
             self._file(cell)
         return there
+
+    def has(self, cell: Cell) -> bool:
+        """Whether what a cell files is on disk, and whole."""
+        return self.run.has(cell.name)
 
     def finished(self, cell: Cell) -> None:
         """A cell's part has been written."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,6 +26,19 @@ MEASURED = "measured by scoring random maps on the same masks"
 
 # Larger parts leave the cache, and the allocator returns their memory to the system and faults it in again each time.
 _PIXELS_AT_ONCE = 2**17
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """What a score is read by, where it can also tell the curve behind each row's value."""
+
+    def trace(self, prepared: Any) -> Tensor:
+        """The curves (B, T) float32 behind the values (B,) of what was prepared; NaN in rows without a value."""
+        ...
+
+    def levels(self, pixels: int) -> list[float]:
+        """Where the T points of the curve of a map of so many pixels lie."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -57,8 +70,18 @@ class Metric:
     @property
     def options(self) -> Any:
         """The frozen dataclass that holds what a user may choose of the definition; None where there is no choice."""
-        read = self.score.read if isinstance(self.score, Reading | Asking) else self.score
+        read = self._read
         return read if is_dataclass(read) and fields(read) else None
+
+    @property
+    def traced(self) -> Traced | None:
+        """Who tells the curves behind its values; None where there are none to tell."""
+        read = self._read
+        return read if isinstance(self.score, Asking) and isinstance(read, Traced) else None
+
+    @property
+    def _read(self) -> Any:
+        return self.score.read if isinstance(self.score, Reading | Asking) else self.score
 
     @property
     def asks_model(self) -> bool:
@@ -120,8 +143,20 @@ class Asking:
         return self.read(self.prepare(maps, case))
 
 
+class Scored(NamedTuple):
+    """What is found of one batch, by the metrics' names."""
+
+    values: dict[str, Tensor]  # (B,), or (B, T) of a curve metric
+    traces: dict[str, Tensor]  # (B, T) of those metrics that can tell the curve behind a value
+
+
 def score_all(metrics: Iterable[Metric], maps: Tensor, case: Case) -> dict[str, Tensor]:
     """The scores of one batch by the metrics' names, with all that they share computed once."""
+    return score_and_trace(metrics, maps, case, tracing=False).values
+
+
+def score_and_trace(metrics: Iterable[Metric], maps: Tensor, case: Case, tracing: bool = True) -> Scored:
+    """As `score_all`, and the curves behind the values: they are read off what is computed anyway."""
     metrics = list(metrics)
     readings = {metric.name: metric.score for metric in metrics if isinstance(metric.score, Reading)}
     parts = [_read(readings, *part) for part in _parts(maps, case.truth)]
@@ -133,7 +168,13 @@ def score_all(metrics: Iterable[Metric], maps: Tensor, case: Case) -> dict[str, 
         score = metric.score
         return score.read(shared(score.prepare)) if isinstance(score, Asking) else score(maps, case)
 
-    return {metric.name: scored(metric) for metric in metrics}
+    def traced(metric: Metric) -> Tensor | None:
+        by = metric.traced if tracing else None
+        return by.trace(shared(metric.score.prepare)) if by and isinstance(metric.score, Asking) else None
+
+    values = {metric.name: scored(metric) for metric in metrics}
+    found = {metric.name: traced(metric) for metric in metrics}
+    return Scored(values, {name: curves for name, curves in found.items() if curves is not None})
 
 
 def _read(readings: Mapping[str, Reading], maps: Tensor, truth: Truth) -> dict[str, Tensor]:

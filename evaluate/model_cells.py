@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from torch import Tensor
 
+from . import kept_maps
 from .causes.reliance import VERSION, shares
 from .cells import Judge, model_name
 from .classifier import Classifier
@@ -30,6 +32,7 @@ class ModelCells:
     source: str  # where it came from: what is fitted for it is kept beside it
     blocks: list[np.ndarray]  # the chosen rows, a cell's worth each
     folder: Path  # of the run
+    keep_maps: bool = False
 
     def cells(self, methods: tuple[Method, ...]) -> Iterator[Work]:
         """All that is asked of the model: what chance and the truth score, its methods, and what it relies on."""
@@ -46,7 +49,7 @@ class ModelCells:
         return {
             "arch": self.classifier.arch,
             "seed": self.classifier.card.seed,
-            "digest": self._digest,
+            "digest": self.digest,
             "accuracy": float((np.concatenate(self._predicted) == labels).mean()),
             **self._relied(ledger),
             **self._precision_errors(methods),
@@ -62,17 +65,19 @@ class ModelCells:
         return self.blocks[number], self._predicted[number]
 
     @cached_property
-    def _digest(self) -> str:
+    def digest(self) -> str:
+        """That of the classifier, computed once."""
         return self.classifier.digest
 
     @cached_property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """How results call it."""
         return model_name(self.classifier)
 
     @property
     def _asked(self) -> tuple[str, ...]:
         """What all cells that put questions to the model depend on."""
-        return (*self.judge.identity, self._digest, self.judge.target)
+        return (*self.judge.identity, self.digest, self.judge.target)
 
     def _references(self) -> Iterator[Work]:
         """What chance and the truth score; their thresholds are chosen only when a cell is missing."""
@@ -81,22 +86,30 @@ class ModelCells:
         def scored(block: int) -> pa.Table:
             return self.judge.score_model_references(self.classifier, *self._block(block), thresholds())
 
-        about = {"method": "chance and truth", "model": self._name}
+        about = {"method": "chance and truth", "model": self.name}
         for number, indices in enumerate(self.blocks):
-            yield Cell(f"{self._name}-reference", ("reference", *self._asked), indices, about), partial(scored, number)
+            yield Cell(f"{self.name}-reference", ("reference", *self._asked), indices, about), partial(scored, number)
 
     def _explained(self, method: Method) -> Iterator[Work]:
         """What a method scores; it is made ready only when a cell is missing."""
         ready = cache(partial(self.fitted, method))
         thresholds = cache(partial(self.judge.thresholds, self.classifier, ready))
 
-        def scored(block: int) -> pa.Table:
-            return self.judge.score(self.classifier, ready(), *self._block(block), thresholds())
+        def scored(block: int, cell: Cell) -> pa.Table:
+            keep = self._keeper(block, cell)
+            return self.judge.score(self.classifier, ready(), *self._block(block), thresholds(), keep)
 
-        label = f"{self._name}-{method.name.replace(':', '.')}"
-        about = {"method": method.text, "model": self._name}
+        label = f"{self.name}-{method.name.replace(':', '.')}"
+        about = {"method": method.text, "model": self.name}
         for number, indices in enumerate(self.blocks):
-            yield Cell(label, (*self._asked, repr(method.explainer)), indices, about), partial(scored, number)
+            cell = Cell(label, (*self._asked, repr(method.explainer)), indices, about)
+            yield cell, partial(scored, number, cell)
+
+    def _keeper(self, block: int, cell: Cell) -> Callable[[Tensor], None]:
+        """What is done with the maps of a cell besides scoring them."""
+        if not self.keep_maps:
+            return lambda maps: None
+        return partial(kept_maps.write, kept_maps.place(self.folder, cell.name), self.blocks[block])
 
     def fitted(self, method: Method) -> Method:
         """A method that is ready to explain: fitted on the training split where it has to be."""
@@ -111,10 +124,10 @@ class ModelCells:
         def scored(block: int) -> pa.Table:
             return self.judge.score_reliance(self.classifier, *self._block(block))
 
-        identity = (RELIANCE, str(VERSION), *self.judge.identity[:2], self._digest)  # no seed, no metrics
-        about = {"method": RELIANCE, "model": self._name}
+        identity = (RELIANCE, str(VERSION), *self.judge.identity[:2], self.digest)  # no seed, no metrics
+        about = {"method": RELIANCE, "model": self.name}
         for number, indices in enumerate(self.blocks):
-            yield Cell(f"{self._name}-{RELIANCE}", identity, indices, about), partial(scored, number)
+            yield Cell(f"{self.name}-{RELIANCE}", identity, indices, about), partial(scored, number)
 
     def _relied(self, ledger: Ledger) -> dict[str, Any]:
         """The shares of the rows in which it does, where one can ask and every row was asked."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +42,7 @@ SCHEMA = pa.schema(
         ("explainer", pa.string()),  # repr of the explainer, or chance, or oracle
         ("metric", pa.string()),
         ("value", pa.float32()),  # null where undefined, and for a metric that is a curve
-        ("curve", pa.list_(pa.float32())),  # of a metric that is chosen from a curve over all rows
+        ("curve", pa.list_(pa.float32())),  # that the value is chosen from over all rows, or that lies behind it
         ("reason", pa.string()),  # why a value is undefined
         ("seconds", pa.float64()),  # per image, of explaining
         ("forwards", pa.float64()),  # per image, in passes through the whole network
@@ -61,8 +63,9 @@ class Kind(NamedTuple):
 class Run:
     """A folder of results."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, neighbours: Sequence[Path] = ()) -> None:
         self.folder = folder
+        self._neighbours = neighbours  # other runs, whose parts are taken where they answer: a name says all
 
     def part(self, cell: str) -> Path:
         """Where a cell's rows lie."""
@@ -75,7 +78,7 @@ class Run:
     def write_part(self, cell: str, rows: pa.Table) -> None:
         """File a cell's rows; a failure of an earlier run is cleared away."""
         with moved_into(self.part(cell)) as unfinished:
-            pq.write_table(rows, unfinished)
+            pq.write_table(rows, unfinished, write_page_checksum=True)
         self.failure(cell).unlink(missing_ok=True)
 
     def write_json(self, place: Path, document: Mapping[str, Any]) -> None:
@@ -84,27 +87,41 @@ class Run:
             unfinished.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
     def has(self, cell: str) -> bool:
-        """Whether a cell is done; a part that cannot be read counts as missing."""
-        try:
-            return pq.read_schema(self.part(cell)).equals(SCHEMA)
-        except (OSError, pa.ArrowInvalid):
-            return False
+        """Whether a cell is done, here or in a neighbour; a part that is damaged counts as missing."""
+        if read_part(self.part(cell)) is not None:
+            return True
+        for folder in self._neighbours:
+            other = Run(folder).part(cell)
+            if other.exists() and read_part(other) is not None:
+                with moved_into(self.part(cell)) as unfinished:
+                    shutil.copyfile(other, unfinished)
+                return True
+        return False
 
     def table(self, cells: Sequence[str]) -> pa.Table:
-        """The rows of all given cells; raises Refusal where one is missing."""
-        missing = [cell for cell in cells if not self.has(cell)]
+        """The rows of all given cells; raises Refusal where one is missing or damaged."""
+        parts = [read_part(self.part(cell)) for cell in cells]
+        missing = sum(part is None for part in parts)
         if missing:
-            raise Refusal(
-                f"{self.folder}: {len(missing)} of {len(cells)} parts are missing; run the same command again"
-            )
-        return pa.concat_tables(pq.read_table(self.part(cell)) for cell in cells)
+            raise Refusal(f"{self.folder}: {missing} of {len(cells)} parts are missing; run the same command again")
+        return pa.concat_tables(part for part in parts if part is not None) if parts else SCHEMA.empty_table()
+
+
+def read_part(place: Path) -> pa.Table | None:
+    """The long rows of a file, checksums verified; None where there are none, or they are damaged."""
+    try:
+        found = pq.read_table(place, page_checksum_verification=True)
+    except (OSError, pa.ArrowException):
+        return None
+    return found if found.schema.equals(SCHEMA) else None
 
 
 @contextmanager
 def moved_into(place: Path) -> Iterator[Path]:
     """A name of this process's own beside the final one; what was written there is moved when the block is through."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = place.with_name(f"{place.name}.{os.getpid()}.unfinished")
+    machine = socket.gethostname().partition(".")[0]  # whoever sweeps has to know whether the process lives
+    unfinished = place.with_name(f"{place.name}.{machine}.{os.getpid()}.unfinished")
     try:
         yield unfinished
         unfinished.replace(place)

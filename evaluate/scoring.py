@@ -27,10 +27,10 @@ from .causes.world import World
 from .cells import Judge, Target
 from .ledger import Cell, Ledger, Work
 from .measures import askable, parse_metrics
-from .methods import Method
+from .methods import Method, family_of
 from .metric import Need
 from .model_cells import ModelCells
-from .models import open_model
+from .models import Source, open_model
 from .resources import Resources
 from .results import RELIANCE, Kind, Run, contrasts, summarise
 from .seeds import seed_of
@@ -44,7 +44,7 @@ class ScoringPlan:
     """What is asked: everything in here changes the numbers, and nothing else does."""
 
     data: Path
-    models: tuple[str, ...]  # safetensors files, or package.module:factory
+    models: tuple[str | Source, ...]  # safetensors files, package.module:factory, networks
     methods: tuple[Method, ...]
     metrics: tuple[str, ...]
     split: str = "test"
@@ -59,6 +59,7 @@ class Outcome(NamedTuple):
     document: dict[str, Any]  # as `score --json` prints it
     done: int  # cells that were computed now
     reused: int  # cells that lay there already
+    filed: list[str]  # the cells that answer it, in the folder of the run
 
 
 class Scoring:
@@ -67,7 +68,7 @@ class Scoring:
     Raises Refusal where the plan cannot be begun: no such data, model, split or metric, or a model that does not fit.
     """
 
-    def __init__(self, plan: ScoringPlan, resources: Resources, folder: Path) -> None:
+    def __init__(self, plan: ScoringPlan, resources: Resources, folder: Path, keep_maps: bool = False) -> None:
         self.plan, self.store = plan, FlowerStore(plan.data)
         models = [open_model(source, self.store, resources.device) for source in plan.models]
         lacks = lacking(self.store) | part_threshold.lacking(self.store, plan.split)
@@ -81,15 +82,16 @@ class Scoring:
         self.chosen = select_rows(judge.split.labels, plan.rows, seed_of("rows", plan.seed))
         self.blocks = [self.chosen[start : start + CELL_ROWS] for start in range(0, len(self.chosen), CELL_ROWS)]
         self.models = [
-            ModelCells(self.judge, classifier, source, self.blocks, folder)
+            ModelCells(self.judge, classifier, str(source), self.blocks, folder, keep_maps)
             for classifier, source in zip(models, plan.models, strict=True)
         ]
 
     def cells(self) -> list[Work]:
         """All cells: what asks no model, and those of each model."""
-        return [*self._references(), *(work for model in self.models for work in model.cells(self.plan.methods))]
+        return [*self.references(), *(work for model in self.models for work in model.cells(self.plan.methods))]
 
-    def _references(self) -> Iterator[Work]:
+    def references(self) -> Iterator[Work]:
+        """What chance and the truth score by the metrics that ask no model."""
         for indices in self.blocks:
             cell = Cell("reference", ("reference", *self.judge.identity), indices, {"method": "chance and truth"})
             yield cell, partial(self.judge.score_references, indices)
@@ -122,7 +124,7 @@ def score(
         ledger.settle(cell, make)
     document = opened.document(ledger)
     _file(opened, ledger, document)
-    return Outcome(document, ledger.done, ledger.reused)
+    return Outcome(document, ledger.done, ledger.reused, ledger.filed)
 
 
 def lacking(store: FlowerStore) -> dict[Need, str]:
@@ -166,8 +168,9 @@ def _document(
     for entry in summarise(table, kinds, plan.seed):
         method = named[entry.pop("explainer")]
         if method.text not in incomplete:
+            family = "third party" if ":" in method.name else family_of(method.name)
             called = {"method": method.name, "text": method.text, "parameters": vars(method.explainer)}
-            results.append({**called, **entry})
+            results.append({**called, "family": family, **entry})
     complete = {name: method.text for name, method in named.items() if method.text not in incomplete}
     return {
         "dataset": data,
@@ -187,7 +190,7 @@ def _file(opened: Scoring, ledger: Ledger, document: dict[str, Any]) -> None:
     plan = opened.plan
     asked = {
         "data": {**document["dataset"], "path": str(plan.data)},
-        "models": list(plan.models),
+        "models": [str(source) for source in plan.models],
         "methods": [method.text for method in plan.methods],
         "metrics": opened.cards(),
         "target": plan.target,

@@ -94,7 +94,7 @@ def train(
     with seeded(seed_of("train", arch, seed), classifier.device):
         history = fit(classifier, source(store, "train", device), source(store, "val", device), recipe, on_epoch)
     reached = accuracy(classifier, source(store, "test", device))
-    data = {"name": store.name, "digest": store.digest}
+    data = {"name": store.name, "digest": store.digest, "epochs": str(recipe.epochs)}
     versions = {"an8flower": an8flower.__version__, "torch": str(torch.__version__)}
     classifier.card = replace(classifier.card, accuracy=reached, data=data, versions=versions)
     return Trained(classifier, reached, len(history), time.perf_counter() - began, history)

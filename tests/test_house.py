@@ -52,18 +52,26 @@ def _below(name: str, place: str) -> bool:
 
 def test_the_data_side_knows_nothing_of_judging_nor_of_torch() -> None:
     for name, path in modules().items():
-        if _below(name, "an8flower.evaluate") or name == "an8flower.__main__":
+        if any(_below(name, f"an8flower.{above}") for above in ("evaluate", "commands", "__main__")):
             continue
         for target, _ in imports(name, path):
             assert not _below(target, "an8flower.evaluate"), f"{name} imports {target}"
             assert not _below(target, "torch"), f"{name} imports {target}"
 
 
+def test_nobody_but_the_command_line_knows_the_commands() -> None:
+    for name, path in modules().items():
+        for target, _ in imports(name, path):
+            assert not _below(target, "an8flower.__main__"), f"{name} imports {target}"
+            if not (_below(name, "an8flower.commands") or name == "an8flower.__main__"):
+                assert not _below(target, "an8flower.commands"), f"{name} imports {target}"
+
+
 @pytest.mark.parametrize("family", ["explainers", "metrics"])
 def test_families_keep_apart_and_below_the_audit(family: str) -> None:
     above = [
         f"an8flower.evaluate.{name}"
-        for name in ("scoring", "results", "single", "models", "training", "explaining", "audits")
+        for name in ("scoring", "results", "single", "models", "training", "explaining", "audits", "calls", "notebook")
     ]
     other = "an8flower.evaluate.metrics" if family == "explainers" else "an8flower.evaluate.explainers"
     for name, path in modules().items():

@@ -18,7 +18,7 @@ from an8flower.factors import PARTS
 
 from ..cells import model_name
 from ..classifier import Classifier
-from ..models import open_model
+from ..models import Source, open_model
 from ..resources import Resources
 from ..seeds import seed_of
 from ..selection import select_rows
@@ -143,7 +143,7 @@ def certify(
 
 
 def certified(
-    sources: Sequence[str],
+    sources: Sequence[str | Source],
     world: World,
     count: int | None,
     seed: int,

@@ -27,6 +27,7 @@ SHIFTED = "the map is range-normalised: its minimum becomes 0, whatever its sign
 SHUFFLED = "in a random order, fixed by the row's seed"
 WEIGHED = "none: every pixel counts by its value"
 TARGETS = ("asked", "predicted")
+DRAWN = 57  # points of a curve that are kept: more than a picture shows
 COMMON = {
     "oracle": "measured: what the mask scores, taken as the map",
     "resize": "none: maps and images have one size",
@@ -218,14 +219,34 @@ class Curve(ABC):
         """The images of which so many of all pixels are changed."""
 
     def __call__(self, masking: Masking) -> Tensor:
+        heights = self.heights(masking)
+        counts = self.counts(masking.pixels)
+        shares = torch.tensor(counts, dtype=heights.dtype, device=heights.device) / masking.pixels
+        return torch.trapezoid(heights, shares).float()
+
+    def heights(self, masking: Masking) -> Tensor:
+        """The class's probability at each point of the curve, (B, T) float64."""
         counts = self.counts(masking.pixels)
         logits = masking.logits([self.kind(count, masking.pixels) for count in counts])
         classes = masking.query.targets
         if self.target == "predicted":
             classes = masking.logits([ORIGINAL])[:, 0].argmax(1)
-        heights = Belief.of(logits, classes).share
-        shares = torch.tensor(counts, dtype=heights.dtype, device=heights.device) / masking.pixels
-        return torch.trapezoid(heights, shares).float()
+        return Belief.of(logits, classes).share
+
+    def trace(self, masking: Masking) -> Tensor:
+        """The heights (B, DRAWN) float32 at some of the points, from the first to the last."""
+        heights = self.heights(masking)
+        return heights[:, drawn(heights.shape[1])].float()
+
+    def levels(self, pixels: int) -> list[float]:
+        """The share of the pixels that is changed at each of these points."""
+        counts = self.counts(pixels)
+        return [counts[point] / pixels for point in drawn(len(counts))]
+
+
+def drawn(points: int) -> list[int]:
+    """Which of so many points of a curve are kept for a picture of it: all, or DRAWN of them, evenly spread."""
+    return sorted({round(place * (points - 1) / (DRAWN - 1)) for place in range(DRAWN)})
 
 
 RISE = "Petsiuk, Das, Saenko: RISE, BMVC 2018"

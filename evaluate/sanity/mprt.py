@@ -26,6 +26,7 @@ from .randomisation import Randomised, Redrawn
 from .similarity import Maps, entropies, similarities
 
 Explain = Callable[[Classifier, Query], Tensor]  # maps (N, H, W) float32
+Note = Callable[[Collection[str], int, Tensor], None]  # what was drawn anew, in which draw, and the maps (N, H, W)
 Likeness = dict[str, np.ndarray]  # by similarity: (N,)
 Order = Literal["cascading", "independent", "bottom_up"]
 NOISE = 0.1  # standard deviation of the smooth test's noise, as a share of an image's range
@@ -39,6 +40,7 @@ class Randomisation:
     steps: tuple[Step, ...]  # from the logits down
     draws: tuple[dict[str, Redrawn], ...]  # the whole network, drawn from several seeds
     calibration: Tensor | None = None  # images to take batch norms' statistics from; they are kept where None
+    note: Note = lambda parameters, draw, maps: None  # told of all maps that are made
 
     @property
     def everything(self) -> tuple[str, ...]:
@@ -48,7 +50,9 @@ class Randomisation:
     def maps(self, explain: Explain, query: Query, names: Collection[str], draw: int = 0) -> Tensor:
         """What a method says of the model with these parameters drawn anew."""
         with self.copy.only(names, self.draws[draw], self.calibration) as classifier:
-            return explain(classifier, query)
+            maps = explain(classifier, query)
+        self.note(names, draw, maps)
+        return maps
 
 
 @dataclass(frozen=True)

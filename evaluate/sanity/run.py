@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from ..statistics.intervals import interval
 from .label_randomisation import Memorised, Memory, memorised_once
 from .layers import layers_of, steps_of
 from .mprt import Full, Likeness, Point, Randomisation, fully, smooth, walked
+from .pictures import Cascade
 from .randomisation import Randomised, coverage, redrawn
 from .similarity import SIMILARITIES, Maps, similarities
 from .verdict import Verdict, judged, told, unrelated
@@ -71,6 +73,7 @@ def sanity(
     resources: Resources,
     folder: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    pictures: Callable[[str, dict[str, np.ndarray]], str] | None = None,
 ) -> dict[str, Any]:
     """Randomise a model, and the labels that it learnt from, and tell what becomes of each method's maps.
 
@@ -79,6 +82,7 @@ def sanity(
     Args:
         folder: where the model of permuted labels lies, or is filed.
         progress: told how many methods are through, of how many.
+        pictures: given a method's text and the arrays of `Cascade.arrays`; where they lie goes into its result.
     """
     methods = list(methods)
     check = Check(classifier, store, plan, resources, folder)
@@ -86,7 +90,7 @@ def sanity(
     for done, method in enumerate(methods):
         about = {"method": method.text, "model": classifier.arch}
         try:
-            results.append(check.of(method))
+            results.append(check.of(method, None if pictures is None else partial(pictures, method.text)))
         except NotApplicable as reason:
             skipped.append({**about, "reason": str(reason)})
         except Exception as error:  # a foreign method may raise anything
@@ -113,6 +117,12 @@ class Check:
         self.random = Randomisation(Randomised(classifier), steps, tuple(draws), calibration)
         self.memorised, self.no_labels = self._memorised(folder)
 
+    @cached_property
+    def pictured(self) -> int:
+        """The place of the row whose maps are kept for a picture: the first that the trained model tells rightly."""
+        right = self.query.targets.cpu().numpy() == self.store[self.plan.split].labels[self.indices]
+        return int(right.argmax())
+
     def _memorised(self, folder: Path) -> tuple[Memorised | None, str]:
         """The model of permuted labels, or why there is none."""
         if self.plan.memory is None:
@@ -122,14 +132,19 @@ class Check:
         except NotApplicable as reason:
             return None, str(reason)
 
-    def of(self, method: Method) -> dict[str, Any]:
-        """All that is found of one method."""
-        asker = Asker(method, self.store, self.resources)
-        original = Maps(asker(self.classifier, self.query))
+    def of(self, method: Method, pictures: Callable[[dict[str, np.ndarray]], str] | None = None) -> dict[str, Any]:
+        """All that is found of one method; `pictures` files those of one row, and says where."""
+        asker, cascade = Asker(method, self.store, self.resources), Cascade(self.pictured)
+        random = replace(self.random, note=cascade.note)
+        maps = asker(self.classifier, self.query)
+        original = Maps(maps)
         apart = unrelated(original)
-        full = fully(self.random, asker, self.query, original)
+        full = fully(random, asker, self.query, original)
         first = {name: values[:, 0] for name, values in full.likeness.items()}
-        walks = walked(self.random, asker, self.query, original, {frozenset(self.random.everything): first})
+        walks = walked(random, asker, self.query, original, {frozenset(random.everything): first})
+        row = self.indices[self.pictured : self.pictured + 1]
+        shown = partial(cascade.arrays, row, self.store[self.plan.split].take(row), maps, random.steps)
+        filed = {} if pictures is None else {"pictures": pictures(shown(walks["cascading"]))}
         scores = self._scores(walks, full)
         if self.plan.smooth:
             walks["bottom_up_smooth"] = smooth(self.random, asker, self.query, self.plan.smooth)
@@ -148,6 +163,7 @@ class Check:
             "verdicts": verdicts,
             "curves": {order: [self._point(point) for point in points] for order, points in walks.items()},
             "cost": per_image(asker),
+            **filed,
         }
 
     def _scores(self, walks: Mapping[str, list[Point]], full: Full) -> dict[str, Any]:

@@ -77,6 +77,23 @@ class Scores:
         """Where (rows, models) a metric was asked of an explainer."""
         return self.grid(metric).asked[self.explainers.index(explainer)]
 
+    def curves(self, metric: str, explainer: str) -> np.ndarray:
+        """The curves (rows, models, T) float64 that are filed for an explainer; NaN where there is none.
+
+        T is 0 where none is filed at all.
+        """
+        code = self._metrics.index(metric) if metric in self._metrics else -1
+        by = self.explainers.index(explainer) if explainer in self.explainers else -1
+        own = np.flatnonzero((self._metric == code) & (self._explainer == by))
+        column = self._table["curve"].take(pa.array(own)).to_numpy()
+        filed = np.array([curve is not None for curve in column], bool)
+        own, lines = own[filed], np.array([*column[filed]], np.float64)
+        found = np.full((len(self.rows), len(self.models), lines.shape[1] if len(own) else 0), np.nan)
+        for model in np.unique(self._model[own]):
+            these = self._model[own] == model
+            found[self._row[own][these, None], self._models[model]] = lines[these, None]
+        return found
+
     def reference(self, metric: str, explainer: str, where: np.ndarray) -> float:
         """The mean of a reference over the rows and models that count `where` (rows, models) is true."""
         return float(known_mean(row_means(np.where(where, self.of(metric, explainer), np.nan)), axis=0))

@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from an8flower.errors import NotApplicable, WrongUsage
-from an8flower.evaluate import scoring
+from an8flower.evaluate import calls, scoring
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.classifier import Classifier, build
 from an8flower.evaluate.contract_networks import NETWORKS
@@ -22,7 +21,6 @@ from an8flower.evaluate.fitting import Examples, Fittable, Fitted, GivenExamples
 from an8flower.evaluate.methods import Method, parse_methods
 from an8flower.evaluate.resources import Resources
 from an8flower.evaluate.scoring import ScoringPlan, score
-from an8flower.evaluate.single import explain_row
 from an8flower.store import FlowerStore
 
 CPU = Resources(torch.device("cpu"), batch=7)
@@ -220,7 +218,7 @@ def test_the_real_ones_are_scored_and_explained(small_file: Path, model: Path, t
     assert document["failed"] == document["skipped"] == []
     assert document["results"][0]["cost"]["forwards"] == 1
     assert len(list(model.parent.glob("net.*.safetensors"))) == 1
-    told = explain_row(small_file, "test", 0, str(model), text, None, "cpu", tmp_path / "map.png")
-    assert f"map.png: {text} for" in told
+    told = calls.explain(method=text, model=model, data=small_file, row=0)
+    assert told.sentence.startswith(f"{text} for")
     assert len(list(model.parent.glob("net.*.safetensors"))) == 1  # read, not made again
-    assert np.load(tmp_path / "map.npy").shape == (40, 40)
+    assert told.map.shape == (40, 40)

@@ -24,9 +24,10 @@ from an8flower.evaluate.sanity.label_randomisation import Memory, memorised_once
 from an8flower.evaluate.sanity.layers import layers_of, steps_of
 from an8flower.evaluate.sanity.mprt import Randomisation, fully, reached, smooth, walked, with_noise
 from an8flower.evaluate.sanity.randomisation import Randomised, Redrawn, redrawn
-from an8flower.evaluate.sanity.run import SanityPlan, sanity
-from an8flower.evaluate.sanity.similarity import SIMILARITIES, Maps
+from an8flower.evaluate.sanity.run import Check, SanityPlan, asked, sanity
+from an8flower.evaluate.sanity.similarity import SIMILARITIES, Maps, similarities
 from an8flower.evaluate.sanity.verdict import judged, on_scale, overall, unrelated
+from an8flower.evaluate.seeds import seed_of
 from an8flower.store import FlowerStore
 
 CPU = torch.device("cpu")
@@ -303,3 +304,54 @@ def test_the_command(classifier: Classifier, store: FlowerStore, tmp_path: Path)
     document = json.loads(printed.stdout)
     assert document == json.loads((tmp_path / "out" / "sanity.json").read_text())
     assert document["results"][0]["scores"]["smprt"]["mean"] == pytest.approx(1)
+
+
+def test_pictures_cost_nothing_and_show_the_cascade(classifier: Classifier, store: FlowerStore, tmp_path: Path) -> None:
+    """The maps are those of the models that the walk passes, and no number changes for their sake."""
+    kept: dict[str, dict[str, np.ndarray]] = {}
+
+    def file(text: str, arrays: dict[str, np.ndarray]) -> str:
+        kept[text] = arrays
+        return f"{len(kept)}.npz"
+
+    methods, resources = parse_methods(["gradcam", "smoothgrad:samples=2"]), Resources(CPU, None)
+    plain = sanity(classifier, methods, store, QUICK, resources, tmp_path)
+    shown = sanity(classifier, methods, store, QUICK, resources, tmp_path, pictures=file)
+    assert [each.pop("pictures") for each in shown["results"]] == ["1.npz", "2.npz"]
+    for one, other in zip(plain["results"], shown["results"], strict=True):
+        assert one["cost"].pop("seconds") > 0
+        assert other["cost"].pop("seconds") > 0
+        assert one == other
+    assert list(kept) == [method.text for method in methods]
+    arrays = kept["gradcam"]
+    row = int(arrays["row"])
+    rows = store["test"].rows(row, row + 1)
+    np.testing.assert_array_equal(arrays["image"], rows.images[0])
+    np.testing.assert_array_equal(arrays["mask"], rows.masks[0])
+    points = shown["results"][0]["curves"]["cascading"]
+    assert arrays["steps"].tolist() == ["trained", *(point["layer"] for point in points)]
+    assert arrays["maps"].shape == (4, store.size, store.size)
+    assert arrays["maps"].dtype == np.float16
+    query, steps = (
+        asked(classifier, store["test"], np.array([row]), 0, resources)[0],
+        steps_of(layers_of(classifier), 3),
+    )
+    random, values = Randomised(classifier), redrawn(classifier, seed_of("sanity", 0, 0))
+    expected = [Maps(methods[0].explainer(classifier, query))]
+    for _, names in reached(steps, "cascading"):
+        with random.only(names, values) as changed:
+            expected.append(Maps(methods[0].explainer(changed, query)))
+    for maps, own, alike in zip(arrays["maps"], expected, arrays["similarity"], strict=True):
+        peak = max(float(own.maps.max()), 1e-12)
+        np.testing.assert_allclose(maps / max(float(maps.max()), 1e-12), own.maps[0] / peak, atol=2e-3)
+        assert alike == pytest.approx(similarities(expected[0], own)["spearman_abs"][0], abs=1e-3, nan_ok=True)
+
+
+def test_the_pictured_row_is_one_that_the_model_tells_rightly(store: FlowerStore, tmp_path: Path) -> None:
+    labels = store["test"].labels
+    check = Check(
+        build("flowernet", store.class_names, store.size, seed=0).eval(), store, QUICK, Resources(CPU, None), tmp_path
+    )
+    right = [place for place, row in enumerate(check.indices) if check.query.targets[place] == labels[row]]
+    assert right
+    assert check.pictured == right[0]

@@ -1,0 +1,136 @@
+"""The commands about data sets: render, list, look into, verify, import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..errors import Refusal
+from .defaults import DEFAULT_DATA, data_path, generated
+from .options import FILE, as_json
+from .printing import echo_json
+
+
+@click.command()
+@click.argument("spec", default=DEFAULT_DATA)
+@click.option("-o", "--output", type=FILE, help="The file to write.  [default: data/SPEC.h5]")
+@click.option("--rows", type=click.IntRange(min=1), help="Rows in all, shared out 70/10/20.  [default: as in the spec]")
+@click.option("--size", type=int, help="Side of the pictures in pixels.  [default: as in the spec]")
+@click.option("--seed", type=click.IntRange(min=0), help="Another seed gives other rows.  [default: as in the spec]")
+@click.option("--workers", type=click.IntRange(min=1), help="Threads that render.  [default: one per core]")
+@click.option("--force", is_flag=True, help="Replace another data set that is there.")
+@as_json
+def generate(
+    spec: str,
+    output: Path | None,
+    rows: int | None,
+    size: int | None,
+    seed: int | None,
+    workers: int | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Render a data set: SPEC is a preset's name or a .toml file.
+
+    An interrupted run goes on where it stopped. The same data set already there is left as it is.
+
+    \b
+    Example:  an8flower generate double-12c --rows 20000 -o data/large.h5
+    """
+    from .. import spec as specs
+
+    wanted = specs.load(spec).with_changes(rows=rows, size=size, seed=seed)
+    path = output or data_path(wanted.name)
+    made = generated(wanted, path, workers, force)
+    if as_json:
+        echo_json({"file": str(path), "digest": wanted.digest, "rows": wanted.rows.total, "seconds": made.seconds})
+    elif made.existed:
+        click.echo(f"{path} is there already, with the same spec: nothing to do")
+    else:
+        click.echo(f"{path}: {wanted.rows.total:,} rows in {made.seconds:.1f} s")
+
+
+@click.command()
+@as_json
+def presets(as_json: bool) -> None:
+    """List the data sets that are shipped as specs.
+
+    \b
+    Example:  an8flower presets
+    """
+    from .. import spec as specs
+    from ..tables import show
+
+    shipped = [specs.load(name) for name in specs.presets()]
+    if as_json:
+        echo_json([{"name": s.name, "title": s.title, "purpose": s.purpose, "digest": s.digest} for s in shipped])
+    else:
+        show(["name", "what it is", "what it is for"], [[s.name, s.title, s.purpose] for s in shipped])
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.option("--sheet", type=FILE, help="Also write a contact sheet of pictures and masks.")
+@click.option("--split", default="test", show_default=True, help="Where the sheet's rows come from.")
+@click.option("--rows", type=click.IntRange(min=1), default=24, show_default=True, help="Pictures on the sheet.")
+@as_json
+def inspect(file: Path, sheet: Path | None, split: str, rows: int, as_json: bool) -> None:
+    """Tell what a data set holds.
+
+    \b
+    Example:  an8flower inspect data/single-6c.h5 --sheet sheet.png
+    """
+    from ..inspection import contents, write_sheet
+    from ..store import FlowerStore
+    from ..tables import show_mapping
+
+    store = FlowerStore(file)
+    found = contents(store)
+    if sheet:
+        write_sheet(store, split, rows, sheet)
+    if as_json:
+        echo_json(found)
+    else:
+        show_mapping(found)
+
+
+@click.command()
+@click.argument("file", type=FILE)
+def verify(file: Path) -> None:
+    """Recompute every checksum of a data set.
+
+    \b
+    Example:  an8flower verify data/single-6c.h5
+    """
+    from ..store import verify as recompute
+
+    broken = []
+    for place, holds in recompute(file):
+        click.echo(f"{'ok      ' if holds else 'DAMAGED '} {place}")
+        broken += [] if holds else [place]
+    if broken:
+        raise Refusal(f"{file}: {', '.join(broken)} damaged; make the file again with `an8flower generate --force`")
+
+
+@click.command(name="import")
+@click.argument("images", type=FILE)
+@click.argument("masks", type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, help="The file to write.")
+@click.option("--size", type=click.IntRange(16, 1024), help="Scale every picture and mask to this square.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+def import_(images: Path, masks: Path, output: Path, size: int | None, force: bool) -> None:
+    """Make a data set from IMAGES/<class>/* and MASKS/<class>/*, matched by stem.
+
+    \b
+    Example:  an8flower import an8Flower_double_12c an8Flower_double_12c_MASK -o data/original.h5
+    """
+    from ..importing import import_folders
+    from ..progress import counting
+
+    if output.exists() and not force:
+        raise Refusal(f"{output}: exists; replace it with --force, or write elsewhere with -o")
+    with counting("importing", None) as step:
+        found = import_folders(images, masks, output, size=size, progress=step)
+    shares = ", ".join(f"{len(pairs)} {split}" for split, pairs in found.splits.items())
+    click.echo(f"{output}: {len(found.pairs):,} pictures of {len(found.class_names)} classes ({shares})")

@@ -1,0 +1,101 @@
+"""The commands about explainers and metrics: list them, print a card, check a promise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import Refusal
+from .options import as_json
+from .printing import echo_json, show_list
+
+if TYPE_CHECKING:
+    from ..evaluate.contract import Verdict
+
+
+@click.command()
+@as_json
+def methods(as_json: bool) -> None:
+    """List the explainers: name, family, parameters with defaults, source, what they need.
+
+    Besides these, any class of Captum, pytorch-grad-cam or Zennit is a method: write captum:Occlusion(...),
+    grad_cam:GradCAMPlusPlus, zennit:EpsilonPlusFlat(epsilon=1e-6).
+
+    \b
+    Example:  an8flower methods --json
+    """
+    from ..evaluate.methods import describe
+
+    show_list(describe(), as_json)
+
+
+@click.command()
+@click.argument("name")
+@as_json
+def check(name: str, as_json: bool) -> None:
+    """Check an explainer: does it keep the promises that scores rest on?
+
+    NAME is all that --method takes: a registered name with parameters, package.module:attribute for your own frozen
+    dataclass, a plug-in's entry point, or a class of another toolkit. It is put through a table of checks on three
+    small networks: a CNN with in-place ReLUs, one with batch norm and reused modules, and a vision transformer. Exits
+    with 1 where a promise is broken, and says which, and how to mend it.
+
+    \b
+    Example:  an8flower check "captum:IntegratedGradients(n_steps=20)"
+    """
+    import torch
+
+    from ..evaluate.contract import check_explainer, outcome
+    from ..evaluate.methods import parse_method
+
+    method = parse_method(name)
+    torch.set_num_threads(1)  # more cost more than they save on images of 16 pixels
+    verdicts = list(check_explainer(method.explainer, method.class_sensitive))
+    broken = outcome(name, verdicts)
+    if as_json:
+        echo_json({"method": name, "holds": broken is None, "checks": [each._asdict() for each in verdicts]})
+    else:
+        _show_verdicts(verdicts)
+    if broken:
+        raise Refusal(broken)
+
+
+def _show_verdicts(verdicts: list[Verdict]) -> None:
+    """Each promise with what came of it on each network; below, the reasons, each once."""
+    from ..evaluate.contract import CHECKS
+    from ..tables import show
+
+    cells = {(each.check, each.network): each.status for each in verdicts}
+    networks = list(dict.fromkeys(each.network for each in verdicts))
+    rows = [
+        [each.name, *(cells.get((each.name, network), "-") for network in networks), each.promise] for each in CHECKS
+    ]
+    show(["check", *networks, "what is promised"], rows)
+    places: dict[tuple[str, str, str], list[str]] = {}
+    for each in verdicts:
+        if each.reason:
+            places.setdefault((each.status, each.check, each.reason), []).append(each.network)
+    for (status, name, reason), where in places.items():
+        click.echo(f"{status}: {name} on {', '.join(where)}: {reason}")
+
+
+@click.command()
+@click.argument("name", required=False)
+@as_json
+def metrics(name: str | None, as_json: bool) -> None:
+    """List the metrics, or print the card of one.
+
+    \b
+    Example:  an8flower metrics iou
+    """
+    from ..evaluate.measures import parse_metrics
+    from ..tables import show, show_mapping
+
+    cards = [metric.card() for metric in parse_metrics([name or "all"])]
+    if as_json:
+        echo_json(cards)
+    elif name:
+        show_mapping(cards[0])
+    else:
+        show(["name", "family", "what it is"], [[c["name"], c["family"], c["definition"]] for c in cards])

@@ -1,0 +1,50 @@
+"""The commands about classifiers: train one, list the architectures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .defaults import DEFAULT_ARCH, default_data, trained
+from .options import FILE, as_json, data_option, device_option
+from .printing import echo_json, show_list
+
+
+@click.command()
+@data_option
+@click.option("--arch", default=DEFAULT_ARCH, show_default=True, help="See `an8flower archs`.")
+@click.option("--epochs", type=click.IntRange(min=1), help="At most so many.  [default: the arch's own]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@device_option
+@click.option("-o", "--output", type=FILE, help="The file to write.  [default: runs/DATA/ARCH-seedN.safetensors]")
+@as_json
+def train(
+    data: Path | None, arch: str, epochs: int | None, seed: int, device: str, output: Path | None, as_json: bool
+) -> None:
+    """Train a classifier and print its test accuracy.
+
+    \b
+    Example:  an8flower train --data data/double-12c.h5 --arch resnet18 --seed 1
+    """
+    data = data or default_data()
+    told = trained(data, arch, epochs, seed, device, output)
+    if as_json:
+        echo_json(told)
+    else:
+        effort = f"{told['epochs']} epochs, {told['seconds']:.0f} s"
+        click.echo(f"{told['model']}: test accuracy {told['accuracy']:.2%} after {effort}")
+
+
+@click.command()
+@as_json
+def archs(as_json: bool) -> None:
+    """List the classifier architectures.
+
+    \b
+    Example:  an8flower archs
+    """
+    from ..evaluate.registry import archs as registered
+
+    entries = [registered[name] for name in registered.names()]
+    show_list([{"name": entry.name, **entry.about} for entry in entries], as_json)

@@ -1,0 +1,105 @@
+"""The command that scores methods against the truth."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import Refusal
+from .defaults import default_data, default_model, run_folder
+from .options import FILE, as_json, batch_option, data_option, device_option, models_option, weights_option
+from .printing import echo_json, refuse_if_nothing_was_scored
+
+
+@click.command()
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    required=True,
+    help="Repeatable; all, family:cam, NAME:a=1,b=2, package.module:attribute, captum:CLASS(a=1).",
+)
+@data_option
+@models_option
+@weights_option
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    help="Repeatable; all, family:NAME, NAME:a=1,b=2.  [default: what maps and masks tell]",
+)
+@click.option("--split", default="test", show_default=True)
+@click.option("--rows", type=click.IntRange(min=1), help="Spread evenly over the classes.  [default: all]")
+@click.option("--target", type=click.Choice(["label", "predicted"]), default="label", show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of rows and explainers.")
+@batch_option
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bf16"]),
+    default="float32",
+    show_default=True,
+    help="Of methods that mask; the error of bf16 is printed.",
+)
+@device_option
+@as_json
+@click.option("--csv", "as_csv", is_flag=True, help="Print one CSV table and nothing else.")
+@click.option("-o", "--output", type=FILE, help="Folder of the results.  [default: runs/DATA]")
+def score(
+    methods: tuple[str, ...],
+    data: Path | None,
+    models: tuple[str, ...],
+    weights: tuple[Path, ...],
+    metrics: tuple[str, ...],
+    split: str,
+    rows: int | None,
+    target: Any,
+    seed: int,
+    batch: int | None,
+    precision: str,
+    device: str,
+    as_json: bool,
+    as_csv: bool,
+    output: Path | None,
+) -> None:
+    """Explain and score: each method on each row against the truth, with 95 % intervals and calibration.
+
+    Calibrated: 0 is what a random map scores on these masks, 1 what the truth itself scores.
+
+    \b
+    Example:  an8flower score --method gradcam --method random --rows 300
+    """
+    if as_json and as_csv:
+        raise click.UsageError("give one of --json and --csv, not both")
+    from ..evaluate.measures import USUAL, parse_metrics
+    from ..evaluate.methods import at_precision, broken_plug_ins, parse_methods
+    from ..evaluate.models import with_weights
+    from ..evaluate.resources import Resources, device_named
+    from ..evaluate.scoring import ScoringPlan
+    from ..evaluate.scoring import score as judge
+    from ..progress import filling
+    from ..tables import show_scores, write_csv
+
+    resources = Resources(device_named(device), batch)
+    wanted = tuple(at_precision(parse_methods(methods), precision))
+    if any(text == "all" or text.startswith("family:") for text in methods):
+        for reason in broken_plug_ins().values():
+            click.echo(f"left out: {reason}", err=True)
+    names = tuple(metric.name for metric in parse_metrics(metrics or (USUAL,)))
+    data = data or default_data()
+    sources = with_weights(models, weights) or (str(default_model(data, device)),)
+    plan = ScoringPlan(data, sources, wanted, names, split, rows, target, seed)
+    with filling("scoring") as progress:
+        outcome = judge(plan, resources, output or run_folder(data), progress)
+    document = outcome.document
+    refuse_if_nothing_was_scored(document)
+    if as_json:
+        echo_json(document)
+    elif as_csv:
+        write_csv(document, sys.stdout)
+    else:
+        show_scores(document)
+    if failed := document["failed"]:
+        raise Refusal(f"{len(failed)} cells failed; the first: {failed[0]['method']}: {failed[0]['reason']}")

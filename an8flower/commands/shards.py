@@ -1,0 +1,89 @@
+"""The commands about a data set in shards: render one share of it, lay one file over all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..errors import WrongUsage
+from .options import FILE, as_json
+from .printing import echo_json
+
+
+@click.command()
+@click.argument("spec")
+@click.argument("share", metavar="K/N")
+@click.option("-o", "--output", type=FILE, default=Path("data"), show_default=True, help="Folder of the shards.")
+@click.option("--rows", type=click.IntRange(min=1), help="Rows of all shards, shared out 70/10/20.")
+@click.option("--size", type=int, help="Side of the pictures in pixels.")
+@click.option("--seed", type=click.IntRange(min=0), help="Another seed gives other rows.")
+@click.option("--workers", type=click.IntRange(min=1), help="Threads that render.  [default: one per core]")
+@click.option("--force", is_flag=True, help="Replace another shard that is there.")
+@as_json
+def shard(
+    spec: str,
+    share: str,
+    output: Path,
+    rows: int | None,
+    size: int | None,
+    seed: int | None,
+    workers: int | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Render share K of N of a data set, for `merge`: each machine takes another K, with the same SPEC and options.
+
+    An interrupted run goes on where it stopped. The same shard already there is left as it is.
+
+    \b
+    Example:  an8flower shard single-6c 2/5 --rows 1000000 -o /shared/shards
+    """
+    from .. import spec as specs
+    from ..progress import counting
+    from ..sharding import generate_shard
+
+    wanted = specs.load(spec).with_changes(rows=rows, size=size, seed=seed)
+    number, of = _share(share)
+    with counting(f"rendering {wanted.name} {share}", wanted.rows.total // of) as step:
+        made = generate_shard(wanted, number, of, output, workers=workers, force=force, progress=step)
+    if as_json:
+        echo_json({"file": str(made.path), "digest": wanted.digest, "shard": [number, of], "seconds": made.seconds})
+    else:
+        click.echo(f"{made.path}: {'is there already' if made.existed else f'written in {made.seconds:.1f} s'}")
+
+
+@click.command()
+@click.argument("shards", nargs=-1, required=True, type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, help="The file to write.")
+@click.option("--force", is_flag=True, help="Replace another data set that is there.")
+@as_json
+def merge(shards: tuple[Path, ...], output: Path, force: bool, as_json: bool) -> None:
+    """Lay one file over all SHARDS of a data set. It copies no pictures: keep the shards where they are.
+
+    Every shard is read and checked. The file is used like any other data set.
+
+    \b
+    Example:  an8flower merge /shared/shards/single-6c-*of5.h5 -o /shared/single-6c.h5
+    """
+    from ..progress import counting
+    from ..sharding import merge as lay_over
+    from ..sharding import spec_of
+
+    spec = spec_of(shards[0])
+    with counting(f"checking {spec.name}", spec.rows.total) as step:
+        made = lay_over(spec, shards, output, force=force, progress=step)
+    if as_json:
+        echo_json({"file": str(output), "digest": spec.digest, "rows": spec.rows.total, "seconds": made.seconds})
+    elif made.existed:
+        click.echo(f"{output} is there already, with the same spec: nothing to do")
+    else:
+        click.echo(f"{output}: {spec.rows.total:,} rows in {len(shards)} shards")
+
+
+def _share(text: str) -> tuple[int, int]:
+    """The numbers of "2/5"."""
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdigit() and of.isdigit()):
+        raise WrongUsage(f'share "{text}": expected K/N, as in 2/5')
+    return int(number), int(of)

@@ -1,0 +1,140 @@
+"""The commands that ask before scores are read: what a classifier relies on, and whether maps depend on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..errors import Refusal
+from .defaults import default_data, default_model, run_folder
+from .options import FILE, as_json, batch_option, data_option, device_option, models_option, weights_option
+from .printing import echo_json, refuse_if_nothing_was_scored, write_json
+
+
+@click.command()
+@data_option
+@models_option
+@weights_option
+@click.option("--split", default="test", show_default=True)
+@click.option("--rows", type=click.IntRange(min=1), help="Spread evenly over the classes.  [default: 300]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of rows and changes.")
+@batch_option
+@device_option
+@as_json
+@click.option("-o", "--output", type=FILE, help="Also write the JSON document to this file.")
+def certify(
+    data: Path | None,
+    models: tuple[str, ...],
+    weights: tuple[Path, ...],
+    split: str,
+    rows: int | None,
+    seed: int,
+    batch: int | None,
+    device: str,
+    as_json: bool,
+    output: Path | None,
+) -> None:
+    """Tell what a classifier relies on: one thing in a scene is changed, and it is rendered and asked again.
+
+    Does the prediction follow when the row gets the class's parts of another class? Does it stay when all else is drawn
+    again? What does it do to redraw, swap or remove each part? Who decides where a shortcut contradicts the evidence?
+
+    \b
+    Example:  an8flower certify --data data/shortcut-6c.h5 --rows 200
+    """
+    from ..certificate_table import show_certificates
+    from ..evaluate.causes.certificate import certified
+    from ..evaluate.causes.world import World
+    from ..evaluate.models import with_weights
+    from ..evaluate.resources import Resources, device_named
+    from ..progress import filling
+    from ..store import FlowerStore
+
+    resources = Resources(device_named(device), batch)
+    data = data or default_data()
+    world = World.of(FlowerStore(data)[split], resources.device)
+    sources = with_weights(models, weights) or (str(default_model(data, device)),)
+    with filling("certifying") as progress:
+        document = certified(sources, world, rows, seed, resources, progress)
+    if output:
+        write_json(document, output)
+    if as_json:
+        echo_json(document)
+    else:
+        show_certificates(document)
+
+
+@click.command()
+@click.option("--method", "methods", multiple=True, required=True, help="Repeatable; as in `an8flower score`.")
+@data_option
+@click.option("--model", help="A safetensors file or package.module:factory.  [default: runs/DATA/flowernet-seed0]")
+@click.option("--weights", type=FILE, help="Safetensors with the weights of what package.module:factory makes.")
+@click.option("--split", default="test", show_default=True)
+@click.option("--rows", type=click.IntRange(min=1), default=60, show_default=True, help="Spread over the classes.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of rows and random models.")
+@click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True, help="Of the walk down, at most.")
+@click.option("--draws", type=click.IntRange(min=1), default=3, show_default=True, help="Of the whole random network.")
+@click.option("--recalibrate", is_flag=True, help="Have batch norms take new statistics, not keep theirs.")
+@click.option("--smooth", is_flag=True, help="Also smooth MPRT: --samples times the cost.")
+@click.option("--samples", type=click.IntRange(min=1), default=50, show_default=True, help="Noisy images of --smooth.")
+@click.option("--labels/--no-labels", default=True, show_default=True, help="Also a model of permuted labels.")
+@batch_option
+@device_option
+@as_json
+@click.option("-o", "--output", type=FILE, help="Folder of sanity.json and of that model.  [default: runs/DATA]")
+def sanity(
+    methods: tuple[str, ...],
+    data: Path | None,
+    model: str | None,
+    weights: Path | None,
+    split: str,
+    rows: int,
+    seed: int,
+    steps: int,
+    draws: int,
+    recalibrate: bool,
+    smooth: bool,
+    samples: int,
+    labels: bool,
+    batch: int | None,
+    device: str,
+    as_json: bool,
+    output: Path | None,
+) -> None:
+    """Do the maps of a method depend on what the model has learnt? A sanity check, not a score.
+
+    The model's parameters are drawn anew: layer by layer from the logits down, each layer alone, and all of them. A
+    model of the same architecture memorises permuted labels. A method passes where its maps of such models are no more
+    like those of the trained model than halfway between maps of other images and the same map.
+
+    \b
+    Example:  an8flower sanity --method gradcam --method guided_backprop --method edges --rows 30
+    """
+    from ..evaluate.methods import parse_methods
+    from ..evaluate.models import open_model
+    from ..evaluate.resources import Resources, device_named
+    from ..evaluate.sanity.label_randomisation import Memory
+    from ..evaluate.sanity.run import SanityPlan
+    from ..evaluate.sanity.run import sanity as check_sanity
+    from ..progress import filling
+    from ..sanity_table import show_sanity
+    from ..store import FlowerStore
+
+    resources, wanted = Resources(device_named(device), batch), parse_methods(methods)
+    data = data or default_data()
+    store, folder = FlowerStore(data), output or run_folder(data)
+    classifier = open_model(model or str(default_model(data, device)), store, resources.device, weights)
+    memory = Memory(seed=seed) if labels else None
+    count, noisy = min(rows, len(store[split])), samples if smooth else None
+    plan = SanityPlan(split, count, seed, steps, draws, recalibrate, noisy, memory)
+    with filling("randomising") as progress:
+        document = check_sanity(classifier, wanted, store, plan, resources, folder, progress)
+    write_json(document, folder / "sanity.json")
+    refuse_if_nothing_was_scored(document)
+    if as_json:
+        echo_json(document)
+    else:
+        show_sanity(document)
+    if failed := document["failed"]:
+        raise Refusal(f"{len(failed)} methods failed; the first: {failed[0]['method']}: {failed[0]['reason']}")

@@ -1,0 +1,69 @@
+"""Pictures of any kind as upright RGB, and the square that a model sees of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from .errors import Refusal
+
+Box = tuple[float, float, float, float]  # left, upper, right, lower, in pixels
+BACKDROP = (255, 255, 255)  # what transparent pixels lie on, as in most viewers
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+DEEP = 65535  # white in 16 bits
+
+
+class Framed(NamedTuple):
+    """A picture, and what a model sees of it."""
+
+    picture: Image.Image  # the whole, RGB
+    box: Box  # the part that is seen: the square at its centre, as large as fits
+    seen: np.ndarray  # (S, S, 3) uint8: that square at the model's size
+
+
+def read_picture(path: Path) -> Image.Image:
+    """A picture from any file that Pillow knows, upright, as 8-bit RGB.
+
+    Rotation that a camera noted is applied, transparency laid on white, 16 bits are scaled to 8; of an animation, the
+    first frame is taken.
+
+    Raises:
+        Refusal: no such file, not a picture, damaged, or of numbers without a white.
+    """
+    if not path.is_file():
+        raise Refusal(f"{path}: no such picture; name a file with --image")
+    try:
+        with Image.open(path) as opened:
+            return as_rgb(ImageOps.exif_transpose(opened))
+    except UNREADABLE as error:
+        raise Refusal(f"{path}: cannot be read as a picture ({error}); save it anew as PNG or JPEG") from None
+
+
+def as_rgb(picture: Image.Image) -> Image.Image:
+    """A picture of any mode as 8-bit RGB; raises ValueError where nothing says which number is white."""
+    if picture.mode == "F":
+        raise ValueError("it holds floating-point numbers")
+    if picture.mode.startswith("I"):
+        picture = _in_eight_bits(picture)
+    if picture.has_transparency_data:
+        clear = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", clear.size, BACKDROP), clear).convert("RGB")
+    return picture.convert("RGB")
+
+
+def framed(picture: Image.Image, size: int) -> Framed:
+    """The centre of a picture at a model's size: its shorter side whole, its aspect ratio kept."""
+    side = min(picture.size)
+    left, upper = ((length - side) / 2 for length in picture.size)
+    box = (left, upper, left + side, upper + side)
+    return Framed(picture, box, np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box)))
+
+
+def _in_eight_bits(picture: Image.Image) -> Image.Image:
+    values = np.asarray(picture).astype(np.int64)
+    if values.min() < 0 or values.max() > DEEP:
+        raise ValueError(f"its numbers reach from {values.min()} to {values.max()}, more than 16 bits")
+    return Image.fromarray(((values * 255 + DEEP // 2) // DEEP).astype(np.uint8))

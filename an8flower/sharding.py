@@ -1,0 +1,244 @@
+"""A data set in shards: each machine renders its share of the rows, and one file lies over them all.
+
+Rows are pure functions of (spec, split, row), so a shard holds the very bytes that the whole would. The merged file
+is an HDF5 virtual data set: it copies no pictures, and refers to its shards by paths relative to its own place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from time import perf_counter
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+from .errors import Refusal, WrongUsage
+from .generate import Generated, already_there, attributes, make_rows, split_rows
+from .spec import DatasetSpec, from_json
+from .store import FORMAT, READ_ROWS, Rows, fingerprint
+from .writing import Block, Checksums, Plan, moved_when_whole, seal, told_plainly, write
+
+SHARD_FORMAT = f"{FORMAT} shard"  # so that nobody takes a shard for a data set: its rows have other numbers
+
+
+class Shard(NamedTuple):
+    """One share of a data set: number 1 to `of`."""
+
+    number: int
+    of: int
+
+    def share(self, rows: int) -> range:
+        """Which of a split's rows are in here.
+
+        >>> [Shard(number, 3).share(7) for number in (1, 2, 3)]
+        [range(0, 2), range(2, 4), range(4, 7)]
+        """
+        return range(rows * (self.number - 1) // self.of, rows * self.number // self.of)
+
+    def place(self, spec: DatasetSpec, folder: Path) -> Path:
+        """Where the shard lies in a folder."""
+        return folder / f"{spec.name}-{self.number}of{self.of}.h5"
+
+
+def generate_shard(
+    spec: DatasetSpec,
+    shard: int,
+    shards: int,
+    folder: Path,
+    *,
+    workers: int | None = None,
+    force: bool = False,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Generated:
+    """Write shard 1 to `shards` of a spec's data set, unless it is there. An interrupted run goes on where it stopped.
+
+    Raises WrongUsage where there is no such shard, Refusal where something else lies under its name (and `force` is
+    not given), and as `writing.write` does.
+    """
+    began = perf_counter()
+    _check_numbers(spec, shard, shards)
+    part = Shard(shard, shards)
+    path = part.place(spec, folder)
+    existed = _already_there(spec, part, path, force)
+    if not existed:
+        write(_plan(spec, part, path), workers or os.cpu_count() or 1, progress)
+    return Generated(path, spec, existed, perf_counter() - began)
+
+
+def merge(
+    spec: DatasetSpec,
+    shards: Sequence[Path],
+    output: Path,
+    *,
+    force: bool = False,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Generated:
+    """Write one file over all shards of a data set, unless it is there; every shard is read and checked on the way.
+
+    Raises Refusal where a shard is missing, damaged, there twice or of another data set, and where another data set
+    lies under the name of the output (and `force` is not given).
+    """
+    began = perf_counter()
+    existed = already_there(output, spec, force)
+    if not existed:
+        with ExitStack() as stack, told_plainly(output):
+            files = [stack.enter_context(file) for file in _all_of(spec, shards)]
+            unfinished = output.with_name(f"{output.name}.{os.getpid()}.unfinished")
+            stack.callback(unfinished.unlink, missing_ok=True)
+            with moved_when_whole(unfinished, output) as merged:
+                _lay_over(merged, files, spec, output.parent)
+                seal(merged, _told(files, spec, output.parent), _checksums(files, spec, progress))
+    return Generated(output, spec, existed, perf_counter() - began)
+
+
+def spec_of(path: Path) -> DatasetSpec:
+    """Of which data set a file is a shard; raises Refusal where it is none."""
+    with _opened(path) as file:
+        if file.attrs.get("format") != SHARD_FORMAT:
+            raise Refusal(f"{path}: not a shard; make shards with `an8flower shard`")
+        return from_json(str(file.attrs["spec"]), str(path))
+
+
+def _check_numbers(spec: DatasetSpec, shard: int, shards: int) -> None:
+    most = max(split_rows(spec).values())
+    if not 1 <= shards <= most:
+        raise WrongUsage(f"{shards} shards: expected 1 to {most}, the rows of the largest split of {spec.name}")
+    if not 1 <= shard <= shards:
+        raise WrongUsage(f"shard {shard} of {shards}: expected 1 to {shards}")
+
+
+def _already_there(spec: DatasetSpec, shard: Shard, path: Path, force: bool) -> bool:
+    """Whether this shard lies there; raises Refusal where something else does, unless it may be replaced."""
+    if not path.exists():
+        return False
+    try:
+        with _open(path, spec) as file:
+            if _number(file) == shard:
+                return True
+        found = "another shard is there"
+    except Refusal as reason:
+        found = str(reason).removeprefix(f"{path}: ").split(";")[0]
+    if force:
+        return False
+    raise Refusal(f"{path}: {found}; replace it with --force, or write into another folder")
+
+
+def _plan(spec: DatasetSpec, shard: Shard, path: Path) -> Plan:
+    shares = {split: shard.share(rows) for split, rows in split_rows(spec).items()}
+
+    def make(block: Block) -> Rows:
+        first = shares[block.split].start
+        return make_rows(spec, Block(block.split, first + block.start, first + block.stop))
+
+    told = {**attributes(spec), "shard": list(shard)}
+    rows = {split: len(share) for split, share in shares.items() if share}
+    return Plan(path, told, rows, f"{spec.digest}/{shard.number}of{shard.of}", make, SHARD_FORMAT)
+
+
+def _opened(path: Path) -> h5py.File:
+    if not path.is_file():
+        raise Refusal(f"{path}: no such shard; make it first")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise Refusal(f"{path}: damaged or no HDF5 file ({error}); delete it and make the shard again") from None
+
+
+def _open(path: Path, spec: DatasetSpec) -> h5py.File:
+    """A shard of this data set; raises Refusal for anything else."""
+    file = _opened(path)
+    found = file.attrs.get("format"), bool(file.attrs.get("complete")), file.attrs.get("digest")
+    if found == (SHARD_FORMAT, True, spec.digest):
+        return file
+    file.close()
+    what = f"a shard of another data set than {spec.name}" if found[0] == SHARD_FORMAT else "not a shard"
+    raise Refusal(f"{path}: {what}; give the shards of one spec")
+
+
+def _number(file: h5py.File) -> Shard:
+    return Shard._make(int(number) for number in file.attrs["shard"])
+
+
+def _all_of(spec: DatasetSpec, paths: Sequence[Path]) -> list[h5py.File]:
+    """All shards by their numbers; raises Refusal where they do not make up the whole."""
+    files = sorted((_open(path, spec) for path in paths), key=_number)
+    numbers = [_number(file) for file in files]
+    count = numbers[0].of if numbers else 1
+    lacking = sorted(set(range(1, count + 1)) - {shard.number for shard in numbers})
+    if lacking:
+        raise Refusal(f"shards {', '.join(map(str, lacking))} of {count} of {spec.name} are missing; make them first")
+    if numbers != [Shard(number, count) for number in range(1, count + 1)]:
+        told = ", ".join(f"{shard.number} of {shard.of}" for shard in numbers)
+        raise Refusal(f"the shards of {spec.name} do not fit together ({told}); give each of one cutting once")
+    if len(versions := {str(file.attrs["generator"]) for file in files}) > 1:
+        raise Refusal(f"the shards were made by several versions ({', '.join(sorted(versions))}); make them by one")
+    return files
+
+
+def _lay_over(merged: h5py.File, files: Sequence[h5py.File], spec: DatasetSpec, folder: Path) -> None:
+    """Virtual data sets whose rows lie in the shards."""
+    for split, rows in split_rows(spec).items():
+        first = next(file[split] for file in files if split in file)
+        for name, data in first.items():
+            layout = h5py.VirtualLayout((rows, *data.shape[1:]), data.dtype)
+            for file in files:
+                if share := _number(file).share(rows):
+                    source = file[split][name]
+                    layout[share.start : share.stop] = h5py.VirtualSource(
+                        _relative(file, folder), source.name, source.shape, source.dtype
+                    )
+            merged.require_group(split).create_virtual_dataset(name, layout)
+
+
+def _relative(file: h5py.File, folder: Path) -> str:
+    return Path(os.path.relpath(file.filename, folder)).as_posix()
+
+
+def _told(files: Sequence[h5py.File], spec: DatasetSpec, folder: Path) -> dict[str, object]:
+    shards = {_relative(file, folder): fingerprint(file) for file in files}
+    generator = str(files[0].attrs["generator"])
+    return {**attributes(spec), "format": FORMAT, "generator": generator, "shards": json.dumps(shards)}
+
+
+def _checksums(files: Sequence[h5py.File], spec: DatasetSpec, progress: Callable[[int], None]) -> Checksums:
+    """Of the whole; raises Refusal where a shard does not hold what it held when it was made."""
+    whole = Checksums()
+    for file in files:
+        own = Checksums()
+        for block, rows in _blocks(file):
+            whole.add(block, rows)
+            own.add(block, rows)
+            progress(block.stop - block.start)
+        wrong = [f"{split}/{name}" for split in file for name in file[split] if not _agree(own, file, split, name)]
+        if wrong:
+            raise Refusal(f"{file.filename}: {', '.join(wrong)} damaged; delete it and make the shard again")
+    return whole
+
+
+def _agree(own: Checksums, file: h5py.File, split: str, name: str) -> bool:
+    return own[f"{split}/{name}"] == file[split][name].attrs["sha256"]
+
+
+def _blocks(file: h5py.File) -> Iterator[tuple[Block, Rows]]:
+    """The rows of a shard, some at a time."""
+    for split in file:
+        count = len(file[split]["labels"])
+        for start in range(0, count, READ_ROWS):
+            block = Block(split, start, min(start + READ_ROWS, count))
+            yield block, _rows(file, block)
+
+
+def _rows(file: h5py.File, block: Block) -> Rows:
+    def read(name: str) -> np.ndarray:
+        return file[block.split][name][block.start : block.stop]
+
+    try:
+        return Rows._make(read(name) for name in Rows._fields)
+    except OSError as error:
+        told = f"{file.filename}: {block.split} rows {block.start} to {block.stop} are damaged ({error})"
+        raise Refusal(f"{told}; delete it and make the shard again") from None

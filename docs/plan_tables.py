@@ -1,0 +1,95 @@
+"""What the manual says of plans: every key with its default, and the plans that are shipped."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from markup import code, plain, table
+from pydantic import BaseModel
+
+
+def plan() -> str:
+    """Every key of a plan, table by table."""
+    from an8flower.evaluate.audits import plan as plans
+
+    titles = {
+        plans.Plan: "The plan itself",
+        plans.Data: "`[[data]]`, one for each data set",
+        plans.Models: "`[[models]]`, one for each kind of model",
+        plans.Certificate: "`[certificate]`",
+        plans.Sanity: "`[sanity]`",
+        plans.Pictures: "`[pictures]`",
+        plans.Reduced: "`[reduced]`",
+    }
+    return "\n\n".join(f"### {title}\n\n{_keys(kind)}" for kind, title in titles.items())
+
+
+def _keys(kind: type[BaseModel]) -> str:
+    """The keys of one table of a plan."""
+    words = {name: KEYS[f"{kind.__name__}.{name}"] for name in kind.model_fields}
+    rows = [[code(name), _default(one), words[name]] for name, one in kind.model_fields.items()]
+    return table(["key", "default", "what it is"], rows)
+
+
+def _default(one: Any) -> str:
+    """The default of a key; nothing for a table, which has its own."""
+    if one.is_required():
+        return "has to be given"
+    if one.default is None:
+        return "none"
+    return "see below" if isinstance(one.default, BaseModel) else code(json.dumps(one.default))
+
+
+KEYS = {
+    "Plan.name": "letters, digits, `.`, `_`, `-`; the results lie in `runs/NAME`",
+    "Plan.title": "a line for people; the heading of the page",
+    "Plan.data": "the data sets",
+    "Plan.models": "the classifiers; each is trained on each data set",
+    "Plan.methods": "as `--method` takes them: names with parameters, `family:cam`, `all`",
+    "Plan.metrics": "as `--metric` takes them; `usual` are those that need maps and masks alone",
+    "Plan.split": "the split whose rows are scored",
+    "Plan.rows": "how many rows are scored, spread evenly over the classes; all where it is left out",
+    "Plan.target": "explain the `label` or what is `predicted`",
+    "Plan.seed": "of the choice of rows, of stochastic methods and of resampling",
+    "Plan.certificate": "what the models rely on",
+    "Plan.sanity": "whether methods notice that a model is randomised; not asked where it is left out",
+    "Plan.pictures": "what is shown in the gallery",
+    "Plan.printed": "tables from the literature that the page sets ours beside",
+    "Plan.reduced": "the same plan at a size for two cores; what is not given stays",
+    "Data.spec": "a preset, or a `.toml` file; rendered where it is not there yet",
+    "Data.file": "an HDF5 file; either this or `spec`",
+    "Data.rows": "rows in all, as `generate --rows`",
+    "Data.size": "side of the pictures in pixels",
+    "Data.seed": "another seed gives other rows",
+    "Models.arch": "an architecture, trained once for each seed",
+    "Models.seeds": "the seeds of the trainings",
+    "Models.epochs": "at most so many; the architecture's own where it is left out",
+    "Models.source": "a safetensors file, or `package.module:factory`; either this or `arch`",
+    "Models.weights": "a safetensors file for the network that a factory makes",
+    "Certificate.rows": "rows that are asked about, or all where there are fewer",
+    "Sanity.methods": "those of the plan where it is left out",
+    "Sanity.rows": "rows whose maps are compared",
+    "Sanity.steps": "of the walk from the logits down, at most",
+    "Sanity.draws": "of the whole random network",
+    "Sanity.labels": "whether a model memorises permuted labels as well, which takes minutes",
+    "Pictures.rows": "rows in the gallery, the same for all methods",
+    "Pictures.extremes": "the best and the worst rows of each method",
+    "Reduced.rows": "rows that are scored",
+    "Reduced.data_rows": "rows of the data sets, in all",
+    "Reduced.size": "side of the pictures in pixels",
+    "Reduced.seeds": "the seeds of the trainings",
+    "Reduced.epochs": "at most so many",
+    "Reduced.archs": 'architectures that stand in for others: `{ resnet50 = "flowernet" }`',
+    "Reduced.sanity_rows": "rows of the sanity checks",
+    "Reduced.labels": "whether the sanity checks have a model memorise permuted labels",
+}
+"""What each key of a plan is; a key that is not here breaks the build."""
+
+
+def plans() -> str:
+    """The plans that are shipped, as a table."""
+    from an8flower.evaluate.audits import plan as known
+
+    shipped = [known.load(name) for name in known.shipped()]
+    return table(["plan", "what it asks"], [[code(each.name), plain(each.title)] for each in shipped])

@@ -1,0 +1,119 @@
+"""The files of a run that are no long rows: JSON documents and arrays, whole under their final name or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..results import moved_into
+
+KINDS = ("scores", "certificates", "sanity", "pictures", "filters", "maps", "failed", "models")
+"""The folders of a run; all that lies in them can be made again."""
+
+
+def write_json(place: Path, document: Mapping[str, Any]) -> None:
+    """File a document."""
+    with moved_into(place) as unfinished:
+        unfinished.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(place: Path) -> dict[str, Any] | None:
+    """A document; None where there is none, or a damaged one."""
+    try:
+        found = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def write_arrays(place: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """File named arrays."""
+    with moved_into(place) as unfinished, unfinished.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # its stubs take the arrays for its options
+
+
+def read_arrays(place: Path) -> dict[str, np.ndarray] | None:
+    """Named arrays; None where there are none, or damaged ones. Nothing is unpickled."""
+    try:
+        with place.open("rb") as file, np.load(file, allow_pickle=False) as found:  # leaves a broken file open itself
+            return {name: found[name] for name in found.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.error):
+        return None
+
+
+def readable(place: Path) -> bool:
+    """Whether a file is there and whole."""
+    return (read_json(place) if place.suffix == ".json" else read_arrays(place)) is not None
+
+
+def there(place: Path, neighbours: Iterable[Path]) -> bool:
+    """Whether a file is there, or in another run, from where it is then taken: its name says all that it depends on."""
+    if readable(place):
+        return True
+    for run in neighbours:
+        other = run / place.parent.name / place.name
+        if other.exists() and readable(other):
+            take(other, place)
+            return True
+    return False
+
+
+def take(other: Path, place: Path) -> None:
+    """The same file under another name: a link where the file system has them, else a copy."""
+    with moved_into(place) as unfinished:
+        try:
+            os.link(other, unfinished)
+        except OSError:
+            shutil.copyfile(other, unfinished)
+
+
+def neighbours(folder: Path) -> list[Path]:
+    """The other runs beside a run."""
+    if not folder.parent.is_dir():
+        return []
+    return sorted(each for each in folder.parent.iterdir() if each.is_dir() and each.resolve() != folder.resolve())
+
+
+def clear(folder: Path) -> None:
+    """Remove all that a run has computed, so that it is computed anew."""
+    for kind in KINDS:
+        shutil.rmtree(folder / kind, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes of this machine left unfinished when they were killed."""
+    for kind in KINDS:
+        for place in list(_unfinished(folder / kind)):
+            with suppress(OSError):
+                place.unlink()
+
+
+def _unfinished(folder: Path) -> Iterator[Path]:
+    for place in folder.glob("*.unfinished"):
+        *_, host, process, _ = place.name.rsplit(".", 3)
+        if host == host_name() and process.isdigit() and not _alive(int(process)):
+            yield place
+
+
+def host_name() -> str:
+    """This machine's name without dots, as it stands in the names of unfinished files."""
+    return socket.gethostname().partition(".")[0]
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,93 @@
+"""Filters of a summary: what those look for that an interpretation found relevant, and how the model does without."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from an8flower.errors import WrongUsage
+
+from ..cells import Judge
+from ..classifier import Classifier
+from ..filters.filter_roles import ablation_curve, average_images
+from ..filters.relevant_filters import Filter, Relevance
+from ..fitting import Fitted
+from ..methods import Method
+from ..seeds import seed_of
+from ..selection import select_rows
+
+ROWS = 240  # at most, from the split that is scored
+FILTERS = 3  # a class, at most
+DRAWS = 5  # of filters that are silenced by lot
+
+
+def filters_of(classifier: Classifier, method: Method, judge: Judge, seed: int) -> dict[str, np.ndarray]:
+    """The weightiest filters of each class, by a method that was fitted for it, and what silencing filters does.
+
+    Returns:
+        For each of F filters `classes` (F,) int64, `layers` (F,) str, `channels` (F,) int64, `weights` (F,) float32 and
+        `averages` (F, r, r', 3) uint8: the mean of what it sees where it responds most to images of its class, in the
+        upper left `sizes` (F, 2) int64 pixels. For each of n numbers of filters `counts` (n,) int64, the mean class
+        accuracy without the most relevant ones, `relevant` (n,) float32, and without as many others of the same
+        layers, `random` (DRAWS, n) float32.
+
+    Raises:
+        NotApplicable: a layer's receptive field cannot be told.
+        WrongUsage: the method was not fitted, or finds no filters.
+    """
+    if not isinstance(method.explainer, Fitted) or set(method.explainer.learnt) != set(Relevance._fields):
+        raise WrongUsage(f"{method.text} has found no relevant filters; fit vebi, and give that")
+    relevance = Relevance(**method.explainer.learnt)
+    labels = judge.split.labels
+    indices = select_rows(labels, min(ROWS, len(labels)), seed_of("filters", seed))
+    case = judge.case(classifier, indices, labels[indices])
+    with classifier.holding(judge.resources.in_flight):
+        looks = _looks(classifier, case.query.images, case.truth.labels, relevance)
+        counts = numbers_silenced(int((relevance.weights.amax(1) > 0).sum()))
+        ablation = ablation_curve(classifier, case.query.images, case.truth.labels, relevance, counts, DRAWS)
+    return {
+        **looks,
+        "counts": np.array(counts, np.int64),
+        "relevant": ablation.relevant.float().cpu().numpy(),
+        "random": ablation.random.float().cpu().numpy(),
+    }
+
+
+def numbers_silenced(relevant: int) -> list[int]:
+    """0, 1, 2, 4, ... and all of them.
+
+    >>> numbers_silenced(5)
+    [0, 1, 2, 4, 5]
+    """
+    powers = [2**power for power in range(relevant.bit_length()) if 2**power < relevant]
+    return [0, *powers, relevant] if relevant else [0]
+
+
+def _looks(classifier: Classifier, images: Tensor, labels: Tensor, relevance: Relevance) -> dict[str, np.ndarray]:
+    """Who the weightiest filters are, and what they look for."""
+    chosen: list[tuple[int, Filter, float]] = []
+    averages: list[Tensor] = []
+    for label in range(relevance.weights.shape[1]):
+        best = relevance.filters(label)[:FILTERS]
+        own = images[labels == label]
+        if best and len(own):
+            chosen += [(label, each, weight) for each, weight in best]
+            averages += average_images(classifier, own, [each for each, _ in best])
+    return {
+        "classes": np.array([label for label, _, _ in chosen], np.int64),
+        "layers": np.array([f"ReLU {each.layer}" for _, each, _ in chosen], dtype=str),
+        "channels": np.array([each.channel for _, each, _ in chosen], np.int64),
+        "weights": np.array([weight for _, _, weight in chosen], np.float32),
+        **_padded(averages),
+    }
+
+
+def _padded(averages: list[Tensor]) -> dict[str, np.ndarray]:
+    """Pictures (3, r, r') of several sizes as one array, with their sizes."""
+    sizes = np.array([picture.shape[1:] for picture in averages], np.int64).reshape(-1, 2)
+    whole = np.zeros((len(averages), *sizes.max(0, initial=0), 3), np.uint8)
+    for page, picture in zip(whole, averages, strict=True):
+        shown = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        page[: shown.shape[0], : shown.shape[1]] = shown
+    return {"averages": whole, "sizes": sizes}

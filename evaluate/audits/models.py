@@ -1,0 +1,57 @@
+"""The models of an audit: what is trained is found again, here or in another run, by what it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import an8flower
+from an8flower.errors import Refusal
+from an8flower.store import FlowerStore
+
+from ..classifier import Card, read
+from ..training import recipe_for
+from .files import take
+from .plan import Models, Plan
+
+
+def place(folder: Path, store: FlowerStore, models: Models, seed: int) -> Path:
+    """Where a trained model lies in a run."""
+    epochs = f"-{models.epochs}epochs" if models.epochs else ""
+    return folder / "models" / f"{store.path.stem}-{models.arch}-seed{seed}{epochs}.safetensors"
+
+
+def there(where: Path, store: FlowerStore, models: Models, seed: int, neighbours: Iterable[Path]) -> bool:
+    """Whether a model is in its place; it is taken from another run, or from where `train` writes, if it lies there."""
+    if is_meant(where, store, models, seed):
+        return True
+    trained = where.parents[2] / store.path.stem / f"{models.arch}-seed{seed}.safetensors"
+    for other in [trained, *(run / "models" / where.name for run in neighbours)]:
+        if is_meant(other, store, models, seed):
+            take(other, where)
+            return True
+    return False
+
+
+def is_meant(where: Path, store: FlowerStore, models: Models, seed: int) -> bool:
+    """Whether a file holds just this model: trained on these data by this version, in this way."""
+    if not where.is_file():
+        return False
+    try:
+        card = Card.from_metadata(read(where)[0])
+    except (Refusal, KeyError, ValueError, TypeError):
+        return False
+    assert models.arch, "asked for only where a model is trained"
+    wanted = {
+        "name": store.name,
+        "digest": store.digest,
+        "epochs": str(recipe_for(models.arch, models.epochs, 32, None, 1, seed).epochs),
+    }
+    return (card.arch, card.seed, card.data) == (models.arch, seed, wanted) and (
+        card.versions.get("an8flower") == an8flower.__version__
+    )
+
+
+def trained(plan: Plan) -> list[tuple[Models, int]]:
+    """Every model that the plan has trained, with its seed."""
+    return [(models, seed) for models in plan.models if models.arch for seed in models.seeds]

@@ -1,0 +1,47 @@
+"""What a network does besides its weights: two of the same weights may differ in their layers' settings or code."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+from collections.abc import Iterator
+from types import CodeType
+from typing import Any
+
+from torch import nn
+
+KNOWN = ("torch", "torchvision", "an8flower")  # whose code goes with their versions
+ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
+
+
+def digest_of(network: nn.Module) -> str:
+    """A digest of a network's layers with their settings, and of the methods of the classes that are somebody's own.
+
+    Functions that these call are not looked into.
+    """
+    whole = hashlib.sha256(ADDRESS.sub("", repr(network)).encode())
+    kinds = {type(module) for module in network.modules()}
+    for kind in sorted(kinds, key=lambda kind: (kind.__module__, kind.__qualname__)):
+        for piece in _methods(kind):
+            whole.update(piece.encode())
+    return whole.hexdigest()
+
+
+def _methods(kind: type) -> Iterator[str]:
+    """Names and byte code of the methods of a class, and of those that it inherits."""
+    for owner in inspect.getmro(kind):
+        if owner.__module__.split(".")[0] in KNOWN or owner is object:
+            continue
+        for name, method in sorted(vars(owner).items()):
+            if code := getattr(inspect.unwrap(method) if callable(method) else method, "__code__", None):
+                yield f"{name} {_told(code)}"
+
+
+def _told(constant: Any) -> str:
+    """A constant of a function, or code itself, as text that is the same in every process."""
+    if isinstance(constant, CodeType):
+        return f"{constant.co_code.hex()} {constant.co_names} {list(map(_told, constant.co_consts))}"
+    if isinstance(constant, frozenset):
+        return str(sorted(map(repr, constant)))
+    return repr(constant)

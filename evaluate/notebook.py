@@ -1,0 +1,121 @@
+"""What scoring and audits found, as pandas, as Arrow and as HTML for notebooks. No torch in here."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from an8flower.errors import Refusal
+
+NUMBERS = ["mean", "low", "high", "n", "undefined", "chance", "oracle", "calibrated"]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreResult:
+    """Methods scored against the truth of one data set."""
+
+    document: dict[str, Any]  # as `an8flower score --json` prints it
+    table: pa.Table  # one line for each row, method and metric: the schema of `evaluate.results`
+    folder: Path  # where the cells lie: what is asked again is read from there
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """A line for each method and metric, with interval, references and the calibrated mean."""
+        return summary_frame(self.document["results"])
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """The table as pandas: the value of every single row, or the reason why it has none."""
+        return self.table.to_pandas()
+
+    @property
+    def failed(self) -> list[dict[str, str]]:
+        """What could not be scored, and why; such methods are not in the frame."""
+        return [*self.document["failed"], *self.document["skipped"]]
+
+    def _repr_html_(self) -> str:
+        data = self.document["dataset"]
+        title = f"{data['name']}, {data['rows']} rows of {data['split']}, target: {self.document['target']}"
+        models = (f"{m['arch']} seed {m['seed']}: accuracy {m['accuracy']:.2%}" for m in self.document["models"])
+        missing = (f"{each['method']}: {each['reason']}" for each in self.failed)
+        said = [*models, *self.document.get("warnings", []), *missing]
+        return f"{_heading(title)}{_paragraphs(said)}{_table(self.frame)}"
+
+
+@dataclass(frozen=True, eq=False)
+class AuditResult:
+    """What an audit left in its folder."""
+
+    folder: Path
+    summary: dict[str, Any]  # as in summary.json
+
+    @classmethod
+    def read(cls, folder: str | Path) -> AuditResult:
+        """What lies in the folder of an audit; raises Refusal where none was finished there."""
+        path = Path(folder) / "summary.json"
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            titles = [study["dataset"]["name"] for study in document["studies"]]
+        except FileNotFoundError:
+            raise Refusal(f"{folder}: no finished audit is there; run `an8flower audit -o {folder}`") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Refusal(f"{path}: not the summary of an audit ({error!r}); run the audit again") from None
+        assert len(titles) == len(document["studies"])
+        return cls(Path(folder), document)
+
+    @property
+    def page(self) -> Path:
+        """The page for people."""
+        return self.folder / "report.html"
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """A line for each data set, method and metric; see `ScoreResult.frame`."""
+        frames = []
+        for study in self.summary["studies"]:
+            frame = summary_frame(study["scores"]["results"])
+            frame.insert(0, "dataset", study["dataset"]["name"])
+            frames.append(frame)
+        return pd.concat(frames, ignore_index=True) if frames else summary_frame([])
+
+    @property
+    def failed(self) -> list[dict[str, str]]:
+        """The cells that failed, each with its reason."""
+        return list(self.summary.get("failed", []))
+
+    def _repr_html_(self) -> str:
+        link = f'<p><a href="{html.escape(self.page.absolute().as_uri())}">{html.escape(str(self.page))}</a></p>'
+        missing = (f"{each.get('method')}: {each.get('reason')}" for each in self.failed)
+        return f"{_heading(str(self.summary.get('title')))}{link}{_paragraphs(missing)}{_table(self.frame)}"
+
+
+def summary_frame(results: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """The results of a document as a frame: `method` as it was asked for, `metric`, and a column for each number."""
+    lines = [
+        {"method": result["text"], "metric": metric, **{name: numbers[name] for name in NUMBERS}}
+        for result in results
+        for metric, numbers in result["metrics"].items()
+    ]
+    frame = pd.DataFrame(lines, columns=["method", "metric", *NUMBERS])
+    counts = {"n": "int64", "undefined": "int64"}
+    return frame.astype({name: counts.get(name, "float64") for name in NUMBERS})
+
+
+def _heading(text: str) -> str:
+    return f"<h3>{html.escape(text)}</h3>"
+
+
+def _paragraphs(sentences: Iterable[str]) -> str:
+    return "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
+
+
+def _table(frame: pd.DataFrame) -> str:
+    return str(frame.to_html(escape=True, index=False, na_rep="-", float_format="{:.3f}".format, border=0))

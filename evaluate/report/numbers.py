@@ -1,0 +1,105 @@
+"""How numbers are written on the page: one way for each kind, and a dash where there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from an8flower.tables import UNKNOWN
+
+DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+
+
+class Scaled(NamedTuple):
+    """A mean and its 95 % interval where 0 is a random map and 1 is the truth."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with a typographic minus and without a negative zero.
+
+    >>> number(0.12345), number(-0.0001), number(-2.0, 0) == MINUS + "2", number(None) == DASH
+    ('0.123', '0.000', True, True)
+    """
+    return DASH if value is None else f"{round(value, digits) + 0.0:.{digits}f}".replace("-", MINUS)
+
+
+def brief(value: float | None) -> str:
+    """A number of any size in three figures.
+
+    >>> brief(1234.56), brief(0.0123456)
+    ('1235', '0.0123')
+    """
+    if value is None:
+        return DASH
+    told = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return told.replace("-", MINUS)
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share.
+
+    >>> percent(0.9834), percent(0.05, 0)
+    ('98.3 %', '5 %')
+    """
+    return DASH if share is None else f"{share:.{digits}%}".replace("%", " %").replace("-", MINUS)
+
+
+def between(low: float | None, high: float | None, digits: int = 3) -> str:
+    """An interval.
+
+    >>> between(0.1, 0.25, 2)
+    '0.10 to 0.25'
+    """
+    return DASH if low is None or high is None else f"{number(low, digits)} to {number(high, digits)}"
+
+
+def between_shares(found: Mapping[str, Any]) -> str:
+    """The interval of a share."""
+    return DASH if found["low"] is None else f"{percent(found['low'])} to {percent(found['high'])}"
+
+
+def counted(count: int, thing: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "model"), counted(2, "model")
+    ('1 model', '2 models')
+    """
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
+def listed(names: list[str], most: int = 4) -> str:
+    """Names in a sentence; only the first where there are many.
+
+    >>> listed(["a", "b", "c"]), listed(list("abcdef"))
+    ('a, b and c', 'a, b, c, d and 2 more')
+    """
+    shown = names[:most] if len(names) > most + 1 else names
+    rest = [f"{len(names) - len(shown)} more"] if len(shown) < len(names) else []
+    words = [*shown, *rest]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+
+
+def lower_is_better(m: Mapping[str, Any]) -> bool:
+    """Whether the truth scores less than chance."""
+    chance, oracle = m.get("chance"), m.get("oracle")
+    return chance is not None and oracle is not None and bool(oracle < chance)
+
+
+def scaled(m: Mapping[str, Any]) -> Scaled | None:
+    """A metric's mean and interval between chance and the truth.
+
+    None where it is undefined, and where both score so alike that an interval would span the whole scale many times.
+    """
+    chance, oracle, mean = m.get("chance"), m.get("oracle"), m.get("calibrated")
+    if mean is None or chance is None or oracle is None or oracle == chance:
+        return None
+    if m.get("low") is None or m.get("high") is None:
+        return None
+    ends = sorted((m[end] - chance) / (oracle - chance) for end in ("low", "high"))
+    known = all(map(math.isfinite, ends)) and (ends[1] - ends[0]) / 2 < UNKNOWN
+    return Scaled(mean, *ends) if known else None

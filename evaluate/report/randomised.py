@@ -1,0 +1,164 @@
+"""The sanity checks on the page: verdicts, how alike the maps are down the network, and the maps themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from an8flower import sanity_table
+
+from .curves import legend
+from .figures import Cell, Drawing, Table
+from .numbers import DASH, number
+from .pictures import colour, heat
+from .plots import Line, lines_plot
+from .reading import Missing, Source
+from .study import Method, Study
+
+HEADLINE = "spearman_abs"
+NAMED = 10  # steps that have room for their names
+NEEDED = {"image": 3, "steps": 1, "maps": 3, "similarity": 1}
+
+
+class Verdict(NamedTuple):
+    """What a test says of a method: pass, fail, undecided or a dash, with the number behind it."""
+
+    outcome: str
+    told: str
+
+
+class Frame(NamedTuple):
+    """A map of the cascade."""
+
+    step: str
+    picture: str
+    told: str  # how alike it is to the first
+
+
+class Walk(NamedTuple):
+    """The maps of one image while the network is randomised from its last layer down."""
+
+    method: str
+    image: str
+    frames: Sequence[Frame]
+
+
+class Sanity(NamedTuple):
+    """The checks of one model."""
+
+    model: str
+    about: str
+    tests: Sequence[str]
+    verdicts: Sequence[tuple[str, bool, Sequence[Verdict]]]  # method, whether a control, by test
+    curve: Drawing | None
+    walks: Sequence[Walk]
+    missing: Sequence[str]
+    reasons: Sequence[str]  # why a test has no verdict
+
+
+def sanity(study: Study, source: Source) -> list[Sanity]:
+    """The checks of all models of a data set."""
+    documents = study.document.get("sanity") or ()
+    return [_of_model(study, i, document, source) for i, document in enumerate(documents)]
+
+
+def _of_model(study: Study, place: int, document: Mapping[str, Any], source: Source) -> Sanity:
+    results = document["results"]
+    tests = [test for test in sanity_table.TESTS if any(test in result["verdicts"] for result in results)]
+    named = [(_method(study, result), result) for result in results]
+    verdicts = [
+        (_text(result), bool(method and method.control), [_verdict(result["verdicts"].get(test)) for test in tests])
+        for method, result in named
+    ]
+    walks = [_walk(_text(result), result["pictures"], source) for result in results if result.get("pictures")]
+    model = document["model"]
+    about = f"{document['dataset']['rows']} rows; {document['coverage']['share']:.0%} of the network is drawn anew"
+    return Sanity(
+        f"{model['arch']} seed {model['seed']}",
+        about.replace("%", " %"),
+        [sanity_table.TESTS[test] for test in tests],
+        verdicts,
+        _curve(f"sanity{place}-{study.key}", named),
+        [walk for walk in walks if isinstance(walk, Walk)],
+        [walk.reason for walk in walks if isinstance(walk, Missing)],
+        [*sanity_table.undecided(results), *filter(None, [_labels(document)])],
+    )
+
+
+def _labels(document: Mapping[str, Any]) -> str:
+    reason = (document.get("labels") or {}).get("reason")
+    return f"permuted labels: {reason}" if reason else ""
+
+
+def _text(result: Mapping[str, Any]) -> str:
+    return str(result.get("text") or result["method"])
+
+
+def _method(study: Study, result: Mapping[str, Any]) -> Method | None:
+    named = study.by_text.get(_text(result))
+    return named or next((m for m in study.methods if m.result["method"] == result["method"]), None)
+
+
+def _verdict(found: Mapping[str, Any] | None) -> Verdict:
+    if found is None:
+        return Verdict(DASH, "")
+    first = found["similarities"][HEADLINE]
+    return Verdict(str(found["outcome"]), "" if first["calibrated"] is None else number(first["calibrated"], 2))
+
+
+def _curve(key: str, named: Sequence[tuple[Method | None, Mapping[str, Any]]]) -> Drawing | None:
+    """How alike the maps are still, from the trained network down; None where no method was walked."""
+    shown = [(method, points) for method, result in named if method and (points := result["curves"].get("cascading"))]
+    if not shown:
+        return None
+    longest = max((points for _, points in shown), key=len)
+    layers = ["trained", *(str(point["layer"]) for point in longest)]
+    lines = [_line(method, points) for method, points in shown]
+    rows: list[list[Cell]] = [
+        [method.text, step, layer, *(point[end] for end in ("mean", "low", "high", "undefined"))]
+        for method, points in shown
+        for step, (layer, point) in enumerate(((str(p["layer"]), p[HEADLINE]) for p in points), 1)
+    ]
+    few = Table(
+        ["randomised down to", *(method.text for method, _ in shown)],
+        [[layer, *(_at(points, i) for _, points in shown)] for i, layer in enumerate(layers)],
+    )
+    says = (
+        "Each line is a method: how alike its map is to that of the trained network (1 = the same) while layers are "
+        "drawn anew one after the other, from the last to the first. The line of a method that follows the model "
+        "falls; one that stays up shows the image, not the model."
+    )
+    ticks = layers if len(layers) <= NAMED else ()
+    svg = lines_plot(key, lines, "layers drawn anew, from the last", "Spearman |map|", ticks=ticks, within=(0.0, 1.0))
+    columns = ["method", "step", "randomised down to", "mean", "low", "high", "undefined"]
+    return Drawing(key, "Similarity down the cascade", says, svg, Table(columns, rows), legend(shown), few)
+
+
+def _line(method: Method, points: Sequence[Mapping[str, Any]]) -> Line:
+    y, low, high = ([1.0, *(_known(point[HEADLINE][end]) for point in points)] for end in ("mean", "low", "high"))
+    return Line(method.place, method.look, range(len(points) + 1), y, low, high)
+
+
+def _known(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _at(points: Sequence[Mapping[str, Any]], step: int) -> float | None:
+    if step == 0:
+        return 1.0
+    return points[step - 1][HEADLINE]["mean"] if step <= len(points) else None
+
+
+def _walk(method: str, file: object, source: Source) -> Walk | Missing:
+    found = source.arrays(file, NEEDED)
+    if isinstance(found, Missing):
+        return Missing(f"{method}: {found.reason}")
+    if found["image"].dtype != np.uint8 or len(found["steps"]) != len(found["maps"]) or found["image"].shape[-1] != 3:
+        return Missing(f"{method}: the arrays of {file} do not fit each other")
+    frames = [
+        Frame(str(step), heat(values), DASH if np.isnan(alike) else number(float(alike), 2))
+        for step, values, alike in zip(found["steps"], found["maps"], found["similarity"], strict=False)
+    ]
+    return Walk(method, colour(found["image"]), frames)

@@ -1,0 +1,74 @@
+"""What the page is made of: a summary, and the arrays that it names. Nothing that is read here is executed."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from an8flower.errors import Refusal
+
+DAMAGED = (OSError, ValueError, KeyError, EOFError, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+Arrays = dict[str, np.ndarray]
+
+
+class Missing(NamedTuple):
+    """What cannot be shown, and why."""
+
+    reason: str
+
+
+class Source:
+    """The folder of an audit."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.text = _text(folder / "summary.json")  # as it lies there
+        self.summary = _summary(folder / "summary.json", self.text)
+
+    def arrays(self, name: object, needed: Mapping[str, int]) -> Arrays | Missing:
+        """The arrays of a file of the folder, or why there are none.
+
+        Args:
+            needed: the arrays that must be there, with their numbers of dimensions.
+        """
+        place = (self.folder / str(name)).resolve()
+        if not place.is_relative_to(self.folder.resolve()):
+            return Missing(f"{name} lies outside the folder of the audit")
+        if not place.is_file():
+            return Missing(f"{name} is missing")
+        try:
+            with place.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+                found = {key: stored[key] for key in needed}
+        except DAMAGED:
+            return Missing(f"{name} cannot be read: run the audit again after deleting it")
+        odd = [key for key, ndim in needed.items() if found[key].ndim != ndim]
+        return Missing(f"{name}: {odd[0]} has another shape than expected") if odd else found
+
+
+def _text(place: Path) -> bytes:
+    if not place.is_file():
+        raise Refusal(
+            f"{place.parent}: no summary.json there, so this is no folder of a finished audit; {_remedy(place)}"
+        )
+    return place.read_bytes()
+
+
+def _summary(place: Path, text: bytes) -> dict[str, Any]:
+    """The summary of an audit; raises Refusal where it is none."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise Refusal(f"{place}: cannot be read as JSON ({error}); {_remedy(place)}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("studies"), list):
+        raise Refusal(f"{place}: not the summary of an audit: it has no list of studies; {_remedy(place)}")
+    return found
+
+
+def _remedy(place: Path) -> str:
+    return f"run `an8flower audit PLAN.toml -o {place.parent}` again: what is done already is not done twice"

@@ -1,0 +1,70 @@
+"""Weights of somebody's own network, from safetensors alone: nothing that would be unpickled is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from an8flower.errors import Refusal
+
+PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".th", ".tar"}
+MARKS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # what torch.save and pickle start with
+NAMED = 3  # examples in a message
+DATA_PARALLEL = "module."
+CONVERT = 'safetensors.torch.save_file(model.state_dict(), "weights.safetensors")'
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Put the tensors of a safetensors file into a network: every one of its own, and no other.
+
+    Tensors that a network holds under several names may be there under one of them, as `save_model` writes them.
+
+    Raises:
+        Refusal: no such file, a pickle, damaged, or names or shapes that are not the network's.
+    """
+    given, own = read_weights(path), network.state_dict()
+    known = {own[name].data_ptr() for name in given if name in own}
+    missing = [name for name in own if name not in given and own[name].data_ptr() not in known]
+    unexpected = [name for name in given if name not in own]
+    if missing or unexpected:
+        raise Refusal(f"{path}: not the weights of this {type(network).__name__}; {_names(missing, unexpected)}")
+    if wrong := [name for name in given if given[name].shape != own[name].shape]:
+        first = f"{wrong[0]} is {tuple(given[wrong[0]].shape)} there and {tuple(own[wrong[0]].shape)} in the network"
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise Refusal(f"{path}: {first}{more}; have the factory make the network that was saved")
+    network.load_state_dict(given, strict=False)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by their names; raises Refusal as `load_weights` does."""
+    if not path.is_file():
+        raise Refusal(f"{path}: no such file; write one with {CONVERT}")
+    if path.suffix.lower() in PICKLES or _starts_as_pickle(path):
+        raise Refusal(
+            f"{path}: a pickle is not read, because unpickling runs whatever code is in it; where you trust it, load "
+            f"it with torch yourself, and convert it once: {CONVERT}"
+        )
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise Refusal(f"{path}: not a safetensors file, or damaged ({error}); write it anew with {CONVERT}") from None
+
+
+def _starts_as_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4).startswith(MARKS)
+
+
+def _names(missing: list[str], unexpected: list[str]) -> str:
+    """Which names do not match, and what may be done about it."""
+    told = [
+        f"{len(names)} {what} ({', '.join(names[:NAMED])}{', ...' * (len(names) > NAMED)})"
+        for names, what in ((missing, "missing"), (unexpected, "unexpected"))
+        if names
+    ]
+    if unexpected and all(name.startswith(DATA_PARALLEL) for name in unexpected):
+        return f"{', '.join(told)}; save model.module.state_dict(), without DataParallel's prefix"
+    return f"{', '.join(told)}; have the factory make the network that was saved"

@@ -1,0 +1,396 @@
+"""The manual tells the truth: its examples run, its specs and plans are valid, its links lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from an8flower import spec as specs
+from an8flower.__main__ import main
+from an8flower.factors import FACTORS
+from an8flower.generate import generate
+from an8flower.store import FlowerStore
+from an8flower.toml import parse
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+QUICK = ("presets", "metrics", "archs")  # commands that take no time: they are run in every test run
+SPEC = {"name": "x", "rows": {"train": 7, "val": 1, "test": 2}, "classes": {"petals.colour": ["red", "blue"]}}
+PLAN = {"name": "x", "data": [{"spec": "single-6c"}], "models": [{"arch": "flowernet"}], "methods": ["gradcam"]}
+SPEC_TABLES = {"classes", "nuisance", "shortcut"}  # a fragment with one of these belongs into a spec
+WRITTEN = sorted(path.name for path in DOCS.glob("*.md"))
+
+
+def loaded(path: Path, name: str) -> types.ModuleType:
+    """A module from a file that lies in no package; it finds those beside it."""
+    description = importlib.util.spec_from_file_location(name, path)
+    assert description is not None
+    assert description.loader is not None
+    module = importlib.util.module_from_spec(description)
+    sys.path.insert(0, str(path.parent))
+    try:
+        description.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+manual = loaded(DOCS / "generate.py", "manual_pages")
+
+
+class Block(NamedTuple):
+    """A fenced block of a page."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+
+
+def blocks(page: str, language: str) -> list[Block]:
+    """The blocks of a page in one language."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    found = [Block(page, text[: each.start()].count("\n") + 2, each[1], each[2]) for each in FENCE.finditer(text)]
+    return [block for block in found if block.language == language]
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of each command of a block; a backslash joins lines, a comment is left out."""
+    return [words for line in text.replace("\\\n", " ").splitlines() if (words := shlex.split(line, comments=True))]
+
+
+def all_blocks(language: str) -> list[Any]:
+    """Every block of the manual in one language, named by page and line."""
+    found = [block for page in WRITTEN for block in blocks(page, language)]
+    return [pytest.param(block, id=f"{block.page}:{block.line}") for block in found]
+
+
+def from_toml(text: str) -> dict[str, Any]:
+    return dict(parse(text))
+
+
+# What examples find in their folder.
+
+
+@pytest.fixture(scope="session")
+def trained(small_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data set with a classifier that has seen it once."""
+    folder = tmp_path_factory.mktemp("small")
+    return laid_down(folder, FlowerStore(small_file), epochs=1)
+
+
+@pytest.fixture(scope="session")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with as many rows as the examples ask for, and a classifier that has learnt something."""
+    folder = tmp_path_factory.mktemp("larger")
+    made = generate(specs.load("single-6c").with_changes(rows=1800, size=40), folder / "made.h5")
+    return laid_down(folder, FlowerStore(made.path), epochs=6)
+
+
+def laid_down(folder: Path, store: FlowerStore, epochs: int) -> Path:
+    """A folder as a reader of the manual has it: default data set and model, pictures and masks, names and weights."""
+    from an8flower.evaluate.training import train
+
+    (folder / "data").mkdir()
+    shutil.copy(store.path, folder / "data" / "single-6c.h5")
+    trained = train(FlowerStore(folder / "data" / "single-6c.h5"), "flowernet", epochs=epochs, device="cpu")
+    trained.classifier.save(folder / "runs" / "single-6c" / "flowernet-seed0.safetensors")
+    rows = store["train"].rows(0, 72)
+    for i, (image, label, mask) in enumerate(zip(rows.images, rows.labels, rows.masks, strict=True)):
+        for kind, picture in (("IMAGES", image), ("MASKS", np.where(mask > 0, 255, 0).astype(np.uint8))):
+            place = folder / kind / store.class_names[label] / f"{i}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(place)
+    for name in ("flower", "cat"):
+        Image.fromarray(rows.images[0]).save(folder / f"{name}.png")
+    (folder / "labels.txt").write_text("\n".join(store.class_names), encoding="utf-8")
+    (folder / "imagenet.txt").write_text("\n".join(f"thing {i}" for i in range(1000)), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def workspace(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of one's own with all that a reader has."""
+    return moved_in(trained, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def wide_workspace(larger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same with more rows, and with weights of a network of torchvision."""
+    from safetensors.torch import save_file
+    from torchvision.models import resnet18
+
+    save_file(resnet18().state_dict(), larger / "resnet18.safetensors")
+    return moved_in(larger, tmp_path, monkeypatch)
+
+
+def moved_in(source: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def unregistered() -> Iterator[None]:
+    """What examples register is forgotten."""
+    from an8flower.evaluate.registry import explainers, metrics
+
+    kept = [(registry, dict(registry._entries)) for registry in (explainers, metrics) if registry.names()]
+    path = list(sys.path)
+    yield
+    for registry, entries in kept:
+        registry._entries = entries
+    sys.path[:] = path
+
+
+def laid_out(page: str, folder: Path) -> str:
+    """Write what a page shows as files, and give its Python: whole specs and plans under their name, `mine.py`."""
+    for block in blocks(page, "toml"):
+        if "name" in (given := from_toml(block.text)):
+            (folder / f"{given['name']}.toml").write_text(block.text, encoding="utf-8")
+    text = "\n\n".join(block.text for block in blocks(page, "python"))
+    (folder / "mine.py").write_text(text, encoding="utf-8")
+    return text
+
+
+# The examples.
+
+
+@pytest.mark.parametrize("page", WRITTEN)
+@pytest.mark.usefixtures("unregistered")
+def test_python_runs_and_quick_commands_do(page: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Python of a page in one namespace, block after block; then the commands that take no time."""
+    text = laid_out(page, workspace)
+    module = types.ModuleType("mine")
+    monkeypatch.setitem(sys.modules, "mine", module)
+    if text:
+        exec(compile(text, str(workspace / "mine.py"), "exec"), module.__dict__)
+    for block in blocks(page, "console"):
+        for words in commands(block.text):
+            if words[0] == "an8flower" and words[1] in QUICK:
+                done = CliRunner().invoke(main, words[1:])
+                assert done.exit_code == 0, f"{page}:{block.line}: {done.output}"
+
+
+@pytest.mark.parametrize("block", all_blocks("console"))
+def test_commands_are_ones(block: Block) -> None:
+    """Every option exists and takes what it is given; every method and metric that is named is known."""
+    for words in commands(block.text):
+        check_command(words)
+
+
+def test_examples_of_help_are_commands() -> None:
+    """Those that --help shows as well, and each command has one."""
+    found = [words for each in FENCE.finditer(manual.commands()) if each[1] == "console" for words in commands(each[2])]
+    for words in found:
+        check_command(words)
+    assert {words[1] for words in found} == set(main.commands)
+
+
+def check_command(words: list[str]) -> None:
+    if words[0] == "make":
+        assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), words
+    elif words[0] != "an8flower":
+        assert words[0] == "pip", words
+    elif words[1] != "--help":
+        command = main.commands[words[1]]
+        context = command.make_context(words[1], words[2:])
+        check_names(context.params)
+
+
+def check_names(given: dict[str, Any]) -> None:
+    """Names in `mine` are checked where the page's Python is run."""
+    from an8flower.evaluate.measures import parse_metrics
+    from an8flower.evaluate.methods import parse_methods
+
+    for word, read in (("methods", parse_methods), ("metrics", parse_metrics)):
+        named = given.get(word) or ()
+        read([each for each in named if not each.startswith("mine:")])
+
+
+@pytest.mark.parametrize("block", all_blocks("toml"))
+def test_toml_is_valid(block: Block) -> None:
+    """A whole spec or plan as it stands, a fragment within the smallest one, entry points by their group."""
+    given = from_toml(block.text)
+    if "project" in given:
+        assert set(given["project"]["entry-points"]) <= {"an8flower.explainers", "an8flower.metrics"}
+    elif SPEC_TABLES & set(given):
+        specs.from_mapping(SPEC | given, f"{block.page}:{block.line}")
+    else:
+        from an8flower.evaluate.audits import plan
+
+        plan.from_mapping(PLAN | given, f"{block.page}:{block.line}")
+
+
+def test_every_block_has_a_language() -> None:
+    """A block that says not what it is is not tested either."""
+    known = {"python", "console", "toml", "text", "json"}
+    for page in WRITTEN:
+        for each in FENCE.finditer((DOCS / page).read_text(encoding="utf-8")):
+            assert each[1] in known, f"{page}: a block in {each[1] or 'no language'}: {each[2][:40]}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in WRITTEN if blocks(page, "console")])
+@pytest.mark.usefixtures("unregistered")
+def test_all_commands_run(page: str, wide_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command of a page, in its order, in a process of its own; audits at their full size are left out."""
+    text = laid_out(page, wide_workspace)
+    module = types.ModuleType("mine")
+    monkeypatch.setitem(sys.modules, "mine", module)
+    exec(compile(text, str(wide_workspace / "mine.py"), "exec"), module.__dict__)  # what it writes is there then
+    for block in blocks(page, "console"):
+        for words in commands(block.text):
+            if words[0] == "an8flower" and not is_large(words):
+                done = subprocess.run(
+                    [sys.executable, "-m", *words], cwd=wide_workspace, capture_output=True, text=True, check=False
+                )
+                assert done.returncode == 0, f"{page}:{block.line}: {shlex.join(words)}\n{done.stderr}"
+
+
+def is_large(words: list[str]) -> bool:
+    """Audits at their full size, and what needs them."""
+    return words[1] == "report" or (words[1] == "audit" and "--reduced" not in words)
+
+
+# Pages made from the code.
+
+
+@pytest.mark.parametrize("name", list(main.commands))
+def test_every_command_is_told(name: str) -> None:
+    text = manual.commands()
+    section = text[text.index(f"\n## {name}\n") :].split("\n## ")[1]
+    for parameter in main.commands[name].params:
+        for option in parameter.opts if isinstance(parameter, click.Option) else ():
+            assert option in section, f"{name} {option}"
+    assert "Example" not in section, "examples stand in blocks of their own"
+
+
+def test_a_new_command_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command(help="Water <every> flower. Twice.\n\n\b\nExample:  an8flower water --cans 2")
+    @click.option("--cans", default=1, show_default=True, help="How many.")
+    def water() -> None: ...
+
+    monkeypatch.setitem(main.commands, "water", water)
+    text = manual.commands()
+    assert "| [`water`](#water) | Water &lt;every\\> flower |" in text
+    assert "```console\nan8flower water --cans 2\n```" in text
+    assert "| `--cans INTEGER` | How many. (default: 1) |" in text
+
+
+def test_every_metric_method_and_preset_is_told() -> None:
+    from an8flower.evaluate.registry import archs, explainers, metrics
+
+    pages = {"metrics": manual.metric_cards(), "methods": manual.methods(), "presets": manual.presets()}
+    for name in metrics.names():
+        assert f"\n### {name} " in pages["metrics"]
+        assert f"[`{name}`](#{name})" in pages["metrics"]
+    for name in explainers.names():
+        assert f"\n### {name} " in pages["methods"]
+    for name in specs.presets():
+        assert f"\n## {name}\n" in pages["presets"]
+    for name in archs.names():
+        assert f"`{name}`" in manual.archs()
+
+
+def test_parameters_say_what_they_are() -> None:
+    """The words behind a field stand in the table, those of a field that is inherited as well."""
+    text = manual.methods()
+    assert "| `steps` | `50` |" in text
+    assert "| `width` | `0.25` | standard deviation, as a share of the image's side |" in text
+
+
+def test_every_key_of_a_spec_is_told() -> None:
+    keys = (DOCS / "spec.md").read_text(encoding="utf-8").split("## Keys")[1].split("\n## ")[0]
+    for name in specs.DatasetSpec.model_fields:
+        assert re.search(rf"`\[?{name}\]?`", keys), name
+    assert all(f"`{name}`" in manual.factors() for name in FACTORS)
+
+
+def test_every_key_of_a_plan_is_told() -> None:
+    from an8flower.evaluate.audits import plan
+
+    text = manual.plan()
+    kinds = (plan.Plan, plan.Data, plan.Models, plan.Certificate, plan.Sanity, plan.Pictures, plan.Reduced)
+    for kind in kinds:
+        for name in kind.model_fields:
+            assert f"| `{name}` |" in text, name
+    known = {f"{kind.__name__}.{name}" for kind in kinds for name in kind.model_fields}
+    assert set(loaded(DOCS / "plan_tables.py", "manual_plans").KEYS) == known
+
+
+def test_every_section_and_column_of_the_page_is_told() -> None:
+    from an8flower.evaluate.report import sections
+    from an8flower.evaluate.report.leaderboard import COLUMNS
+
+    text = (DOCS / "report.md").read_text(encoding="utf-8")
+    titles = re.findall(r'(?:Section|_plots)\(\s*"\w+", "([^"]+)"', Path(sections.__file__).read_text(encoding="utf-8"))
+    assert len(titles) > 10
+    assert set(titles) <= set(re.findall(r"^## (.+)$", text, re.MULTILINE))
+    told = {name for row in re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE) for name in row.split(", ")}
+    assert {column.title for column in COLUMNS} <= told
+
+
+def test_tables_that_pages_ask_for_are_there() -> None:
+    asked = {name for page in WRITTEN for name in re.findall(r"<!-- table: (.*?) -->", (DOCS / page).read_text())}
+    assert asked == set(manual.TABLES)
+    assert "<!--" not in manual.filled("".join(f"<!-- table: {name} -->\n" for name in asked))
+
+
+# The whole.
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manual, built as `make docs` builds it; every warning is an error."""
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("material")
+    site = tmp_path_factory.mktemp("site")
+    # Without --quiet, which hides warnings from what --strict counts.
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
+    quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=quiet)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return site
+
+
+def test_it_builds_and_its_links_hold(built: Path) -> None:
+    """mkdocs checks every link and anchor; pages that are made and pages that are written are all there."""
+    for name in {*WRITTEN, *manual.PAGES}:
+        assert (built / name.replace(".md", ".html")).is_file(), name
+    for name in specs.presets():
+        assert (built / "presets" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(built.rglob("*.py"))
+
+
+def test_it_loads_nothing_from_elsewhere(built: Path) -> None:
+    """No font, script, style or picture of another host: the manual can be read on a train."""
+    loads = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)=[\"']?((?:https?:)?//[^\"'\s>]+)")
+    for page in built.rglob("*.html"):
+        elsewhere = loads.findall(page.read_text(encoding="utf-8"))
+        assert not elsewhere, f"{page.name}: {elsewhere}"
+    for style in built.rglob("*.css"):
+        assert not re.findall(r"url\([\"']?(?:https?:)?//", style.read_text(encoding="utf-8")), style.name
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "data/README.md"])
+def test_links_beside_the_manual_hold(name: str) -> None:
+    place = ROOT / name
+    for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", place.read_text(encoding="utf-8")):
+        assert (place.parent / link).exists(), f"{name}: {link}"
