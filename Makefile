@@ -11,14 +11,17 @@ demo: $(VENV)/.installed  ## the small audit, from nothing to its page
 	mkdir -p $(DEMO)
 	cd $(DEMO) && $(abspath $(BIN))/an8flower audit --quick
 
+# Two processes of one thread each are faster than one of two: nets and images are small.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
 test: $(VENV)/.test  ## everything that runs in minutes
-	$(BIN)/python -m pytest
+	$(PYTEST) -n 2 --dist loadfile
 
 test-slow: $(VENV)/.test $(VENV)/.ray  ## training to the promised accuracies, large files, all archs
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 MEASURED := rendering generation localisation training shortcut explainers memory conformance \
-	faithfulness sanity certificate metric_conformance pages
+	faithfulness sanity certificate metric_conformance plans pages
 bench: $(VENV)/.bench  ## measure, and write benchmarks/results/
 	for each in $(MEASURED); do $(BIN)/python benchmarks/$$each.py || exit 1; done
 

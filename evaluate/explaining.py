@@ -45,7 +45,10 @@ def explain(classifier: Classifier, explainer: Explainer, query: Query, batch: i
             some = Query(*(tensor[start : start + batch].detach().clone() for tensor in query))
             done = attempt(classifier, explainer, some, batch)
             if done is None and batch == 1:
-                raise Refusal(f"{name_of(explainer)} runs out of memory on one image; use a smaller model or image")
+                raise Refusal(
+                    f"{name_of(explainer)} runs out of memory on one image; "
+                    "use a smaller model or image, or allow an audit more with --memory-limit"
+                )
             if done is None:
                 batch = (len(some.images) if len(some.images) > 1 else batch) // 2
                 continue

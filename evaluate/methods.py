@@ -81,8 +81,9 @@ def expanded(text: str) -> list[str]:
 
 
 def family_of(name: str) -> str:
-    """The family that a method was registered in."""
-    return explainers[name].about.get("family", "third party")
+    """The family that a method was registered in; what nobody registered is a third party's."""
+    known = name in explainers.names()
+    return str(explainers[name].about.get("family", "third party")) if known else "third party"
 
 
 def broken_plug_ins() -> dict[str, str]:

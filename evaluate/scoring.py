@@ -168,9 +168,8 @@ def _document(
     for entry in summarise(table, kinds, plan.seed):
         method = named[entry.pop("explainer")]
         if method.text not in incomplete:
-            family = "third party" if ":" in method.name else family_of(method.name)
             called = {"method": method.name, "text": method.text, "parameters": vars(method.explainer)}
-            results.append({**called, "family": family, **entry})
+            results.append({**called, "family": family_of(method.name), **entry})
     complete = {name: method.text for name, method in named.items() if method.text not in incomplete}
     return {
         "dataset": data,

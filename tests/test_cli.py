@@ -203,7 +203,7 @@ def test_score_prints_json_as_designed(run: Run, trained: Path) -> None:
     assert all(isinstance(sentence, str) for sentence in document["warnings"])
     assert [result["method"] for result in document["results"]] == ["gradcam", "random", "edges"]
     for result in document["results"]:
-        assert set(result) == {"method", "text", "parameters", "metrics", "cost"}
+        assert set(result) == {"method", "text", "family", "parameters", "metrics", "cost"}
         assert set(result["cost"]) == {"seconds", "forwards", "backwards"}
         assert all(set(numbers) == RESULT_KEYS | {"relying"} for numbers in result["metrics"].values())
     assert document["versions"]["an8flower"]

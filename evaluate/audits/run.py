@@ -173,14 +173,22 @@ class Audit:
             self._refuse_damaged(store)
             return store
         wanted = specs.load(str(entry.spec)).with_changes(rows=entry.rows, size=entry.size, seed=entry.seed)
-        plain = self.how.data_folder / f"{wanted.name}.h5"
-        for path in (plain, plain.with_name(f"{wanted.name}-{wanted.digest[:8]}.h5")):
-            if not path.exists() or _holds(path, wanted.digest):
-                break
+        path = self._place(entry, wanted)
         if not path.exists() or _damaged(path):
             with self.tell.stage(f"rendering {wanted.name}") as progress:
                 self._render(wanted, path, engine, progress)
         return FlowerStore(path)
+
+    def _place(self, entry: Data, wanted: DatasetSpec) -> Path:
+        """Where a rendered data set lies: where `generate` puts it, unless it differs from the spec as it was written.
+
+        What differs has its digest in its name, so that nobody who asks for the spec gets something else.
+        """
+        plain = self.how.data_folder / f"{wanted.name}.h5"
+        as_written = entry.rows is None and entry.size is None and entry.seed is None
+        if as_written and (not plain.exists() or _holds(plain, wanted.digest)):
+            return plain
+        return plain.with_name(f"{wanted.name}-{wanted.digest[:8]}.h5")
 
     def _render(self, spec: DatasetSpec, path: Path, engine: Engine, progress: Progress) -> None:
         """In this process, which takes all cores of its machine; what is large, on a cluster, in shards."""

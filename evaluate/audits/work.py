@@ -155,7 +155,7 @@ def train_model(data: str, arch: str, seed: int, epochs: int | None, device: str
     """Train a classifier and file it."""
 
     def make() -> None:
-        trained = train(FlowerStore(data), arch, epochs=epochs, seed=seed, device=device_named(device))
+        trained = train(FlowerStore(data), arch, epochs=epochs, seed=seed, device=device_named(here.device(device)))
         trained.classifier.save(Path(place))
 
     return settled(make)

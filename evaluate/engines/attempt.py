@@ -31,10 +31,10 @@ def answered(task: Task, answer: Answer) -> Done:
         return failed(task, error)
 
 
-def died_too_often(task: Task, cause: str) -> Done:
+def died_too_often(task: Task, cause: str, tries: int = TRIES) -> Done:
     """A task whose process has died each time; `cause` continues "its process"."""
     remedy = "if memory ran out, take fewer --workers or set a --memory-limit"
-    return Done(task, error=f"its process {cause} in each of {TRIES} tries; {remedy}")
+    return Done(task, error=f"its process {cause} in each of {tries} tries; {remedy}")
 
 
 def too_long(task: Task, limit: float | None) -> Done:

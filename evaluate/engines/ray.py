@@ -19,7 +19,7 @@ from typing import Any
 
 from an8flower.errors import Refusal
 
-from .attempt import NEVER, STARTS, TRIES, Attempt, answered, died_too_often, too_long
+from .attempt import NEVER, TRIES, Attempt, answered, died_too_often, too_long
 from .here import Place
 from .task import Done, Task, failed
 from .worker import BEGUN, Answer, carry_out, is_worn, settle_in
@@ -31,6 +31,7 @@ SETTINGS = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # it would print what befalls workers among our results; `Done` tells that
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
 }
+UNSEEN = 8  # processes that may die before they are seen to begin; worn ones do, and none of that is the task's fault
 _used = False  # whether this process has carried out a task
 
 
@@ -69,7 +70,7 @@ class OnRay:
         self._carry_out = self._ray.remote(_carry_out)
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
-        """Every task once, in the order in which they end. Raises Refusal where no process can be started."""
+        """Every task once, in the order in which they end."""
         waiting = deque(Attempt(task) for task in tasks)
         flying: dict[Any, _Flight] = {}
         try:
@@ -156,11 +157,10 @@ class OnRay:
         if isinstance(error, self._ray.exceptions.RayTaskError):
             return failed(attempt.task, error)  # it could not even be unpickled: the machines differ
         attempt.deaths += flight.begun
-        attempt.failed_starts += not flight.begun
-        if attempt.failed_starts > STARTS:
-            raise Refusal(f"no process of Ray can be started for {attempt.task.name}: {type(error).__name__}")
-        if attempt.deaths == TRIES:
-            return died_too_often(attempt.task, f"died ({type(error).__name__})")
+        attempt.failed_starts += not flight.begun  # or it died so soon that its sign was lost
+        if attempt.deaths == TRIES or attempt.failed_starts == UNSEEN:
+            tries = attempt.deaths + attempt.failed_starts
+            return died_too_often(attempt.task, f"died ({type(error).__name__})", tries)
         waiting.append(attempt)
         return None
 

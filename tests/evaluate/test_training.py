@@ -139,7 +139,10 @@ def test_flowernet_learns_colours(bigger: FlowerStore, tmp_path: Path) -> None:
     assert trained.epochs == len(reports)
     assert [report.epoch for report in reports] == list(range(len(reports)))
     card = trained.classifier.card
-    assert (card.accuracy, card.data) == (trained.accuracy, {"name": "single-6c", "digest": bigger.digest})
+    assert (card.accuracy, card.data) == (
+        trained.accuracy,
+        {"name": "single-6c", "digest": bigger.digest, "epochs": "10"},
+    )
     trained.classifier.save(tmp_path / "f.safetensors")
     again = load(tmp_path / "f.safetensors")
     assert accuracy(again, source(bigger, "test", "cpu")) == trained.accuracy
