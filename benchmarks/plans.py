@@ -115,7 +115,9 @@ def main() -> None:
         folder = given.folder or Path(temporary)
         names = given.plan or [name for name in plans.shipped() if plans.load(name).reduced]
         rows = [row(name, folder.absolute()) for name in names]
-    write("plans", rows, {"workers": "one a core, of one thread each", "not counted": "what a run took from another one"})
+    write(
+        "plans", rows, {"workers": "one a core, of one thread each", "not counted": "what a run took from another one"}
+    )
 
 
 if __name__ == "__main__":
