@@ -55,7 +55,8 @@ def _drawn(metrics: Iterable[Metric], size: int) -> dict[str, tuple[Metric, Axes
             found["iou"] = metric, Axes("IoU against threshold", "threshold", "IoU", _decimals(THRESHOLDS.tolist()))
         elif metric.traced:
             levels = _decimals(metric.traced.levels(size * size))
-            title = f"{metric.name[0].upper()}{metric.name[1:]} curve"
+            name, _, options = metric.name.partition(":")
+            title = f"{name.capitalize()} curve" + (f" ({options.replace(',', ', ')})" if options else "")
             found[metric.name] = metric, Axes(title, "share of pixels changed", metric.unit, levels)
     return found
 

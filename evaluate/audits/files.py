@@ -18,6 +18,7 @@ from ..results import moved_into
 
 KINDS = ("scores", "certificates", "sanity", "pictures", "filters", "maps", "failed", "models")
 """The folders of a run; all that lies in them can be made again."""
+COSTS = "costs.json"  # what each cell has taken, in seconds
 
 
 def write_json(place: Path, document: Mapping[str, Any]) -> None:
@@ -87,6 +88,7 @@ def clear(folder: Path) -> None:
     """Remove all that a run has computed, so that it is computed anew."""
     for kind in KINDS:
         shutil.rmtree(folder / kind, ignore_errors=True)
+    (folder / COSTS).unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from an8flower import spec as specs
@@ -17,23 +17,25 @@ from an8flower.errors import Refusal
 from an8flower.generate import generate
 from an8flower.sharding import Shard, merge
 from an8flower.spec import DatasetSpec
-from an8flower.store import FlowerStore, verify
+from an8flower.store import FlowerStore
 
 from ..engines.choose import engine_named
 from ..engines.task import Engine, Task
 from ..ledger import Cell, Ledger
 from ..methods import parse_methods
-from ..models import Source
+from ..models import Source, is_factory, open_model
 from ..report.page import write_page
 from ..resources import device_named
 from ..results import Run
-from ..scoring import versions
-from . import files, models, summary
+from ..scoring import Scoring, versions
+from . import datasets, files, models, summary
 from .aspects import Aspect, Certificates, Desk, Filters, Pictures, SanityChecks, Scores
+from .machine import gpus, machine
 from .pieces import Piece, Progress, Tally, carry_out
 from .plan import Data, Plan
-from .work import Study, render_shard, train_model
+from .work import STEADY, Study, render_shard, train_model
 
+NO_ROWS = np.empty(0, np.int64)  # of cells that are about no rows
 SHARD_ROWS = 5000  # of a data set that is rendered on a cluster, at least
 LARGEST_CLUSTER = 200  # shards of a data set, at most
 
@@ -133,7 +135,7 @@ class Audit:
     def __init__(self, plan: Plan, folder: Path, how: How, neighbours: Sequence[Path], tell: Tell) -> None:
         self.plan, self.folder, self.how, self.neighbours, self.tell = plan, folder, how, neighbours, tell
         self.device = str(device_named(how.device))
-        self.tally = Tally(folder / "costs.json")
+        self.tally = Tally(folder / files.COSTS)
         self.training = Ledger(Run(folder), 0)
 
     def run(self, command: str) -> Outcome:
@@ -159,11 +161,11 @@ class Audit:
         return Outcome(self.folder, page, document, done, reused)
 
     def _engine(self) -> Engine:
-        how, gpus = self.how, _gpus(self.device)
-        workers = how.workers or len(gpus) or max(1, (os.cpu_count() or 1) // how.threads)
+        how, devices = self.how, gpus(self.device)
+        workers = how.workers or len(devices) or max(1, (os.cpu_count() or 1) // how.threads)
         limits = {"time_limit": how.time_limit, "memory_limit": how.memory_limit}
         return engine_named(
-            how.engine, workers=workers, threads=how.threads, devices=gpus, address=how.ray_address, **limits
+            how.engine, workers=workers, threads=how.threads, devices=devices, address=how.ray_address, **limits
         )
 
     def _data(self, entry: Data, engine: Engine) -> FlowerStore:
@@ -173,22 +175,11 @@ class Audit:
             self._refuse_damaged(store)
             return store
         wanted = specs.load(str(entry.spec)).with_changes(rows=entry.rows, size=entry.size, seed=entry.seed)
-        path = self._place(entry, wanted)
-        if not path.exists() or _damaged(path):
+        path = datasets.place(self.how.data_folder, entry, wanted)
+        if not path.exists() or datasets.damaged(path):
             with self.tell.stage(f"rendering {wanted.name}") as progress:
                 self._render(wanted, path, engine, progress)
         return FlowerStore(path)
-
-    def _place(self, entry: Data, wanted: DatasetSpec) -> Path:
-        """Where a rendered data set lies: where `generate` puts it, unless it differs from the spec as it was written.
-
-        What differs has its digest in its name, so that nobody who asks for the spec gets something else.
-        """
-        plain = self.how.data_folder / f"{wanted.name}.h5"
-        as_written = entry.rows is None and entry.size is None and entry.seed is None
-        if as_written and (not plain.exists() or _holds(plain, wanted.digest)):
-            return plain
-        return plain.with_name(f"{wanted.name}-{wanted.digest[:8]}.h5")
 
     def _render(self, spec: DatasetSpec, path: Path, engine: Engine, progress: Progress) -> None:
         """In this process, which takes all cores of its machine; what is large, on a cluster, in shards."""
@@ -199,14 +190,14 @@ class Audit:
         folder = path.with_name(f"{path.stem}-shards")
         pieces = []
         for number in range(1, shards + 1):
-            cell = Cell(f"{path.stem}-{number}of{shards}", (), _none(), {"method": "rendering", "model": spec.name})
+            cell = Cell(f"{path.stem}-{number}of{shards}", (), NO_ROWS, {"method": "rendering", "model": spec.name})
             arguments = (spec.to_json(), number, shards, str(folder.absolute()))
             pieces.append(Piece(cell, self.training, Task(cell.label, render_shard, arguments, self.how.threads)))
         carry_out(pieces, engine, self.tally, progress)
         merge(spec, [Shard(number, shards).place(spec, folder) for number in range(1, shards + 1)], path, force=True)
 
     def _refuse_damaged(self, store: FlowerStore) -> None:
-        if broken := _damaged(store.path):
+        if broken := datasets.damaged(store.path):
             raise Refusal(f"{store.path}: {', '.join(broken)} damaged; put a whole file there, or import it again")
 
     def _train(self, stores: Sequence[FlowerStore], engine: Engine) -> None:
@@ -217,8 +208,8 @@ class Audit:
                 where = models.place(self.folder, store, entry, seed)
                 if not models.there(where, store, entry, seed, self.neighbours):
                     about = {"method": "training", "model": where.stem}
-                    cell = Cell(where.stem, (), _none(), about)
-                    arguments = (str(store.path), entry.arch, seed, entry.epochs, self.device, str(where))
+                    cell = Cell(where.stem, (), NO_ROWS, about)
+                    arguments = (str(store.path.absolute()), entry.arch, seed, entry.epochs, self.device, str(where))
                     task = Task(where.stem, train_model, arguments, self.how.threads, 1.0 if self._on_gpu else 0.0)
                     pieces.append(Piece(cell, self.training, task))
         if pieces:
@@ -247,7 +238,16 @@ class Audit:
             self.how.keep_maps,
         )
         opened = study.open(*self._sources(store))
+        self._refuse_unsteady(opened)
         return Desk(plan, study, opened, self.neighbours, self.how.threads, self._on_gpu)
+
+    def _refuse_unsteady(self, opened: Scoring) -> None:
+        """Workers open a model anew, so that it has to be the same each time."""
+        for model in opened.models:
+            if is_factory(str(Source.of(model.source).model)):
+                again = open_model(model.source, opened.store, opened.judge.resources.device)
+                if again.digest != model.digest:
+                    raise Refusal(f"{model.source}: is another model each time; {STEADY}")
 
     def _sources(self, store: FlowerStore) -> list[str]:
         trained = [(models.place(self.folder, store, *each), *each) for each in models.trained(self.plan)]
@@ -266,51 +266,6 @@ class Audit:
 
     def _circumstances(self) -> dict[str, Any]:
         return {"versions": versions(), "machine": machine(self.device)}
-
-
-def machine(device: str) -> dict[str, Any]:
-    """What computed it."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    return {
-        "system": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(memory, 1),
-        "gpu": _gpu_name(device),
-    }
-
-
-def _gpu_name(device: str) -> str | None:
-    import torch
-
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else None
-
-
-def _gpus(device: str) -> list[str]:
-    """All GPUs where none in particular was asked for."""
-    import torch
-
-    if device == "cuda":
-        return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    return [device] if device.startswith("cuda") else []
-
-
-def _none() -> Any:
-    import numpy as np
-
-    return np.empty(0, np.int64)
-
-
-def _holds(path: Path, digest: str) -> bool:
-    try:
-        return FlowerStore(path).digest == digest
-    except Refusal:
-        return False
-
-
-def _damaged(path: Path) -> list[str]:
-    """Which data sets of a file are not what their checksums say."""
-    return [place for place, whole in verify(path) if not whole]
 
 
 @contextmanager

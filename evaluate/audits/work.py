@@ -36,6 +36,7 @@ from ..selection import select_rows
 from ..training import train
 from . import files, filters, pictures
 
+STEADY = "a factory has to give the same weights at each call: load them in it, or give them with --weights"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -90,7 +91,10 @@ def score_cell(study: Study, model: str, cell: str) -> Settled:
     """File the long rows of a cell, by its name."""
 
     def make() -> None:
-        Run(Path(study.folder)).write_part(cell, makers(study, model)[cell]())
+        known = makers(study, model)
+        if cell not in known:
+            raise Refusal(f"{model}: is another model than when the audit began; {STEADY}")
+        Run(Path(study.folder)).write_part(cell, known[cell]())
 
     return settled(make)
 

@@ -96,7 +96,7 @@ def _dot(method: Method, metric: str) -> Dot | None:
 def slices(study: Study) -> list[Drawing]:
     """A plot for each way to slice the rows, by the leading metric where it was sliced, else by the first."""
     found: Mapping[str, Any] = study.document.get("slices") or {}
-    if not found:
+    if not found or not study.methods:
         return []
     metric = study.leading if study.leading in found else None
     metric = metric or next(iter(found))

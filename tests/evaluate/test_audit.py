@@ -188,3 +188,40 @@ def test_a_model_of_other_data_is_trained_again(done: Outcome, tmp_path: Path) -
 def test_a_model_that_cannot_be_trained_is_told(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="none of its models could be trained.*flowervit cuts images into 14"):
         audit(tiny(models=[{"arch": "flowervit", "epochs": 1}]), tmp_path / "run", how(tmp_path))
+
+
+def test_rendered_data_that_are_damaged_are_rendered_again(done: Outcome, tmp_path: Path) -> None:
+    shutil.copytree(done.folder.parents[1], tmp_path / "copy")
+    (place,) = (tmp_path / "copy" / "data").glob("*.h5")
+    whole = place.read_bytes()
+    place.write_bytes(whole[: len(whole) // 2])
+    again = audit(tiny(), tmp_path / "copy" / "runs" / "tiny", how(tmp_path / "copy"))
+    assert again.done == 0
+    assert numbers(again) == numbers(done)
+
+
+def test_what_differs_from_a_preset_does_not_lie_under_its_name(done: Outcome) -> None:
+    (place,) = (done.folder.parents[1] / "data").glob("*.h5")
+    assert place.name != "single-6c.h5"
+    assert place.name.startswith("single-6c-")
+
+
+def test_a_factory_that_gives_another_model_each_time_is_refused(
+    done: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["from torch import nn", "def unsteady():"]
+    lines += ["    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())"]
+    (tmp_path / "unsteady_nets.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    (place,) = (done.folder.parents[1] / "data").glob("*.h5")
+    asked = tiny(data=[{"file": str(place)}], models=[{"source": "unsteady_nets:unsteady"}], sanity=None)
+    with pytest.raises(Refusal, match="another model each time; a factory has to give the same weights"):
+        audit(asked, tmp_path / "run", how(tmp_path))
+
+
+def test_an_audit_in_which_every_cell_failed_has_a_page(done: Outcome, tmp_path: Path) -> None:
+    shutil.copytree(done.folder.parents[1], tmp_path / "copy")
+    asked = tiny(methods=["gradcam:layer=nowhere"], sanity=None)
+    broken = audit(asked, tmp_path / "copy" / "runs" / "tiny", how(tmp_path / "copy"))
+    assert [each["method"] for each in broken.failed] == ["gradcam:layer=nowhere"]
+    assert "nowhere" in broken.page.read_text()
