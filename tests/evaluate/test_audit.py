@@ -13,6 +13,7 @@ import pytest
 
 from an8flower.errors import Refusal, WrongUsage
 from an8flower.evaluate.audits import plan as plans
+from an8flower.evaluate.audits import run as running
 from an8flower.evaluate.audits.plan import Plan, from_mapping
 from an8flower.evaluate.audits.run import How, Outcome, audit
 from an8flower.evaluate.measures import parse_metrics
@@ -225,3 +226,12 @@ def test_an_audit_in_which_every_cell_failed_has_a_page(done: Outcome, tmp_path:
     broken = audit(asked, tmp_path / "copy" / "runs" / "tiny", how(tmp_path / "copy"))
     assert [each["method"] for each in broken.failed] == ["gradcam:layer=nowhere"]
     assert "nowhere" in broken.page.read_text()
+
+
+@pytest.mark.slow
+def test_a_cluster_renders_in_shards(done: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setattr(running, "SHARD_ROWS", 20)
+    other = audit(tiny(), tmp_path / "runs" / "tiny", how(tmp_path, engine="ray", workers=2))
+    assert len(list((tmp_path / "data").glob("*-shards/*of3.h5"))) == 3
+    assert numbers(other) == numbers(done)

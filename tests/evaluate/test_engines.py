@@ -222,7 +222,7 @@ def test_names_of_engines() -> None:
 
 
 SCRIPT = """
-import sys
+import signal, sys
 from pathlib import Path
 sys.path.insert(0, {folder!r})
 import engine_tasks
@@ -230,6 +230,7 @@ from an8flower.evaluate.engines.local import Local
 from an8flower.evaluate.engines.task import Task
 
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run in a background job, which ignores it
     marks = [Path({marks!r}, str(i)) for i in range(2)]
     with Local(2) as engine:
         for done in engine.run([Task("it", engine_tasks.spin_in_c, (mark,)) for mark in marks]):
