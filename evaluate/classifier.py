@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from an8flower.errors import Refusal
 
+from .moving import moved_into
 from .network_code import digest_of
 from .registry import archs
 from .seeds import seed_of
@@ -207,16 +208,11 @@ class Classifier(nn.Module):
         Raises:
             Refusal: it cannot be written there.
         """
-        path = Path(path)
-        beside = path.with_name(f"{path.name}.{os.getpid()}.part")
         weights = {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()}
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(weights, beside, self.card.to_metadata())
-            os.replace(beside, path)
+            with moved_into(Path(path)) as unfinished:
+                save_file(weights, unfinished, self.card.to_metadata())
         except (OSError, SafetensorError) as error:
-            with suppress(OSError):
-                beside.unlink()
             raise Refusal(f"{path}: cannot be written ({error})") from error
 
     @contextmanager

@@ -15,7 +15,7 @@ import an8flower
 from .case import Explainer
 from .classifier import Classifier
 from .fitting import Examples, Fittable, Fitted, Learnt, prepared
-from .results import moved_into
+from .moving import moved_into
 
 FORMAT = "an8flower fit 1"
 

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 from torch import Tensor
 
-from .results import moved_into
+from .moving import moved_into
 
 
 def place(folder: Path, cell: str) -> Path:

@@ -29,6 +29,7 @@ class Cell:
     identity: tuple[str, ...]  # all that its numbers depend on besides the rows
     indices: np.ndarray
     about: dict[str, str]  # for messages
+    explains: bool = False  # whether a method is asked for maps
 
     @property
     def name(self) -> str:
@@ -44,7 +45,9 @@ Work = tuple[Cell, Callable[[], pa.Table]]
 class Ledger:
     """What happens to the cells of a run: each is done, found done, skipped, or failed."""
 
-    def __init__(self, run: Run, total: int, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+    def __init__(
+        self, run: Run, total: int = 0, progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> None:
         self.run = run
         self.filed: list[str] = []  # parts that answer the plan
         self.done = self.reused = 0
@@ -77,7 +80,8 @@ class Ledger:
         return self.run.has(cell.name)
 
     def finished(self, cell: Cell) -> None:
-        """A cell's part has been written."""
+        """What a cell files has been written; how it failed before is of no more interest."""
+        self.run.failure(cell.name).unlink(missing_ok=True)
         self.done += 1
         self._file(cell)
 

@@ -102,7 +102,7 @@ class ModelCells:
         label = f"{self.name}-{method.name.replace(':', '.')}"
         about = {"method": method.text, "model": self.name}
         for number, indices in enumerate(self.blocks):
-            cell = Cell(label, (*self._asked, repr(method.explainer)), indices, about)
+            cell = Cell(label, (*self._asked, repr(method.explainer)), indices, about, explains=True)
             yield cell, partial(scored, number, cell)
 
     def _keeper(self, block: int, cell: Cell) -> Callable[[Tensor], None]:

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
-import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +18,7 @@ import pyarrow.parquet as pq
 
 from an8flower.errors import Refusal
 
+from .moving import moved_into
 from .seeds import seed_of
 from .statistics.comparisons import Comparison, compare, groups
 from .statistics.intervals import Interval, calibrated, intervals, known_mean, row_means
@@ -114,19 +112,6 @@ def read_part(place: Path) -> pa.Table | None:
     except (OSError, pa.ArrowException):
         return None
     return found if found.schema.equals(SCHEMA) else None
-
-
-@contextmanager
-def moved_into(place: Path) -> Iterator[Path]:
-    """A name of this process's own beside the final one; what was written there is moved when the block is through."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    machine = socket.gethostname().partition(".")[0]  # whoever sweeps has to know whether the process lives
-    unfinished = place.with_name(f"{place.name}.{machine}.{os.getpid()}.unfinished")
-    try:
-        yield unfinished
-        unfinished.replace(place)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def summarise(table: pa.Table, metrics: Mapping[str, Kind], seed: int) -> list[dict[str, Any]]:

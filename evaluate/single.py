@@ -25,7 +25,7 @@ from .fit_files import fitted_once
 from .fitting import Fittable, StoredExamples
 from .methods import Method
 from .models import Source, open_model, opened
-from .results import moved_into
+from .moving import moved_into
 from .seeds import seed_of
 from .split import evaluating
 

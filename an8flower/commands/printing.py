@@ -35,7 +35,7 @@ def echo_json(document: Any) -> None:
 
 def write_json(document: Any, path: Path) -> None:
     """Write a JSON document; the file appears when it is whole."""
-    from ..evaluate.results import moved_into
+    from ..evaluate.moving import moved_into
 
     try:
         with moved_into(path) as unfinished:

@@ -91,7 +91,7 @@ class Scores:
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
-        self.ledger: Ledger = (Keeping if desk.study.keep_maps else Ledger)(desk.run, 0)
+        self.ledger: Ledger = (Keeping if desk.study.keep_maps else Ledger)(desk.run)
 
     def pieces(self) -> Iterator[Piece]:
         """The cells of `score`."""
@@ -209,7 +209,7 @@ class Pictures:
     def _rows(self, model: ModelCells, method: Method) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """`(role, rows)` each; nothing where the method was not scored on every row."""
         asked = self.desk.plan.pictures
-        names = [cell.name for cell, _ in model.cells((method,)) if cell.about["method"] == method.text]
+        names = [cell.name for cell, _ in model.cells((method,)) if cell.explains]
         if asked is None or not set(names) <= set(self.scores.ledger.filed):
             return ()
         table = self.desk.run.table(names).to_pandas()

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..results import moved_into
+from .. import moving
+from ..arrays import read_arrays
+from ..moving import moved_into
 
 KINDS = ("scores", "certificates", "sanity", "pictures", "filters", "maps", "failed", "models")
 """The folders of a run; all that lies in them can be made again."""
@@ -34,21 +31,6 @@ def read_json(place: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def write_arrays(place: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """File named arrays."""
-    with moved_into(place) as unfinished, unfinished.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # its stubs take the arrays for its options
-
-
-def read_arrays(place: Path) -> dict[str, np.ndarray] | None:
-    """Named arrays; None where there are none, or damaged ones. Nothing is unpickled."""
-    try:
-        with place.open("rb") as file, np.load(file, allow_pickle=False) as found:  # leaves a broken file open itself
-            return {name: found[name] for name in found.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.error):
-        return None
 
 
 def readable(place: Path) -> bool:
@@ -94,28 +76,4 @@ def clear(folder: Path) -> None:
 def sweep(folder: Path) -> None:
     """Remove what processes of this machine left unfinished when they were killed."""
     for kind in KINDS:
-        for place in list(_unfinished(folder / kind)):
-            with suppress(OSError):
-                place.unlink()
-
-
-def _unfinished(folder: Path) -> Iterator[Path]:
-    for place in folder.glob("*.unfinished"):
-        *_, host, process, _ = place.name.rsplit(".", 3)
-        if host == host_name() and process.isdigit() and not _alive(int(process)):
-            yield place
-
-
-def host_name() -> str:
-    """This machine's name without dots, as it stands in the names of unfinished files."""
-    return socket.gethostname().partition(".")[0]
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        moving.sweep(folder / kind)

@@ -30,7 +30,7 @@ class Filing(Ledger):
     """The cells whose answer is a file of its own: a document, or arrays."""
 
     def __init__(self, run: Run, kind: str, suffix: str, neighbours: Sequence[Path]) -> None:
-        super().__init__(run, 0)
+        super().__init__(run)
         self._kind, self._suffix, self._neighbours = kind, suffix, neighbours
 
     def place(self, cell: Cell) -> Path:
@@ -59,8 +59,7 @@ class Keeping(Ledger):
 
     def has(self, cell: Cell) -> bool:
         """Whether both are there."""
-        explains = "reference" not in cell.label and cell.about.get("method") != "reliance"
-        return super().has(cell) and (not explains or kept_maps.there(kept_maps.place(self.run.folder, cell.name)))
+        return super().has(cell) and (not cell.explains or kept_maps.there(kept_maps.place(self.run.folder, cell.name)))
 
 
 class Tally:

@@ -136,7 +136,7 @@ class Audit:
         self.plan, self.folder, self.how, self.neighbours, self.tell = plan, folder, how, neighbours, tell
         self.device = str(device_named(how.device))
         self.tally = Tally(folder / files.COSTS)
-        self.training = Ledger(Run(folder), 0)
+        self.training = Ledger(Run(folder))
 
     def run(self, command: str) -> Outcome:
         """All of it."""

@@ -20,6 +20,7 @@ from an8flower.sharding import generate_shard
 from an8flower.spec import from_json
 from an8flower.store import FlowerStore
 
+from ..arrays import write_arrays
 from ..causes.certificate import certify
 from ..cells import Target
 from ..classifier import Classifier
@@ -139,7 +140,7 @@ def take_pictures(
         opened = opened_for(study, model)
         chosen = {role: list(own) for role, own in rows}
         ready = fitted(opened, method)
-        files.write_arrays(Path(place), pictures.pictures_of(opened.judge, the_classifier(opened), ready, chosen))
+        write_arrays(Path(place), pictures.pictures_of(opened.judge, the_classifier(opened), ready, chosen))
 
     return settled(make)
 
@@ -150,7 +151,7 @@ def look_into_filters(study: Study, model: str, method: str, place: str) -> Sett
     def make() -> None:
         opened = opened_for(study, model)
         found = filters.filters_of(the_classifier(opened), fitted(opened, method), opened.judge, study.seed)
-        files.write_arrays(Path(place), found)
+        write_arrays(Path(place), found)
 
     return settled(make)
 
@@ -226,5 +227,5 @@ def fitted(opened: Scoring, method: str) -> Method:
 def kept_beside(place: Path, arrays: Mapping[str, np.ndarray]) -> str:
     """File the pictures of a document, and say where, from the run's folder."""
     beside = place.with_suffix(".npz")
-    files.write_arrays(beside, arrays)
+    write_arrays(beside, arrays)
     return f"{place.parent.name}/{beside.name}"

@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 
 from an8flower.errors import Refusal
 
-from ..results import moved_into
+from ..moving import moved_into
 from .figures import Drawing
 from .leaderboard import everything
 from .pictures import palette

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +11,8 @@ import numpy as np
 
 from an8flower.errors import Refusal
 
-DAMAGED = (OSError, ValueError, KeyError, EOFError, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+from ..arrays import read_arrays
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -42,10 +41,8 @@ class Source:
             return Missing(f"{name} lies outside the folder of the audit")
         if not place.is_file():
             return Missing(f"{name} is missing")
-        try:
-            with place.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                found = {key: stored[key] for key in needed}
-        except DAMAGED:
+        found = read_arrays(place, needed)
+        if found is None:
             return Missing(f"{name} cannot be read: run the audit again after deleting it")
         odd = [key for key, ndim in needed.items() if found[key].ndim != ndim]
         return Missing(f"{name}: {odd[0]} has another shape than expected") if odd else found

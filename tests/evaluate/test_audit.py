@@ -235,3 +235,15 @@ def test_a_cluster_renders_in_shards(done: Outcome, tmp_path: Path, monkeypatch:
     other = audit(tiny(), tmp_path / "runs" / "tiny", how(tmp_path, engine="ray", workers=2))
     assert len(list((tmp_path / "data").glob("*-shards/*of3.h5"))) == 3
     assert numbers(other) == numbers(done)
+
+
+def test_a_failure_is_forgotten_once_its_cell_is_done(done: Outcome, tmp_path: Path) -> None:
+    shutil.copytree(done.folder.parents[1], tmp_path / "copy")
+    run = tmp_path / "copy" / "runs" / "tiny"
+    for place in [*(run / "certificates").iterdir(), *(run / "pictures").glob("*gradcam*")]:
+        (run / "failed").mkdir(exist_ok=True)
+        (run / "failed" / f"{place.stem}.json").write_text("{}")
+        place.unlink()
+    again = audit(tiny(), run, how(tmp_path / "copy"))
+    assert again.done == 2
+    assert not list((run / "failed").iterdir())

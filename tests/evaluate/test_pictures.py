@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from an8flower.evaluate.audits.files import read_arrays, write_arrays
+from an8flower.evaluate.arrays import read_arrays, write_arrays
 from an8flower.evaluate.audits.pictures import (
     FIELDS,
     best_and_worst,
