@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .case import Case, Truth
+from .registry import metrics
 
 Score = Callable[[Tensor, Case], Tensor]
 """(maps (B, H, W) float32, case) -> (B,) float32; NaN where undefined; never aggregates."""
@@ -110,6 +111,12 @@ class Metric:
             "version": self.version,
             **self.further,
         }
+
+
+def entered(metric: Metric) -> Metric:
+    """The metric, registered under its name: its card says all that the registry wants to know."""
+    metrics.register(metric.name, family=metric.family, source=metric.source)(metric)
+    return metric
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,14 @@ import click
 
 from ..errors import Refusal
 from .defaults import DEFAULT_DATA, data_path, generated
-from .options import FILE, as_json
+from .options import FILE, as_json, spec_options
 from .printing import echo_json
 
 
 @click.command()
 @click.argument("spec", default=DEFAULT_DATA)
 @click.option("-o", "--output", type=FILE, help="The file to write.  [default: data/SPEC.h5]")
-@click.option("--rows", type=click.IntRange(min=1), help="Rows in all, shared out 70/10/20.  [default: as in the spec]")
-@click.option("--size", type=int, help="Side of the pictures in pixels.  [default: as in the spec]")
-@click.option("--seed", type=click.IntRange(min=0), help="Another seed gives other rows.  [default: as in the spec]")
-@click.option("--workers", type=click.IntRange(min=1), help="Threads that render.  [default: one per core]")
+@spec_options
 @click.option("--force", is_flag=True, help="Replace another data set that is there.")
 @as_json
 def generate(

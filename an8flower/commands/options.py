@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,3 +21,17 @@ weights_option = click.option(
 models_option = click.option(
     "--model", "models", multiple=True, help="Repeatable.  [default: flowernet, trained if it is not there]"
 )
+
+
+def spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What changes a spec before it is rendered, and how that is done: --rows, --size, --seed, --workers."""
+    kept = "  [default: as in the spec]"
+    options = (
+        click.option("--rows", type=click.IntRange(min=1), help=f"Rows in all, shared out 70/10/20.{kept}"),
+        click.option("--size", type=int, help=f"Side of the pictures in pixels.{kept}"),
+        click.option("--seed", type=click.IntRange(min=0), help=f"Another seed gives other rows.{kept}"),
+        click.option("--workers", type=click.IntRange(min=1), help="Threads that render.  [default: one per core]"),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command

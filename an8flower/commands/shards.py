@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..errors import WrongUsage
-from .options import FILE, as_json
+from .options import FILE, as_json, spec_options
 from .printing import echo_json
 
 
@@ -15,10 +15,7 @@ from .printing import echo_json
 @click.argument("spec")
 @click.argument("share", metavar="K/N")
 @click.option("-o", "--output", type=FILE, default=Path("data"), show_default=True, help="Folder of the shards.")
-@click.option("--rows", type=click.IntRange(min=1), help="Rows of all shards, shared out 70/10/20.")
-@click.option("--size", type=int, help="Side of the pictures in pixels.")
-@click.option("--seed", type=click.IntRange(min=0), help="Another seed gives other rows.")
-@click.option("--workers", type=click.IntRange(min=1), help="Threads that render.  [default: one per core]")
+@spec_options
 @click.option("--force", is_flag=True, help="Replace another shard that is there.")
 @as_json
 def shard(

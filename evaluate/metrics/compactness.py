@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from ..case import Truth
-from ..metric import Metric, Reading, sentence
-from ..registry import metrics
+from ..metric import Metric, Reading, entered, sentence
 
 
 def sparseness_of_noise(masks: Tensor) -> Tensor:
@@ -56,7 +55,7 @@ def measures(name: str, **card: Any) -> Callable[[Callable[[Tensor], Tensor]], C
             definition=sentence(read),
             **card,
         )
-        metrics.register(name, family=metric.family, source=metric.source)(metric)
+        entered(metric)
         return read
 
     return file

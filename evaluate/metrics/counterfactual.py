@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -88,37 +88,36 @@ class Counterfactual:
 
 
 @dataclass(frozen=True)
-class CounterfactualDeletion:
+class CounterfactualArea:
+    """What is read off a curve from one picture of a row to the other."""
+
+    towards: ClassVar[Towards]
+    steps: int = 28  # as in the large runs of RISE: 224 x 8 pixels of 224 x 224 at a time
+
+    def __post_init__(self) -> None:
+        check_steps(self.steps)
+
+    def __call__(self, asked: Interventions) -> Tensor:
+        """(B,) float32 in [0, 1]."""
+        return area(asked.once(Counterfactual), self.towards, self.steps)
+
+
+class CounterfactualDeletion(CounterfactualArea):
     """Area under the target's probability while pixels, largest M first, become those of the scene as another class.
 
     The near class: one that differs in the fewest parts.
     """
 
-    steps: int = 28  # as in the large runs of RISE: 224 x 8 pixels of 224 x 224 at a time
-
-    def __post_init__(self) -> None:
-        check_steps(self.steps)
-
-    def __call__(self, asked: Interventions) -> Tensor:
-        """(B,) float32 in [0, 1]."""
-        return area(asked.once(Counterfactual), "other", self.steps)
+    towards = "other"
 
 
-@dataclass(frozen=True)
-class CounterfactualInsertion:
+class CounterfactualInsertion(CounterfactualArea):
     """Area under the target's probability while the scene as another class gets the image's pixels, largest M first.
 
     The near class: one that differs in the fewest parts.
     """
 
-    steps: int = 28  # as in the large runs of RISE: 224 x 8 pixels of 224 x 224 at a time
-
-    def __post_init__(self) -> None:
-        check_steps(self.steps)
-
-    def __call__(self, asked: Interventions) -> Tensor:
-        """(B,) float32 in [0, 1]."""
-        return area(asked.once(Counterfactual), "original", self.steps)
+    towards = "original"
 
 
 def check_steps(steps: int) -> None:

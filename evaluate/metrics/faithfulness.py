@@ -19,8 +19,7 @@ from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
 from ..masking import ORIGINAL, Faded, Kind, Masking, check_baseline, explained, removed
-from ..metric import Asking, Metric, sentence
-from ..registry import metrics
+from ..metric import Asking, Metric, entered, sentence
 
 RANKED = "read by rank: only the order of the values counts, whatever their sign"
 SHIFTED = "the map is range-normalised: its minimum becomes 0, whatever its sign"
@@ -52,7 +51,7 @@ def masks(name: str, *, further: dict[str, str], **card: Any) -> Callable[[type]
             version=1,
             **card,
         )
-        metrics.register(name, family=metric.family, source=metric.source)(metric)
+        entered(metric)
         return kind
 
     return file

@@ -18,8 +18,7 @@ from an8flower.names import check_known
 from ..case import Truth
 from ..causes.effects import Interventions
 from ..causes.swaps import Effects, removed, swapped
-from ..metric import Asking, Metric, Reading, Score, sentence
-from ..registry import metrics
+from ..metric import Asking, Metric, Reading, Score, entered, sentence
 
 FUNNYBIRDS = "Hesse, Schaub-Meyer, Roth: FunnyBirds, ICCV 2023"
 WAYS: dict[str, Callable[[Interventions], Effects]] = {"swap": swapped, "remove": removed}
@@ -39,8 +38,7 @@ def filed(name: str, score: Score, definition: str, further: dict[str, str], **c
     """Registers a score of the family."""
     about: dict[str, Any] = {"family": "intervention", "version": 1, **card}
     metric = Metric(name=name, score=score, definition=definition, further=further, **about)
-    metrics.register(name, family=metric.family, source=metric.source)(metric)
-    return metric
+    return entered(metric)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
-from ..metric import Metric, Reading, Score, sentence
-from ..registry import metrics
+from ..metric import Metric, Reading, Score, entered, sentence
 from . import chance
 from .ranking import Ranking, dilate, known, share, tolerance
 
@@ -56,7 +55,7 @@ def enter(
         version=1,
         **card,
     )
-    metrics.register(name, family=metric.family, source=metric.source)(metric)
+    entered(metric)
 
 
 def localises(name: str, *, undefined: str = EMPTY, further: dict[str, str], **card: Any) -> Callable[[T], T]:

@@ -18,8 +18,7 @@ from an8flower.names import check_known
 
 from ..case import Case
 from ..masking import ORIGINAL, Kind, Masking, check_baseline, explained
-from ..metric import Metric, sentence
-from ..registry import metrics
+from ..metric import Metric, entered, sentence
 from ..seeds import generator, seed_of
 from .faithfulness import COMMON, WEIGHED, masks
 
@@ -205,7 +204,7 @@ def uniform(number: int, seeds: list[int], like: Tensor) -> Tensor:
     return 2 * torch.stack([torch.rand(like.shape[1:], generator=source) for source in sources]).to(like.device) - 1
 
 
-metrics.register("max_sensitivity", family="faithfulness", source=YEH)(
+entered(
     Metric(
         name="max_sensitivity",
         family="faithfulness",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from functools import partial
 
@@ -39,19 +40,24 @@ TOP1 = ("perturbation_positive", "perturbation_negative")
 NAMES = (*FADED, "adcc", *CURVES, *TOP1)
 
 
-class Told(nn.Module):
-    """Two classes; the probability of the first is what a subclass says."""
+class Seeing(nn.Module):
+    """A network that tells two classes, with a layer that CAMs can look at."""
 
     def __init__(self) -> None:
         super().__init__()
         self.eye = nn.Identity()
 
+
+class Told(Seeing, ABC):
+    """Two classes; the probability of the first is what a subclass says."""
+
     def forward(self, images: Tensor) -> Tensor:
         told = self.share(self.eye(images).double())
         return torch.stack([told, 1 - told], 1).clamp(min=1e-320).log()
 
+    @abstractmethod
     def share(self, images: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Of images (B, 3, H, W) float64: (B,)."""
 
 
 class Line(Told):
@@ -80,7 +86,7 @@ class Constant(Told):
 
 
 def classifier_of(network: nn.Module, mean: float = 0.0, std: float = 1.0) -> Classifier:
-    layer, names = ("eye", "ab") if isinstance(network, Told) else ("features", ["rose", "lily", "aster", "iris"])
+    layer, names = ("eye", "ab") if isinstance(network, Seeing) else ("features", ["rose", "lily", "aster", "iris"])
     return wrap(network, names, SIDE, layer, mean=(mean,) * 3, std=(std,) * 3).eval()
 
 
@@ -201,7 +207,7 @@ class TestClosedForms:
         assert score("adcc", half(), all_lost)[0] == 0
 
     def test_gain_keeps_its_digits_where_the_network_is_sure(self) -> None:
-        class Sure(Told):
+        class Sure(Seeing):
             def forward(self, images: Tensor) -> Tensor:
                 logit = 60 - 20 * self.eye(images).double().mean((1, 2, 3))
                 return torch.stack([logit, logit * 0], 1)
@@ -437,7 +443,7 @@ class TestInvariance:
 
 class TestUndefined:
     def test_exactly_where_the_cards_say(self) -> None:
-        class Certain(Told):
+        class Certain(Seeing):
             def forward(self, images: Tensor) -> Tensor:
                 logit = 800 * (self.eye(images).double()[:, 0, 0, 0] - 0.5).sign() * (images[:, 1, 0, 0] > 0.5)
                 return torch.stack([logit, logit * 0], 1)
