@@ -51,6 +51,11 @@ class Desk:
         """Where it is filed."""
         return Run(Path(self.study.folder), self.neighbours)
 
+    @property
+    def methods(self) -> dict[str, str]:
+        """How explainers are called, by their repr."""
+        return {repr(method.explainer): method.text for method in self.opened.plan.methods}
+
     def filing(self, kind: str, suffix: str) -> Filing:
         """A ledger of answers that are files of their own."""
         return Filing(self.run, kind, suffix, self.neighbours)
@@ -228,13 +233,7 @@ class Pictures:
 
     def told(self) -> dict[str, Any]:
         """Where the pictures lie."""
-        return {
-            "pictures": [
-                {"model": model.name, "method": method.text, "file": _from_run(self.ledger, cell)}
-                for model, method, _, cell in self.cells
-                if cell.name in self.ledger.filed
-            ]
-        }
+        return {"pictures": _places(self.ledger, [(model, method, cell) for model, method, _, cell in self.cells])}
 
 
 class Filters:
@@ -265,14 +264,17 @@ class Filters:
 
     def told(self) -> dict[str, Any]:
         """Where they lie."""
-        return {
-            "filters": [
-                {"model": model.name, "method": method.text, "file": _from_run(self.ledger, cell)}
-                for model, method, cell in self.cells
-                if cell.name in self.ledger.filed
-            ]
+        return {"filters": _places(self.ledger, self.cells)}
+
+
+def _places(ledger: Filing, cells: Sequence[tuple[ModelCells, Method, Cell]]) -> list[dict[str, str]]:
+    """Where the files of those cells lie that have one, from the run's folder."""
+    return [
+        {
+            "model": model.name,
+            "method": method.text,
+            "file": ledger.place(cell).relative_to(ledger.run.folder).as_posix(),
         }
-
-
-def _from_run(ledger: Filing, cell: Cell) -> str:
-    return str(ledger.place(cell).relative_to(ledger.run.folder).as_posix())
+        for model, method, cell in cells
+        if cell.name in ledger.filed
+    ]

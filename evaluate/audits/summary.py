@@ -22,8 +22,9 @@ def summarise(
     plan: Plan, desks: Sequence[Desk], aspects: Sequence[Sequence[Aspect]], training: Ledger
 ) -> dict[str, Any]:
     """`summary.json`, but for the circumstances: a study for each data set, tables of the literature, failures."""
-    studies = [_study(desk, own) for desk, own in zip(desks, aspects, strict=True)]
-    measured = [_measured(*each) for each in zip(desks, aspects, studies, strict=True)] if plan.printed else []
+    tables = [desk.run.table(own[0].ledger.filed) for desk, own in zip(desks, aspects, strict=True)]  # of the scores
+    studies = [_study(*each) for each in zip(desks, aspects, tables, strict=True)]
+    measured = [_measured(*each) for each in zip(desks, tables, studies, strict=True)]
     failed = list(failures([training], "all"))
     for desk, own in zip(desks, aspects, strict=True):
         failed += failures([aspect.ledger for aspect in own], desk.opened.store.name)
@@ -37,25 +38,21 @@ def summarise(
     }
 
 
-def _measured(desk: Desk, aspects: Sequence[Aspect], study: dict[str, Any]) -> Measured:
+def _measured(desk: Desk, table: pa.Table, study: dict[str, Any]) -> Measured:
     """What the tables of the literature are set beside."""
-    table = desk.run.table(aspects[0].ledger.filed)
-    methods = {repr(method.explainer): method.text for method in desk.opened.plan.methods}
-    return Measured(study["scores"], table, methods, desk.opened.judge.metrics, desk.plan.seed)
+    return Measured(study["scores"], table, desk.methods, desk.opened.judge.metrics, desk.plan.seed)
 
 
-def _study(desk: Desk, aspects: Sequence[Aspect]) -> dict[str, Any]:
+def _study(desk: Desk, aspects: Sequence[Aspect], table: pa.Table) -> dict[str, Any]:
     """What is known of one data set."""
-    table = desk.run.table(aspects[0].ledger.filed)
     told = {key: value for aspect in aspects for key, value in aspect.told().items()}
-    methods = {repr(method.explainer): method.text for method in desk.opened.plan.methods}
     store, judge = desk.opened.store, desk.opened.judge
     metrics, properties = judge.metrics, row_properties(judge.split, desk.opened.chosen, desk.threads)
     return {
         "dataset": _dataset(desk),
         **told,
-        "curves": curves(table, methods, metrics, store.size, desk.plan.seed),
-        "slices": slices(table, methods, metrics, properties, desk.plan.seed),
+        "curves": curves(table, desk.methods, metrics, store.size, desk.plan.seed),
+        "slices": slices(table, desk.methods, metrics, properties, desk.plan.seed),
         "reasons": _reasons(table),
     }
 
