@@ -11,12 +11,12 @@ import torch
 from report import write
 
 from an8flower import spec as specs
-from an8flower.evaluate.causes.certificate import ROWS, certify
-from an8flower.evaluate.causes.world import World
-from an8flower.evaluate.models import open_model
+from an8flower.evaluate.data.selection import select_rows
+from an8flower.evaluate.data.world import World
+from an8flower.evaluate.models.sources import open_model
+from an8flower.evaluate.models.training import train
 from an8flower.evaluate.resources import Resources, device_named
-from an8flower.evaluate.selection import select_rows
-from an8flower.evaluate.training import train
+from an8flower.evaluate.trust.certificate import ROWS, certify
 from an8flower.generate import generate
 from an8flower.store import FlowerStore
 

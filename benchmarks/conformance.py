@@ -22,12 +22,12 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 from zennit.canonizers import SequentialMergeBatchNorm
 
-from an8flower.evaluate.activations import upsampled
 from an8flower.evaluate.case import Query
-from an8flower.evaluate.classifier import Classifier
-from an8flower.evaluate.explaining import explain
-from an8flower.evaluate.methods import parse_method
-from an8flower.evaluate.training import train
+from an8flower.evaluate.explainers.attribution.activations import upsampled
+from an8flower.evaluate.explaining.explain import explain
+from an8flower.evaluate.explaining.methods import parse_method
+from an8flower.evaluate.models.classifier import Classifier
+from an8flower.evaluate.models.training import train
 from an8flower.generate import generate
 from an8flower.spec import load
 from an8flower.store import FlowerStore

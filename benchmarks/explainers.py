@@ -18,9 +18,9 @@ import torch
 from peers import Peer, captum_, captum_noise, grad_cam, torch_cam
 
 from an8flower.evaluate.case import Query
-from an8flower.evaluate.classifier import Classifier, build
-from an8flower.evaluate.explaining import explain
-from an8flower.evaluate.methods import parse_method
+from an8flower.evaluate.explaining.explain import explain
+from an8flower.evaluate.explaining.methods import parse_method
+from an8flower.evaluate.models.classifier import Classifier, build
 
 THREADS, CLASSES = 2, 6
 

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torchcam.metrics import ClassificationMetric, DeletionInsertionMetric
 
 from an8flower.evaluate.case import Case, Query, Truth
-from an8flower.evaluate.classifier import Classifier, build
-from an8flower.evaluate.measures import parse_metrics
-from an8flower.evaluate.metric import score_all
+from an8flower.evaluate.metrics.metric import score_all
+from an8flower.evaluate.metrics.naming import parse_metrics
+from an8flower.evaluate.models.classifier import Classifier, build
 
 try:
     import quantus

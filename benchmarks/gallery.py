@@ -16,13 +16,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from an8flower.errors import NotApplicable
 from an8flower.evaluate.case import Query
-from an8flower.evaluate.classifier import Classifier
-from an8flower.evaluate.explaining import explain
-from an8flower.evaluate.fitting import Examples, StoredExamples, prepared
-from an8flower.evaluate.methods import Method, parse_methods
-from an8flower.evaluate.models import open_model
-from an8flower.evaluate.selection import select_rows
-from an8flower.panel import colours
+from an8flower.evaluate.data.selection import select_rows
+from an8flower.evaluate.explaining.explain import explain
+from an8flower.evaluate.explaining.fitting import Examples, StoredExamples, prepared
+from an8flower.evaluate.explaining.methods import Method, parse_methods
+from an8flower.evaluate.explaining.panel import colours
+from an8flower.evaluate.models.classifier import Classifier
+from an8flower.evaluate.models.sources import open_model
 from an8flower.sheet import marked
 from an8flower.store import FlowerStore
 

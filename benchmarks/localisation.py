@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from an8flower.evaluate.case import Case, Query, Truth
-from an8flower.evaluate.classifier import Classifier, wrap
-from an8flower.evaluate.metric import score_all
+from an8flower.evaluate.metrics.metric import score_all
+from an8flower.evaluate.models.classifier import Classifier, wrap
 from an8flower.evaluate.registry import metrics
 from an8flower.spec import load
 

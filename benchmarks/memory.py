@@ -14,9 +14,9 @@ import report
 import torch
 
 from an8flower.evaluate.case import Query
-from an8flower.evaluate.classifier import build
-from an8flower.evaluate.explaining import explain
-from an8flower.evaluate.methods import parse_method
+from an8flower.evaluate.explaining.explain import explain
+from an8flower.evaluate.explaining.methods import parse_method
+from an8flower.evaluate.models.classifier import build
 
 IMAGES, SIZE = 32, 224
 METHODS = (

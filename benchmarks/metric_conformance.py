@@ -30,18 +30,18 @@ from pytorch_grad_cam.metrics import arcc, cam_mult_image, perturbation_confiden
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import Tensor, nn
 
-from an8flower.evaluate.activations import range_normalised
 from an8flower.evaluate.case import Case, Query, Truth
-from an8flower.evaluate.classifier import Classifier
-from an8flower.evaluate.explaining import explain
-from an8flower.evaluate.masking import Masking, rise_blurred
-from an8flower.evaluate.measures import parse_metric
-from an8flower.evaluate.methods import parse_method
+from an8flower.evaluate.explainers.attribution.activations import range_normalised
+from an8flower.evaluate.explaining.explain import explain
+from an8flower.evaluate.explaining.methods import parse_method
+from an8flower.evaluate.metrics.masking import Masking, rise_blurred
+from an8flower.evaluate.metrics.naming import parse_metric
 from an8flower.evaluate.metrics.robustness import Perturbed, uniform
-from an8flower.evaluate.sanity import mprt
-from an8flower.evaluate.sanity.layers import layers_of, steps_of
-from an8flower.evaluate.sanity.randomisation import Randomised, Redrawn, redrawn
-from an8flower.evaluate.sanity.similarity import Maps
+from an8flower.evaluate.models.classifier import Classifier
+from an8flower.evaluate.trust.sanity import mprt
+from an8flower.evaluate.trust.sanity.layers import layers_of, steps_of
+from an8flower.evaluate.trust.sanity.randomisation import Randomised, Redrawn, redrawn
+from an8flower.evaluate.trust.sanity.similarity import Maps
 from an8flower.store import FlowerStore
 
 Score = Callable[[Case, Tensor], Any]  # (case, maps (B, H, W) float32) -> a score per row (B,)

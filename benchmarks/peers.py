@@ -12,7 +12,7 @@ import torchcam.methods
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from an8flower.evaluate.case import Query
-from an8flower.evaluate.classifier import Classifier
+from an8flower.evaluate.models.classifier import Classifier
 
 Peer = Callable[[Classifier, Query], Any]
 

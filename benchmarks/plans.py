@@ -22,8 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from an8flower import spec as specs
 from an8flower.evaluate.audits import plan as plans
 from an8flower.evaluate.audits.plan import Models, Plan
-from an8flower.evaluate.classifier import build
-from an8flower.evaluate.training import recipe_for
+from an8flower.evaluate.models.classifier import build
+from an8flower.evaluate.models.training import recipe_for
 
 KINDS = ("scores", "certificates", "sanity", "pictures", "filters")
 

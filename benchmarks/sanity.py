@@ -20,11 +20,11 @@ import torch
 
 from an8flower import spec as specs
 from an8flower.evaluate.case import Query
-from an8flower.evaluate.classifier import Classifier, build
-from an8flower.evaluate.explaining import explain
-from an8flower.evaluate.methods import parse_method
+from an8flower.evaluate.explaining.explain import explain
+from an8flower.evaluate.explaining.methods import parse_method
+from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.resources import Resources
-from an8flower.evaluate.sanity.run import SanityPlan, asked, sanity
+from an8flower.evaluate.trust.sanity.run import SanityPlan, asked, sanity
 from an8flower.generate import generate
 from an8flower.store import FlowerStore
 

@@ -13,11 +13,11 @@ import torch
 from report import write
 
 from an8flower import spec as specs
-from an8flower.evaluate.causes.certificate import Certificate, certify
-from an8flower.evaluate.causes.world import World
+from an8flower.evaluate.data.selection import select_rows
+from an8flower.evaluate.data.world import World
+from an8flower.evaluate.models.training import Trained, train
 from an8flower.evaluate.resources import device_named
-from an8flower.evaluate.selection import select_rows
-from an8flower.evaluate.training import Trained, train
+from an8flower.evaluate.trust.certificate import Certificate, certify
 from an8flower.generate import generate
 from an8flower.spec import DatasetSpec
 from an8flower.store import FlowerStore

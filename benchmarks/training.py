@@ -10,8 +10,8 @@ import torch
 from report import write
 
 from an8flower import spec as specs
+from an8flower.evaluate.models.training import train
 from an8flower.evaluate.resources import device_named
-from an8flower.evaluate.training import train
 from an8flower.generate import generate
 from an8flower.store import FlowerStore
 

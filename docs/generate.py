@@ -91,7 +91,7 @@ def _first_sentence(text: str) -> str:
 
 def metric_cards() -> str:
     """Every metric's card, by family."""
-    from an8flower.evaluate.measures import parse_metrics
+    from an8flower.evaluate.metrics.naming import parse_metrics
 
     cards = [metric.card() for metric in parse_metrics(["all"])]
     opening = """# Metric cards
@@ -140,7 +140,7 @@ def _open(unit: str, low: str, high: str) -> str:
 
 def methods() -> str:
     """Every method by family, with its parameters."""
-    from an8flower.evaluate.methods import describe
+    from an8flower.evaluate.explaining.methods import describe
 
     found = describe()
     opening = """# Methods
@@ -294,7 +294,7 @@ def archs() -> str:
 
 def checks() -> str:
     """The contract of explainers as a table."""
-    from an8flower.evaluate.contract import CHECKS
+    from an8flower.evaluate.explaining.contract import CHECKS
 
     return table(["check", "promise"], [[each.name, plain(each.promise)] for each in CHECKS])
 

@@ -20,18 +20,18 @@ from an8flower.picture import as_rgb, read_picture
 from an8flower.store import FlowerStore
 
 from .case import Explainer
-from .cells import Target
-from .labels import read_labels
-from .measures import USUAL, parse_metrics
-from .methods import Method, at_precision, parse_method, parse_methods
-from .models import Source, normalisation_of, with_weights
-from .notebook import AuditResult, ScoreResult
+from .explaining.methods import Method, at_precision, parse_method, parse_methods
+from .explaining.single import Explanation, explain_picture, explain_row
+from .metrics.naming import USUAL, parse_metrics
+from .models.labels import read_labels
+from .models.networks.split import evaluating
+from .models.sources import Source, normalisation_of, with_weights
 from .resources import Resources, device_named
-from .results import Run
-from .scoring import ScoringPlan
-from .scoring import score as judge
-from .single import Explanation, explain_picture, explain_row
-from .split import evaluating
+from .results.notebook import AuditResult, ScoreResult
+from .results.summary import Run
+from .scoring.judge import Target
+from .scoring.run import ScoringPlan
+from .scoring.run import score as judge
 
 if TYPE_CHECKING:
     from .audits.plan import Plan

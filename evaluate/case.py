@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from .causes.world import World
-    from .classifier import Classifier
+    from .data.world import World
+    from .models.classifier import Classifier
 
 
 class Query(NamedTuple):

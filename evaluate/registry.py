@@ -119,4 +119,4 @@ def import_attribute(place: str) -> Any:
 
 explainers = Registry("explainer", "an8flower.evaluate.explainers")
 metrics = Registry("metric", "an8flower.evaluate.metrics")
-archs = Registry("arch", "an8flower.evaluate.archs")
+archs = Registry("arch", "an8flower.evaluate.models.archs")

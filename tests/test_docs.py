@@ -105,7 +105,7 @@ def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def laid_down(folder: Path, store: FlowerStore, epochs: int) -> Path:
     """A folder as a reader of the manual has it: default data set and model, pictures and masks, names and weights."""
-    from an8flower.evaluate.training import train
+    from an8flower.evaluate.models.training import train
 
     (folder / "data").mkdir()
     shutil.copy(store.path, folder / "data" / "single-6c.h5")
@@ -216,8 +216,8 @@ def check_command(words: list[str]) -> None:
 
 def check_names(given: dict[str, Any]) -> None:
     """Names in `mine` are checked where the page's Python is run."""
-    from an8flower.evaluate.measures import parse_metrics
-    from an8flower.evaluate.methods import parse_methods
+    from an8flower.evaluate.explaining.methods import parse_methods
+    from an8flower.evaluate.metrics.naming import parse_metrics
 
     for word, read in (("methods", parse_methods), ("metrics", parse_metrics)):
         named = given.get(word) or ()

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from an8flower import spec as specs
-from an8flower.evaluate.methods import parse_methods
+from an8flower.evaluate.explaining.methods import parse_methods
+from an8flower.evaluate.models.training import train
 from an8flower.evaluate.registry import archs, metrics
 from an8flower.evaluate.resources import Resources
-from an8flower.evaluate.scoring import ScoringPlan, score
-from an8flower.evaluate.training import train
+from an8flower.evaluate.scoring.run import ScoringPlan, score
 from an8flower.generate import generate
 from an8flower.store import FlowerStore, verify
 

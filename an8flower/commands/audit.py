@@ -69,7 +69,7 @@ def audit(
     from ..evaluate.audits import plan as plans
     from ..evaluate.audits.run import How
     from ..evaluate.audits.run import audit as carry_out
-    from ..progress import Stages
+    from .progress import Stages
 
     if quick and plan:
         raise click.UsageError("give either PLAN or --quick")

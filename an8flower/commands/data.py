@@ -57,7 +57,7 @@ def presets(as_json: bool) -> None:
     Example:  an8flower presets
     """
     from .. import spec as specs
-    from ..tables import show
+    from .tables import show
 
     shipped = [specs.load(name) for name in specs.presets()]
     if as_json:
@@ -80,7 +80,7 @@ def inspect(file: Path, sheet: Path | None, split: str, rows: int, as_json: bool
     """
     from ..inspection import contents, write_sheet
     from ..store import FlowerStore
-    from ..tables import show_mapping
+    from .tables import show_mapping
 
     store = FlowerStore(file)
     found = contents(store)
@@ -123,7 +123,7 @@ def import_(images: Path, masks: Path, output: Path, size: int | None, force: bo
     Example:  an8flower import an8Flower_double_12c an8Flower_double_12c_MASK -o data/original.h5
     """
     from ..importing import import_folders
-    from ..progress import counting
+    from .progress import counting
 
     if output.exists() and not force:
         raise Refusal(f"{output}: exists; replace it with --force, or write elsewhere with -o")

@@ -27,7 +27,7 @@ def default_data() -> Path:
 
 def default_model(data: Path, device: str) -> Path:
     """The default model of a data set, trained first where it is not there."""
-    from ..evaluate.models import check_trained_on
+    from ..evaluate.models.sources import check_trained_on
     from ..store import FlowerStore
 
     path = run_folder(data) / f"{DEFAULT_ARCH}-seed0.safetensors"
@@ -42,7 +42,7 @@ def default_model(data: Path, device: str) -> Path:
 def generated(spec: DatasetSpec, path: Path, workers: int | None = None, force: bool = False) -> Generated:
     """Render with a progress bar."""
     from ..generate import generate as make
-    from ..progress import counting
+    from .progress import counting
 
     with counting(f"rendering {spec.name}", spec.rows.total) as step:
         return make(spec, path, workers=workers, force=force, progress=step)
@@ -50,10 +50,10 @@ def generated(spec: DatasetSpec, path: Path, workers: int | None = None, force: 
 
 def trained(data: Path, arch: str, epochs: int | None, seed: int, device: str, output: Path | None) -> dict[str, Any]:
     """Train, save, and tell as `train --json` does."""
+    from ..evaluate.models.training import train as fit
     from ..evaluate.resources import device_named
-    from ..evaluate.training import train as fit
-    from ..progress import filling
     from ..store import FlowerStore
+    from .progress import filling
 
     store = FlowerStore(data)
     place = output or run_folder(data) / f"{arch}-seed{seed}.safetensors"

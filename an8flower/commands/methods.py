@@ -11,7 +11,7 @@ from .options import as_json
 from .printing import echo_json, show_list
 
 if TYPE_CHECKING:
-    from ..evaluate.contract import Verdict
+    from ..evaluate.explaining.contract import Verdict
 
 
 @click.command()
@@ -25,7 +25,7 @@ def methods(as_json: bool) -> None:
     \b
     Example:  an8flower methods --json
     """
-    from ..evaluate.methods import describe
+    from ..evaluate.explaining.methods import describe
 
     show_list(describe(), as_json)
 
@@ -46,8 +46,8 @@ def check(name: str, as_json: bool) -> None:
     """
     import torch
 
-    from ..evaluate.contract import check_explainer, outcome
-    from ..evaluate.methods import parse_method
+    from ..evaluate.explaining.contract import check_explainer, outcome
+    from ..evaluate.explaining.methods import parse_method
 
     method = parse_method(name)
     torch.set_num_threads(1)  # more cost more than they save on images of 16 pixels
@@ -63,8 +63,8 @@ def check(name: str, as_json: bool) -> None:
 
 def _show_verdicts(verdicts: list[Verdict]) -> None:
     """Each promise with what came of it on each network; below, the reasons, each once."""
-    from ..evaluate.contract import CHECKS
-    from ..tables import show
+    from ..evaluate.explaining.contract import CHECKS
+    from .tables import show
 
     cells = {(each.check, each.network): each.status for each in verdicts}
     networks = list(dict.fromkeys(each.network for each in verdicts))
@@ -89,8 +89,8 @@ def metrics(name: str | None, as_json: bool) -> None:
     \b
     Example:  an8flower metrics iou
     """
-    from ..evaluate.measures import parse_metrics
-    from ..tables import show, show_mapping
+    from ..evaluate.metrics.naming import parse_metrics
+    from .tables import show, show_mapping
 
     cards = [metric.card() for metric in parse_metrics([name or "all"])]
     if as_json:

@@ -13,7 +13,7 @@ from ..errors import Refusal
 
 def show_list(entries: list[dict[str, Any]], as_json: bool) -> None:
     """A table with a column for every key, or a JSON list."""
-    from ..tables import show
+    from .tables import show
 
     if as_json:
         echo_json(entries)
@@ -35,7 +35,7 @@ def echo_json(document: Any) -> None:
 
 def write_json(document: Any, path: Path) -> None:
     """Write a JSON document; the file appears when it is whole."""
-    from ..evaluate.moving import moved_into
+    from ..atomic import moved_into
 
     try:
         with moved_into(path) as unfinished:

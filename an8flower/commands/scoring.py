@@ -73,14 +73,14 @@ def score(
     """
     if as_json and as_csv:
         raise click.UsageError("give one of --json and --csv, not both")
-    from ..evaluate.measures import USUAL, parse_metrics
-    from ..evaluate.methods import at_precision, broken_plug_ins, parse_methods
-    from ..evaluate.models import with_weights
+    from ..evaluate.explaining.methods import at_precision, broken_plug_ins, parse_methods
+    from ..evaluate.metrics.naming import USUAL, parse_metrics
+    from ..evaluate.models.sources import with_weights
     from ..evaluate.resources import Resources, device_named
-    from ..evaluate.scoring import ScoringPlan
-    from ..evaluate.scoring import score as judge
-    from ..progress import filling
-    from ..tables import show_scores, write_csv
+    from ..evaluate.scoring.run import ScoringPlan
+    from ..evaluate.scoring.run import score as judge
+    from .progress import filling
+    from .tables import show_scores, write_csv
 
     resources = Resources(device_named(device), batch)
     wanted = tuple(at_precision(parse_methods(methods), precision))

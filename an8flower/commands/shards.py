@@ -37,8 +37,8 @@ def shard(
     Example:  an8flower shard single-6c 2/5 --rows 1000000 -o /shared/shards
     """
     from .. import spec as specs
-    from ..progress import counting
     from ..sharding import generate_shard
+    from .progress import counting
 
     wanted = specs.load(spec).with_changes(rows=rows, size=size, seed=seed)
     number, of = _share(share)
@@ -63,9 +63,9 @@ def merge(shards: tuple[Path, ...], output: Path, force: bool, as_json: bool) ->
     \b
     Example:  an8flower merge /shared/shards/single-6c-*of5.h5 -o /shared/single-6c.h5
     """
-    from ..progress import counting
     from ..sharding import merge as lay_over
     from ..sharding import spec_of
+    from .progress import counting
 
     spec = spec_of(shards[0])
     with counting(f"checking {spec.name}", spec.rows.total) as step:

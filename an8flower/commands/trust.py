@@ -43,13 +43,13 @@ def certify(
     \b
     Example:  an8flower certify --data data/shortcut-6c.h5 --rows 200
     """
-    from ..certificate_table import show_certificates
-    from ..evaluate.causes.certificate import certified
-    from ..evaluate.causes.world import World
-    from ..evaluate.models import with_weights
+    from ..evaluate.data.world import World
+    from ..evaluate.models.sources import with_weights
     from ..evaluate.resources import Resources, device_named
-    from ..progress import filling
+    from ..evaluate.trust.certificate import certified
     from ..store import FlowerStore
+    from .certificate_table import show_certificates
+    from .progress import filling
 
     resources = Resources(device_named(device), batch)
     data = data or default_data()
@@ -111,15 +111,15 @@ def sanity(
     \b
     Example:  an8flower sanity --method gradcam --method guided_backprop --method edges --rows 30
     """
-    from ..evaluate.methods import parse_methods
-    from ..evaluate.models import open_model
+    from ..evaluate.explaining.methods import parse_methods
+    from ..evaluate.models.sources import open_model
     from ..evaluate.resources import Resources, device_named
-    from ..evaluate.sanity.label_randomisation import Memory
-    from ..evaluate.sanity.run import SanityPlan
-    from ..evaluate.sanity.run import sanity as check_sanity
-    from ..progress import filling
-    from ..sanity_table import show_sanity
+    from ..evaluate.trust.sanity.label_randomisation import Memory
+    from ..evaluate.trust.sanity.run import SanityPlan
+    from ..evaluate.trust.sanity.run import sanity as check_sanity
     from ..store import FlowerStore
+    from .progress import filling
+    from .sanity_table import show_sanity
 
     resources, wanted = Resources(device_named(device), batch), parse_methods(methods)
     data = data or default_data()

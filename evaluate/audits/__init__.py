@@ -1,1 +1,1 @@
-"""The audit: a plan, its cells, and what they come to."""
+"""A plan carried out on engines, and its summary."""

@@ -12,13 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..engines.task import Task
-from ..ledger import Cell, Ledger
-from ..methods import Method, parse_methods
-from ..model_cells import ModelCells
-from ..results import Run
-from ..scoring import Scoring
-from . import files, pictures
+from ..explaining.methods import Method, parse_methods
+from ..results import files
+from ..results.ledger import Cell, Ledger
+from ..results.summary import Run
+from ..scoring.model_cells import ModelCells
+from ..scoring.run import Scoring
+from . import pictures
+from .engines.task import Task
 from .pieces import Filing, Keeping, Picturing, Piece
 from .plan import Plan
 from .work import (

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from an8flower.errors import WrongUsage
 
-from ..cells import Judge
-from ..classifier import Classifier
-from ..filters.filter_roles import ablation_curve, average_images
-from ..filters.relevant_filters import Filter, Relevance
-from ..fitting import Fitted
-from ..methods import Method
+from ..data.selection import select_rows
+from ..explainers.filters.filter_roles import ablation_curve, average_images
+from ..explainers.filters.relevant_filters import Filter, Relevance
+from ..explaining.fitting import Fitted
+from ..explaining.methods import Method
+from ..models.classifier import Classifier
+from ..scoring.judge import Judge
 from ..seeds import seed_of
-from ..selection import select_rows
 
 ROWS = 240  # at most, from the split that is scored
 FILTERS = 3  # a class, at most

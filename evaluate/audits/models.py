@@ -9,9 +9,9 @@ import an8flower
 from an8flower.errors import Refusal
 from an8flower.store import FlowerStore
 
-from ..classifier import Card, read
-from ..training import recipe_for
-from .files import take
+from ..models.classifier import Card, read
+from ..models.training import recipe_for
+from ..results.files import take
 from .plan import Models, Plan
 
 

@@ -13,16 +13,16 @@ import pandas as pd
 import pyarrow as pa
 from torch import Tensor
 
-from ..cells import Judge
-from ..classifier import Classifier
-from ..explaining import explain
-from ..half_precision import halved
-from ..measures import parse_metric
-from ..methods import Method
-from ..metric import Metric
+from ..data.selection import select_rows
+from ..explaining.explain import explain
+from ..explaining.methods import Method
+from ..metrics.metric import Metric
+from ..metrics.naming import parse_metric
+from ..models.classifier import Classifier
 from ..registry import metrics
+from ..results.half_precision import halved
+from ..scoring.judge import Judge
 from ..seeds import seed_of
-from ..selection import select_rows
 
 Role = Literal["gallery", "best", "worst"]
 ROLES: tuple[Role, ...] = get_args(Role)

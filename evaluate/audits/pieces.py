@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 from an8flower.errors import Refusal
 
-from .. import kept_maps
-from ..engines.task import Done, Engine, Task
-from ..ledger import Cell, Ledger
-from ..results import Run
-from . import files
+from ..results import files, kept_maps
+from ..results.ledger import Cell, Ledger
+from ..results.summary import Run
+from .engines.task import Done, Engine, Task
 from .work import Settled
 
 Progress = Callable[[int, int], None]

@@ -19,20 +19,22 @@ from an8flower.sharding import Shard, merge
 from an8flower.spec import DatasetSpec
 from an8flower.store import FlowerStore
 
-from ..engines.choose import engine_named
-from ..engines.task import Engine, Task
-from ..ledger import Cell, Ledger
-from ..methods import parse_methods
-from ..models import Source, is_factory, open_model
+from ..explaining.methods import parse_methods
+from ..models.sources import Source, is_factory, open_model
 from ..report.page import write_page
 from ..resources import device_named
-from ..results import Run
-from ..scoring import Scoring, versions
-from . import datasets, files, models, summary
+from ..results import files
+from ..results.ledger import Cell, Ledger
+from ..results.summary import Run
+from ..scoring.run import Scoring, versions
+from . import datasets, models
 from .aspects import Aspect, Certificates, Desk, Filters, Pictures, SanityChecks, Scores
+from .engines.choose import engine_named
+from .engines.task import Engine, Task
 from .machine import gpus, machine
 from .pieces import Piece, Progress, Tally, carry_out
 from .plan import Data, Plan
+from .summary import document as summary
 from .work import STEADY, Study, render_shard, train_model
 
 NO_ROWS = np.empty(0, np.int64)  # of cells that are about no rows

@@ -20,22 +20,23 @@ from an8flower.sharding import generate_shard
 from an8flower.spec import from_json
 from an8flower.store import FlowerStore
 
-from ..arrays import write_arrays
-from ..causes.certificate import certify
-from ..cells import Target
-from ..classifier import Classifier
-from ..engines import here
-from ..methods import Method, parse_method
+from ..data.selection import select_rows
+from ..explaining.methods import Method, parse_method
+from ..models.classifier import Classifier
+from ..models.training import train
 from ..resources import Resources, device_named
-from ..results import Run
-from ..sanity.label_randomisation import Memory
-from ..sanity.run import Check, SanityPlan
-from ..sanity.run import without_nan as plain
-from ..scoring import Scoring, ScoringPlan
+from ..results import files
+from ..results.arrays import write_arrays
+from ..results.summary import Run
+from ..scoring.judge import Target
+from ..scoring.run import Scoring, ScoringPlan
 from ..seeds import seed_of
-from ..selection import select_rows
-from ..training import train
-from . import files, filters, pictures
+from ..trust.certificate import certify
+from ..trust.sanity.label_randomisation import Memory
+from ..trust.sanity.run import Check, SanityPlan
+from ..trust.sanity.run import without_nan as plain
+from . import filters, pictures
+from .engines import here
 
 STEADY = "a factory has to give the same weights at each call: load them in it, or give them with --weights"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)

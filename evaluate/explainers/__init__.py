@@ -1,0 +1,1 @@
+"""The explanation methods, a file per family, and what families share."""

@@ -12,9 +12,9 @@ from torch import Tensor
 from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
-from ..activations import Activations, activations, range_normalised, upsampled
 from ..case import Query
-from ..classifier import Classifier
+from ..models.classifier import Classifier
+from .attribution.activations import Activations, activations, range_normalised, upsampled
 
 FAMILY = {"family": "cam", "needs": "a layer with spatial extent"}
 

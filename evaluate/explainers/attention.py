@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from an8flower.errors import NotApplicable, WrongUsage
 from an8flower.names import check_known
 
-from ..activations import upsampled
-from ..attention import (
+from ..case import Query
+from ..models.classifier import Classifier
+from ..models.networks.attention import (
     Attending,
     attention_of,
     chained,
@@ -28,12 +29,11 @@ from ..attention import (
     rows_to_one,
     with_residual,
 )
-from ..attention_flow import flows
-from ..case import Query
-from ..classifier import Classifier
-from ..passes import logit
+from ..models.networks.passes import logit
 from ..registry import explainers
-from ..transformer_relevance import RelevanceAttending, relevance_of_attention
+from .attribution.activations import upsampled
+from .attribution.attention_flow import flows
+from .attribution.transformer_relevance import RelevanceAttending, relevance_of_attention
 
 FAMILY = {"family": "attention", "needs": "a vision transformer with a class token", "sign": "positive"}
 FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {  # (B, heads, N, N) -> (B, N, N)
@@ -106,7 +106,7 @@ class AttentionFlow(AttentionMap):
 
     No more than 1 can leave the class token, and with several blocks of broad attention many patches reach their limit,
     so that maps become flat. Another target gives the same map. Runs on the CPU, about a second an image for 197
-    tokens and 4 blocks; `an8flower.evaluate.attention_flow.flows` says how exact it is.
+    tokens and 4 blocks; `an8flower.evaluate.explainers.attribution.attention_flow.flows` says how exact it is.
     """
 
     normalise: bool = True  # divide by the sum over all tokens

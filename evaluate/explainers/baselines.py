@@ -12,7 +12,7 @@ from torch import Tensor
 from an8flower.errors import WrongUsage
 
 from ..case import Query
-from ..classifier import Classifier
+from ..models.classifier import Classifier
 from ..registry import explainers
 from ..seeds import generator
 

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from an8flower.names import check_known
 
-from ..activations import Activations, linear_after_mean, range_normalised
 from ..case import Query
-from ..classifier import at_least_single
-from ..passes import Read, answers, logit, probability
+from ..models.classifier import at_least_single
+from ..models.networks.passes import Read, answers, logit, probability
+from ..models.networks.split import Features
+from ..models.streamlined import check_precision, streamlined
 from ..registry import explainers
-from ..split import Features
-from ..streamlined import check_precision, streamlined
 from .activation_map import FAMILY, ActivationMap
+from .attribution.activations import Activations, linear_after_mean, range_normalised
 
 SCORES: dict[str, Read] = {"logit": logit, "probability": probability}
 ELEMENTS = 2**18  # numbers that the features of an image in flight may hold: 1 MiB in single precision

@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..attribution import PixelAttribution
-from ..canonical import ACTIVATIONS, LINEAR, MEANS, NORMS, Constant, canonical
 from ..case import Query
-from ..classifier import Classifier, at_least_single
-from ..passes import logit
+from ..data.replacements import REPLACEMENTS, check_replacement
+from ..models.canonical import ACTIVATIONS, LINEAR, MEANS, NORMS, Constant, canonical
+from ..models.classifier import Classifier, at_least_single
+from ..models.networks.passes import logit
 from ..registry import explainers
-from ..replacements import REPLACEMENTS, check_replacement
+from .attribution.pixels import PixelAttribution
 
 SAME = 1e-10  # differences below this are none
 

@@ -14,12 +14,12 @@ from torch.autograd.function import once_differentiable
 from an8flower.errors import WrongUsage
 from an8flower.names import unknown
 
-from ..blurring import between_levels, blurred, channels_last, pyramid
 from ..case import Query
-from ..classifier import Classifier
-from ..passes import Network, every_pair, input_gradient
+from ..data.blurring import between_levels, blurred, channels_last, pyramid
+from ..models.classifier import Classifier
+from ..models.networks.passes import Network, every_pair, input_gradient
+from ..models.streamlined import check_precision, streamlined
 from ..registry import explainers
-from ..streamlined import check_precision, streamlined
 
 SIDE = 224  # lengths are those of images of 224 px; they shrink and grow with the image
 # What is shown to the network: what the mask keeps, to a high logit, or the rest, to a low one, or both.

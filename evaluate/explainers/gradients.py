@@ -15,15 +15,15 @@ from torch import Tensor
 from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
-from ..attribution import PixelAttribution
 from ..case import Query
-from ..classifier import Classifier
-from ..passes import Network, every_pair, gradient_at, input_gradient, logit
+from ..data.replacements import REPLACEMENTS, check_replacement
+from ..models.classifier import Classifier
+from ..models.networks.passes import Network, every_pair, gradient_at, input_gradient, logit
+from ..models.networks.split import evaluating
+from ..models.streamlined import streamlined
 from ..registry import explainers
-from ..replacements import REPLACEMENTS, check_replacement
 from ..seeds import generator, seed_of
-from ..split import evaluating
-from ..streamlined import streamlined
+from .attribution.pixels import PixelAttribution
 
 MAGNITUDES = {"family": "gradients", "needs": "a differentiable network", "sign": "positive, unless pooling=sum"}
 SUMS = {"family": "gradients", "needs": "a differentiable network", "sign": "signed, if pooling=sum"}

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from an8flower.errors import WrongUsage
 
-from ..activations import range_normalised, upsampled
 from ..case import Query
-from ..classifier import Classifier
-from ..filters.relevant_filters import Fit, Relevance, find_relevance
-from ..filters.resampling import Resampling
-from ..filters.responses import Listening, energies, layer_numbers, response_vectors
-from ..fitting import Examples, Fittable, Learnt
-from ..pooling import POOLINGS
-from ..rectifiers import Rectifying, require_relus
+from ..explaining.fitting import Examples, Fittable, Learnt
+from ..maps import POOLINGS
+from ..models.classifier import Classifier
+from ..models.networks.rectifiers import Rectifying, require_relus
 from ..registry import explainers
+from .attribution.activations import range_normalised, upsampled
+from .filters.relevant_filters import Fit, Relevance, find_relevance
+from .filters.resampling import Resampling
+from .filters.responses import Listening, energies, layer_numbers, response_vectors
 
 
 class Chosen(NamedTuple):

@@ -12,14 +12,14 @@ from torch import Tensor
 from an8flower.errors import WrongUsage
 from an8flower.names import unknown
 
-from ..adam import Moments
-from ..blurring import blur_matrix, blurred
 from ..case import Query
-from ..classifier import Classifier
-from ..passes import Network, answers, every_pair, input_gradient, probability
+from ..data.blurring import blur_matrix, blurred
+from ..models.classifier import Classifier
+from ..models.networks.passes import Network, answers, every_pair, input_gradient, probability
+from ..models.streamlined import check_precision, streamlined
 from ..registry import explainers
 from ..seeds import generator
-from ..streamlined import check_precision, streamlined
+from .attribution.adam import Moments
 
 SIDE = 224  # lengths are those of images of 224 px; they shrink and grow with the image
 PERTURBATIONS = ("blur", "black")

@@ -13,11 +13,11 @@ from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
 from ..case import Query
-from ..classifier import Classifier
-from ..passes import Network, answers
+from ..data.replacements import REPLACEMENTS, check_replacement
+from ..models.classifier import Classifier
+from ..models.networks.passes import Network, answers
+from ..models.streamlined import check_precision, streamlined
 from ..registry import explainers
-from ..replacements import REPLACEMENTS, check_replacement
-from ..streamlined import check_precision, streamlined
 
 AGGREGATES = ("mean", "sum")
 

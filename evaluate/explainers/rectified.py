@@ -8,13 +8,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ..activations import activations, gradcam_pp_weights, gradcam_weights, upsampled
-from ..attribution import PixelAttribution
 from ..case import Query
-from ..classifier import Classifier
-from ..passes import input_gradient
-from ..rectifiers import Rectifying, Rule, require_relus
+from ..models.classifier import Classifier
+from ..models.networks.passes import input_gradient
+from ..models.networks.rectifiers import Rectifying, Rule, require_relus
 from ..registry import explainers
+from .attribution.activations import activations, gradcam_pp_weights, gradcam_weights, upsampled
+from .attribution.pixels import PixelAttribution
 
 RELUS = {"family": "gradients", "needs": "ReLUs, and no other activations", "sign": "positive, unless pooling=sum"}
 

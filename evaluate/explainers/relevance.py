@@ -24,9 +24,8 @@ from torch import Tensor, fx, nn
 from an8flower.errors import NotApplicable, WrongUsage
 from an8flower.names import check_known
 
-from ..activations import upsampled
-from ..attribution import PixelAttribution
-from ..canonical import (
+from ..case import Query
+from ..models.canonical import (
     ACTIVATIONS,
     LINEAR,
     MAXIMA,
@@ -39,10 +38,11 @@ from ..canonical import (
     sees_pixels,
     tapped,
 )
-from ..case import Query
-from ..classifier import Classifier, at_least_single
-from ..passes import logit
+from ..models.classifier import Classifier, at_least_single
+from ..models.networks.passes import logit
 from ..registry import explainers
+from .attribution.activations import upsampled
+from .attribution.pixels import PixelAttribution
 
 FAMILY = {"family": "relevance", "needs": "a CNN of common layers"}
 # Added to sums of what excites, which cannot cancel: much smaller than any activation, so that nothing is lost.

@@ -12,11 +12,11 @@ from torch import Tensor
 from an8flower.errors import WrongUsage
 
 from ..case import Query
-from ..classifier import Classifier
-from ..passes import Network, Read, answers, every_pair, probability
+from ..models.classifier import Classifier
+from ..models.networks.passes import Network, Read, answers, every_pair, probability
+from ..models.streamlined import check_precision, streamlined
 from ..registry import explainers
 from ..seeds import generator, seed_of
-from ..streamlined import check_precision, streamlined
 
 
 @explainers.register("rise", family="perturbation", source="Petsiuk et al., BMVC 2018", needs="logits", sign="positive")

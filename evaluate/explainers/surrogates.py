@@ -20,12 +20,12 @@ from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
 from ..case import Query
-from ..classifier import Classifier
-from ..passes import Network, Read, answers, logit, probability
+from ..models.classifier import Classifier
+from ..models.networks.passes import Network, Read, answers, logit, probability
+from ..models.streamlined import check_precision, streamlined
 from ..registry import explainers
 from ..seeds import generator
-from ..segments import check_segments, mean_colours, segmented
-from ..streamlined import check_precision, streamlined
+from .attribution.segments import check_segments, mean_colours, segmented
 
 FAMILY = {"family": "perturbation", "needs": "logits", "sign": "signed"}
 HIDES = ("mean", "black")

@@ -1,0 +1,1 @@
+"""The scores, a file per family, with their cards."""

@@ -15,10 +15,10 @@ from an8flower.evidence import absent_evidence, sufficient_sets
 from an8flower.factors import PARTS
 
 from ..case import Case
-from ..causes.world import World
-from ..metric import Asking, Metric, Reading, score_all, sentence
+from ..data.world import World
 from ..registry import metrics
 from .localisation import enter
+from .metric import Asking, Metric, Reading, score_all, sentence
 
 
 class Ways:

@@ -21,10 +21,10 @@ from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
 from ..case import Case
-from ..metric import Asking, sentence
-from ..passes import answers
+from ..models.networks.passes import answers
 from .components import best_overlaps, largest_boxes
 from .localisation import EMPTY, RANGE, SHIFTED, THRESHOLDED, enter, localises
+from .metric import Asking, sentence
 from .ranking import THRESHOLDS, Ranking, known, range_normalised
 
 CUT = "the map's mean, strictly above"

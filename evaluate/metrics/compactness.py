@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..case import Truth
-from ..metric import Metric, Reading, entered, sentence
+from .metric import Metric, Reading, entered, sentence
 
 
 def sparseness_of_noise(masks: Tensor) -> Tensor:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..causes.effects import Interventions
-from ..causes.important_parts import Regions
-from ..metric import Asking, sentence
 from .intervention import filed
+from .interventions.effects import Interventions
+from .interventions.important_parts import Regions
+from .metric import Asking, sentence
 
 
 def contrast(asked: Interventions) -> Tensor:

@@ -12,11 +12,11 @@ from torch import Tensor
 from an8flower.errors import WrongUsage
 from an8flower.interventions import as_class
 
-from ..causes.effects import Interventions, Memo
-from ..masking import Masking
-from ..metric import Asking, sentence
-from ..passes import probability
+from ..models.networks.passes import probability
 from .intervention import filed
+from .interventions.effects import Interventions, Memo
+from .masking import Masking
+from .metric import Asking, sentence
 
 Towards = Literal["other", "original"]
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
-from ..masking import ORIGINAL, Faded, Kind, Masking, check_baseline, explained, removed
-from ..metric import Asking, Metric, entered, sentence
+from .masking import ORIGINAL, Faded, Kind, Masking, check_baseline, explained, removed
+from .metric import Asking, Metric, entered, sentence
 
 RANKED = "read by rank: only the order of the values counts, whatever their sign"
 SHIFTED = "the map is range-normalised: its minimum becomes 0, whatever its sign"

@@ -16,9 +16,9 @@ from torch import Tensor
 from an8flower.names import check_known
 
 from ..case import Truth
-from ..causes.effects import Interventions
-from ..causes.swaps import Effects, removed, swapped
-from ..metric import Asking, Metric, Reading, Score, entered, sentence
+from .interventions.effects import Interventions
+from .interventions.swaps import Effects, removed, swapped
+from .metric import Asking, Metric, Reading, Score, entered, sentence
 
 FUNNYBIRDS = "Hesse, Schaub-Meyer, Roth: FunnyBirds, ICCV 2023"
 WAYS: dict[str, Callable[[Interventions], Effects]] = {"swap": swapped, "remove": removed}

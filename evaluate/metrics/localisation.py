@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
-from ..metric import Metric, Reading, Score, entered, sentence
 from . import chance
+from .metric import Metric, Reading, Score, entered, sentence
 from .ranking import Ranking, dilate, known, share, tolerance
 
 Read = Callable[[Ranking], Tensor]

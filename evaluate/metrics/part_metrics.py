@@ -11,8 +11,8 @@ from an8flower.factors import PARTS
 from an8flower.names import check_known
 
 from ..case import Truth
-from ..metric import Reading, sentence
 from .localisation import enter
+from .metric import Reading, sentence
 from .ranking import known, share
 
 

@@ -19,13 +19,13 @@ from torch import Tensor
 from an8flower.factors import PARTS
 from an8flower.spec import DatasetSpec
 
-from ..causes.effects import BITS, Interventions
-from ..causes.important_parts import RELEVANCE, ImportantParts, Regions, at_threshold
-from ..metric import Asking, sentence
-from ..passes import logit
-from ..references import shared_evidence
+from ..models.networks.passes import logit
+from ..scoring.references import shared_evidence
 from ..seeds import seed_of
 from .intervention import FUNNYBIRDS, check, filed
+from .interventions.effects import BITS, Interventions
+from .interventions.important_parts import RELEVANCE, ImportantParts, Regions, at_threshold
+from .metric import Asking, sentence
 
 REMOVAL = "parts are taken away by rendering the scene without them; evidence by absence, by rendering the part"
 WIDENED = "a part's pixels, widened by max-pooling with windows of 5 x 5 at 256 px, scaled to the size"

@@ -17,10 +17,10 @@ from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
 from ..case import Case
-from ..masking import ORIGINAL, Kind, Masking, check_baseline, explained
-from ..metric import Metric, entered, sentence
 from ..seeds import generator, seed_of
 from .faithfulness import COMMON, WEIGHED, masks
+from .masking import ORIGINAL, Kind, Masking, check_baseline, explained
+from .metric import Metric, entered, sentence
 
 YEH = "Yeh et al.: On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from an8flower import certificate_table
+from an8flower.commands import certificate_table
 
 from .numbers import DASH, between_shares, number, percent
 from .study import Study

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from an8flower.tables import UNKNOWN
+from an8flower.commands.tables import UNKNOWN
 
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 

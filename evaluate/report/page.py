@@ -16,9 +16,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup, escape
 
+from an8flower.atomic import moved_into
 from an8flower.errors import Refusal
 
-from ..moving import moved_into
 from .figures import Drawing
 from .leaderboard import everything
 from .pictures import palette

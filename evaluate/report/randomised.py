@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from an8flower import sanity_table
+from an8flower.commands import sanity_table
 
 from .curves import legend
 from .figures import Cell, Drawing, Table

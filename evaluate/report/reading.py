@@ -11,7 +11,7 @@ import numpy as np
 
 from an8flower.errors import Refusal
 
-from ..arrays import read_arrays
+from ..results.arrays import read_arrays
 
 Arrays = dict[str, np.ndarray]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from an8flower.errors import Refusal
-from an8flower.panel import picture_overlay, picture_panel
+from an8flower.evaluate.explaining.panel import picture_overlay, picture_panel
 from an8flower.picture import framed, read_picture
 
 

@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from an8flower.panel import colours, panel
-from an8flower.tables import show, show_scores, write_csv
+from an8flower.commands.tables import show, show_scores, write_csv
+from an8flower.evaluate.explaining.panel import colours, panel
 
 NUMBERS = {
     "mean": 0.5,

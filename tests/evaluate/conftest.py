@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from an8flower import spec as specs
 from an8flower.evaluate.case import Case, Query, Truth
-from an8flower.evaluate.causes.world import Photographs, World
-from an8flower.evaluate.classifier import Classifier, build, wrap
-from an8flower.evaluate.contract_networks import CLASSES, InPlaceNet, ReuseNet, lively
+from an8flower.evaluate.data.world import Photographs, World
+from an8flower.evaluate.explaining.contract_networks import CLASSES, InPlaceNet, ReuseNet, lively
+from an8flower.evaluate.models.classifier import Classifier, build, wrap
 from an8flower.factors import PARTS
 from an8flower.generate import generate
 from an8flower.store import FlowerStore

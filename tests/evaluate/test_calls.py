@@ -24,10 +24,10 @@ from an8flower.__main__ import main
 from an8flower.errors import Refusal, WrongUsage
 from an8flower.evaluate import explain, score
 from an8flower.evaluate.case import Query
-from an8flower.evaluate.classifier import Classifier, build, wrap
 from an8flower.evaluate.explainers.baselines import Random
-from an8flower.evaluate.models import Source
-from an8flower.evaluate.notebook import NUMBERS, AuditResult
+from an8flower.evaluate.models.classifier import Classifier, build, wrap
+from an8flower.evaluate.models.sources import Source
+from an8flower.evaluate.results.notebook import NUMBERS, AuditResult
 from an8flower.store import FlowerStore
 
 HOSTILE = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", '"&\n<b>', "d", "e", "f"]

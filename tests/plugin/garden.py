@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from an8flower.evaluate.case import Query
-from an8flower.evaluate.classifier import Classifier
+from an8flower.evaluate.models.classifier import Classifier
 from an8flower.evaluate.registry import explainers
 
 

@@ -1,0 +1,1 @@
+"""What the finished cells of an audit amount to, as one document."""

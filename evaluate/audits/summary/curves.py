@@ -1,0 +1,92 @@
+"""Curves of a summary: IoU against the threshold, and the class's probability while pixels are changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from ...metrics.metric import Metric
+from ...metrics.ranking import THRESHOLDS
+from ...results.statistics.intervals import intervals
+from ...results.statistics.scores import Scores
+from ...results.summary import CHANCE, ORACLE
+from ...seeds import seed_of
+
+IOU = "iou_best"  # the metric whose rows file the IoU at every threshold
+REFERENCES = (CHANCE, ORACLE)
+
+
+class Axes(NamedTuple):
+    """What a curve shows over what."""
+
+    title: str
+    x_title: str
+    y_title: str
+    x: list[float]
+
+
+def curves(
+    table: pa.Table, methods: Mapping[str, str], metrics: Iterable[Metric], size: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """The curves of every method: means over rows with 95 % intervals, point by point, ready for JSON.
+
+    All points and methods are resampled by the same draws of rows, so that an interval is that of `score` at this
+    point. Methods without a filed curve are left out, and curves without a method.
+
+    Args:
+        table: the long rows of a run.
+        methods: how explainers are called in what comes out, by their repr.
+        metrics: what was asked; those that file no curve are passed over.
+        size: side of the pictures in pixels.
+    """
+    scores = Scores(table, {})
+    found = {name: _told(scores, metric, axes, methods, seed) for name, (metric, axes) in _drawn(metrics, size).items()}
+    return {name: curve for name, curve in found.items() if curve["methods"]}
+
+
+def _drawn(metrics: Iterable[Metric], size: int) -> dict[str, tuple[Metric, Axes]]:
+    """The metrics of which there are curves, by the curve's name."""
+    found = {}
+    for metric in metrics:
+        if metric.name == IOU:
+            found["iou"] = metric, Axes("IoU against threshold", "threshold", "IoU", _decimals(THRESHOLDS.tolist()))
+        elif metric.traced:
+            levels = _decimals(metric.traced.levels(size * size))
+            name, _, options = metric.name.partition(":")
+            title = f"{name.capitalize()} curve" + (f" ({options.replace(',', ', ')})" if options else "")
+            found[metric.name] = metric, Axes(title, "share of pixels changed", metric.unit, levels)
+    return found
+
+
+def _decimals(levels: list[float]) -> list[float]:
+    """Without the traces of float32, which tells 0.01 as 0.00999999977."""
+    return [round(level, 6) for level in levels]
+
+
+def _told(scores: Scores, metric: Metric, axes: Axes, methods: Mapping[str, str], seed: int) -> dict[str, Any]:
+    lines = {text: _line(scores, metric, name, seed) for name, text in methods.items()}
+    references = {name: _line(scores, metric, name, seed) for name in REFERENCES}
+    return {
+        **axes._asdict(),
+        "methods": {text: line for text, line in lines.items() if line},
+        "references": {name: line for name, line in references.items() if line},
+    }
+
+
+def _line(scores: Scores, metric: Metric, explainer: str, seed: int) -> dict[str, list[float | None]] | None:
+    """Mean and interval at each point of an explainer's curve; None where none is filed."""
+    points = np.moveaxis(scores.curves(metric.name, explainer), 2, 0)  # (T, rows, models)
+    if np.isnan(points).all():
+        return None
+    found = intervals(points, seed=seed_of(seed, "resampling"), architectures=scores.architectures)
+    bounds = {"mean": None, "low": metric.bounds, "high": metric.bounds}
+    return {name: _clipped([getattr(each, name) for each in found], within) for name, within in bounds.items()}
+
+
+def _clipped(values: list[float], bounds: tuple[float, float] | None) -> list[float | None]:
+    """Values within bounds; None for NaN."""
+    clipped = np.clip(values, *bounds) if bounds else np.array(values)
+    return [None if np.isnan(value) else float(value) for value in clipped]

@@ -1,0 +1,101 @@
+"""Tables of the literature as data: printed numbers, whose methods they are here, and what the authors saw in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from an8flower.names import check_known
+from an8flower.toml import parse, tuples
+
+SHIPPED = files("an8flower.evaluate.audits.summary") / "tables"
+OTHERS = "others"  # in an order: all methods of the table that it does not name
+SECONDS = "seconds"  # in place of a metric: what an explanation costs
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Column(_Model):
+    """A metric as it is printed."""
+
+    printed: str  # its heading
+    scale: float  # what our value is multiplied by
+
+
+class Line(_Model):
+    """A method's printed numbers."""
+
+    method: str  # as printed
+    ours: str  # the name of the method here
+    values: tuple[float, ...]
+    spread: tuple[float, ...] | None = None  # what is printed behind a plus-minus sign
+
+
+class Table(_Model):
+    """Numbers of several methods on one network and one data set."""
+
+    title: str
+    columns: tuple[str, ...]  # names of metrics here
+    rows: tuple[Line, ...]
+    dataset: str | None = None  # the one data set that ours may be set beside; any where None
+    archs: tuple[str, ...] = ()  # architectures like the printed one
+
+    @model_validator(mode="after")
+    def _check(self) -> Table:
+        for line in self.rows:
+            if {len(self.columns)} != {len(line.values), len(line.spread or line.values)}:
+                raise ValueError(f"{self.title}: {line.method} has another number of values than there are columns")
+        return self
+
+
+class Trend(_Model):
+    """What the authors saw in a table. It holds where it holds by every one of its metrics."""
+
+    statement: str
+    metrics: tuple[str, ...]
+    only: tuple[str, ...] = ()  # the titles of the tables that it is about; all where empty
+    order: tuple[tuple[str, ...], ...] = ()  # groups: each method of one is better than each of the next ones
+    aside: tuple[str, ...] = ()  # methods that `others` are not
+    pairs: tuple[tuple[str, str], ...] = ()  # how much larger the first is than the second, in printed units,
+    between: tuple[float, float] | None = None  # lies between these two
+    widest: str | None = None  # the method that differs most from model to model
+
+    @model_validator(mode="after")
+    def _check(self) -> Trend:
+        if [bool(self.order), bool(self.pairs and self.between), bool(self.widest)].count(True) != 1:
+            raise ValueError(f"{self.statement}: give one of order, pairs with between, and widest")
+        return self
+
+    def groups(self, table: Table) -> list[list[str]]:
+        """The order, with `others` written out."""
+        named = {method for group in self.order for method in group} | set(self.aside)
+        others = [line.ours for line in table.rows if line.ours not in named]
+        return [
+            [each for method in group for each in (others if method == OTHERS else [method])] for group in self.order
+        ]
+
+
+class Literature(_Model):
+    """A publication's tables of one kind."""
+
+    title: str
+    source: str
+    note: str  # what has to be known before ours are read beside them
+    metrics: Mapping[str, Column]
+    tables: tuple[Table, ...]
+    trends: tuple[Trend, ...]
+
+
+def names() -> list[str]:
+    """Those that are shipped."""
+    return sorted(file.name.removesuffix(".toml") for file in SHIPPED.iterdir() if file.name.endswith(".toml"))
+
+
+def load(name: str) -> Literature:
+    """A shipped one; raises WrongUsage for an unknown name."""
+    check_known("printed table", name, names())
+    return Literature.model_validate(tuples(parse((SHIPPED / f"{name}.toml").read_text(encoding="utf-8"))))

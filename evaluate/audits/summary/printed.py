@@ -1,0 +1,248 @@
+"""Ours beside printed numbers: the same methods and metrics on other data. Orders may agree, numbers need not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.stats import kendalltau, rankdata
+
+from ...metrics.metric import Metric
+from ...results.statistics.intervals import known_mean, resampled_means, row_means
+from ...results.statistics.scores import Scores
+from ...results.summary import Kind, contrasts
+from ...seeds import seed_of
+from .literature import SECONDS, Literature, Table, load
+from .trends import Difference, Ours, decide
+
+SLOWER = 1.5  # how many times as long a method has to take to count as slower: seconds are measured once
+FEWEST = 3  # methods in common for which an order can agree or not
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on one data set."""
+
+    document: Mapping[str, Any]  # as `score --json` prints it
+    table: pa.Table  # its long rows
+    methods: Mapping[str, str]  # how explainers are called in the document, by their repr
+    metrics: Sequence[Metric]
+    seed: int
+
+    @property
+    def archs(self) -> set[str]:
+        """The architectures of its models."""
+        return {str(model["arch"]) for model in self.document["models"]}
+
+    def of(self, archs: set[str]) -> Measured:
+        """The same on the models of some architectures alone."""
+        if archs == self.archs:
+            return self
+        models = self.table["model"]
+        names = [name for name in pc.unique(models).to_pylist() if name and name.rsplit("-", 2)[0] in archs]
+        table = self.table.filter(pc.or_(pc.is_null(models), pc.is_in(models, pa.array(names, pa.string()))))
+        kinds = {each.name: Kind(each.select, each.family, each.higher_is_better, each.bounds) for each in self.metrics}
+        whole = {entry["text"] for entry in self.document["results"]}
+        named = {name: text for name, text in self.methods.items() if text in whole}
+        compared = contrasts(table, kinds, named, self.seed)["comparisons"]
+        kept = [model for model in self.document["models"] if model["arch"] in archs]
+        document = {**self.document, "models": kept, "comparisons": compared}
+        return Measured(document, table, self.methods, self.metrics, self.seed)
+
+
+def printed(name: str, studies: Sequence[Measured]) -> list[dict[str, Any]]:
+    """The tables of a publication, each beside every study that it can be set beside, ready for JSON.
+
+    A table of one data set stands beside the study of that name alone. Where some models are of the printed network's
+    kind, they alone count; models of the kind of another table never do.
+
+    Raises:
+        WrongUsage: there is no such table.
+    """
+    literature = load(name)
+    claimed = {arch for table in literature.tables for arch in table.archs}
+    told = []
+    for table in literature.tables:
+        for study in studies:
+            archs = study.archs & set(table.archs) or study.archs - claimed
+            if archs and table.dataset in (None, study.document["dataset"]["name"]):
+                told.append(Beside(literature, table, study.of(archs)).told())
+    return told
+
+
+@dataclass(frozen=True)
+class Beside:
+    """One table, and one study beside it."""
+
+    literature: Literature
+    table: Table
+    study: Measured
+
+    def told(self) -> dict[str, Any]:
+        """The two, how well their orders agree, and which trends hold."""
+        about = self.study.document
+        trends = [trend for trend in self.literature.trends if not trend.only or self.table.title in trend.only]
+        names = [f"{model['arch']} seed {model['seed']}" for model in about["models"]]
+        return {
+            "table": f"{self.literature.title}: {self.table.title}, beside {about['dataset']['name']}",
+            "source": self.literature.source,
+            "dataset": about["dataset"]["name"],
+            "models": names,
+            "metrics": list(self.table.columns),
+            "units": {column: self.literature.metrics[column].printed for column in self.table.columns},
+            "higher_is_better": {column: sign > 0 for column, sign in self.ours.better.items()},
+            "rows": self._rows(),
+            "correlation": {column: self._correlation(column) for column in self.table.columns},
+            "trends": [decide(trend, self.table, self.ours) for trend in trends],
+            "note": self.literature.note,
+        }
+
+    @cached_property
+    def ours(self) -> Ours:
+        """Our numbers."""
+        better = {name: 1 if metric.higher_is_better else -1 for name, metric in self._metrics.items()}
+        costs = {name: np.full(1, cost) for name, cost in self._seconds.items()}
+        by_model = {name: self._each(known_mean(self._values(name), axis=1)) for name in self._metrics}
+        means = {name: self._each(known_mean(self._rowwise(name), axis=1)) for name in self._metrics}
+        if SECONDS in self.table.columns:
+            better, by_model, means = better | {SECONDS: -1}, by_model | {SECONDS: costs}, means | {SECONDS: costs}
+        plain = {name: {method: float(mean.mean()) for method, mean in own.items()} for name, own in means.items()}
+        differences = {key: found for name in self._metrics for key, found in self._compared(name)}
+        return Ours(better, plain, by_model, differences | dict(self._slower()))
+
+    @cached_property
+    def _scores(self) -> Scores:
+        return Scores(self.study.table, {metric.name: metric.select for metric in self.study.metrics})
+
+    @cached_property
+    def _texts(self) -> dict[str, str]:
+        """How the study calls the table's methods, by their names: with usual parameters where it can be had so."""
+        found: dict[str, str] = {}
+        for entry in self.study.document["results"]:
+            if entry["method"] not in found or entry["text"] == entry["method"]:
+                found[entry["method"]] = entry["text"]
+        return {line.ours: found[line.ours] for line in self.table.rows if line.ours in found}
+
+    @cached_property
+    def _explainers(self) -> dict[str, str]:
+        """Their reprs, by the same names."""
+        reprs = {text: name for name, text in self.study.methods.items()}
+        return {method: reprs[text] for method, text in self._texts.items()}
+
+    @cached_property
+    def _metrics(self) -> dict[str, Metric]:
+        """The study's metric for each column: that of the name, else the first with other options."""
+        found: dict[str, Metric] = {}
+        for metric in self.study.metrics:
+            column = metric.name.partition(":")[0]
+            if column in self.table.columns and (column not in found or metric.name == column):
+                found[column] = metric
+        return found
+
+    def _values(self, column: str) -> np.ndarray:
+        """(methods, rows, models), in printed units."""
+        values = self._scores.all_of(self._metrics[column].name, list(self._explainers.values()))
+        return values * self.literature.metrics[column].scale
+
+    def _rowwise(self, column: str) -> np.ndarray:
+        """(methods, rows): a row counts by the mean of its models."""
+        return row_means(self._values(column))
+
+    def _each(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        """Values (methods, ...) by the names of the methods."""
+        return dict(zip(self._explainers, values, strict=True))
+
+    @cached_property
+    def _seconds(self) -> dict[str, float]:
+        """What an explanation costs, in printed units, for each method; empty where that is not printed."""
+        if SECONDS not in self.table.columns:
+            return {}
+        costs, scale = self._scores.costs(), self.literature.metrics[SECONDS].scale
+        found = {method: costs[name]["seconds"] for method, name in self._explainers.items()}
+        return {method: scale * cost for method, cost in found.items() if cost is not None}
+
+    def _compared(self, column: str) -> list[tuple[tuple[str, str, str], Difference]]:
+        """The differences of all pairs of methods, as the study's document tells them."""
+        names, scale = {text: method for method, text in self._texts.items()}, self.literature.metrics[column].scale
+        found = []
+        for pair in self.study.document["comparisons"].get(self._metrics[column].name, {}).get("pairs", []):
+            if pair["difference"] is not None and {pair["a"], pair["b"]} <= names.keys():
+                mean, low, high = (scale * pair[key] for key in ("difference", "low", "high"))
+                difference, first, second = (
+                    Difference(mean, low, high, pair["apart"]),
+                    names[pair["a"]],
+                    names[pair["b"]],
+                )
+                found += [((column, first, second), difference), ((column, second, first), difference.turned())]
+        return found
+
+    def _slower(self) -> list[tuple[tuple[str, str, str], Difference]]:
+        """The differences in seconds, of which there are no intervals."""
+        found = []
+        for (first, one), (second, other) in permutations(self._seconds.items(), 2):
+            apart = max(one, other) > SLOWER * min(one, other)
+            found.append(((SECONDS, first, second), Difference(one - other, np.nan, np.nan, apart)))
+        return found
+
+    def _rows(self) -> list[dict[str, Any]]:
+        told = []
+        for line in self.table.rows:
+            row: dict[str, Any] = {"method": line.method, "text": self._texts.get(line.ours)}
+            row |= {"printed": dict(zip(self.table.columns, line.values, strict=True))}
+            row |= {"ours": {name: self._mean(name, line.ours) for name in self.table.columns}}
+            if line.spread:
+                row |= {"printed_spread": dict(zip(self.table.columns, line.spread, strict=True))}
+                row |= {"ours_spread": {name: self._spread(name, line.ours) for name in self.table.columns}}
+            told.append(row)
+        return told
+
+    def _mean(self, column: str, method: str) -> float | None:
+        return _no_nan(self.ours.means.get(column, {}).get(method, np.nan))
+
+    def _spread(self, column: str, method: str) -> float | None:
+        """The standard deviation of the models' means; None for fewer than two models."""
+        own = self.ours.by_model.get(column, {}).get(method, np.zeros(0))
+        known = own[~np.isnan(own)]
+        return float(known.std(ddof=1)) if len(known) > 1 else None
+
+    def _correlation(self, column: str) -> dict[str, float | int | None]:
+        """Kendall's tau-b of printed and our means over the methods in common; its interval is over our rows alone."""
+        place = self.table.columns.index(column)
+        theirs = {line.ours: line.values[place] for line in self.table.rows}
+        common = [method for method in self._texts if self._mean(column, method) is not None]
+        if len(common) < FEWEST:
+            return {"tau": None, "low": None, "high": None, "n": len(common)}
+        wanted = np.array([theirs[method] for method in common])
+        tau = _tau(wanted, np.array([self.ours.means[column][method] for method in common]))
+        low = high = np.nan
+        if column in self._metrics:
+            rows = self._each(self._rowwise(column))
+            low, high = tau_limits(wanted, np.stack([rows[method] for method in common]), self.study.seed)
+        return {"tau": _no_nan(tau), "low": _no_nan(low), "high": _no_nan(high), "n": len(common)}
+
+
+def tau_limits(theirs: np.ndarray, rows: np.ndarray, seed: int) -> tuple[float, float]:
+    """Where 95 % of Kendall's tau-b of printed means (methods,) and ours lie when our rows (methods, rows) are redrawn.
+
+    NaN where ours, or theirs, are all tied.
+    """
+    ranks = rankdata(resampled_means(rows, seed_of(seed, "resampling")).round(9), axis=0)
+    orders, counts = np.unique(ranks, axis=1, return_counts=True)  # few, so that each is compared once
+    taus = np.repeat([_tau(theirs, order) for order in orders.T], counts)
+    known = taus[~np.isnan(taus)]
+    low, high = np.quantile(known, (0.025, 0.975), method="nearest") if len(known) else (np.nan, np.nan)
+    return float(low), float(high)
+
+
+def _tau(theirs: np.ndarray, ours: np.ndarray) -> float:
+    return float(kendalltau(theirs, ours.round(9)).statistic)
+
+
+def _no_nan(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,157 @@
+"""Slices of a summary: how methods score where the evidence is small, hidden, seen from above, or among balls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from an8flower.occlusion import occlusion
+from an8flower.store import FlowerSplit, Rows
+
+from ...metrics.metric import Metric
+from ...results.statistics.intervals import calibrated, intervals
+from ...results.statistics.scores import Scores
+from ...results.summary import CHANCE, ORACLE
+from ...seeds import seed_of
+
+AT_ONCE = 256  # rows read at a time
+BINS = 3
+
+
+def row_properties(split: FlowerSplit, indices: np.ndarray, threads: int = 1) -> pd.DataFrame:
+    """What rows are sliced by, one line for each of the sorted indices, which are the frame's index.
+
+    `class` (its name), `part size` (the mask's share of the picture), `elevation` (of the camera, degrees),
+    `occlusion` (the share of the evidence's silhouette that other parts hide) and `clutter` (how many balls, or the
+    share of the picture that they cover where nobody counted them). NaN where it cannot be told: without a spec, say.
+    """
+    portions = np.split(indices, range(AT_ONCE, len(indices), AT_ONCE))
+    found = pd.concat([_properties(split, each, threads) for each in portions])
+    return found.set_index(pd.Index(indices, name="row"))
+
+
+def _properties(split: FlowerSplit, indices: np.ndarray, threads: int) -> pd.DataFrame:
+    rows, names = split.take(indices), split.store.class_names
+    return pd.DataFrame(
+        {
+            "class": pd.Categorical.from_codes(rows.labels, names),
+            "part size": (rows.masks > 0).mean((1, 2)),
+            "elevation": _factor(rows, "view.elevation"),
+            "occlusion": _hidden(split, rows, threads),
+            "clutter": _clutter(split, rows),
+        }
+    )
+
+
+def _hidden(split: FlowerSplit, rows: Rows, threads: int) -> np.ndarray:
+    spec = split.store.spec
+    if spec is None or rows.factors is None or rows.parts is None:
+        return np.full(len(rows.labels), np.nan)
+    return occlusion(spec, rows.factors, rows.labels, rows.parts, threads)
+
+
+def _factor(rows: Rows, name: str) -> np.ndarray:
+    """The values (n,) float64 of a factor that is a number; NaN where nobody filed it."""
+    if rows.factors is None or name not in (rows.factors.dtype.names or ()):
+        return np.full(len(rows.labels), np.nan)
+    return rows.factors[name].astype(np.float64)
+
+
+def _clutter(split: FlowerSplit, rows: Rows) -> np.ndarray:
+    counted, names = _factor(rows, "distractors.count"), split.store.part_names
+    if not np.isnan(counted).all() or rows.parts is None or "distractors" not in names:
+        return counted
+    return (rows.parts == names.index("distractors")).mean((1, 2))
+
+
+def slices(
+    table: pa.Table, methods: Mapping[str, str], metrics: Iterable[Metric], properties: pd.DataFrame, seed: int
+) -> dict[str, list[dict[str, Any]]]:
+    """How every method scores on each slice of the rows, by each metric of localisation, ready for JSON.
+
+    A numeric property is cut into three slices of as many rows each; where rows tie there are fewer, and a property
+    that is the same in all rows is left out. Chance and the truth are those of the same rows. A metric that chooses a
+    threshold over the whole data set keeps it in every slice.
+
+    Args:
+        table: the long rows of a run.
+        methods: how explainers are called in what comes out, by their repr.
+        properties: as `row_properties` gives them, for the rows of the table at least.
+    """
+    wanted = {metric.name: metric for metric in metrics if metric.family == "localisation"}
+    scores = Scores(table, {name: metric.select for name, metric in wanted.items()})
+    known = properties.loc[scores.rows]
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in wanted}
+    for kind in known.columns:
+        for value, where in _cut(known[kind]):
+            about = {"slice": kind, "value": value, "rows": int(where.sum())}
+            for name, metric in wanted.items():
+                found[name].append({**about, "methods": _numbers(scores, metric, methods, where, seed)})
+    return found
+
+
+def _cut(column: pd.Series) -> Iterator[tuple[str, np.ndarray]]:
+    """The slices of a property: how each is called, and its rows (n,) bool."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        present = column.cat.remove_unused_categories().cat.categories
+        yield from ((str(name), (column == name).to_numpy()) for name in present)
+        return
+    values = column.to_numpy(np.float64)
+    places = binned(values)
+    found = [values[places == place] for place in range(BINS)]
+    filled = [place for place, own in enumerate(found) if len(own)]
+    if len(filled) > 1:
+        spans = [(found[place].min(), found[place].max()) for place in filled]
+        yield from ((name, places == place) for place, name in zip(filled, spans_told(spans), strict=True))
+
+
+def binned(values: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """In which of so many bins each value (n,) lies, (n,) int64 from 0; -1 for NaN. Equal values share a bin.
+
+    A value goes where the middle of its place among all lies, so that what varies at all falls into two bins at least.
+    """
+    known = values[~np.isnan(values)]
+    _, back, counts = np.unique(known, return_inverse=True, return_counts=True)
+    middles = np.cumsum(counts) - counts / 2
+    places = np.full(len(values), -1)
+    places[~np.isnan(values)] = (bins * middles / max(len(known), 1)).astype(np.int64)[back]
+    return places
+
+
+def spans_told(spans: list[tuple[float, float]]) -> list[str]:
+    """How ranges of values are called, with as many digits as it takes to tell them apart, but two at least.
+
+    >>> spans_told([(0.0201, 0.0503), (0.0511, 0.2)])
+    ['0.02 to 0.05', '0.051 to 0.2']
+    """
+    for digits in range(2, 17):
+        told = [[_digits(limit, digits) for limit in dict.fromkeys(span)] for span in spans]
+        limits = [limit for span in told for limit in span]
+        if len(set(limits)) == len(limits):
+            break
+    return [" to ".join(limits) for limits in told]
+
+
+def _digits(value: float, digits: int) -> str:
+    return np.format_float_positional(value, precision=digits, fractional=False, trim="-")
+
+
+def _numbers(
+    scores: Scores, metric: Metric, methods: Mapping[str, str], where: np.ndarray, seed: int
+) -> dict[str, dict[str, float | None]]:
+    """Mean, interval and calibrated mean of every method over the rows (n,) bool of a slice."""
+    values = scores.all_of(metric.name, list(methods))[:, where]
+    found = intervals(values, seed=seed_of(seed, "resampling"), architectures=scores.architectures)
+    told = {}
+    for text, own, each in zip(methods.values(), found, values, strict=True):
+        counted = np.zeros((len(where), values.shape[2]), bool)
+        counted[where] = ~np.isnan(each)
+        chance, oracle = (scores.reference(metric.name, name, counted) for name in (CHANCE, ORACLE))
+        low, high = (float(np.clip(limit, *metric.bounds)) for limit in (own.low, own.high))
+        numbers = {"mean": own.mean, "low": low, "high": high, "calibrated": calibrated(own.mean, chance, oracle)}
+        told[text] = {key: None if np.isnan(number) else number for key, number in numbers.items()}
+    return told

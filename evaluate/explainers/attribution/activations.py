@@ -1,0 +1,116 @@
+"""What methods that read a layer share: its channels and their gradient, the weights of the channels, the way back."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...case import Query
+from ...models.classifier import Classifier, at_least_single
+from ...models.networks.split import Features
+
+
+class Activations(NamedTuple):
+    """What a layer gives for a query, and where that was taken."""
+
+    classifier: Classifier
+    query: Query
+    layer: str | None  # the classifier's target layer where None
+    features: Features
+
+    @property
+    def channels(self) -> Tensor:
+        """The layer's channels as maps (B, K, h, w), of at least single precision."""
+        return self.classifier.spatial(self.features.values)
+
+    def gradient(self) -> Tensor:
+        """The gradient (B, K, h, w) of each row's target logit with respect to the channels."""
+        return layer_gradient(self.classifier, self.features, self.query.targets, self.layer)
+
+    def logits(self) -> Tensor:
+        """The logits (B, C) of the query, from the layer on; without gradients."""
+        with torch.no_grad():
+            return self.classifier.tail(self.features, self.layer)
+
+
+@torch.no_grad()
+def activations(classifier: Classifier, query: Query, layer: str | None = None) -> Activations:
+    """Run the network up to a layer.
+
+    Raises:
+        WrongUsage: there is no such layer.
+        Refusal: its output has no spatial extent.
+    """
+    return Activations(classifier, query, layer, classifier.head(query.images, layer))
+
+
+def layer_gradient(classifier: Classifier, features: Features, targets: Tensor, layer: str | None) -> Tensor:
+    """The gradient (B, K, h, w) of each row's target logit with respect to the layer; only the tail is run."""
+    values = features.values.detach().requires_grad_()
+    logits = classifier.tail(features._replace(values=values), layer)
+    (gradient,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), values)
+    return classifier.spatial(gradient)
+
+
+def gradcam_weights(gradient: Tensor) -> Tensor:
+    """The weights (B, K, 1, 1) of Grad-CAM: the mean over all positions of the gradient (B, K, h, w).
+
+    Source: Selvaraju et al., ICCV 2017, eq. 1.
+    """
+    return gradient.mean((2, 3), keepdim=True)
+
+
+def gradcam_pp_weights(values: Tensor, gradient: Tensor, renorm: bool = False) -> Tensor:
+    """The weights (B, K, 1, 1) of Grad-CAM++: the sum of positive gradients, each by its coefficient alpha.
+
+    With S_k the sum of channel k, alpha = g^2 / (2 g^2 + S_k g^3) = 1 / (2 + S_k g), and 0 where g or the denominator
+    is 0. The factor exp(y_c), common to all channels, is dropped.
+
+    Args:
+        values: (B, K, h, w), the layer's output.
+        gradient: (B, K, h, w), the gradient g of the logit with respect to it.
+        renorm: divide each channel's alphas by their sum over positions with positive gradient, as the authors' code
+            does and their paper does not.
+
+    Source: Chattopadhay et al., WACV 2018, eq. 19.
+    """
+    denominator = 2 + values.sum((2, 3), keepdim=True) * gradient
+    # Only positive gradients count, and without g^2 and g^3 small ones do not underflow.
+    alphas = torch.where((gradient > 0) & (denominator != 0), 1 / denominator, 0.0)
+    if renorm:
+        total = alphas.sum((2, 3), keepdim=True)
+        alphas = alphas / torch.where(total != 0, total, 1.0)
+    return (alphas * gradient).sum((2, 3), keepdim=True)
+
+
+def linear_after_mean(seen: Activations) -> nn.Linear | None:
+    """The one linear layer that follows the mean of the channels; None where the network goes on in another way."""
+    linears = [module for module in seen.classifier.network.modules() if isinstance(module, nn.Linear)]
+    return linears[-1] if linears and follows_mean(linears[-1], seen) else None
+
+
+@torch.no_grad()
+def follows_mean(linear: nn.Linear, seen: Activations) -> bool:
+    """Whether a linear layer on the mean of the channels gives the logits: the numbers know, however it is written."""
+    values = seen.features.values
+    if values.ndim != 4 or values.shape[1] != linear.in_features:
+        return False
+    logits, expected = at_least_single(linear(values.mean((2, 3)))), seen.logits()
+    tolerance = max(1e-3, 4 * torch.finfo(values.dtype).eps)
+    nearly = tolerance / 10 * float(expected.abs().max())
+    return logits.shape == expected.shape and torch.allclose(logits, expected, rtol=tolerance, atol=nearly)
+
+
+def upsampled(maps: Tensor, images: Tensor) -> Tensor:
+    """Maps (B, h, w) at the images' resolution, bilinear between the centres of the cells."""
+    return F.interpolate(maps[:, None], images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+
+
+def range_normalised(maps: Tensor) -> Tensor:
+    """Maps (..., H, W), each from its own minimum to its own maximum scaled to [0, 1]; zeros where it is constant."""
+    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
+    # Ones instead of a guard on the quotient: the gradient of 0 / 0 would be NaN even where it is not chosen.
+    return (maps - low) / torch.where(high > low, high - low, 1.0)

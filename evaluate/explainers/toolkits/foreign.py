@@ -1,0 +1,203 @@
+"""What methods of other toolkits share: how they are typed, which of their arguments go where, and how they are run."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import io
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from an8flower.errors import WrongUsage
+from an8flower.names import check_known, unknown
+
+from ...case import Query
+from ...maps import POOLINGS, check_pooling
+from ...models.classifier import Classifier
+from ...models.networks.random_state import seeded
+from ..attribution.activations import upsampled
+
+Arguments = dict[str, Any]
+
+
+class Toolkit(NamedTuple):
+    """Where a toolkit's methods are."""
+
+    name: str  # as typed before the colon
+    package: str  # what pip installs
+    module: str  # where its classes are
+
+    def load(self) -> ModuleType:
+        """Its module; raises WrongUsage where it is not installed."""
+        try:
+            with muted():
+                return importlib.import_module(self.module)
+        except ImportError as error:
+            raise WrongUsage(
+                f"{self.name} cannot be imported ({error}); install it with `pip install {self.package}`"
+            ) from error
+
+
+class Loan(NamedTuple):
+    """A copy of the classifier's network, and a layer of it where the toolkit looks at one."""
+
+    model: nn.Module
+    layer: nn.Module | None = None
+
+
+@dataclass(frozen=True)
+class Foreign(ABC):
+    """A method of another toolkit: its class, and the arguments that it is given, as text.
+
+    Toolkits draw from global random states, print, warn and change the models that they are given: here they draw from
+    each row's own seed, are muted, and work on a copy.
+    """
+
+    kind: str  # the name of the toolkit's class
+    arguments: str = ""  # `n_steps=20, method='riemann_trapezoid'`: sorted by name, literals only
+    pooling: str = "sum"  # over channels, where the toolkit's maps have some
+    layer: str | None = None  # where the toolkit looks at one; the classifier's target layer where None
+
+    toolkit: ClassVar[Toolkit]
+    # Classes that treat each row as if it were alone, and draw nothing; all others get rows one at a time.
+    rowwise: ClassVar[frozenset[str]] = frozenset()
+    blind: ClassVar[frozenset[str]] = frozenset()  # classes that do not look at the target
+
+    def __post_init__(self) -> None:
+        check_pooling(self.pooling)
+        self.check_arguments()
+
+    def __call__(self, classifier: Classifier, query: Query) -> Tensor:
+        """Maps (B, H, W), float32; rows are explained one at a time where the toolkit would draw for all at once."""
+        size = len(query.images) if self.kind in self.rowwise else 1
+        portions = zip(*(tensor.split(size) for tensor in query), strict=True)
+        loan = self.lent(classifier)
+        return torch.cat([self.drawn(classifier, loan, Query(*portion)) for portion in portions])
+
+    def drawn(self, classifier: Classifier, loan: Loan, query: Query) -> Tensor:
+        """The maps of some rows."""
+        # Some toolkits differentiate twice, which the faster kinds of attention cannot.
+        with seeded(int(query.seeds[0])), muted(), sdpa_kernel(SDPBackend.MATH):
+            attribution = self.attribution(classifier, loan, query)
+        return self.pooled(classifier, attribution.detach().float(), query)
+
+    def pooled(self, classifier: Classifier, attribution: Tensor, query: Query) -> Tensor:
+        """Maps (B, H, W) of an attribution (B, H, W), (B, K, h, w) or, of a token model's layer, (B, T, D)."""
+        if attribution.shape == query.images[:, 0].shape:
+            return attribution
+        return upsampled(POOLINGS[self.pooling](classifier.spatial(attribution)), query.images)
+
+    @property
+    def thing(self) -> Any:
+        """The toolkit's class; raises WrongUsage with the nearest name."""
+        known = self.classes()
+        check_known(f"class of {self.toolkit.name}", self.kind, known)
+        return known[self.kind]
+
+    @property
+    def class_sensitive(self) -> bool:
+        """Whether another target gives another map."""
+        return self.kind not in self.blind
+
+    @abstractmethod
+    def classes(self) -> Mapping[str, type]:
+        """The classes of the toolkit that are methods, by name."""
+
+    @abstractmethod
+    def check_arguments(self) -> None:
+        """Raise WrongUsage unless class and arguments are the toolkit's."""
+
+    @abstractmethod
+    def lent(self, classifier: Classifier) -> Loan:
+        """What the toolkit may work on."""
+
+    @abstractmethod
+    def attribution(self, classifier: Classifier, loan: Loan, query: Query) -> Tensor:
+        """What the toolkit gives, on the images' device."""
+
+    def given(self) -> Arguments:
+        """The arguments that were typed."""
+        return parse_call(f"{self.kind}({self.arguments})")[1]
+
+    def shared_out(self, *calls: Callable[..., Any]) -> list[Arguments]:
+        """The arguments that were typed, for each call those that it takes by name.
+
+        Raises:
+            WrongUsage: no call takes an argument of that name; gives the nearest one.
+        """
+        taken = [parameters(call).keys() - PROVIDED for call in calls]
+        shares: list[Arguments] = [{} for _ in calls]
+        for name, value in self.given().items():
+            place = next((share for share, names in zip(shares, taken, strict=True) if name in names), None)
+            if place is None:
+                known = {*PSEUDO, *(each for names in taken for each in names)}
+                raise WrongUsage(f"{self.toolkit.name}:{self.kind}: {unknown('argument', name, known)}")
+            place[name] = value
+        return shares
+
+
+PSEUDO = ("layer", "pooling")  # arguments that are ours, not the toolkit's
+# What an adapter gives itself, whatever is typed.
+PROVIDED = {"model", "forward_func", "inputs", "target", "targets", "target_layers", "input_tensor", "composite"}
+
+
+def parameters(call: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters of a call that have a name."""
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    found = inspect.signature(call).parameters
+    return {name: each for name, each in found.items() if each.kind in kinds and name != "self"}
+
+
+def needed(call: Callable[..., Any]) -> set[str]:
+    """The names of the parameters without default."""
+    return {name for name, each in parameters(call).items() if each.default is inspect.Parameter.empty}
+
+
+def parse_call(text: str) -> tuple[str, Arguments]:
+    """Name and keyword arguments of `Name` or `Name(a=1, b=(2, 3))`; values are Python literals, nothing is evaluated.
+
+    >>> parse_call("Occlusion(strides=(3, 4, 4), show_progress=False)")
+    ('Occlusion', {'strides': (3, 4, 4), 'show_progress': False})
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+        name, keywords = (tree.func, tree.keywords) if isinstance(tree, ast.Call) else (tree, [])
+        if isinstance(name, ast.Name) and not getattr(tree, "args", []):
+            return name.id, {str(each.arg): literal(each) for each in keywords}
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        pass
+    raise WrongUsage(f'"{text}" cannot be read; write Name(argument=VALUE, ...) with plain numbers, texts and tuples')
+
+
+def literal(keyword: ast.keyword) -> Any:
+    """The value of a keyword; raises ValueError where it is no literal."""
+    if keyword.arg is None:
+        raise ValueError("** is no name")
+    return ast.literal_eval(keyword.value)
+
+
+def written(arguments: Arguments) -> str:
+    """Arguments as text, sorted by name: the same for the same arguments.
+
+    >>> written({"b": (1, 2), "a": "x"})
+    "a='x', b=(1, 2)"
+    """
+    return ", ".join(f"{name}={arguments[name]!r}" for name in sorted(arguments))
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """Neither warnings nor progress bars nor prints: they are a toolkit's, and not about what a user does."""
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,98 @@
+"""Any composite of Zennit as a method: `zennit:EpsilonPlusFlat(epsilon=1e-6)`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from an8flower.errors import WrongUsage
+
+from ...case import Query
+from ...models.canonical import LINEAR, MAXIMA, MEANS, NORMS, Constant, Mean, Sum
+from ...models.classifier import Classifier
+from .foreign import Arguments, Foreign, Loan, Toolkit, needed
+from .lent import Lent, canonical_copy
+
+BOUNDS = {"low": 0.0, "high": 1.0}  # of pixels; a composite wants them normalised
+
+
+@dataclass(frozen=True)
+class Zennit(Foreign):
+    """What a composite of Zennit makes of the gradient of the target's logit, at the normalised image.
+
+    The first relevance is 1 for the target. Batch norms are folded, and means and residual sums, which Zennit knows
+    as its own modules only, get its rule for sums. The bounds `low` and `high` of a composite are black and white
+    where they are not given.
+
+    Source: Anders et al., arXiv 2106.13200.
+    """
+
+    toolkit: ClassVar[Toolkit] = Toolkit("zennit", "zennit", "zennit.composites")
+    rowwise: ClassVar[frozenset[str]] = frozenset(
+        [
+            "BetaSmooth",
+            "DeconvNet",
+            "EpsilonAlpha2Beta1",
+            "EpsilonAlpha2Beta1Flat",
+            "EpsilonGammaBox",
+            "EpsilonPlus",
+            "EpsilonPlusFlat",
+            "ExcitationBackprop",
+            "GuidedBackprop",
+        ]
+    )
+
+    def classes(self) -> Mapping[str, type]:
+        """All composites that need no more than bounds."""
+        module = self.toolkit.load()
+        found = inspect.getmembers(module, inspect.isclass)
+        return {
+            name: each
+            for name, each in found
+            if issubclass(each, module.LayerMapComposite) and needed(each.__init__) <= {*BOUNDS}
+        }
+
+    def check_arguments(self) -> None:
+        """Of the constructor."""
+        self.shared_out(self.thing.__init__)
+        if self.layer is not None:
+            raise WrongUsage(f"zennit:{self.kind} looks at no layer; leave layer={self.layer} out")
+
+    def lent(self, classifier: Classifier) -> Loan:
+        """A copy of modules that Zennit has rules for."""
+        from zennit.types import Activation
+
+        known = (*LINEAR, *MEANS, *NORMS, *MAXIMA, Constant, *Activation.__subclass__)
+        network = canonical_copy(classifier, f"zennit:{self.kind}", known)
+        return Loan(Lent(classifier, network, normalises=False))
+
+    def attribution(self, classifier: Classifier, loan: Loan, query: Query) -> Tensor:
+        """(B, 3, H, W)."""
+        from zennit.attribution import Gradient
+
+        images = classifier.normalise(query.images).float()
+        first = F.one_hot(query.targets, len(classifier.class_names)).float()
+        with Gradient(loan.model, self.composite(classifier)) as attributor:
+            return attributor(images, first)[1]
+
+    def composite(self, classifier: Classifier) -> Any:
+        """The toolkit's composite, with its rule for sums at the copy's sums and means too."""
+        from zennit.layer import Sum as ZennitSum
+        from zennit.rules import Pass
+
+        composite = self.thing(**{**self.bounds(classifier), **self.given()})
+        rule = next((rule for types, rule in composite.layer_map if issubclass(ZennitSum, types)), None)
+        if rule is not None:  # else its rules are those of a gradient, and so are these
+            composite.layer_map = [((Sum, Mean), rule), ((Constant,), Pass()), *composite.layer_map]
+        return composite
+
+    def bounds(self, classifier: Classifier) -> Arguments:
+        """The normalised bounds that the composite wants."""
+        black = torch.zeros(1, 3, 1, 1, device=classifier.device)
+        return {name: classifier.normalise(black + BOUNDS[name]).float() for name in needed(self.thing.__init__)}

@@ -1,0 +1,330 @@
+"""What every explainer promises, as checks that anybody can run: one table, three small networks.
+
+`an8flower check NAME` runs it, and so do the tests, for every method that is registered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import fields, is_dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from an8flower.errors import NotApplicable, Refusal, WrongUsage
+
+from ..case import Explainer, Query
+from ..models.classifier import Classifier
+from ..models.networks.borrow import ASPECTS
+from ..models.networks.random_state import STATES, kept_random
+from .contract_networks import CLASSES, NETWORKS, SIZE
+from .explain import check_maps, explain, name_of
+from .fitting import GivenExamples, prepared
+
+LENT = tuple(aspect for aspect in ASPECTS if aspect not in STATES)
+ROWS, MORE_ROWS = 3, 4  # images in the query that all checks start from, and in the enlarged one
+EXAMPLES = 16  # images for methods that are fitted
+TOLERANCE = 1e-4  # of a map's largest magnitude
+ALIKE = 0.5  # the mean correlation with the float32 maps that bfloat16 must reach: it keeps but 8 bits
+ALIKE_ON_CUDA = 0.9
+
+
+class Run(NamedTuple):
+    """What a call of an explainer gave, and what it left behind."""
+
+    maps: Tensor
+    changed: list[str]  # the aspects of the model that it changed, weights included
+    random: list[str]  # the global random states that it changed
+    inputs: list[str]  # the tensors of the query that it changed
+
+
+class Stumble(Exception):
+    """What is thrown in the middle of a pass, to see what an explainer leaves behind then."""
+
+
+class Trial:
+    """One explainer on one of the networks; every run meets a classifier of its own, as good as new."""
+
+    def __init__(self, explainer: Explainer, network: str, class_sensitive: bool = True) -> None:
+        self.asked = hastened(explainer)
+        self.network = network
+        self.class_sensitive = class_sensitive
+
+    @property
+    def name(self) -> str:
+        """How the explainer is called in messages."""
+        return name_of(self.asked)
+
+    @cached_property
+    def explainer(self) -> Explainer:
+        """The explainer, fitted on the spot where it has to be."""
+        some = query(EXAMPLES)
+        examples = GivenExamples(some.images, some.targets % len(CLASSES))
+        return prepared(self.asked, self.classifier(), examples, EXAMPLES)
+
+    def classifier(self) -> Classifier:
+        """The network, made anew, in eval mode."""
+        return NETWORKS[self.network]().eval()
+
+    @cached_property
+    def reference(self) -> Run:
+        """The first run, which most checks look at or compare with."""
+        return run(self.explainer, self.classifier(), query(ROWS))
+
+    def maps(self, asked: Query, batch: int = MORE_ROWS) -> Tensor:
+        """The maps for another query, explained in batches."""
+        classifier = self.classifier()
+        portions = zip(*(tensor.split(batch) for tensor in asked), strict=True)
+        return torch.cat([run(self.explainer, classifier, Query(*portion)).maps for portion in portions])
+
+
+class Check(NamedTuple):
+    """One promise."""
+
+    name: str
+    promise: str
+    judge: Callable[[Trial], None]  # raises a Refusal that says what was broken, or NotApplicable
+
+
+class Verdict(NamedTuple):
+    """What came of one check on one network."""
+
+    network: str
+    check: str
+    status: str  # ok, not applicable, FAILED
+    reason: str = ""
+
+
+def query(rows: int, device: str = "cpu") -> Query:
+    """Random images with one target after another; fewer rows are the first ones of more."""
+    images = [torch.rand(3, SIZE, SIZE, generator=torch.Generator().manual_seed(5 + row)) for row in range(rows)]
+    asked = Query(torch.stack(images), torch.arange(rows), torch.arange(rows) + 7)
+    return Query(*(tensor.to(device) for tensor in asked))
+
+
+def run(explainer: Explainer, classifier: Classifier, asked: Query) -> Run:
+    """Call an explainer as `explain` does, but note what it leaves behind instead of refusing it."""
+    given = Query(*(tensor.clone() for tensor in asked))
+    lent, weights = [aspect.read(classifier) for aspect in LENT], classifier.digest
+    with kept_random():
+        found = [aspect.read(classifier) for aspect in STATES]
+        with torch.enable_grad(), classifier.counting():
+            maps = explainer(classifier, given)
+        random = [each.name for each, state in zip(STATES, found, strict=True) if each.read(classifier) != state]
+    changed = changes(classifier, lent) + (["weights or buffers"] if classifier.digest != weights else [])
+    inputs = [name for name in Query._fields if not torch.equal(getattr(given, name), getattr(asked, name))]
+    return Run(maps.detach() if isinstance(maps, Tensor) else maps, changed, random, inputs)
+
+
+def changes(classifier: Classifier, lent: list[Any]) -> list[str]:
+    """The aspects that are not as they were."""
+    return [aspect.name for aspect, before in zip(LENT, lent, strict=True) if aspect.read(classifier) != before]
+
+
+def hastened(explainer: Explainer) -> Explainer:
+    """The explainer with the values of its class's `quick` in place of defaults: the contract does not need many steps.
+
+    `quick` is a class variable, a dict of parameters; what a user has set stays.
+    """
+    quick = getattr(explainer, "quick", None)
+    if not (quick and is_dataclass(explainer)):
+        return explainer
+    untouched = {each.name for each in fields(explainer) if getattr(explainer, each.name) == each.default}
+    return cast(Explainer, replace(explainer, **{name: quick[name] for name in untouched & {*quick}}))
+
+
+# The promises.
+
+
+def gives_maps(trial: Trial) -> None:
+    """One finite float32 map a row, on the images' device."""
+    check_maps(trial.explainer, trial.reference.maps, query(ROWS))
+
+
+def heeds_target(trial: Trial) -> None:
+    """Another target gives another map."""
+    if not trial.class_sensitive:
+        raise NotApplicable(f"{trial.name} says itself that its maps do not depend on the target")
+    asked = query(ROWS)
+    if difference(trial.maps(asked._replace(targets=asked.targets + 1)), trial.reference.maps) <= TOLERANCE:
+        raise Refusal(
+            f"{trial.name} gives the same maps for other targets; have it read query.targets, "
+            "or register it with class_sensitive=False"
+        )
+
+
+def draws_from_seeds(trial: Trial) -> None:
+    """The same seeds give the same maps, whatever the global random state is."""
+    remedy = "draw from `an8flower.evaluate.seeds.generator(seed)` of each row's own seed"
+    if trial.reference.random:
+        raise Refusal(f"{trial.name} draws from {' and '.join(trial.reference.random)}; {remedy}")
+    with kept_random():
+        torch.manual_seed(99)
+        again = trial.maps(query(ROWS))
+    if difference(again, trial.reference.maps) > TOLERANCE:
+        raise Refusal(f"{trial.name} gives other maps when it is called again with the same seeds; {remedy}")
+
+
+def ignores_company(trial: Trial) -> None:
+    """Splitting, permuting or enlarging the batch changes no map."""
+    remedy = "compute nothing over the whole batch, and read each row's own target and seed"
+    apart = difference(trial.maps(query(ROWS), batch=2), trial.reference.maps)
+    if apart > TOLERANCE:
+        raise Refusal(f"{trial.name} gives other maps when the batch is split, by {apart:.1g} of their range; {remedy}")
+    order = torch.tensor([3, 1, 0, 2])
+    maps = trial.maps(Query(*(tensor[order] for tensor in query(MORE_ROWS))))
+    apart = difference(maps[order.argsort()][:ROWS], trial.reference.maps)
+    if apart > TOLERANCE:
+        raise Refusal(
+            f"{trial.name} gives other maps when rows are permuted and one is added, by {apart:.1g} of their range; "
+            f"{remedy}"
+        )
+
+
+def gives_model_back(trial: Trial) -> None:
+    """Weights, hooks, modules, modes and requires_grad are what they were."""
+    if trial.reference.changed:
+        raise Refusal(
+            f"{trial.name} leaves {' and '.join(trial.reference.changed)} of the model changed; "
+            "have it put back what it borrows, or work on a copy"
+        )
+
+
+def gives_model_back_on_error(trial: Trial) -> None:
+    """So they are when a pass raises in the middle."""
+    classifier, asked = trial.classifier(), query(ROWS)
+    run(trial.explainer, classifier, asked)  # what is prepared once is prepared now, so that it stumbles in the middle
+    last = [module for module in classifier.modules() if isinstance(module, nn.Linear)][-1]
+    last.register_forward_hook(stumble)
+    before, weights = [aspect.read(classifier) for aspect in LENT], classifier.digest
+    with kept_random(), suppress(Exception):
+        run(trial.explainer, classifier, asked)
+    changed = changes(classifier, before) + (["weights or buffers"] if classifier.digest != weights else [])
+    if changed:
+        raise Refusal(
+            f"{trial.name} leaves {' and '.join(changed)} of the model changed when a pass raises an error; "
+            "have it put back what it borrows in a `finally` block"
+        )
+
+
+def stumble(module: nn.Module, inputs: Any, output: Any) -> None:
+    """A forward hook that raises."""
+    raise Stumble
+
+
+def leaves_inputs(trial: Trial) -> None:
+    """Images, targets and seeds are what they were."""
+    if trial.reference.inputs:
+        raise Refusal(f"{trial.name} changed {' and '.join(trial.reference.inputs)} in place; have it work on a copy")
+
+
+def works_anywhere(trial: Trial) -> None:
+    """Frozen parameters, and torch.no_grad or torch.inference_mode around, change no map."""
+    classifier = trial.classifier().requires_grad_(False)
+    with torch.no_grad(), torch.inference_mode():
+        maps = explain(classifier, trial.explainer, query(ROWS), MORE_ROWS).maps.clone()
+    apart = difference(maps, trial.reference.maps)
+    if apart > TOLERANCE:
+        raise Refusal(
+            f"{trial.name} gives other maps with frozen parameters under torch.inference_mode, by {apart:.1g} of their "
+            "range; take gradients with torch.autograd.grad with respect to the images or the layer"
+        )
+
+
+def works_in_bfloat16(trial: Trial) -> None:
+    """A bfloat16 model gives finite maps, not unlike those of the float32 model."""
+    maps = run(trial.explainer, trial.classifier().bfloat16(), query(ROWS)).maps
+    check_maps(trial.explainer, maps, query(ROWS))
+    alike = likeness(maps, trial.reference.maps)
+    if alike < ALIKE:
+        raise Refusal(
+            f"{trial.name} gives maps with a bfloat16 model that correlate with those in float32 by {alike:.2f} only; "
+            "compute in float32 whatever is summed, divided or sorted"
+        )
+
+
+def works_on_cuda(trial: Trial) -> None:
+    """A GPU gives what the CPU gives."""
+    if not torch.cuda.is_available():
+        raise NotApplicable("there is no CUDA device on this machine")
+    asked = query(ROWS, "cuda")
+    maps = run(trial.explainer, trial.classifier().cuda(), asked).maps
+    check_maps(trial.explainer, maps, asked)
+    alike = likeness(maps.cpu(), trial.reference.maps)
+    if alike < ALIKE_ON_CUDA:
+        raise Refusal(
+            f"{trial.name} gives maps on a GPU that correlate with those of the CPU by {alike:.2f} only; "
+            "draw on the CPU and move what was drawn"
+        )
+
+
+CHECKS = (
+    Check("maps", "one finite float32 map a row", gives_maps),
+    Check("target", "another target gives another map", heeds_target),
+    Check("seeds", "the same seeds give the same maps, and global random state is left alone", draws_from_seeds),
+    Check("batch", "splitting, permuting, enlarging the batch changes no map", ignores_company),
+    Check("model", "the model is given back as it was", gives_model_back),
+    Check("error", "so it is when a pass raises", gives_model_back_on_error),
+    Check("inputs", "images, targets and seeds are left as they were", leaves_inputs),
+    Check("frozen", "works with frozen parameters, inside torch.no_grad and torch.inference_mode", works_anywhere),
+    Check("bfloat16", "a bfloat16 model gives finite maps much like the float32 ones", works_in_bfloat16),
+    Check("cuda", "a GPU gives what the CPU gives", works_on_cuda),
+)
+
+
+# Judging.
+
+
+def difference(maps: Tensor, expected: Tensor) -> float:
+    """The largest difference of maps (B, H, W), as a share of the larger magnitude in their row."""
+    scale = torch.maximum(maps.abs(), expected.abs()).amax((1, 2), keepdim=True)
+    return float(torch.where(scale > 0, (maps - expected).abs() / scale, 0.0).max())
+
+
+def likeness(maps: Tensor, expected: Tensor) -> float:
+    """The mean correlation of maps (B, H, W) with the expected ones; two constant maps are alike."""
+    ours, theirs = (each.flatten(1) - each.flatten(1).mean(1, keepdim=True) for each in (maps, expected))
+    spread = ours.norm(dim=1) * theirs.norm(dim=1)
+    both_flat = (ours.norm(dim=1) == 0) & (theirs.norm(dim=1) == 0)
+    correlation = torch.where(spread > 0, (ours * theirs).sum(1) / spread, both_flat.float())
+    return float(correlation.mean())
+
+
+def check_explainer(explainer: Explainer, class_sensitive: bool = True) -> Iterator[Verdict]:
+    """Put an explainer through the table on every network; nothing that it raises comes through.
+
+    Where it gives no maps on a network, the other checks have nothing to judge there, and are left out.
+    """
+    for network in NETWORKS:
+        trial = Trial(explainer, network, class_sensitive)
+        first = verdict(trial, CHECKS[0])
+        yield first
+        if first.status == "ok":
+            yield from (verdict(trial, check) for check in CHECKS[1:])
+
+
+def verdict(trial: Trial, check: Check) -> Verdict:
+    """What comes of one check."""
+    try:
+        check.judge(trial)
+    except (NotApplicable, WrongUsage) as reason:  # wrong usage: a layer that this network does not have
+        return Verdict(trial.network, check.name, "not applicable", str(reason))
+    except Refusal as reason:
+        return Verdict(trial.network, check.name, "FAILED", str(reason))
+    except Exception as error:  # foreign code raises whatever it likes
+        said = f"{trial.name} raised {type(error).__name__}: {' '.join(str(error).split())}"
+        return Verdict(trial.network, check.name, "FAILED", said)
+    return Verdict(trial.network, check.name, "ok")
+
+
+def outcome(name: str, verdicts: list[Verdict]) -> str | None:
+    """Why an explainer does not keep the contract, in a sentence; None where it does."""
+    failed = [each for each in verdicts if each.status == "FAILED"]
+    if failed:
+        return f"{name} fails {len(failed)} of {len(verdicts)} checks; the first: {failed[0].reason}"
+    if not any(each.status == "ok" for each in verdicts if each.check == "maps"):
+        return f"{name} is not applicable to any of the networks, so that nothing was checked: {verdicts[0].reason}"
+    return None

@@ -1,0 +1,92 @@
+"""Three small networks on which methods stumble where they stumble at all: what the contract is checked on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import VisionTransformer
+
+from ..models.classifier import Classifier, wrap
+
+CLASSES = ("rose", "lily", "aster", "iris")
+SIZE = 16  # pixels
+
+
+class InPlaceNet(nn.Module):
+    """Convolutions with in-place ReLUs, then the mean and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        first, second = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 6, 3, 2, 1)
+        self.features = nn.Sequential(first, nn.ReLU(inplace=True), second, nn.ReLU(inplace=True))
+        self.linear = nn.Linear(6, len(CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images -> logits."""
+        return self.linear(self.features(x).mean((2, 3)))
+
+
+class ReuseNet(nn.Module):
+    """A residual block with batch norm, dropout, one ReLU module that is used three times, and a functional one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.conv1, self.bn1 = nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8)
+        self.conv2, self.bn2 = nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8)
+        self.relu = nn.ReLU(inplace=True)
+        self.drop = nn.Dropout(0.5)
+        self.linear = nn.Linear(8, len(CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images -> logits."""
+        x = self.relu(self.stem(x))
+        inner = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        x = F.relu(self.relu(inner + x) - 0.1)
+        return self.linear(self.drop(F.adaptive_avg_pool2d(x, 1).flatten(1)))
+
+
+def lively(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Weights, and running statistics, that let every class and channel matter; changed in place."""
+    source = torch.Generator().manual_seed(seed)
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.is_floating_point():
+            tensor.data.copy_(torch.rand(tensor.shape, generator=source) - 0.4)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.running_var is not None:
+            module.running_var.data.abs_().add_(0.5)
+    return network
+
+
+def in_place() -> Classifier:
+    """A CNN with in-place ReLUs, in training mode."""
+    return wrap(lively(InPlaceNet()), CLASSES, SIZE, "features")
+
+
+def reuse() -> Classifier:
+    """A CNN with batch norm, a reused module and a functional ReLU, in training mode."""
+    return wrap(lively(ReuseNet()), CLASSES, SIZE, "bn2")
+
+
+def vit() -> Classifier:
+    """A vision transformer of 4 x 4 patches, two blocks and two heads, in training mode."""
+    with torch.random.fork_rng(devices=[]):  # its layers draw weights when they are made
+        network = VisionTransformer(SIZE, SIZE // 4, 2, 2, hidden_dim=16, mlp_dim=32, num_classes=len(CLASSES))
+    return wrap(attentive(network), CLASSES, SIZE, "encoder.layers.encoder_layer_1.ln_1")
+
+
+def attentive(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Weights with which tokens attend to some more than to others, and every class matters; changed in place."""
+    source = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        for name, tensor in module.named_parameters(recurse=False):
+            middle = float(isinstance(module, nn.LayerNorm) and name == "weight")
+            spread = 0.3 if tensor.ndim == 1 else 1.5 / tensor[0].numel() ** 0.5
+            tensor.data.copy_(middle + spread * torch.randn(tensor.shape, generator=source))
+    return network
+
+
+NETWORKS: dict[str, Callable[[], Classifier]] = {"in-place": in_place, "reuse": reuse, "vit": vit}

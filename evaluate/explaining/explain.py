@@ -1,0 +1,134 @@
+"""explain(): the one guarded call around any explainer."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from an8flower.errors import Refusal, WrongUsage
+
+from ..case import Explainer, Query
+from ..models.classifier import Classifier, Cost
+from ..models.networks.borrow import borrowed
+from ..resources import in_flight_on
+
+
+class Explanation(NamedTuple):
+    """Maps, and what they cost in all."""
+
+    maps: Tensor  # (B, H, W) float32, finite, on the images' device; larger = more evidence for the target
+    cost: Cost
+
+
+def explain(classifier: Classifier, explainer: Explainer, query: Query, batch: int | None = None) -> Explanation:
+    """Explain a query in batches; the classifier is given back as it was, whatever the explainer does.
+
+    `batch` bounds how many images are in the network at once, those that a method makes of an image included; where it
+    is None, the device decides. Where memory runs out, goes on with half of it. Works under `torch.no_grad` and
+    `torch.inference_mode` too.
+
+    Raises:
+        WrongUsage: the query has other shapes, dtypes or targets than the classifier takes.
+        Refusal: images that are no images; maps that are no maps; an explainer that leaves traces.
+    """
+    check_query(classifier, query)
+    batch = in_flight_on(classifier.device) if batch is None else batch
+    if batch < 1:
+        raise WrongUsage(f"batches of {batch} images were asked for; expected at least 1")
+    maps: list[Tensor] = []
+    cost, start = Cost(), 0
+    with borrowed(classifier, name_of(explainer)):
+        while start < len(query.images):
+            some = Query(*(tensor[start : start + batch].detach().clone() for tensor in query))
+            done = attempt(classifier, explainer, some, batch)
+            if done is None and batch == 1:
+                raise Refusal(
+                    f"{name_of(explainer)} runs out of memory on one image; "
+                    "use a smaller model or image, or allow an audit more with --memory-limit"
+                )
+            if done is None:
+                batch = (len(some.images) if len(some.images) > 1 else batch) // 2
+                continue
+            check_maps(explainer, done.maps, some)
+            check_images(explainer, some.images, query.images[start : start + batch])
+            maps.append(done.maps.detach())
+            cost, start = cost + done.cost, start + len(some.images)
+    return Explanation(torch.cat(maps), cost)
+
+
+def attempt(classifier: Classifier, explainer: Explainer, query: Query, in_flight: int) -> Explanation | None:
+    """Explain one batch and count its cost; None where memory runs out."""
+    began = time.perf_counter()
+    try:
+        with classifier.holding(in_flight), classifier.counting() as cost:
+            maps = explainer(classifier, query)
+    except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        if classifier.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
+    if classifier.device.type == "cuda":
+        torch.cuda.synchronize(classifier.device)
+    cost.seconds = time.perf_counter() - began
+    return Explanation(maps, cost)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: the CPU's allocator says so in words only."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+def check_query(classifier: Classifier, query: Query) -> None:
+    """What every explainer may rely on."""
+    count, size, classes = len(query.images), classifier.size, len(classifier.class_names)
+    expected = (("images", (count, 3, size, size), torch.float32), ("targets", (count,), torch.int64))
+    for name, shape, dtype in (*expected, ("seeds", (count,), torch.int64)):
+        tensor = getattr(query, name)
+        if tensor.shape != shape or tensor.dtype != dtype or tensor.device != classifier.device:
+            wanted = described(shape, dtype, classifier.device)
+            raise WrongUsage(f"{name} are {described(tensor.shape, tensor.dtype, tensor.device)}; expected {wanted}")
+    if not count:
+        raise WrongUsage("the query is empty; give at least one image")
+    low, high = query.images.aminmax()
+    if not (low >= 0 and high <= 1):  # also where one is NaN
+        raise Refusal(f"images reach from {low:.3g} to {high:.3g}; expected finite values in [0, 1]")
+    if query.targets.min() < 0 or query.targets.max() >= classes:
+        raise WrongUsage(f"targets are {sorted(set(query.targets.tolist()))}; expected 0 to {classes - 1}, the classes")
+
+
+def check_maps(explainer: Explainer, maps: Tensor, query: Query) -> None:
+    """What every judge may rely on."""
+    images = query.images
+    shape = (len(images), *images.shape[2:])
+    if not isinstance(maps, Tensor):
+        raise Refusal(f"{name_of(explainer)} returned {type(maps).__name__}; expected a tensor of maps {shape}")
+    if maps.shape != shape or maps.dtype != torch.float32 or maps.device != images.device:
+        wanted = described(shape, torch.float32, images.device)
+        raise Refusal(
+            f"{name_of(explainer)} returned {described(maps.shape, maps.dtype, maps.device)}; expected {wanted}"
+        )
+    if not maps.isfinite().all():
+        bad = (~maps.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+        raise Refusal(
+            f"{name_of(explainer)} returned NaN or infinity in the maps {bad} of {len(maps)}; give zeros instead"
+        )
+
+
+def check_images(explainer: Explainer, images: Tensor, before: Tensor) -> None:
+    """The images must be what they were: the next explainer wants them too."""
+    if not torch.equal(images, before):
+        raise Refusal(f"{name_of(explainer)} changed its input images in place; have it work on a copy")
+
+
+def described(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> str:
+    """A tensor's outside, for people."""
+    return f"{tuple(shape)} {str(dtype).removeprefix('torch.')} on {device}"
+
+
+def name_of(explainer: Explainer) -> str:
+    """How an explainer is called in messages."""
+    return getattr(explainer, "__name__", None) or repr(explainer)

@@ -1,0 +1,202 @@
+"""Methods as users write them: `smoothgrad:samples=50,sigma=0.1`, `family:cam`, `all`, `package.module:attribute`.
+
+Those of other toolkits are written as their classes are called: `captum:Occlusion(sliding_window_shapes=(3,8,8))`.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import MISSING, fields, is_dataclass, replace
+from typing import Any, NamedTuple, Union, cast, get_args, get_origin, get_type_hints
+
+from an8flower.errors import Refusal, WrongUsage
+from an8flower.names import unknown
+
+from ..case import Explainer
+from ..explainers.toolkits.adapters import adapted, is_foreign
+from ..registry import explainers
+
+# Names may contain colons themselves: the parameters begin behind the first colon that `word=` follows.
+METHOD = re.compile(r"(?P<name>.+?)(?::(?P<parameters>\w+=.*))?", re.DOTALL)
+TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+class Method(NamedTuple):
+    """An explainer, and how it was asked for."""
+
+    text: str  # as typed: name and parameters
+    name: str
+    explainer: Explainer
+    class_sensitive: bool = True  # whether another target gives another map, as its owner says
+
+
+def parse_methods(texts: Iterable[str]) -> list[Method]:
+    """All methods that are asked for, each once; `all` and `family:NAME` stand for several.
+
+    Raises WrongUsage as `parse_method` does, and for an unknown family.
+    """
+    wanted = [text for each in texts for text in expanded(each)]
+    return [parse_method(text) for text in dict.fromkeys(wanted)]
+
+
+def at_precision(methods: Iterable[Method], precision: str) -> list[Method]:
+    """The same methods, but that those that have a parameter `precision` and leave it at its default get this one.
+
+    Raises WrongUsage for an unknown precision.
+    """
+    return [refined(method, precision) for method in methods]
+
+
+def refined(method: Method, precision: str) -> Method:
+    """One method at a precision."""
+    kind: Any = type(method.explainer)
+    if not is_dataclass(kind) or "precision" not in defaults(kind) or "precision=" in method.text:
+        return method
+    if precision == defaults(kind)["precision"]:
+        return method
+    text = f"{method.text}{':' if method.text == method.name else ','}precision={precision}"
+    return method._replace(text=text, explainer=replace(cast(Any, method.explainer), precision=precision))
+
+
+def expanded(text: str) -> list[str]:
+    """The names that `all` or `family:NAME` stands for; anything else stands for itself.
+
+    Plug-ins that do not work are left out: `broken_plug_ins` tells which. What has two names, that of an entry point
+    and that which it registered itself under, is there once.
+    """
+    kind, _, family = text.partition(":")
+    if text != "all" and kind != "family":
+        return [text]
+    broken = broken_plug_ins()
+    things = {explainers[name].thing: name for name in explainers.names() if name not in broken}
+    families = {name: family_of(name) for name in things.values()}
+    if text == "all":
+        return [*families]
+    if family not in families.values():
+        raise WrongUsage(unknown("family", family, set(families.values())))
+    return [name for name, own in families.items() if own == family]
+
+
+def family_of(name: str) -> str:
+    """The family that a method was registered in; what nobody registered is a third party's."""
+    known = name in explainers.names()
+    return str(explainers[name].about.get("family", "third party")) if known else "third party"
+
+
+def broken_plug_ins() -> dict[str, str]:
+    """The plug-ins that cannot be had by their bare name, with the sentence that says why."""
+    found = {name: trouble_with(name) for name in explainers.plug_ins()}
+    return {name: reason for name, reason in found.items() if reason is not None}
+
+
+def trouble_with(text: str) -> str | None:
+    """Why a method cannot be had; None where it can."""
+    try:
+        parse_method(text)
+    except Refusal as reason:
+        return str(reason)
+    return None
+
+
+def parse_method(text: str) -> Method:
+    """The explainer that is asked for, with its parameters.
+
+    Raises:
+        WrongUsage: an unknown name or parameter, or a value of another type than the parameter's.
+        Refusal: a plug-in that cannot be loaded.
+    """
+    if is_foreign(text):
+        foreign = adapted(text)
+        return Method(text, f"{foreign.toolkit.name}:{foreign.kind}", foreign, foreign.class_sensitive)
+    match = METHOD.fullmatch(text)
+    if match is None:
+        raise WrongUsage("an empty name of a method came; see `an8flower methods`")
+    name, given = match["name"], match["parameters"]
+    thing, about = explainers[name].thing, explainers[name].about
+    if not (isinstance(thing, type) and is_dataclass(thing)):
+        raise WrongUsage(f"{name} is {thing!r}; expected a frozen dataclass of the method's parameters")
+    values = parse_parameters(name, thing, given or "")
+    if missing := [each for each in defaults(thing) if each not in values and defaults(thing)[each] is MISSING]:
+        raise WrongUsage(f"{name}: parameter {missing[0]} has no default; write {name}:{missing[0]}=VALUE")
+    return Method(text, name, made(name, thing, values), about.get("class_sensitive", True))
+
+
+def made(name: str, kind: type, values: dict[str, Any]) -> Explainer:
+    """An explainer of these parameters; raises WrongUsage where its class does not take them."""
+    try:
+        return cast(Explainer, kind(**values))
+    except WrongUsage as error:
+        raise WrongUsage(str(error) if name in str(error) else f"{name}: {error}") from None
+    except Refusal:
+        raise
+    except Exception as error:  # foreign code raises whatever it likes
+        raise WrongUsage(f"{name} does not take {values} ({type(error).__name__}: {error})") from error
+
+
+def parse_parameters(method: str, kind: type, text: str) -> dict[str, Any]:
+    """The values in `samples=50,sigma=0.1`, with the types of a dataclass's fields."""
+    hints, values = get_type_hints(kind), {}
+    for assignment in filter(None, text.split(",")):
+        name, equals, value = (piece.strip() for piece in assignment.partition("="))
+        if name not in defaults(kind):
+            raise WrongUsage(f"{method}: {unknown('parameter', name, defaults(kind))}")
+        if not equals:
+            raise WrongUsage(f"{method}: parameter {name} has no value; write {name}=VALUE")
+        values[name] = parse_value(f"{method}: {name}", hints[name], value)
+    return values
+
+
+def parse_value(place: str, kind: Any, text: str) -> Any:
+    """A value of a parameter's type: a number, a truth value, a text, or `none` where the type allows it."""
+    kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    if types.NoneType in kinds and text.lower() == "none":
+        return None
+    for each in kinds:
+        with suppress(KeyError, ValueError, TypeError):
+            return TRUTHS[text.lower()] if each is bool else each(text)
+    expected = " or ".join("none" if each is types.NoneType else each.__name__ for each in kinds)
+    raise WrongUsage(f'{place} is "{text}"; expected {expected}')
+
+
+def defaults(kind: Any) -> dict[str, Any]:
+    """The default of every parameter of a dataclass of parameters; MISSING where there is none."""
+    made = ((each, each.default_factory) for each in fields(kind) if each.init)
+    return {each.name: each.default if make is MISSING else make() for each, make in made}
+
+
+def describe() -> list[dict[str, Any]]:
+    """What `an8flower methods` prints: every method with its family, parameters and defaults, source and needs.
+
+    A plug-in that does not work is there too, with an `error`.
+    """
+    broken = broken_plug_ins()
+    return [not_described(name, broken[name]) if name in broken else described(name) for name in explainers.names()]
+
+
+def described(name: str) -> dict[str, Any]:
+    """What is known of one method; a parameter without default is shown as None."""
+    entry = explainers[name]
+    known = defaults(entry.thing) if is_dataclass(entry.thing) else {}
+    return {
+        "name": name,
+        "family": family_of(name),
+        "parameters": {each: None if value is MISSING else value for each, value in known.items()},
+        "source": entry.about.get("source", ""),
+        "needs": entry.about.get("needs", ""),
+        "class_sensitive": entry.about.get("class_sensitive", True),
+    }
+
+
+def not_described(name: str, error: str) -> dict[str, Any]:
+    """A plug-in of which nothing is known but that it does not work."""
+    unsaid: dict[str, Any] = {
+        "family": "third party",
+        "parameters": {},
+        "source": "",
+        "needs": "",
+        "class_sensitive": None,
+    }
+    return {"name": name, **unsaid, "error": error}

@@ -1,0 +1,174 @@
+"""One picture explained: by any method on any model, a row of a data set or a picture of one's own."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from an8flower.atomic import moved_into
+from an8flower.errors import Refusal, WrongUsage
+from an8flower.picture import Framed, framed
+from an8flower.store import FlowerStore
+
+from ..case import Query
+from ..models.classifier import Classifier
+from ..models.networks.split import evaluating
+from ..models.sources import Source, open_model, opened
+from ..seeds import seed_of
+from .explain import explain
+from .fit_files import fitted_once
+from .fitting import Fittable, StoredExamples
+from .methods import Method
+from .panel import panel, picture_overlay, picture_panel
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """A picture, and where the evidence for a class lies in it according to a method."""
+
+    method: str
+    map: np.ndarray  # (S, S) float32 at the model's size; larger = more evidence for the target
+    framed: Framed  # the picture, and the square of it that the model sees
+    mask: np.ndarray | None  # (S, S) uint8: the truth, where it is known
+    target: int  # the class whose evidence was asked for
+    predicted: int
+    probabilities: np.ndarray  # (C,) float32
+    class_names: tuple[str, ...]
+
+    @cached_property
+    def overlay(self) -> Image.Image:
+        """The whole picture in grey with the map over the square that the model sees."""
+        return picture_overlay(self.framed, self.map)
+
+    @cached_property
+    def panel(self) -> Image.Image:
+        """Side by side: picture, map, overlay, and the truth where it is known."""
+        if self.mask is not None:
+            return panel(self.framed.seen, self.map, self.mask)
+        return picture_panel(self.framed, self.map)
+
+    @property
+    def target_name(self) -> str:
+        """The name of the class whose evidence was asked for."""
+        return self.class_names[self.target]
+
+    @property
+    def predicted_name(self) -> str:
+        """The name of the predicted class."""
+        return self.class_names[self.predicted]
+
+    @property
+    def sentence(self) -> str:
+        """What was asked, and what the model says."""
+        chance = self.probabilities[self.predicted]
+        return f"{self.method} for {self.target_name!r}; the model says {self.predicted_name!r} with p = {chance:.3f}"
+
+    def save(self, path: str | Path) -> Path:
+        """Write the panel as a picture, and the map beside it as .npy; returns where the map lies.
+
+        Raises:
+            WrongUsage: the path does not end as pictures do.
+            Refusal: it cannot be written there.
+        """
+        path, kind = Path(path), Image.registered_extensions().get(Path(path).suffix.lower())
+        beside = path.with_suffix(".npy")
+        if kind not in Image.SAVE:
+            raise WrongUsage(f"{path}: expected the name of a picture, as in {path.with_suffix('.png').name}")
+        try:
+            with moved_into(path) as unfinished:
+                self.panel.save(unfinished, format=kind)
+            with moved_into(beside) as unfinished, unfinished.open("wb") as file:
+                np.save(file, self.map)
+        except OSError as error:
+            raise Refusal(f"{path}: cannot be written ({error.strerror}); choose another place with -o") from None
+        return beside
+
+    def _repr_png_(self) -> bytes:
+        """The panel, for notebooks."""
+        found = io.BytesIO()
+        self.panel.save(found, format="PNG")
+        return found.getvalue()
+
+    def _repr_html_(self) -> str:
+        """The panel with its sentence, for notebooks."""
+        said = html.escape(self.sentence)
+        data = base64.b64encode(self._repr_png_()).decode()
+        return (
+            f'<figure><img alt="Picture, map and overlay: {said}" src="data:image/png;base64,{data}">'
+            f"<figcaption>{said}</figcaption></figure>"
+        )
+
+
+def explain_row(
+    store: FlowerStore, split: str, row: int, source: Source, method: Method, target: int | None, device: torch.device
+) -> Explanation:
+    """Explain a row of a data set, for its label unless a target is given; the truth stands beside the map.
+
+    A method that has to be fitted is fitted on the training split of the data set.
+    """
+    rows = store[split]
+    if not 0 <= row < len(rows):
+        raise Refusal(f"{store.path}: {split} has rows 0 to {len(rows) - 1}; asked for {row}")
+    found = rows.rows(row, row + 1)
+    classifier = open_model(source, store, device)
+    wanted = int(found.labels[0]) if target is None else target
+    picture = framed(Image.fromarray(found.images[0]), classifier.size)
+    seed = seed_of("explain", 0, store.digest, split, row)
+    ready = _ready(method, classifier, source, store)
+    return _explained(classifier, picture, found.masks[0], ready, wanted, seed)
+
+
+def explain_picture(
+    picture: Image.Image,
+    name: str,
+    source: Source,
+    method: Method,
+    target: int | None,
+    device: torch.device,
+    store: FlowerStore | None = None,
+) -> Explanation:
+    """Explain any RGB picture, for the predicted class unless a target is given.
+
+    The model sees the square at the picture's centre, its shorter side whole, scaled to the model's size.
+
+    Args:
+        name: of the picture: what seeds depend on.
+        store: what a method is fitted on that has to be; it also names the classes of a bare network.
+    """
+    classifier = opened(source, device) if store is None else open_model(source, store, device)
+    ready = _ready(method, classifier, source, store)
+    return _explained(classifier, framed(picture, classifier.size), None, ready, target, seed_of("explain", name))
+
+
+def _ready(method: Method, classifier: Classifier, source: Source, store: FlowerStore | None) -> Method:
+    """A method that is ready to explain: fitted on the training split where it has to be."""
+    if not isinstance(method.explainer, Fittable):
+        return method
+    if store is None:
+        raise WrongUsage(f"{method.text} learns from training data before it explains; give a data set with --data")
+    examples = StoredExamples(store, classifier.device)
+    return method._replace(explainer=fitted_once(method.explainer, classifier, examples, str(source)))
+
+
+def _explained(
+    classifier: Classifier, picture: Framed, mask: np.ndarray | None, method: Method, target: int | None, seed: int
+) -> Explanation:
+    names = classifier.class_names
+    if target is not None and not 0 <= target < len(names):
+        raise WrongUsage(f"--target {target}: expected 0 to {len(names) - 1}, the {len(names)} classes of the model")
+    images = torch.from_numpy(picture.seen.copy()).permute(2, 0, 1)[None].float().div(255).to(classifier.device)
+    with evaluating(classifier), torch.no_grad():
+        chances = classifier(images).softmax(1)[0].cpu()
+    guessed = int(chances.argmax())
+    wanted = guessed if target is None else target
+    query = Query(images, torch.tensor([wanted]).to(images.device), torch.tensor([seed]).to(images.device))
+    saliency = explain(classifier, method.explainer, query).maps[0].cpu().numpy()
+    return Explanation(method.text, saliency, picture, mask, wanted, guessed, chances.numpy(), names)

@@ -1,0 +1,237 @@
+"""Images of which something is taken away, and what the network says of them: each is shown to it once.
+
+Whoever scores maps by masking says which kinds of changed images it wants. All that are wanted of one batch, by
+whatever metric, pass through the network in full portions, and what it said is kept.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
+
+from an8flower.errors import WrongUsage
+from an8flower.names import check_known
+
+from ..case import Case, Query
+from ..data.replacements import REPLACEMENTS
+from ..explainers.attribution.activations import range_normalised
+from ..models.classifier import Classifier
+from ..models.networks.passes import Network, answers
+from ..models.streamlined import streamlined
+from ..seeds import generator, seed_of
+
+
+def rise_blurred(images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) blurred as RISE begins its insertion: 11 x 11 pixels, sigma 5 at 224 px, scaled to the width.
+
+    Beyond the border the outermost pixel goes on, where RISE has the colour of the normaliser.
+
+    Source: Petsiuk, Das and Saenko, BMVC 2018, the authors' code.
+    """
+    line = rise_kernel(images.shape[-1])
+    down, across = (banded(side, line).to(images.device) for side in images.shape[-2:])
+    return (down @ images @ across.T).clamp(0, 1)  # rows of a matrix sum to one but for rounding
+
+
+def rise_kernel(width: int) -> Tensor:
+    """One axis of the kernel, (2 r + 1,) float64: a Gaussian mirrored at the kernel's ends; nearly a box."""
+    radius = max(1, int(5 * width / 224 + 0.5))
+    middle = np.zeros(2 * radius + 1)
+    middle[radius] = 1
+    return torch.from_numpy(gaussian_filter1d(middle, 5 * width / 224))
+
+
+def banded(side: int, line: Tensor) -> Tensor:
+    """The matrix (side, side) float32 that convolves a line of pixels with a kernel, so that each image is on its own.
+
+    A convolution of torch rounds by the size of the batch.
+    """
+    radius = len(line) // 2
+    places = torch.arange(side)[:, None] + torch.arange(-radius, radius + 1)
+    matrix = torch.zeros(side, side, dtype=torch.float64)
+    return matrix.scatter_add_(1, places.clamp(0, side - 1), line.expand(side, -1)).float()
+
+
+# Images (B, 3, H, W) in [0, 1] -> what masked pixels become, of the same shape and range.
+BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
+    "black": REPLACEMENTS["black"],
+    "mean": REPLACEMENTS["mean"],  # each image's own colour
+    "blur": rise_blurred,
+}
+
+
+def check_baseline(name: str) -> None:
+    """Raise WrongUsage with the nearest name where there is no such baseline."""
+    check_known("baseline", name, BASELINES)
+
+
+class Kind(ABC):
+    """One way to change every image of a batch. Kinds that are equal make equal images: subclasses are frozen."""
+
+    @abstractmethod
+    def images(self, masking: Masking, rows: Tensor) -> Tensor:
+        """The changed images (n, 3, H, W) in [0, 1] of some rows (n,)."""
+
+    def changed(self, masking: Masking) -> Tensor:
+        """Which rows may have become another image, (B,) bool; the network need not see the others again."""
+        return torch.ones(len(masking.maps), dtype=torch.bool, device=masking.maps.device)
+
+
+@dataclass(frozen=True)
+class Original(Kind):
+    """The images as they are."""
+
+    def images(self, masking: Masking, rows: Tensor) -> Tensor:
+        """Unchanged."""
+        return masking.query.images.index_select(0, rows)
+
+
+ORIGINAL = Original()
+
+
+@dataclass(frozen=True)
+class Removed(Kind):
+    """The pixels of some ranks, from `start` up to but not including `stop`, replaced by the baseline."""
+
+    baseline: str
+    start: int
+    stop: int
+
+    def images(self, masking: Masking, rows: Tensor) -> Tensor:
+        """The mask is made here, of the ranks, and not kept."""
+        ranks = masking.ranks.index_select(0, rows)
+        return masking.replaced(rows, self.baseline, ((ranks >= self.start) & (ranks < self.stop)).float())
+
+
+def removed(baseline: str, start: int, stop: int) -> Kind:
+    """`Removed`, or the original where no rank is removed."""
+    return Removed(baseline, start, stop) if start < stop else ORIGINAL
+
+
+@dataclass(frozen=True)
+class Faded(Kind):
+    """x n(M) + r (1 - n(M)): the image where the range-normalised map is large, the baseline r where it is small."""
+
+    baseline: str
+
+    def images(self, masking: Masking, rows: Tensor) -> Tensor:
+        """The map is the mask."""
+        return masking.replaced(rows, self.baseline, 1 - masking.shown.index_select(0, rows))
+
+    def changed(self, masking: Masking) -> Tensor:
+        """A row whose faded pixels look like the baseline already is not asked twice: rounding would tell it apart."""
+        other = (masking.query.images != masking.replacement(self.baseline)).any(1)
+        return ((masking.shown < 1) & other).flatten(1).any(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Masking:
+    """A batch of maps, and the answers to images changed by them; what is asked twice is answered from memory."""
+
+    maps: Tensor  # (B, H, W) float32, finite
+    case: Case
+    _said: dict[Kind, Tensor] = field(default_factory=dict)  # logits (B, C) by kind
+    _replacements: dict[str, Tensor] = field(default_factory=dict)  # (B, 3, H, W) by baseline
+
+    @classmethod
+    def of(cls, maps: Tensor, case: Case) -> Masking:
+        """The masking of a case by maps (B, H, W): what every metric that masks prepares."""
+        return cls(maps, case)
+
+    @property
+    def query(self) -> Query:
+        """What the maps explain."""
+        return self.case.query
+
+    @property
+    def pixels(self) -> int:
+        """N, the pixels of a map."""
+        return self.maps[0].numel()
+
+    @cached_property
+    def network(self) -> Network:
+        """The faster copy of the classifier, for every image, so that all answers are rounded alike."""
+        return streamlined(present(self.case.classifier))
+
+    @cached_property
+    def ranks(self) -> Tensor:
+        """Each pixel's place in the order of decreasing values, (B, H, W) int32 from 0; chance orders equal ones."""
+        shuffled = self._shuffled()
+        order = self.maps.flatten(1).gather(1, shuffled).argsort(dim=1, descending=True, stable=True)
+        places = torch.arange(self.pixels, dtype=torch.int32, device=order.device).expand_as(order)
+        return torch.empty_like(places).scatter_(1, shuffled.gather(1, order), places).view_as(self.maps)
+
+    def _shuffled(self) -> Tensor:
+        """The pixels of each row in an order of its own, which is fixed by the row's seed: (B, N) int64."""
+        sources = [generator(seed_of("equal pixels", seed)) for seed in self.query.seeds.tolist()]
+        return torch.stack([torch.randperm(self.pixels, generator=source) for source in sources]).to(self.maps.device)
+
+    @cached_property
+    def shown(self) -> Tensor:
+        """The maps, range-normalised: (B, H, W) float32 in [0, 1], zeros where a map is constant."""
+        return range_normalised(self.maps.double()).float()  # in double, where no range is too wide
+
+    def replacement(self, baseline: str) -> Tensor:
+        """What masked pixels become, (B, 3, H, W) in [0, 1]."""
+        if baseline not in self._replacements:
+            self._replacements[baseline] = BASELINES[baseline](self.query.images)
+        return self._replacements[baseline]
+
+    def replaced(self, rows: Tensor, baseline: str, gone: Tensor) -> Tensor:
+        """Images (n, 3, H, W) of rows (n,), each pixel as far gone as (n, H, W) says: 0 the image, 1 the baseline."""
+        # At 0 and 1 lerp is exact, and on a processor many times faster than where.
+        images, instead = self.query.images, self.replacement(baseline)
+        return torch.lerp(images.index_select(0, rows), instead.index_select(0, rows), gone[:, None])
+
+    def logits(self, kinds: Sequence[Kind]) -> Tensor:
+        """What the network says of all rows, changed in each of some ways: (B, K, C)."""
+        unchanged = [kind for kind in kinds if kind not in self._said and not kind.changed(self).all()]
+        self._ask([ORIGINAL] if unchanged else [])  # its answer stands for rows that are not changed
+        self._ask(kinds)
+        return torch.stack([self._said[kind] for kind in kinds], 1)
+
+    def _ask(self, kinds: Sequence[Kind]) -> None:
+        """Show the network the rows that are changed by kinds of which it has not spoken yet, kind by kind."""
+        new = [kind for kind in dict.fromkeys(kinds) if kind not in self._said]
+        if not new:
+            return
+        changed = torch.stack([kind.changed(self) for kind in new])
+        said = self._answers(new, *changed.nonzero().unbind(1)) if changed.any() else self._said[ORIGINAL][:0]
+        logits = said.new_empty(len(new), len(self.maps), said.shape[1])
+        logits[changed] = said
+        if not changed.all():
+            logits[~changed] = self._said[ORIGINAL].expand_as(logits)[~changed]
+        self._said.update(zip(new, logits, strict=True))
+
+    def _answers(self, kinds: list[Kind], numbers: Tensor, rows: Tensor) -> Tensor:
+        """The logits (P, C) of some rows (P,), each changed in the way of its number (P,); numbers in order."""
+
+        def shown(rows: Tensor, numbers: Tensor) -> Tensor:
+            held = numbers.unique_consecutive().tolist()
+            return torch.cat([kinds[number].images(self, rows[numbers == number]) for number in held])
+
+        return answers(self.network, self.query.targets, rows, numbers, shown, lambda logits, _: logits)
+
+
+def present(classifier: Classifier | None) -> Classifier:
+    """The model; raises WrongUsage where a case has none."""
+    if classifier is None:
+        raise WrongUsage("the case has no classifier; masked images have to be shown to one")
+    return classifier
+
+
+def explained(case: Case, images: Tensor) -> Tensor:
+    """What the method says of other images (B, 3, H, W) for the same classes: maps (B, H, W).
+
+    Raises WrongUsage where a case has no method to ask.
+    """
+    if case.explain is None:
+        raise WrongUsage("the case has no method; give Case(explain=...), which maps a query to maps")
+    return case.explain(case.query._replace(images=images))

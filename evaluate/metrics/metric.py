@@ -1,0 +1,215 @@
+"""A metric and its card: what is needed to compute a score, and what is needed to read it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..case import Case, Truth
+from ..registry import metrics
+
+Score = Callable[[Tensor, Case], Tensor]
+"""(maps (B, H, W) float32, case) -> (B,) float32; NaN where undefined; never aggregates."""
+
+Need = Literal["model", "method", "parts", "renderer", "threshold"]
+"""What a score asks besides maps and masks: `model` the classifier, `method` the explainer once more, `parts` the part
+maps, `renderer` the same scenes with something changed, `threshold` the share of a map that makes a part important, as
+it was chosen on validation rows."""
+
+MEASURED = "measured by scoring random maps on the same masks"
+
+# Larger parts leave the cache, and the allocator returns their memory to the system and faults it in again each time.
+_PIXELS_AT_ONCE = 2**17
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """What a score is read by, where it can also tell the curve behind each row's value."""
+
+    def trace(self, prepared: Any) -> Tensor:
+        """The curves (B, T) float32 behind the values (B,) of what was prepared; NaN in rows without a value."""
+        ...
+
+    def levels(self, pixels: int) -> list[float]:
+        """Where the T points of the curve of a map of so many pixels lie."""
+        ...
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score per row with everything that a reader of its numbers has to know.
+
+    `chance` gives the expected score of a map of independent uniform noise from the masks (B, H, W) alone; None where
+    it has to be measured. A curve metric scores a curve per row, (B, T), and `select` turns the curves of *all* rows
+    of a data set, (n, T), into the rows' values, (n,); `chance` then gives curves too.
+    """
+
+    name: str
+    family: str
+    score: Score
+    unit: str
+    bounds: tuple[float, float]
+    higher_is_better: bool
+    sign: str  # how negative values of a map are read
+    ties: str  # how equal values are read
+    undefined: str  # when a row has no value
+    source: str
+    version: int
+    definition: str = ""
+    chance: Callable[[Tensor], Tensor] | None = None
+    select: Callable[[np.ndarray], np.ndarray] | None = None
+    needs: tuple[Need, ...] = ()
+    further: Mapping[str, str] = field(default_factory=dict, hash=False)  # oracle, threshold, resize, quirks, ...
+
+    @property
+    def options(self) -> Any:
+        """The frozen dataclass that holds what a user may choose of the definition; None where there is no choice."""
+        read = self._read
+        return read if is_dataclass(read) and fields(read) else None
+
+    @property
+    def traced(self) -> Traced | None:
+        """Who tells the curves behind its values; None where there are none to tell."""
+        read = self._read
+        return read if isinstance(self.score, Asking) and isinstance(read, Traced) else None
+
+    @property
+    def _read(self) -> Any:
+        return self.score.read if isinstance(self.score, Reading | Asking) else self.score
+
+    @property
+    def asks_model(self) -> bool:
+        """Whether the same map scores otherwise on another model, so that chance and truth do as well."""
+        return "model" in self.needs or "method" in self.needs
+
+    def card(self) -> dict[str, Any]:
+        """What travels with every result: ready for JSON, and without any number that depends on data."""
+        return {
+            "name": self.name,
+            "family": self.family,
+            "definition": self.definition,
+            "unit": self.unit,
+            "bounds": [bound if math.isfinite(bound) else None for bound in self.bounds],  # JSON has no infinity
+            "higher_is_better": self.higher_is_better,
+            "chance": sentence(self.chance) if self.chance else MEASURED,
+            "sign": self.sign,
+            "ties": self.ties,
+            "undefined": self.undefined,
+            "level": "data set" if self.select else "row",
+            "needs": list(self.needs),
+            "parameters": {each.name: getattr(self.options, each.name) for each in fields(self.options)}
+            if self.options
+            else {},
+            "source": self.source,
+            "version": self.version,
+            **self.further,
+        }
+
+
+def entered(metric: Metric) -> Metric:
+    """The metric, registered under its name: its card says all that the registry wants to know."""
+    metrics.register(metric.name, family=metric.family, source=metric.source)(metric)
+    return metric
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A score of maps and truth alone, read off a value that is computed once for every score sharing `prepare`.
+
+    It is called like any other score; `score_all` is what saves the work.
+    """
+
+    prepare: Callable[[Tensor, Truth], Any]
+    read: Callable[[Any], Tensor]
+
+    def __call__(self, maps: Tensor, case: Case) -> Tensor:
+        """The score (B,) of maps (B, H, W), on its own."""
+        return self.read(self.prepare(maps, case.truth))
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A score that asks the model, the method or the renderer, read off what every score sharing `prepare` shares.
+
+    What `prepare` returns answers lazily and remembers: whatever asks twice for the same masked image or the same
+    intervention has it pass through the network once.
+    """
+
+    prepare: Callable[[Tensor, Case], Any]
+    read: Callable[[Any], Tensor]
+
+    def __call__(self, maps: Tensor, case: Case) -> Tensor:
+        """The score (B,) of maps (B, H, W), on its own."""
+        return self.read(self.prepare(maps, case))
+
+
+class Scored(NamedTuple):
+    """What is found of one batch, by the metrics' names."""
+
+    values: dict[str, Tensor]  # (B,), or (B, T) of a curve metric
+    traces: dict[str, Tensor]  # (B, T) of those metrics that can tell the curve behind a value
+
+
+def score_all(metrics: Iterable[Metric], maps: Tensor, case: Case) -> dict[str, Tensor]:
+    """The scores of one batch by the metrics' names, with all that they share computed once."""
+    return score_and_trace(metrics, maps, case, tracing=False).values
+
+
+def score_and_trace(metrics: Iterable[Metric], maps: Tensor, case: Case, tracing: bool = True) -> Scored:
+    """As `score_all`, and the curves behind the values: they are read off what is computed anyway."""
+    metrics = list(metrics)
+    readings = {metric.name: metric.score for metric in metrics if isinstance(metric.score, Reading)}
+    parts = [_read(readings, *part) for part in _parts(maps, case.truth)]
+    shared = cache(lambda prepare: prepare(maps, case))
+
+    def scored(metric: Metric) -> Tensor:
+        if metric.name in readings:
+            return torch.cat([part[metric.name] for part in parts])
+        score = metric.score
+        return score.read(shared(score.prepare)) if isinstance(score, Asking) else score(maps, case)
+
+    def traced(metric: Metric) -> Tensor | None:
+        by = metric.traced if tracing else None
+        return by.trace(shared(metric.score.prepare)) if by and isinstance(metric.score, Asking) else None
+
+    values = {metric.name: scored(metric) for metric in metrics}
+    found = {metric.name: traced(metric) for metric in metrics}
+    return Scored(values, {name: curves for name, curves in found.items() if curves is not None})
+
+
+def _read(readings: Mapping[str, Reading], maps: Tensor, truth: Truth) -> dict[str, Tensor]:
+    """The scores of one part, each `prepare` being called once."""
+    prepared = {prepare: prepare(maps, truth) for prepare in {reading.prepare for reading in readings.values()}}
+    return {name: reading.read(prepared[reading.prepare]) for name, reading in readings.items()}
+
+
+def _parts(maps: Tensor, truth: Truth) -> Iterator[tuple[Tensor, Truth]]:
+    """A batch in parts that a processor's cache holds; a GPU takes it whole."""
+    rows = max(1, _PIXELS_AT_ONCE // maps[0].numel()) if maps.device.type == "cpu" else len(maps)
+    for start in range(0, len(maps), rows):
+        part = slice(start, start + rows)
+        yield maps[part], Truth._make(None if values is None else values[part] for values in truth)
+
+
+def reason(metric: Metric, masks: Tensor) -> list[str]:
+    """Why rows without a value have none: a sentence for each of their masks (B, H, W)."""
+    if metric.needs:  # then it is not the mask alone that decides
+        return [metric.undefined] * len(masks)
+    covered = (masks > 0).flatten(1)
+    empty, full = (~covered.any(1)).tolist(), covered.all(1).tolist()
+    return [
+        "the mask is empty" if none else "the mask covers the whole image" if whole else metric.undefined
+        for none, whole in zip(empty, full, strict=True)
+    ]
+
+
+def sentence(function: Callable[..., Any]) -> str:
+    """The first paragraph of a function's docstring on one line, so that a card says what the code says."""
+    return " ".join((function.__doc__ or "not described").split("\n\n")[0].split())

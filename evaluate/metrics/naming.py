@@ -1,0 +1,79 @@
+"""Metrics as users write them: `iou`, `deletion:baseline=mean,steps=28`, `family:faithfulness`, `all`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from an8flower.errors import WrongUsage
+from an8flower.names import unknown
+
+from ..explaining.methods import METHOD, parse_parameters
+from ..registry import metrics
+from .metric import Asking, Metric, Need, Reading
+
+USUAL = "usual"  # what is scored when nobody says: localisation by maps and masks alone, which costs next to nothing
+
+
+def parse_metrics(texts: Iterable[str]) -> list[Metric]:
+    """All metrics that are asked for, each once; `usual`, `all` and `family:NAME` stand for several.
+
+    Raises WrongUsage as `parse_metric` does, and for an unknown family.
+    """
+    wanted = [text for each in texts for text in expanded(each)]
+    return list({metric.name: metric for metric in map(parse_metric, wanted)}.values())
+
+
+def parse_metric(text: str) -> Metric:
+    """A metric, called as it is written, with the options that are given.
+
+    Raises WrongUsage for an unknown name or option, or a value of another type than the option's.
+    """
+    match = METHOD.fullmatch(text)
+    if match is None:
+        raise WrongUsage("an empty name of a metric came; see `an8flower metrics`")
+    metric = metrics[match["name"]].thing
+    if not isinstance(metric, Metric):
+        raise WrongUsage(f"{match['name']} is {metric!r}; expected a Metric")
+    return with_options(metric, match["parameters"]) if match["parameters"] else metric
+
+
+def with_options(metric: Metric, given: str) -> Metric:
+    """The metric with other options, which its name tells from then on."""
+    if metric.options is None:
+        raise WrongUsage(f"{metric.name} has no parameters; came {given}")
+    values = parse_parameters(metric.name, type(metric.options), given)
+    options: Any = replace(metric.options, **values)
+    score = replace(metric.score, read=options) if isinstance(metric.score, Reading | Asking) else options
+    chance = metric.chance if options == metric.options else None  # a formula is that of the usual options
+    return replace(metric, name=f"{metric.name}:{given}", score=score, chance=chance)
+
+
+def expanded(text: str) -> list[str]:
+    """The names that `usual`, `all` or `family:NAME` stands for; anything else stands for itself."""
+    kind, _, family = text.partition(":")
+    if text not in (USUAL, "all") and kind != "family":
+        return [text]
+    known = {name: metrics[name].thing for name in metrics.names()}
+    if text == USUAL:
+        return [name for name, metric in known.items() if metric.family == "localisation" and not metric.needs]
+    families = {name: metric.family for name, metric in known.items()}
+    if text != "all" and family not in families.values():
+        raise WrongUsage(unknown("family", family, set(families.values())))
+    return [name for name, own in families.items() if text == "all" or own == family]
+
+
+@dataclass(frozen=True)
+class Askable:
+    """What can be asked on a data set, and why the rest cannot."""
+
+    metrics: tuple[Metric, ...]
+    left_out: tuple[dict[str, str], ...]  # {"metric", "reason"} each
+
+
+def askable(metrics: Iterable[Metric], lacking: dict[Need, str]) -> Askable:
+    """Those of the metrics that need nothing of what is `lacking`: {need: the sentence that says why}."""
+    reasons = {metric: next((lacking[need] for need in metric.needs if need in lacking), None) for metric in metrics}
+    left_out = tuple({"metric": each.name, "reason": why} for each, why in reasons.items() if why is not None)
+    return Askable(tuple(each for each, why in reasons.items() if why is None), left_out)

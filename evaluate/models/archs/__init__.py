@@ -1,0 +1,1 @@
+"""The architectures that can be trained by name, a file per family."""

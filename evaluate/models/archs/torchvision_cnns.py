@@ -1,0 +1,43 @@
+"""Well-known convolutional networks from torchvision, untrained; each with its last layer of spatial extent.
+
+They take images of any size, so `size` is not read; the registry's factories share one signature.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+from torchvision import models
+
+from ...registry import archs
+
+
+@archs.register("resnet18", family="cnn", layer="layer4", source="He et al., CVPR 2016")
+def resnet18(classes: int, size: int) -> nn.Module:
+    """Residual network of 18 layers."""
+    return models.resnet18(num_classes=classes)
+
+
+@archs.register("resnet50", family="cnn", layer="layer4", source="He et al., CVPR 2016")
+def resnet50(classes: int, size: int) -> nn.Module:
+    """Residual network of 50 layers with bottlenecks."""
+    return models.resnet50(num_classes=classes)
+
+
+@archs.register(
+    "vgg16", family="cnn", layer="features.29", source="Simonyan and Zisserman, ICLR 2015", learning_rate=2e-4
+)
+def vgg16(classes: int, size: int) -> nn.Module:
+    """Thirteen convolutions and three linear layers; the target layer is the last ReLU before the last pooling."""
+    return models.vgg16(num_classes=classes)
+
+
+@archs.register("mobilenet_v2", family="cnn", layer="features.18", source="Sandler et al., CVPR 2018")
+def mobilenet_v2(classes: int, size: int) -> nn.Module:
+    """Inverted residuals with linear bottlenecks."""
+    return models.mobilenet_v2(num_classes=classes)
+
+
+@archs.register("convnext_tiny", family="cnn", layer="features.7", source="Liu et al., CVPR 2022")
+def convnext_tiny(classes: int, size: int) -> nn.Module:
+    """A convolutional network built like a vision transformer: layer norm, GELU, large kernels."""
+    return models.convnext_tiny(num_classes=classes)

@@ -1,0 +1,401 @@
+"""A network as a judge meets it: normalisation inside, cut at a layer on demand, with a name, a seed and a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from an8flower.atomic import moved_into
+from an8flower.errors import Refusal
+
+from ..registry import archs
+from ..seeds import seed_of
+from .networks.code import digest_of
+from .networks.split import Features, Split, evaluating, split
+
+FORMAT = "an8flower classifier 1"
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+@dataclass
+class Cost:
+    """What some calls of a classifier cost, in passes of one image through the whole network."""
+
+    forwards: float = 0.0
+    backwards: float = 0.0
+    seconds: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.forwards + other.forwards, self.backwards + other.backwards, self.seconds + other.seconds)
+
+
+class Share(NamedTuple):
+    """What the halves of a split cost, as shares of the whole network's floating-point operations."""
+
+    head: float
+    tail: float
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a classifier besides its weights; it travels in the file's metadata, as JSON."""
+
+    arch: str
+    class_names: tuple[str, ...]
+    size: int  # images are (size, size) pixels
+    seed: int | None = None
+    accuracy: float | None = None  # on the test split, in [0, 1]
+    data: dict[str, str] = field(default_factory=dict)  # name and digest of what it was trained on
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def to_metadata(self) -> dict[str, str]:
+        """The text fields of a safetensors file."""
+        return {"format": FORMAT, **{name: json.dumps(value) for name, value in vars(self).items()}}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str]) -> Card:
+        """The inverse of `to_metadata`; raises KeyError or ValueError where the metadata are not ours."""
+        if metadata["format"] != FORMAT:
+            raise ValueError(f"format {metadata['format']!r}")
+        values = {name: json.loads(metadata[name]) for name in cls.__dataclass_fields__}
+        return cls(**{**values, "class_names": tuple(values["class_names"])})
+
+
+class Classifier(nn.Module):
+    """Images (B, 3, H, W) float32 in [0, 1] -> logits (B, C).
+
+    Normalisation lies inside, so that whoever perturbs images does so in pixel space.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        card: Card,
+        target_layer: str,
+        mean: Sequence[float] = MEAN,
+        std: Sequence[float] = STD,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.card = card
+        self.target_layer = target_layer
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))
+        self.code = ""  # a digest of what the network does besides its weights; known by its name if it is one of archs
+        self._splits: dict[str, Split] = {}
+        self._shares: dict[str, Share] = {}
+        self._costs: list[Cost] = []
+        # How many images an explainer may have in the network at once: what bounds its memory; see `holding`.
+        self.in_flight = 16
+
+    @property
+    def arch(self) -> str:
+        """The name of its architecture."""
+        return self.card.arch
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of its classes, in the order of the logits."""
+        return self.card.class_names
+
+    @property
+    def size(self) -> int:
+        """The side of its images, in pixels."""
+        return self.card.size
+
+    @property
+    def seed(self) -> int | None:
+        """The seed that it was built and trained from; None where that is not known."""
+        return self.card.seed
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.mean.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of its weights."""
+        return next((weights.dtype for weights in self.network.parameters()), self.mean.dtype)
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of all weights and buffers, the target layer and the code, computed anew at every call."""
+        whole = hashlib.sha256(f"{self.target_layer} {self.code}".encode())
+        for name, tensor in self.state_dict().items():
+            whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return whole.hexdigest()
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Images as the network wants them, in the dtype of its weights."""
+        mean, scale = self.mean.to(images.dtype), 1 / self.std.to(images.dtype)
+        return torch.addcmul(-mean * scale, images, scale).to(self.dtype)  # one pass over the pixels instead of two
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, C), of at least single precision."""
+        return self.count(at_least_single(self.network(self.normalise(images))), 1.0)
+
+    def head(self, images: Tensor, layer: str | None = None) -> Features:
+        """What a layer gives (default: the target layer), with all that `tail` needs besides; in eval mode."""
+        layer = layer or self.target_layer
+        features = self.split(layer).head(self.normalise(images))
+        if self._costs:
+            self.count(features.values, self.share(layer).head)
+        return features
+
+    def tail(self, features: Features, layer: str | None = None) -> Tensor:
+        """From what `head` gave for the same layer to the logits (B, C); in eval mode."""
+        layer = layer or self.target_layer
+        logits = at_least_single(self.split(layer).tail(features))
+        return self.count(logits, self.share(layer).tail) if self._costs else logits
+
+    def split(self, layer: str) -> Split:
+        """The network's two halves around a layer, cut once.
+
+        Raises:
+            WrongUsage: there is no such layer.
+            Refusal: its output has no spatial extent.
+        """
+        if layer not in self._splits:
+            self._splits[layer] = split(self.network, layer, self.probe(2))
+        return self._splits[layer]
+
+    def share(self, layer: str) -> Share:
+        """What the halves around a layer cost, measured once."""
+        if layer not in self._shares:
+            self._shares[layer] = measured(self.network, self.split(layer), self.probe(1))
+        return self._shares[layer]
+
+    def spatial(self, values: Tensor) -> Tensor:
+        """Features as maps (B, K, h, w), of at least single precision.
+
+        Those of a token model lose their prefix tokens and return to their grid.
+        """
+        values = at_least_single(values)
+        if values.ndim == 4:
+            return values
+        height, width = token_grid(values.shape[1])
+        return values[:, -height * width :].transpose(1, 2).unflatten(2, (height, width))
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """The grid (h, w) of the tokens at the target layer; None where the features are maps already."""
+        with evaluating(self.network), torch.no_grad():
+            values = self.split(self.target_layer).head(self.probe(1)).values
+        return token_grid(values.shape[1]) if values.ndim == 3 else None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights and card as safetensors, for `load`; the file appears when it is whole.
+
+        Raises:
+            Refusal: it cannot be written there.
+        """
+        weights = {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()}
+        try:
+            with moved_into(Path(path)) as unfinished:
+                save_file(weights, unfinished, self.card.to_metadata())
+        except (OSError, SafetensorError) as error:
+            raise Refusal(f"{path}: cannot be written ({error})") from error
+
+    @contextmanager
+    def counting(self) -> Iterator[Cost]:
+        """Count the passes, forwards and backwards, of all calls inside the block."""
+        cost = Cost()
+        self._costs.append(cost)
+        try:
+            yield cost
+        finally:
+            self._costs = [other for other in self._costs if other is not cost]
+
+    @contextmanager
+    def holding(self, images: int) -> Iterator[None]:
+        """Let explainers have at most so many images in the network at once, inside the block."""
+        found, self.in_flight = self.in_flight, images
+        try:
+            yield
+        finally:
+            self.in_flight = found
+
+    def count(self, output: Tensor, share: float) -> Tensor:
+        """Note a pass forwards in every open account, and its pass backwards once a gradient arrives at its output.
+
+        Args:
+            output: what the pass gave, batch first.
+            share: of the whole network's operations.
+
+        Raises:
+            Refusal: an account is open, and the output is not finite.
+        """
+        if self._costs and not output.isfinite().all():
+            raise Refusal(f"{self.arch} gives NaN or infinity for these images; train it anew, or check its weights")
+        for cost in self._costs:
+            cost.forwards += len(output) * share
+            if output.requires_grad:
+                output.register_hook(backward_counter(cost, len(output) * share))
+        return output
+
+    def probe(self, count: int) -> Tensor:
+        """Normalised images of a plain ramp, to measure with."""
+        ramp = torch.linspace(0, 1, count * 3 * self.size**2, device=self.device, dtype=torch.float32)
+        return self.normalise(ramp.view(count, 3, self.size, self.size))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Classifier:
+        """As in torch; the graphs are cut anew, since they may hold tensors of the former device."""
+        self._splits = {}
+        return super()._apply(fn, recurse)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: graphs belong to the network that they were cut from, accounts to their block."""
+        return {**self.__dict__, "_splits": {}, "_costs": []}
+
+
+def at_least_single(values: Tensor) -> Tensor:
+    """Values of half precision in single precision; others as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def backward_counter(cost: Cost, passes: float) -> Callable[[Tensor], None]:
+    """A hook for a tensor that books passes backwards."""
+
+    def book(gradient: Tensor) -> None:
+        cost.backwards += passes
+
+    return book
+
+
+def measured(network: nn.Module, halves: Split, image: Tensor) -> Share:
+    """Count the floating-point operations of both halves and of the whole on one image."""
+    with evaluating(network), torch.no_grad():
+        whole = operations(lambda: network(image))
+        head = operations(lambda: halves.head(image))
+        tail = operations(lambda: halves.tail(halves.head(image))) - head
+    return Share(head / max(whole, 1), tail / max(whole, 1))
+
+
+def operations(call: Callable[[], Any]) -> int:
+    """The floating-point operations of a call, as torch counts them."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+def token_grid(tokens: int) -> tuple[int, int]:
+    """The largest square grid of that many tokens; those before it are prefix tokens, such as the class token.
+
+    >>> token_grid(197)
+    (14, 14)
+    """
+    side = math.isqrt(tokens)
+    return side, side
+
+
+def build(arch: str, class_names: Sequence[str], size: int, seed: int) -> Classifier:
+    """An untrained classifier on the CPU, the same for the same arguments; global random state is left alone.
+
+    Raises:
+        WrongUsage: unknown architecture.
+        Refusal: the architecture cannot take images of this size.
+    """
+    entry = archs[arch]
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed_of("weights", arch, seed))
+        network = entry.thing(len(class_names), size)
+    return Classifier(network, Card(arch, tuple(class_names), size, seed), entry.about["layer"])
+
+
+def wrap(
+    network: nn.Module,
+    class_names: Sequence[str],
+    size: int,
+    layer: str,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+) -> Classifier:
+    """A user's own network as a classifier.
+
+    Args:
+        network: from (B, 3, size, size) images, normalised by mean and std, to logits (B, len(class_names)).
+        layer: the path of the submodule that CAM-like methods look at.
+
+    Raises:
+        WrongUsage: there is no such layer.
+        Refusal: the layer has no spatial extent, or the logits do not match the class names.
+    """
+    classifier = Classifier(network, Card(type(network).__name__, tuple(class_names), size), layer, mean, std)
+    classifier.code = digest_of(network)
+    like = next(network.parameters(), classifier.mean)
+    classifier.to(like.device)
+    with evaluating(classifier), torch.no_grad():
+        shape = tuple(network(classifier.probe(1)).shape)
+    if shape != (1, len(class_names)):
+        raise Refusal(
+            f"{classifier.arch} gives {shape} for one image; expected (1, {len(class_names)}), one logit a class"
+        )
+    classifier.split(layer)
+    return classifier
+
+
+def check_fits(classifier: Classifier, class_names: Sequence[str]) -> None:
+    """Raise a Refusal unless a classifier tells apart just these classes, in this order."""
+    ours, theirs = list(classifier.class_names), list(class_names)
+    if len(ours) != len(theirs):
+        raise Refusal(
+            f"{classifier.arch} has {len(ours)} classes and the data have {len(theirs)}; train one on these data"
+        )
+    if ours != theirs:
+        raise Refusal(
+            f"{classifier.arch} knows the classes {', '.join(ours)} and the data have {', '.join(theirs)}; "
+            "train one on these data"
+        )
+
+
+def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Classifier:
+    """Read a classifier that `Classifier.save` wrote.
+
+    Raises:
+        Refusal: no such file, not safetensors, not ours, or weights that do not fit their architecture.
+    """
+    metadata, weights = read(Path(path))
+    try:
+        card = Card.from_metadata(metadata)
+    except (KeyError, ValueError, TypeError) as error:
+        raise Refusal(f"{path}: its metadata are not ours ({error!r}); train one with `an8flower train`") from error
+    # A file must not make us import what it names: only known architectures are built.
+    if card.arch not in archs.names():
+        raise Refusal(f'{path}: holds the architecture "{card.arch}", which is not registered; import its module first')
+    classifier = build(card.arch, card.class_names, card.size, card.seed or 0)
+    classifier.card = card
+    try:
+        classifier.load_state_dict(weights)
+    except RuntimeError as error:
+        raise Refusal(f"{path}: its weights do not fit {card.arch} with {len(card.class_names)} classes") from error
+    return classifier.to(device).eval()
+
+
+def read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The metadata and the tensors of a safetensors file."""
+    if not path.is_file():
+        raise Refusal(f"{path}: no such file; train one with `an8flower train -o {path}`")
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise Refusal(f"{path}: not a safetensors file, or damaged ({error})") from error

@@ -1,0 +1,1 @@
+"""What lies on disk after a run and what it amounts to. No torch in here."""

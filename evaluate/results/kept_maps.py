@@ -1,0 +1,36 @@
+"""Raw saliency maps on disk, one HDF5 file a cell: `rows` (n,) int64, `scale` (n,), `maps` (n, H, W) float16."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+from torch import Tensor
+
+from an8flower.atomic import moved_into
+
+
+def place(folder: Path, cell: str) -> Path:
+    """Where the maps of a cell lie in a run."""
+    return folder / "maps" / f"{cell}.h5"
+
+
+def write(where: Path, rows: np.ndarray, maps: Tensor) -> None:
+    """File maps (n, H, W) of rows (n,); times `scale` (n,), a power of two, they are what the method gave."""
+    values = maps.cpu().numpy()
+    peaks = np.abs(values).max((1, 2))
+    scale = np.ldexp(1.0, np.frexp(np.where(peaks > 0, peaks, 1))[1])  # else half precision loses small maps
+    with moved_into(where) as unfinished, h5py.File(unfinished, "w") as file:
+        file["rows"], file["scale"] = rows, scale
+        small = (values / scale[:, None, None]).astype(np.float16)
+        file.create_dataset("maps", data=small, compression="gzip", compression_opts=1, shuffle=True)
+
+
+def there(where: Path) -> bool:
+    """Whether the maps of a cell are on disk, and whole enough to be opened."""
+    try:
+        with h5py.File(where, "r") as file:
+            return len(file["maps"]) == len(file["rows"])
+    except (OSError, KeyError):
+        return False

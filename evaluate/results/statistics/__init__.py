@@ -1,0 +1,1 @@
+"""Intervals, comparisons, ranks and variance of the scores of a run."""

@@ -1,0 +1,1 @@
+"""Explain rows and score them against truth and chance, cell by cell."""

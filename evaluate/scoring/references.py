@@ -1,0 +1,61 @@
+"""The two explainers that every score is read against: one that knows the truth, and one that knows nothing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from an8flower.evidence import evidence_parts
+from an8flower.factors import PARTS
+from an8flower.spec import DatasetSpec, spec_look
+
+from ..case import Case, Query, Truth
+from ..seeds import generator, seed_of
+
+
+def evidence(truth: Truth) -> Tensor:
+    """The truth as maps (B, H, W) float32: 1 where the evidence for the label is, 0 elsewhere."""
+    return (truth.masks > 0).float()
+
+
+def evidence_for(case: Case, query: Query) -> Tensor:
+    """Where rows show evidence for the classes that are asked for, maps (B, H, W) float32 of 0 and 1.
+
+    For the label that is the mask. For another class it is the parts that are evidence for that class and look in the
+    row's own class as they do in that one: a red flower shows nothing for blue, but a red flower with a brown stem
+    shows its stem for blue with a brown stem. Without a spec nothing is known of other classes, and nothing is shown.
+    """
+    truth, maps = case.truth, evidence(case.truth)
+    others = query.targets != truth.labels
+    maps[others] = 0
+    if case.world is not None and truth.parts is not None:
+        for row in others.nonzero()[:, 0].tolist():
+            shared = shared_evidence(case.world.spec, int(truth.labels[row]), int(query.targets[row]))
+            ids = torch.tensor([PARTS.index(part) for part in shared], device=truth.parts.device)
+            maps[row] = torch.isin(truth.parts[row], ids).float()
+    return maps
+
+
+def shared_evidence(spec: DatasetSpec, label: int, other: int) -> list[str]:
+    """The evidence parts of another class that look the same in this one, and are there."""
+    own, its = spec_look(spec, label), spec_look(spec, other)
+    return [part for part in sorted(evidence_parts(spec, other)) if own[part] == its[part] != (("count", 0),)]
+
+
+def noise(truth: Truth, repeat: int) -> Tensor:
+    """Independent uniform noise (B, H, W) float32 on the truth's device, fixed by the rows; each `repeat` another."""
+    return drawn(truth, [seed_of("chance", repeat, row) for row in truth.rows.tolist()])
+
+
+def noise_for(truth: Truth, repeat: int, query: Query) -> Tensor:
+    """What chance says when it is asked again: other noise for another image or class."""
+    asked = zip(
+        truth.rows.tolist(), query.targets.tolist(), query.images.double().flatten(1).mean(1).tolist(), strict=True
+    )
+    return drawn(truth, [seed_of("chance again", repeat, row, target, str(mean)) for row, target, mean in asked])
+
+
+def drawn(truth: Truth, seeds: list[int]) -> Tensor:
+    """A map of noise for each seed."""
+    maps = [torch.rand(truth.masks.shape[1:], generator=generator(seed)) for seed in seeds]
+    return torch.stack(maps).to(truth.masks.device)

@@ -1,0 +1,213 @@
+"""ScoringPlan -> cells -> run: what is asked, cut into pieces that can be done, lost and done again on their own.
+
+A cell is one model, one method and a range of the chosen rows.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torchvision
+
+import an8flower
+from an8flower.errors import Refusal
+from an8flower.store import FlowerStore
+
+from ..data.selection import select_rows
+from ..data.world import World
+from ..explaining.methods import Method, family_of
+from ..metrics.interventions import part_threshold
+from ..metrics.interventions.reliance import warnings
+from ..metrics.metric import Need
+from ..metrics.naming import askable, parse_metrics
+from ..models.sources import Source, open_model
+from ..resources import Resources
+from ..results.ledger import Cell, Ledger, Work
+from ..results.summary import RELIANCE, Kind, Run, contrasts, summarise
+from ..seeds import seed_of
+from .judge import Judge, Target
+from .model_cells import ModelCells
+
+CELL_ROWS = 256
+
+
+@dataclass(frozen=True)
+class ScoringPlan:
+    """What is asked: everything in here changes the numbers, and nothing else does."""
+
+    data: Path
+    models: tuple[str | Source, ...]  # safetensors files, package.module:factory, networks
+    methods: tuple[Method, ...]
+    metrics: tuple[str, ...]
+    split: str = "test"
+    rows: int | None = None  # all where None
+    target: Target = "label"
+    seed: int = 0
+
+
+class Outcome(NamedTuple):
+    """What came of a run."""
+
+    document: dict[str, Any]  # as `score --json` prints it
+    done: int  # cells that were computed now
+    reused: int  # cells that lay there already
+    filed: list[str]  # the cells that answer it, in the folder of the run
+
+
+class Scoring:
+    """A plan that is open: its data, its models, and the cells that it takes.
+
+    Raises Refusal where the plan cannot be begun: no such data, model, split or metric, or a model that does not fit.
+    """
+
+    def __init__(self, plan: ScoringPlan, resources: Resources, folder: Path, keep_maps: bool = False) -> None:
+        self.plan, self.store = plan, FlowerStore(plan.data)
+        models = [open_model(source, self.store, resources.device) for source in plan.models]
+        lacks = lacking(self.store) | part_threshold.lacking(self.store, plan.split)
+        asked = askable(parse_metrics(plan.metrics), lacks)
+        if not asked.metrics:
+            raise Refusal(asked.left_out[0]["reason"])
+        self.left_out = list(asked.left_out)
+        world = world_of(self.store, plan, resources)
+        judge = Judge(self.store[plan.split], plan.target, plan.seed, asked.metrics, resources, world)
+        self.judge = _validating(judge, self.store)
+        self.chosen = select_rows(judge.split.labels, plan.rows, seed_of("rows", plan.seed))
+        self.blocks = [self.chosen[start : start + CELL_ROWS] for start in range(0, len(self.chosen), CELL_ROWS)]
+        self.models = [
+            ModelCells(self.judge, classifier, str(source), self.blocks, folder, keep_maps)
+            for classifier, source in zip(models, plan.models, strict=True)
+        ]
+
+    def cells(self) -> list[Work]:
+        """All cells: what asks no model, and those of each model."""
+        return [*self.references(), *(work for model in self.models for work in model.cells(self.plan.methods))]
+
+    def references(self) -> Iterator[Work]:
+        """What chance and the truth score by the metrics that ask no model."""
+        for indices in self.blocks:
+            cell = Cell("reference", ("reference", *self.judge.identity), indices, {"method": "chance and truth"})
+            yield cell, partial(self.judge.score_references, indices)
+
+    def document(self, ledger: Ledger) -> dict[str, Any]:
+        """What `score --json` prints, of cells that are settled."""
+        store, plan = self.store, self.plan
+        data = {"name": store.name, "digest": store.digest, "split": plan.split, "rows": len(self.chosen)}
+        described = [model.described(plan.methods, ledger) for model in self.models]
+        warned = [sentence for model in described for sentence in _warnings(self.judge, model)]
+        found = _document(plan, self.judge, ledger, data, described)
+        return {**found, "left_out": self.left_out, "warnings": warned}
+
+    def cards(self) -> list[dict[str, Any]]:
+        """The cards of the metrics that are asked."""
+        return [metric.card() for metric in self.judge.metrics]
+
+
+def score(
+    plan: ScoringPlan, resources: Resources, folder: Path, progress: Callable[[int, int], None] = lambda *_: None
+) -> Outcome:
+    """Do every cell that is not done, and summarise. `progress` is told how many cells are through, of how many.
+
+    Raises Refusal as `Scoring` does.
+    """
+    opened = Scoring(plan, resources, folder)
+    cells = opened.cells()
+    ledger = Ledger(Run(folder), len(cells), progress)
+    for cell, make in cells:
+        ledger.settle(cell, make)
+    document = opened.document(ledger)
+    _file(opened, ledger, document)
+    return Outcome(document, ledger.done, ledger.reused, ledger.filed)
+
+
+def lacking(store: FlowerStore) -> dict[Need, str]:
+    """What a data set cannot be asked for, each with the sentence that says why."""
+    found: dict[Need, str] = {}
+    if store.spec is None:
+        found["renderer"] = f"{store.path} has no spec, so its rows cannot be rendered again with one thing changed"
+    if not store.part_names:
+        found["parts"] = f"{store.path} has no part maps"
+    return found
+
+
+def world_of(store: FlowerStore, plan: ScoringPlan, resources: Resources) -> World | None:
+    """The world of the split that is scored; None where the data set has no spec."""
+    return World.of(store[plan.split], resources.device) if store.spec else None
+
+
+def _validating(judge: Judge, store: FlowerStore) -> Judge:
+    """The judge with one for the validation rows beside it, where a metric asks for what is chosen on them."""
+    if not any("threshold" in metric.needs for metric in judge.metrics):
+        return judge
+    split = store[part_threshold.SPLIT]
+    return replace(judge, validation=replace(judge, split=split, world=World.of(split, judge.resources.device)))
+
+
+def _warnings(judge: Judge, model: dict[str, Any]) -> list[str]:
+    """What has to be known of a model before its scores are read."""
+    if judge.world is None or RELIANCE not in model:
+        return []
+    return warnings(f"{model['arch']} seed {model['seed']}", model[RELIANCE], judge.world.spec)
+
+
+def _document(
+    plan: ScoringPlan, judge: Judge, ledger: Ledger, data: dict[str, Any], models: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What `score --json` prints. A method that is not through with every row has no entry in the results."""
+    named = {repr(method.explainer): method for method in plan.methods}
+    incomplete = {entry["method"] for entry in ledger.failed}
+    kinds = {each.name: Kind(each.select, each.family, each.higher_is_better, each.bounds) for each in judge.metrics}
+    table, results = ledger.run.table(ledger.filed), []
+    for entry in summarise(table, kinds, plan.seed):
+        method = named[entry.pop("explainer")]
+        if method.text not in incomplete:
+            called = {"method": method.name, "text": method.text, "parameters": vars(method.explainer)}
+            results.append({**called, "family": family_of(method.name), **entry})
+    complete = {name: method.text for name, method in named.items() if method.text not in incomplete}
+    return {
+        "dataset": data,
+        "target": plan.target,
+        "models": models,
+        "results": results,
+        "families": {metric.name: metric.family for metric in judge.metrics},
+        **contrasts(table, kinds, complete, plan.seed),
+        "skipped": list({json.dumps(entry): entry for entry in ledger.skipped}.values()),
+        "failed": ledger.failed,
+        "versions": versions(),
+    }
+
+
+def _file(opened: Scoring, ledger: Ledger, document: dict[str, Any]) -> None:
+    """plan.json tells what was asked and which parts answer it, summary.json what came out."""
+    plan = opened.plan
+    asked = {
+        "data": {**document["dataset"], "path": str(plan.data)},
+        "models": [str(source) for source in plan.models],
+        "methods": [method.text for method in plan.methods],
+        "metrics": opened.cards(),
+        "target": plan.target,
+        "seed": plan.seed,
+        "rows": opened.chosen.tolist(),
+        "parts": ledger.filed,
+        "versions": document["versions"],
+    }
+    ledger.run.write_json(ledger.run.folder / "plan.json", asked)
+    ledger.run.write_json(ledger.run.folder / "summary.json", {**document, "cards": asked["metrics"]})
+
+
+def versions() -> dict[str, str]:
+    """The versions that numbers may depend on."""
+    return {
+        "an8flower": an8flower.__version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+    }

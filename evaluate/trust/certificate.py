@@ -1,0 +1,299 @@
+"""The reliance certificate: what a classifier uses, asked by changing one thing in a scene and rendering it again.
+
+Nothing is masked or blurred: every picture is one of the renderer, and each effect says how many of its pictures are
+ones that the data set could hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from an8flower import interventions
+from an8flower.factors import PARTS
+
+from ..data.selection import select_rows
+from ..data.world import World
+from ..metrics.interventions.reliance import asked, by_shortcut
+from ..models.classifier import Classifier
+from ..models.networks.split import evaluating
+from ..models.sources import Source, open_model
+from ..models.streamlined import streamlined
+from ..resources import Resources
+from ..results.statistics.intervals import Interval, interval, row_means, share_interval
+from ..scoring.judge import model_name
+from ..seeds import seed_of
+from .questions import ALL, Kind, Question, Rows, evidence, questions_about, rows_of
+
+ROWS = 300  # that a certificate asks about unless told otherwise
+HIGH, HALF = 0.9, 0.5  # shares from which the verdict speaks of relying, and of doing so in part
+
+Change = Literal["redrawn", "swapped", "removed"]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What changing one part does to the class that was predicted without the change."""
+
+    part: str
+    change: Change
+    logit: Interval  # of that class, after less before: negative where the part spoke for it
+    probability: Interval  # likewise, in [-1, 1]
+    changed: Interval  # share of the pictures in which another class is predicted
+    in_the_data: float  # share of the pictures that the data set could hold; NaN where there are none
+    reason: str | None = None  # why there are no numbers
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Who decides where the shortcut has the value of another class than the evidence: three shares that sum to 1."""
+
+    factor: str
+    by_shortcut: Interval
+    by_evidence: Interval
+    by_neither: Interval
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What a classifier relies on; all shares lie in [0, 1] and have 95 % intervals, resampled by row."""
+
+    model: str
+    evidence: tuple[str, ...]  # the parts that tell the classes
+    accuracy: Interval
+    flip_rate: Interval  # given another class's evidence, all else equal: is that class predicted?
+    stability: Interval  # all that is left to chance drawn again: is the same class predicted?
+    stability_by_group: Mapping[str, Interval]  # drawn again by itself: a part, `view`, `light`, `background`, ...
+    effects: tuple[Effect, ...]
+    shortcut: Decision | None  # None where the data have none
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        return " ".join([_main_sentence(self), *_shortcut_sentence(self)])
+
+    def document(self) -> dict[str, Any]:
+        """Ready for JSON: None where a number is undefined."""
+        return {
+            "model": self.model,
+            "evidence": list(self.evidence),
+            "verdict": self.verdict,
+            **{name: _told(getattr(self, name)) for name in ("accuracy", "flip_rate", "stability")},
+            "stability_by_group": {name: _told(found) for name, found in self.stability_by_group.items()},
+            "effects": [_effect_told(effect) for effect in self.effects],
+            "shortcut": self.shortcut and {name: _told(value) for name, value in vars(self.shortcut).items()},
+        }
+
+
+class Answers(NamedTuple):
+    """The logits before and after a change, and which were asked for."""
+
+    question: Question
+    before: Tensor  # (n, C) on the CPU
+    after: Tensor  # (n, C)
+
+    def where_asked(self, values: Tensor | np.ndarray) -> np.ndarray:
+        """Values (n,) as float64, NaN where the question makes no sense."""
+        return np.where(self.question.asked, np.asarray(values, np.float64), np.nan)
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The classes (n,) after the change."""
+        return self.after.argmax(1).numpy()
+
+    @property
+    def stays(self) -> np.ndarray:
+        """Whether the prediction is the same, (n,)."""
+        return self.where_asked(self.after.argmax(1) == self.before.argmax(1))
+
+
+def certify(
+    classifier: Classifier,
+    world: World,
+    indices: np.ndarray,
+    *,
+    seed: int = 0,
+    batch: int = 16,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Certificate:
+    """Ask a classifier what it relies on.
+
+    Args:
+        world: of the split that the rows belong to; its spec says what may change.
+        indices: (n,) int64, n > 0, rows of the split.
+        seed: which classes give a row their look, and which other draws are made; a row has the same ones whoever
+            else is asked about.
+        batch: how many images the network gets at once.
+        progress: is told how many changes are through, of how many.
+    """
+    rows = rows_of(world, indices, seed)
+    questions = list(questions_about(rows))
+    network = streamlined(classifier)
+    with evaluating(classifier):
+        before = asked(network, world, rows.table, batch)
+        answers = []
+        for done, question in enumerate(questions, 1):
+            answers.append(Answers(question, before, asked(network, world, question.scenes(), batch)))
+            progress(done, len(questions))
+    return certificate(model_name(classifier), rows, before, answers)
+
+
+def certified(
+    sources: Sequence[str | Source],
+    world: World,
+    count: int | None,
+    seed: int,
+    resources: Resources,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """The certificates of models (files, or package.module:factory) as `certify --json` prints them.
+
+    Args:
+        count: of rows, spread evenly over the classes; where None, `ROWS`, or all where there are fewer.
+
+    Raises:
+        Refusal: no such model, or it does not fit the data.
+        WrongUsage: there are not that many rows.
+    """
+    store, labels = world.split.store, world.split.labels
+    count = min(ROWS, len(labels)) if count is None else count
+    indices = select_rows(labels, count, seed_of("rows", seed))
+    models = [open_model(source, store, resources.device) for source in sources]
+    found = [
+        certify(model, world, indices, seed=seed, batch=resources.in_flight, progress=progress) for model in models
+    ]
+    data = {"name": store.name, "digest": store.digest, "split": world.split.name, "rows": len(indices)}
+    return {"dataset": data, "seed": seed, "certificates": [each.document() for each in found]}
+
+
+def certificate(model: str, rows: Rows, before: Tensor, answers: list[Answers]) -> Certificate:
+    """The numbers of all answers."""
+    stability = {
+        group: _share(rows, [answer.stays for answer in _some(answers, "redrawn", group)])
+        for group in (ALL, *interventions.groups_of(rows.spec))
+    }
+    return Certificate(
+        model,
+        tuple(part for part in PARTS if part in evidence(rows.spec)),
+        _share(rows, [(before.argmax(1).numpy() == rows.labels).astype(float)]),
+        _share(rows, [_follows(answer) for answer in _some(answers, "followed")]),
+        stability.pop(ALL),
+        stability,
+        tuple(
+            _effect(rows, part, change, _some(answers, change, part))
+            for part in interventions.parts_of(rows.spec)
+            for change in ("redrawn", "swapped", "removed")
+        ),
+        _decision(rows, _some(answers, "contradicted")) if rows.spec.shortcut else None,
+    )
+
+
+def _follows(answer: Answers) -> np.ndarray:
+    """Whether the prediction follows (n,); NaN where that class was predicted before, so that it cannot show."""
+    classes = answer.question.classes
+    told = answer.where_asked(answer.predicted == classes)
+    return np.where(answer.before.argmax(1).numpy() == classes, np.nan, told)
+
+
+def _effect(rows: Rows, part: str, change: Change, answers: list[Answers]) -> Effect:
+    counted = [answer.question.asked for answer in answers]
+    within = [answer.question.in_the_data[some] for answer, some in zip(answers, counted, strict=True)]
+    pictures = np.concatenate([np.empty(0), *within])
+    return Effect(
+        part,
+        change,
+        _mean(rows, [_difference(answer, lambda logits: logits) for answer in answers]),
+        _mean(rows, [_difference(answer, lambda logits: logits.softmax(1)) for answer in answers]),
+        _share(rows, [1 - answer.stays for answer in answers]),
+        float(pictures.mean()) if len(pictures) else float("nan"),
+        None if len(pictures) else _why_none(change, part, bool(answers)),
+    )
+
+
+def _difference(answer: Answers, read: Callable[[Tensor], Tensor]) -> np.ndarray:
+    """After less before (n,), of the class that was predicted before."""
+    predicted = answer.before.argmax(1, keepdim=True)
+    apart = (read(answer.after.double()) - read(answer.before.double())).gather(1, predicted)[:, 0]
+    return answer.where_asked(apart)
+
+
+def _why_none(change: Change, part: str, possible: bool) -> str:
+    if possible:
+        return f"{part}: none of these rows has it"
+    reasons = {
+        "redrawn": f"{part}: nothing of it is left to chance",
+        "swapped": f"{part}: tells no class",
+        "removed": f"{part}: no row has it",
+    }
+    return reasons[change]
+
+
+def _decision(rows: Rows, answers: list[Answers]) -> Decision:
+    """Who decides, over all contradictions."""
+    by_tag = [by_shortcut(rows.world, a.question.classes, a.predicted) for a in answers]
+    by_evidence = [answer.where_asked(answer.predicted == rows.labels) for answer in answers]
+    by_neither = [1 - tag - evidence for tag, evidence in zip(by_tag, by_evidence, strict=True)]
+    assert rows.spec.shortcut, "asked for only where there is one"
+    return Decision(rows.spec.shortcut.factor, *(_share(rows, found) for found in (by_tag, by_evidence, by_neither)))
+
+
+def _some(answers: list[Answers], kind: Kind, about: str = "") -> list[Answers]:
+    return [answer for answer in answers if (answer.question.kind, answer.question.about) == (kind, about)]
+
+
+def _share(rows: Rows, values: list[np.ndarray]) -> Interval:
+    """The share of several answers a row, (n,) each, with its interval: a row is drawn with all of them."""
+    return share_interval(_by_row(rows, values), seed=seed_of("certificate", rows.seed))
+
+
+def _mean(rows: Rows, values: list[np.ndarray]) -> Interval:
+    """The same of values that are no shares."""
+    return interval(_by_row(rows, values), seed=seed_of("certificate", rows.seed))
+
+
+def _by_row(rows: Rows, values: list[np.ndarray]) -> np.ndarray:
+    """(n,): the mean of what is defined."""
+    return row_means(np.stack(values, axis=1) if values else np.full((len(rows.indices), 1), np.nan))
+
+
+def _main_sentence(found: Certificate) -> str:
+    parts = " and ".join(found.evidence)
+    follows, stays = found.flip_rate.mean, found.stability.mean
+    numbers = (
+        f"given the {parts} of another class, it predicts that class in {_percent(follows)} of the cases; "
+        f"with all else drawn again, it stays with its prediction in {_percent(stays)}."
+    )
+    if np.isnan(follows):
+        return f"{found.model}: whether it relies on the {parts} cannot be told; {numbers}"
+    if follows >= HIGH and stays >= HIGH:
+        return f"{found.model} relies on the designed evidence, the {parts}: {numbers}"
+    if follows >= HALF:
+        return f"{found.model} relies in part on the designed evidence, the {parts}: {numbers}"
+    return f"{found.model} does not rely on the designed evidence, the {parts}: {numbers}"
+
+
+def _shortcut_sentence(found: Certificate) -> list[str]:
+    decided = found.shortcut
+    if decided is None or np.isnan(decided.by_shortcut.mean):
+        return []
+    tag, evidence = _percent(decided.by_shortcut.mean), _percent(decided.by_evidence.mean)
+    return [f"Where {decided.factor} speaks for another class, it decides {tag} of the cases, the evidence {evidence}."]
+
+
+def _percent(share: float) -> str:
+    return "an unknown share" if np.isnan(share) else f"{share:.1%}"
+
+
+def _effect_told(effect: Effect) -> dict[str, Any]:
+    return {name: _told(value) for name, value in vars(effect).items()}
+
+
+def _told(value: Any) -> Any:
+    """An interval as a mapping, NaN as None."""
+    if isinstance(value, Interval):
+        return {name: _told(number) for name, number in vars(value).items()}
+    return None if isinstance(value, float) and np.isnan(value) else value

@@ -1,0 +1,134 @@
+"""What a certificate asks: the same rows with one thing changed, as factors tables that wait to be photographed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from an8flower import interventions
+from an8flower.factors import part_of
+from an8flower.spec import DatasetSpec
+
+from ..data.world import World
+from ..metrics.interventions.reliance import donors_of, shortcut_rivals
+from ..seeds import seed_of
+
+DONORS = 5  # other classes whose look, or whose shortcut, a row is given; all of them where there are no more
+DRAWS = 2  # times that what is left to chance is drawn again
+ALL = "everything"  # the group of all that is left to chance
+
+Kind = Literal["followed", "redrawn", "swapped", "removed", "contradicted"]
+
+
+class Question(NamedTuple):
+    """One change to every row."""
+
+    kind: Kind
+    about: str  # a part, a group of factors, or nothing in particular
+    scenes: Callable[[], np.ndarray]  # the factors table (n,) after the change
+    asked: np.ndarray  # (n,) bool: in which rows the change makes sense
+    classes: np.ndarray  # (n,) int64: the class that the change comes from, -1 where it comes from none
+    in_the_data: np.ndarray  # (n,) bool
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows that are asked about."""
+
+    world: World
+    indices: np.ndarray  # (n,) within the split
+    labels: np.ndarray  # (n,)
+    table: np.ndarray  # (n,) their factors
+    seed: int
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """What the rows were made from."""
+        return self.world.spec
+
+    def donors(self, candidates: np.ndarray, name: str, count: int) -> np.ndarray:
+        """Classes (count, n) among candidates (n, C), -1 where there are no more."""
+        return donors_of(candidates, self.indices, count, seed_of(self.seed, name))
+
+
+def rows_of(world: World, indices: np.ndarray, seed: int) -> Rows:
+    """Rows with their labels and factors."""
+    return Rows(world, indices, world.split.labels[indices], world.factors(torch.from_numpy(indices)), seed)
+
+
+def questions_about(rows: Rows) -> Iterator[Question]:
+    """Every change that the certificate rests on."""
+    yield from _followed(rows)
+    yield from _redrawn(rows)
+    for part in interventions.parts_of(rows.spec):
+        yield from _swapped(rows, part)
+        yield from _removed(rows, part)
+    if rows.spec.shortcut:
+        yield from _contradicted(rows)
+
+
+def _followed(rows: Rows) -> Iterator[Question]:
+    """The class factors of other classes, all else equal."""
+    others = np.arange(rows.spec.class_count) != rows.labels[:, None]
+    for classes in rows.donors(others, "followed", DONORS):
+        scenes = partial(interventions.as_class, rows.spec, rows.table, _or(classes, rows.labels))
+        yield Question("followed", "", scenes, classes >= 0, classes, classes >= 0)
+
+
+def _redrawn(rows: Rows) -> Iterator[Question]:
+    """What is left to chance drawn again: all of it, and each group by itself."""
+    everything = interventions.nuisance_of(rows.spec)
+    for group, names in {ALL: everything, **interventions.groups_of(rows.spec)}.items():
+        there = interventions.has(rows.table, group)
+        for draw in range(DRAWS):
+            repeat = rows.seed * DRAWS + draw
+            scenes = partial(
+                interventions.redrawn, rows.spec, rows.world.split.name, rows.indices, rows.table, names, repeat
+            )
+            yield Question("redrawn", group, scenes, there, np.full(len(there), -1), there)
+
+
+def _swapped(rows: Rows, part: str) -> Iterator[Question]:
+    """One part as it is in another class; a part that carries the shortcut has its value of another class."""
+    spec, shortcut = rows.spec, rows.spec.shortcut
+    if part in evidence(spec):
+        (classes,) = rows.donors(interventions.apart(spec, part)[rows.labels], part, 1)
+        scenes = partial(interventions.as_class, spec, rows.table, _or(classes, rows.labels), part)
+        pairs = zip(rows.labels.tolist(), classes.tolist(), strict=True)
+        known = np.array([interventions.occurs(spec, label, part, donor) for label, donor in pairs])
+        yield Question("swapped", part, scenes, classes >= 0, classes, known)
+    elif shortcut and part_of(shortcut.factor) == part:
+        there = interventions.shows_shortcut(spec, rows.table)[:, None]
+        (classes,) = rows.donors(interventions.shortcut_apart(spec, rows.table) & there, part, 1)
+        scenes = partial(interventions.with_shortcut, spec, rows.table, classes)
+        yield Question("swapped", part, scenes, classes >= 0, classes, classes >= 0)
+
+
+def _removed(rows: Rows, part: str) -> Iterator[Question]:
+    """One part taken away."""
+    there = interventions.has(rows.table, part)
+    lacking = np.array([interventions.can_lack(rows.spec, label, part) for label in rows.labels.tolist()])
+    scenes = partial(interventions.without, rows.table, part)
+    yield Question("removed", part, scenes, there, np.full(len(there), -1), lacking)
+
+
+def _contradicted(rows: Rows) -> Iterator[Question]:
+    """The shortcut's value of other classes than the row's own."""
+    for classes in rows.donors(shortcut_rivals(rows.world, rows.table, rows.labels), "contradicted", DONORS):
+        scenes = partial(interventions.with_shortcut, rows.spec, rows.table, classes)
+        yield Question("contradicted", "", scenes, classes >= 0, classes, classes >= 0)
+
+
+def _or(classes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The row's own class where there is no other."""
+    return np.where(classes < 0, labels, classes)
+
+
+def evidence(spec: DatasetSpec) -> set[str | None]:
+    """The parts that tell the classes."""
+    return {part_of(name) for name in spec.classes}

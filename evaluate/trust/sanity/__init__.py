@@ -1,0 +1,1 @@
+"""Whether a method notices that a model has been randomised."""

@@ -1,0 +1,136 @@
+"""Label randomisation: the same architecture, trained to memorise labels that say nothing of the images.
+
+What such a model has learnt is not what the classes look like: a method whose maps of it are those of the trained model
+does not show what a model has learnt.
+
+Source: Adebayo et al., NeurIPS 2018, section 4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import an8flower
+from an8flower.errors import NotApplicable, Refusal
+from an8flower.store import FlowerStore
+
+from ...data.batches import Resident, Rows
+from ...data.selection import select_rows
+from ...models.classifier import Classifier, build, load
+from ...models.training import EpochReport, accuracy, fit, recipe_for, seeded
+from ...registry import archs
+from ...seeds import seed_of
+
+MEMORISED = 0.95  # accuracy on its training rows from which a model counts as having memorised them
+ENOUGH = 0.99  # at which training ends
+
+
+@dataclass(frozen=True)
+class Memory:
+    """How labels are memorised."""
+
+    rows: int = 120  # of the training split, as many of each class
+    epochs: int = 200  # at most
+    batch: int = 32
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Memorised:
+    """A model trained on permuted labels."""
+
+    classifier: Classifier
+    accuracy: float  # on the permuted labels of its training rows, in [0, 1]
+    rows: int
+    seconds: float  # 0 where it was read from its file
+    path: Path
+
+    @property
+    def said(self) -> str:
+        """Why the comparison cannot be trusted; empty where it can."""
+        if self.accuracy >= MEMORISED:
+            return ""
+        return (
+            f"the model of permuted labels did not memorise them: accuracy {self.accuracy:.0%} on its {self.rows} "
+            f"training rows, expected {MEMORISED:.0%}; give it more epochs, or fewer rows"
+        )
+
+    def told(self) -> dict[str, Any]:
+        """As a document has it."""
+        return {
+            "accuracy": self.accuracy,
+            "memorised": self.accuracy >= MEMORISED,
+            "rows": self.rows,
+            "seconds": self.seconds,
+            "model": str(self.path),
+            "reason": self.said,
+        }
+
+
+def memorised_once(
+    classifier: Classifier,
+    store: FlowerStore,
+    memory: Memory,
+    folder: Path,
+    on_epoch: Callable[[EpochReport], None] = lambda report: None,
+) -> Memorised:
+    """The model of permuted labels, read from its file in the folder where it was trained before.
+
+    Raises:
+        NotApplicable: the architecture is not registered, so that nobody can build it anew.
+    """
+    if classifier.arch not in archs.names():
+        raise NotApplicable(f"{classifier.arch} cannot be trained anew, since it is not a registered architecture")
+    memory = replace(memory, rows=min(memory.rows, len(store["train"])))
+    path = folder / f"{classifier.arch}-permuted-seed{memory.seed}-{identity(classifier, store, memory)}.safetensors"
+    if path.exists():
+        found = load(path, classifier.device)
+        return Memorised(found, float(found.card.data["memorised"]), memory.rows, 0.0, path)
+    return memorised(classifier, store, memory, path, on_epoch)
+
+
+def identity(classifier: Classifier, store: FlowerStore, memory: Memory) -> str:
+    """A digest of all that the model depends on."""
+    told = json.dumps([an8flower.__version__, classifier.arch, store.digest, repr(memory)])
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
+
+
+def memorised(
+    classifier: Classifier, store: FlowerStore, memory: Memory, path: Path, on_epoch: Callable[[EpochReport], None]
+) -> Memorised:
+    """Train and file it: without augmentation, which would be more to memorise."""
+    began = time.perf_counter()
+    rows = Resident(permuted(store, memory, classifier.device))
+    recipe = recipe_for(classifier.arch, memory.epochs, memory.batch, None, memory.epochs, memory.seed)
+    # Half the usual rate: noise that helps to generalise keeps from learning by heart.
+    recipe = recipe._replace(learning_rate=recipe.learning_rate / 2, augmented=False, enough=ENOUGH)
+    fresh = build(classifier.arch, classifier.class_names, classifier.size, seed_of("memory", memory.seed))
+    fresh.to(classifier.device)
+    with seeded(seed_of("memorise", classifier.arch, memory.seed), fresh.device):
+        fit(fresh, rows, rows, recipe, on_epoch)
+    reached = accuracy(fresh, rows)
+    data = {"name": store.name, "digest": store.digest, "labels": "permuted", "memorised": repr(reached)}
+    fresh.card = replace(fresh.card, seed=memory.seed, data=data, versions={"an8flower": an8flower.__version__})
+    fresh.save(path)
+    return Memorised(fresh, reached, memory.rows, time.perf_counter() - began, path)
+
+
+def permuted(store: FlowerStore, memory: Memory, device: torch.device) -> Rows:
+    """Training rows whose labels are dealt out anew among them."""
+    split = store["train"]
+    indices = select_rows(split.labels, memory.rows, seed_of("memory", memory.seed))
+    rows = split.take(indices)
+    labels = np.random.default_rng(seed_of("permuted", memory.seed)).permutation(rows.labels)
+    if np.array_equal(labels, rows.labels):
+        raise Refusal(f"{store.path}: the labels of {memory.rows} rows came out as they were; choose another seed")
+    images = torch.from_numpy(rows.images).permute(0, 3, 1, 2)
+    return Rows(*(tensor.to(device) for tensor in (images, torch.from_numpy(labels), torch.from_numpy(rows.masks))))

@@ -1,0 +1,99 @@
+"""The layers of a network in the order of its forward pass: in which order sanity checks randomise them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ...models.classifier import Classifier
+from ...models.networks.split import evaluating
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module that owns parameters, and what they are called."""
+
+    name: str  # the module's path in the network
+    parameters: tuple[str, ...]  # the parameters' paths in the network
+
+
+@dataclass(frozen=True)
+class Step:
+    """Consecutive layers that are randomised at once."""
+
+    layers: tuple[Layer, ...]
+
+    @property
+    def name(self) -> str:
+        """The layers' names, the one nearest to where the walk began first."""
+        names = [layer.name for layer in self.layers]
+        return names[0] if len(names) == 1 else f"{names[0]} .. {names[-1]}"
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of all its parameters."""
+        return tuple(name for layer in self.layers for name in layer.parameters)
+
+
+def layers_of(classifier: Classifier) -> list[Layer]:
+    """Every module that owns parameters, in the order in which the forward pass enters them.
+
+    A module that is never called itself, because its parent reads its weights (the output projection of torch's
+    attention), stands behind its nearest parent that is. A parameter that modules share belongs to the first of them.
+    """
+    turns = entered(classifier)
+    modules = dict(classifier.network.named_modules())
+    order = sorted(modules, key=lambda name: turns[nearest(name, turns)])  # stable: a parent before its own children
+    owners: dict[int, str] = {}
+    found = []
+    for name in order:
+        parameters = modules[name].named_parameters(recurse=False)
+        own = [key for key, each in parameters if owners.setdefault(id(each), name) == name]
+        if own:
+            paths = tuple(f"{name}.{key}" if name else key for key in own)
+            found.append(Layer(name or type(modules[name]).__name__, paths))
+    return found
+
+
+def nearest(name: str, turns: dict[str, int]) -> str:
+    """The path of a module, or of its nearest parent, that was entered."""
+    while name and name not in turns:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def entered(classifier: Classifier) -> dict[str, int]:
+    """By the path of every module that a forward pass enters: when it does so first."""
+    turns: dict[str, int] = {"": -1}
+    hooks = [
+        module.register_forward_pre_hook(lambda _module, _inputs, name=name: noted(turns, name))
+        for name, module in classifier.network.named_modules()
+    ]
+    try:
+        # With gradients: without them, torch's transformer layers run as one call that enters nothing.
+        with evaluating(classifier), torch.enable_grad():
+            classifier.network(classifier.probe(1))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return turns
+
+
+def noted(turns: dict[str, int], name: str) -> None:
+    """Note a module that is entered for the first time."""
+    turns.setdefault(name, len(turns))
+
+
+def steps_of(layers: Sequence[Layer], count: int) -> list[Step]:
+    """The layers from the logits down, in at most `count` steps: the last layer, then equally many layers each.
+
+    Where `count` is 1, the whole network is one step.
+    """
+    down = list(reversed(layers))
+    first, rest = (down[:1], down[1:]) if count > 1 else ([], down)
+    portions = np.array_split(np.arange(len(rest)), max(1, min(count - len(first), len(rest))))
+    steps = [first, *([rest[index] for index in portion] for portion in portions)]
+    return [Step(tuple(step)) for step in steps if step]

@@ -1,0 +1,143 @@
+"""Model parameter randomisation tests: what becomes of a method's maps when the model is drawn anew, layer by layer.
+
+Every explanation of a randomised model is made once, and compared by all similarities. Both sides of a comparison have
+the same images, targets and seeds: noise that a method draws, and not its model, makes its maps alike, and counts
+against it.
+
+Source: Adebayo et al., NeurIPS 2018 (cascading, independent); Hedström et al., Sanity Checks Revisited, XAI in Action
+workshop, NeurIPS 2023 (smooth, efficient).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...case import Query
+from ...models.classifier import Classifier
+from ...seeds import generator, seed_of
+from .layers import Step
+from .randomisation import Randomised, Redrawn
+from .similarity import Maps, entropies, similarities
+
+Explain = Callable[[Classifier, Query], Tensor]  # maps (N, H, W) float32
+Note = Callable[[Collection[str], int, Tensor], None]  # what was drawn anew, in which draw, and the maps (N, H, W)
+Likeness = dict[str, np.ndarray]  # by similarity: (N,)
+Order = Literal["cascading", "independent", "bottom_up"]
+NOISE = 0.1  # standard deviation of the smooth test's noise, as a share of an image's range
+
+
+@dataclass(frozen=True)
+class Randomisation:
+    """What is drawn anew, and how the model takes it on."""
+
+    copy: Randomised
+    steps: tuple[Step, ...]  # from the logits down
+    draws: tuple[dict[str, Redrawn], ...]  # the whole network, drawn from several seeds
+    calibration: Tensor | None = None  # images to take batch norms' statistics from; they are kept where None
+    note: Note = lambda parameters, draw, maps: None  # told of all maps that are made
+
+    @property
+    def everything(self) -> tuple[str, ...]:
+        """The names of all parameters."""
+        return tuple(name for step in self.steps for name in step.parameters)
+
+    def maps(self, explain: Explain, query: Query, names: Collection[str], draw: int = 0) -> Tensor:
+        """What a method says of the model with these parameters drawn anew."""
+        with self.copy.only(names, self.draws[draw], self.calibration) as classifier:
+            maps = explain(classifier, query)
+        self.note(names, draw, maps)
+        return maps
+
+
+@dataclass(frozen=True)
+class Point:
+    """A step of a walk down or up the network, and how alike the maps still are."""
+
+    layer: str
+    likeness: Likeness
+
+
+def reached(steps: Sequence[Step], order: Order) -> list[tuple[str, tuple[str, ...]]]:
+    """Each step's name, with the parameters that are drawn anew when a walk in this order has come to it."""
+    walk = list(reversed(steps)) if order == "bottom_up" else list(steps)
+    if order == "independent":
+        return [(step.name, step.parameters) for step in walk]
+    return [
+        (step.name, tuple(name for each in walk[: count + 1] for name in each.parameters))
+        for count, step in enumerate(walk)
+    ]
+
+
+def walked(
+    randomisation: Randomisation, explain: Explain, query: Query, original: Maps, known: dict[frozenset[str], Likeness]
+) -> dict[str, list[Point]]:
+    """Both walks from the logits down; where they meet, the model is explained once.
+
+    `known` holds what is compared already, by the parameters that were drawn anew, and takes note of the rest.
+    """
+    found: dict[str, list[Point]] = {}
+    for order in ("cascading", "independent"):
+        found[order] = []
+        for name, parameters in reached(randomisation.steps, order):
+            key = frozenset(parameters)
+            if key not in known:
+                known[key] = similarities(original, Maps(randomisation.maps(explain, query, parameters)))
+            found[order].append(Point(name, known[key]))
+    return found
+
+
+@dataclass(frozen=True)
+class Full:
+    """What is found where every parameter is drawn anew; the last axis counts the draws."""
+
+    likeness: Likeness  # (N, D)
+    rise: np.ndarray  # (N, D): of the entropy, relative to the original map's; NaN where that has none
+
+
+def fully(randomisation: Randomisation, explain: Explain, query: Query, original: Maps) -> Full:
+    """The efficient test, and the similarities at the end of the cascade, for every draw."""
+    before = entropies(original)
+    before = np.where(before > 0, before, np.nan)
+    found, rises = [], []
+    for draw in range(len(randomisation.draws)):
+        maps = Maps(randomisation.maps(explain, query, randomisation.everything, draw))
+        found.append(similarities(original, maps))
+        rises.append((entropies(maps) - before) / before)
+    return Full({name: np.stack([each[name] for each in found], 1) for name in found[0]}, np.stack(rises, 1))
+
+
+def smooth(randomisation: Randomisation, explain: Explain, query: Query, samples: int) -> list[Point]:
+    """The smooth test: the same from the input up, every map the mean of those of noisy images.
+
+    Signed maps are averaged, then compared.
+    """
+    noisy = [with_noise(query, sample) for sample in range(samples)]
+
+    def averaged(parameters: Collection[str]) -> Maps:
+        total = torch.zeros_like(query.images[:, 0])
+        for each in noisy:
+            total += randomisation.maps(explain, each, parameters)
+        return Maps(total / samples)
+
+    original = averaged(())
+    return [
+        Point(name, similarities(original, averaged(parameters)))
+        for name, parameters in reached(randomisation.steps, "bottom_up")
+    ]
+
+
+def with_noise(query: Query, sample: int) -> Query:
+    """A query whose images have Gaussian noise, drawn for each row from its own seed, and are kept in [0, 1]."""
+    images = query.images
+    noise = [
+        torch.randn(images.shape[1:], generator=generator(seed_of("smooth", seed, sample)))
+        for seed in query.seeds.tolist()
+    ]
+    spread = NOISE * (images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True))
+    return query._replace(images=(images + spread * torch.stack(noise).to(images)).clamp(0, 1))

@@ -1,0 +1,188 @@
+"""Every parameter of a network drawn anew, each from its own initial distribution, and a copy that takes them on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from an8flower.errors import Refusal
+
+from ...models.classifier import Classifier, build
+from ...registry import archs
+from ...seeds import generator, seed_of
+from .layers import Layer
+
+ARCH = "the initialiser of its architecture"
+LAYER = "the initialiser of its layer"
+NOT_ZERO = "the initialiser of its layer, since its architecture starts it at zero"
+PERMUTED = "a permutation of its own values"
+PORTION = 16  # images at a time while statistics are taken: fixed, so that they do not depend on the batch
+
+
+@dataclass(frozen=True)
+class Redrawn:
+    """A new value of a parameter, and where it comes from."""
+
+    value: Tensor
+    source: str
+    constant: bool  # whether every draw gives the same
+
+
+def redrawn(classifier: Classifier, seed: int) -> dict[str, Redrawn]:
+    """Every parameter of a classifier's network drawn anew, by name; the classifier is left alone.
+
+    A registered architecture is built again from another seed, which is each parameter's own initialiser by
+    definition. A weight that its architecture starts at zero (the last layer of torchvision's vision transformers)
+    takes its layer's initialiser: behind zeros, every gradient is zero. A network of the user's own takes what
+    `reset_parameters` of its layers gives, and what no layer resets, its own values in another order.
+    """
+    fresh = built_anew(classifier, seed)
+    if fresh is None:
+        return foreign(classifier.network, seed)
+    second = build(classifier.arch, classifier.class_names, classifier.size, seed_of(seed, "other")).network
+    other = dict(second.named_parameters())
+    found = {
+        name: Redrawn(value.detach(), ARCH, torch.equal(value, other[name])) for name, value in fresh.named_parameters()
+    }
+    zero = [name for name, each in found.items() if each.constant and each.value.ndim > 1 and not each.value.any()]
+    resets = reset(fresh, seed) if zero else {}
+    return found | {name: Redrawn(resets[name], NOT_ZERO, False) for name in zero if name in resets}
+
+
+def built_anew(classifier: Classifier, seed: int) -> nn.Module | None:
+    """An untrained network of the same architecture; None where the architecture is not registered."""
+    if classifier.arch not in archs.names():
+        return None
+    network = build(classifier.arch, classifier.class_names, classifier.size, seed).network
+    return network if shapes(network) == shapes(classifier.network) else None
+
+
+def shapes(network: nn.Module) -> dict[str, torch.Size]:
+    """The shape of every parameter by its name."""
+    return {name: value.shape for name, value in network.named_parameters()}
+
+
+def foreign(network: nn.Module, seed: int) -> dict[str, Redrawn]:
+    """The parameters of a network whose initialiser nobody knows."""
+    first, second = reset(network, seed), reset(network, seed_of(seed, "other"))
+    found = {}
+    for name, value in network.named_parameters():
+        if name in first:
+            found[name] = Redrawn(first[name], LAYER, torch.equal(first[name], second[name]))
+        else:
+            order = torch.randperm(value.numel(), generator=generator(seed_of(seed, name))).to(value.device)
+            constant = bool((value == value.reshape(-1)[0]).all())
+            found[name] = Redrawn(value.detach().reshape(-1)[order].view(value.shape), PERMUTED, constant)
+    return found
+
+
+def reset(network: nn.Module, seed: int) -> dict[str, Tensor]:
+    """The parameters, by name, that their own modules know how to initialise; the network is left alone."""
+    blank = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in blank.parameters():
+            parameter.fill_(torch.nan)  # what stays so, nobody initialises
+    devices = {each.device.index or 0 for each in blank.parameters() if each.device.type == "cuda"}
+    with torch.random.fork_rng(devices=sorted(devices)):
+        torch.manual_seed(seed)
+        for module in blank.modules():  # parents first: they may reset their children in another way
+            again = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
+            if callable(again):
+                again()
+    return {name: value.detach() for name, value in blank.named_parameters() if not value.isnan().any()}
+
+
+class Randomised:
+    """A copy of a classifier whose parameters can be drawn anew by name, again and again."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = copy.deepcopy(classifier).eval()
+        self._trained = {name: tensor.clone() for name, tensor in self.classifier.network.state_dict().items()}
+
+    @contextmanager
+    def only(
+        self, names: Collection[str], values: dict[str, Redrawn], recalibrate: Tensor | None = None
+    ) -> Iterator[Classifier]:
+        """The classifier with these parameters drawn anew and all others as trained, inside the block.
+
+        Batch norms keep their running statistics, unless `recalibrate` gives images (N, 3, H, W) to take them from.
+        """
+        parameters = dict(self.classifier.network.named_parameters())
+        with torch.no_grad():
+            for name in names:
+                parameters[name].copy_(values[name].value)
+            if recalibrate is not None:
+                take_statistics(self.classifier, recalibrate)
+        try:
+            yield self.classifier
+        finally:
+            self.classifier.network.load_state_dict(self._trained)
+
+
+def take_statistics(classifier: Classifier, images: Tensor) -> None:
+    """Have every batch norm take its running statistics from images (N, 3, H, W) in [0, 1]; changed in place."""
+    norms = [each for each in classifier.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
+    norms = [each for each in norms if each.track_running_stats]
+    momenta = [each.momentum for each in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all portions
+        norm.train()
+    with torch.no_grad():
+        for portion in images.split(PORTION):
+            classifier(portion)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
+def coverage(classifier: Classifier, layers: list[Layer], values: dict[str, Redrawn]) -> dict[str, Any]:
+    """Which parameters are drawn anew, how, and how far they differ from the trained ones.
+
+    Raises:
+        Refusal: one is not reached, or is not drawn though its initial distribution is not constant.
+    """
+    trained = dict(classifier.network.named_parameters())
+    missing = sorted(set(trained) - {name for layer in layers for name in layer.parameters if name in values})
+    if missing:
+        raise Refusal(f"{classifier.arch}: {', '.join(missing)} cannot be randomised; name their owner as a module")
+    told = [
+        parameter_report(name, layer.name, trained[name], values[name]) for layer in layers for name in layer.parameters
+    ]
+    same = [each["name"] for each in told if not each["constant"] and not each["changed"]]
+    if same:
+        raise Refusal(f"{classifier.arch}: {', '.join(same)} came out as trained; choose another seed")
+    elements = sum(each["elements"] for each in told)
+    return {
+        "parameters": len(told),
+        "elements": elements,
+        "share": elements / max(sum(value.numel() for value in trained.values()), 1),
+        "sources": {source: sum(each["source"] == source for each in told) for source in sources(values)},
+        "constant": [each["name"] for each in told if each["constant"]],
+        "unchanged": [each["name"] for each in told if not each["changed"]],
+        "by_parameter": told,
+    }
+
+
+def sources(values: dict[str, Redrawn]) -> list[str]:
+    """Where new values come from, each once."""
+    return list(dict.fromkeys(value.source for value in values.values()))
+
+
+def parameter_report(name: str, layer: str, trained: Tensor, drawn: Redrawn) -> dict[str, Any]:
+    """What becomes of one parameter; `changed` counts the elements that differ from the trained ones."""
+    new = drawn.value.to(trained)
+    return {
+        "name": name,
+        "layer": layer,
+        "elements": trained.numel(),
+        "changed": int((new != trained).sum()),
+        "source": drawn.source,
+        "constant": drawn.constant,
+    }

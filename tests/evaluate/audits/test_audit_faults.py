@@ -1,0 +1,288 @@
+"""What befalls an audit: its summary is that of an undisturbed one, or says why a cell is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import an8flower
+from an8flower import spec as specs
+from an8flower.errors import Refusal
+from an8flower.evaluate.audits import work
+from an8flower.evaluate.audits.plan import Plan, from_mapping
+from an8flower.evaluate.audits.run import How, Outcome, audit
+from an8flower.evaluate.models.classifier import build
+from an8flower.generate import generate
+from an8flower.spec import DatasetSpec
+from an8flower.store import FlowerStore
+
+FOLDER = Path(__file__).parent
+INLINE = How(engine="inline", device="cpu")
+OWN = "faulty_explainers"
+
+
+@pytest.fixture(scope="module")
+def spec() -> DatasetSpec:
+    return specs.load("single-6c").with_changes(rows=120, size=32)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, spec: DatasetSpec) -> Iterator[Path]:
+    """A folder with data and a model; methods of the neighbouring file can be imported, by workers as well."""
+    folder = tmp_path_factory.mktemp("faults")
+    generate(spec, folder / "flowers.h5", workers=1)
+    build("flowernet", FlowerStore(folder / "flowers.h5").class_names, 32, seed=0).save(folder / "net.safetensors")
+    sys.path.insert(0, str(FOLDER))
+    yield folder
+    sys.path.remove(str(FOLDER))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place: Path) -> dict[str, Any]:
+    """What the plan below comes to."""
+    return audit(plan(place), place / "undisturbed" / "run", INLINE).summary
+
+
+def plan(place: Path, *methods: str, **given: Any) -> Plan:
+    """A tiny plan: 24 rows, cheap methods, no checks that render."""
+    told = {
+        "name": "tiny",
+        "data": [{"file": str(place / "flowers.h5")}],
+        "models": [{"source": str(place / "net.safetensors")}],
+        "methods": list(methods or (f"{OWN}:Well", "edges", "random")),
+        "metrics": ["iou", "pointing", "energy_pointing"],
+        "rows": 24,
+        "certificate": None,
+        "pictures": {"rows": 2, "extremes": 1},
+    }
+    return from_mapping({**told, **given}, "tiny")
+
+
+def numbers(summary: dict[str, Any]) -> dict[str, Any]:
+    """All that was found, but not what it cost or where it was."""
+    (study,) = summary["studies"]
+    kept = {key: value for key, value in study.items() if key not in ("dataset", "scores", "pictures")}
+    scores = {key: value for key, value in study["scores"].items() if key not in ("results", "versions")}
+    results = [{key: value for key, value in each.items() if key != "cost"} for each in study["scores"]["results"]]
+    pictures = sorted((each["model"], each["method"], each["file"]) for each in study["pictures"])
+    return {**kept, "scores": scores, "results": results, "pictures": pictures}
+
+
+def of_method(summary: dict[str, Any], method: str) -> dict[str, Any]:
+    (found,) = [each for each in summary["studies"][0]["scores"]["results"] if each["method"] == method]
+    return dict(found["metrics"])
+
+
+def run(place: Path, folder: Path, *methods: str, how: How = INLINE, **given: Any) -> Outcome:
+    return audit(plan(place, *methods, **given), folder, how)
+
+
+def test_faulty_methods_fail_their_cells_alone(place: Path, undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    reasons = {
+        "Raises": "ValueError: no such layer: conv9",
+        "GivesNan": "returned NaN or infinity in the maps",
+        "Mutates": "changed its input images in place",
+    }
+    _assert_failed(place, undisturbed, tmp_path / "run", INLINE, reasons)
+
+
+@pytest.mark.slow
+def test_methods_that_harm_their_process_fail_their_cells_alone(
+    place: Path, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    reasons = {
+        "Hangs": "ran longer than 20 s and was ended; allow more with --time-limit",
+        "Leaks": "out of memory",
+        "Dies": "its process left with exit code 0 in each of 3 tries",
+    }
+    how = How(device="cpu", workers=2, time_limit=20, memory_limit=1.5)
+    _assert_failed(place, undisturbed, tmp_path / "run", how, reasons)
+
+
+def _assert_failed(place: Path, undisturbed: dict[str, Any], folder: Path, how: How, reasons: dict[str, str]) -> None:
+    """Faulty methods are told with their reasons, and another one has its usual numbers."""
+    found = run(place, folder, *(f"{OWN}:{name}" for name in (*reasons, "Well")), how=how).summary
+    told = {each["method"].removeprefix(f"{OWN}:"): each["reason"] for each in found["failed"]}
+    assert set(told) == set(reasons)
+    for name, reason in reasons.items():
+        assert reason in told[name], name
+    assert of_method(found, f"{OWN}:Well") == of_method(undisturbed, f"{OWN}:Well")
+    traces = [json.loads(path.read_text())["traceback"] for path in (folder / "failed").iterdir()]
+    assert len(traces) == len(reasons)
+    assert any("faulty_explainers.py" in trace for trace in traces) or how.engine != "inline"
+
+
+def test_a_gpu_without_room_gets_smaller_batches(place: Path, undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    found = run(place, tmp_path / "run", f"{OWN}:WantsSmallBatches").summary
+    assert not found["failed"]
+    assert of_method(found, f"{OWN}:WantsSmallBatches") == of_method(undisturbed, f"{OWN}:Well")
+
+
+def test_nothing_is_done_twice(place: Path, undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    first, second = (run(place, tmp_path / "run") for _ in range(2))
+    assert (first.reused, second.done, second.reused) == (0, 0, first.done)
+    assert numbers(first.summary) == numbers(second.summary) == numbers(undisturbed)
+
+
+@pytest.mark.parametrize("kind", ["scores", "pictures"])
+def test_damaged_parts_are_done_again(place: Path, undisturbed: dict[str, Any], tmp_path: Path, kind: str) -> None:
+    run(place, tmp_path / "run")
+    parts = sorted((tmp_path / "run" / kind).iterdir())
+    os.truncate(parts[0], parts[0].stat().st_size // 2)
+    parts[1].write_bytes(b"")
+    again = run(place, tmp_path / "run")
+    assert again.done == 2
+    assert numbers(again.summary) == numbers(undisturbed)
+
+
+def test_parts_of_another_version_are_not_taken(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(an8flower, "__version__", "0.0.1")
+    before = run(place, tmp_path / "run")
+    monkeypatch.undo()
+    work.makers.cache_clear()  # which a process of another version has not
+    after = run(place, tmp_path / "run")
+    assert after.reused < after.done == before.done
+
+
+def test_other_data_under_the_same_name(
+    place: Path, spec: DatasetSpec, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    for name in ("flowers.h5", "net.safetensors"):
+        shutil.copy(place / name, tmp_path / name)
+    first = run(tmp_path, tmp_path / "a" / "run")
+    assert numbers(first.summary) == numbers(undisturbed)
+    generate(spec.with_changes(seed=7), tmp_path / "flowers.h5", workers=1, force=True)
+    swapped = run(tmp_path, tmp_path / "a" / "run")
+    clean = run(tmp_path, tmp_path / "b" / "run")
+    assert swapped.reused == 0
+    assert numbers(swapped.summary) == numbers(clean.summary) != numbers(undisturbed)
+
+
+def test_damaged_data_are_refused(place: Path, tmp_path: Path) -> None:
+    import h5py
+
+    for name in ("flowers.h5", "net.safetensors"):
+        shutil.copy(place / name, tmp_path / name)
+    with h5py.File(tmp_path / "flowers.h5", "r+") as file:
+        file["test/images"][0, 0, 0, 0] ^= 1
+    with pytest.raises(Refusal, match="flowers.h5: test/images damaged"):
+        run(tmp_path, tmp_path / "run")
+
+
+def test_two_audits_in_one_folder(place: Path, undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    found: list[Outcome] = []
+    first = threading.Thread(target=lambda: found.append(run(place, tmp_path / "run", f"{OWN}:Slow", "edges")))
+    first.start()
+    _wait_for(lambda: (tmp_path / "run" / "plan.json").exists())
+    with pytest.raises(Refusal, match="another audit is at work there; wait until it is through"):
+        run(place, tmp_path / "run", f"{OWN}:Slow", "edges")
+    first.join()
+    assert of_method(found[0].summary, "edges") == of_method(undisturbed, "edges")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 KiB, too little for a run."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mounted, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a disk")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_is_told_and_the_same_audit_goes_on(
+    place: Path, undisturbed: dict[str, Any], small_disk: Path
+) -> None:
+    with pytest.raises(Refusal, match="make room"):
+        run(place, small_disk / "run")
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    assert numbers(run(place, small_disk / "run").summary) == numbers(undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_twenty_times(place: Path, tmp_path: Path) -> None:
+    """Each time the whole group of processes is killed at a moment drawn from the time that the audit takes."""
+    (tmp_path / "plan.toml").write_text(_as_toml(place))
+    begin = _starter(tmp_path)
+    began = time.monotonic()
+    process = begin(tmp_path / "whole" / "run")
+    assert process.wait(timeout=300) == 0
+    takes, chance, kills = time.monotonic() - began, random.Random(20), 0
+    for _ in range(20):
+        process = begin(tmp_path / "killed" / "run")
+        try:
+            assert process.wait(timeout=chance.uniform(0.3, 1.0) * takes) == 0
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += process.wait() == -signal.SIGKILL
+    assert begin(tmp_path / "killed" / "run").wait(timeout=300) == 0
+    assert kills >= 5
+    whole, found = (json.loads((tmp_path / name / "run" / "summary.json").read_text()) for name in ("whole", "killed"))
+    assert numbers(found) == numbers(whole)
+    assert not list(tmp_path.rglob("killed/**/*.unfinished"))
+
+
+def test_killed_at_a_cell_and_resumed(place: Path, undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    """Once, when the first part is filed."""
+    (tmp_path / "plan.toml").write_text(_as_toml(place))
+    process = _starter(tmp_path, "--engine", "inline")(tmp_path / "run")
+    _wait_for(lambda: any((tmp_path / "run" / "scores").glob("*.parquet")))
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    filed = len(list((tmp_path / "run" / "scores").glob("*.parquet")))
+    rest = run(place, tmp_path / "run")
+    assert rest.reused >= filed > 0
+    assert numbers(rest.summary) == numbers(undisturbed)
+    assert not list(tmp_path.rglob("*.unfinished"))
+
+
+def _starter(folder: Path, *more: str) -> Callable[[Path], subprocess.Popen[bytes]]:
+    words = ["audit", folder / "plan.toml", "--trust", "--device", "cpu", "--workers", "2", *more, "-o"]
+    path = os.pathsep.join([str(FOLDER), os.environ.get("PYTHONPATH", "")])
+
+    def begin(run: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "an8flower", *words, run],
+            env={**os.environ, "PYTHONPATH": path},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    return begin
+
+
+def _as_toml(place: Path) -> str:
+    return f"""
+name = "tiny"
+methods = ["{OWN}:Well", "edges", "random"]
+metrics = ["iou", "pointing", "energy_pointing"]
+rows = 24
+pictures = {{ rows = 2, extremes = 1 }}
+[[data]]
+file = "{place / "flowers.h5"}"
+[[models]]
+source = "{place / "net.safetensors"}"
+"""
+
+
+def _wait_for(there: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

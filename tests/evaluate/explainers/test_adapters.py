@@ -1,0 +1,256 @@
+"""Methods of other toolkits by one line: what is read, what is refused, and that the toolkit's own numbers come."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from an8flower.errors import NotApplicable, Refusal, WrongUsage
+from an8flower.evaluate.case import Query
+from an8flower.evaluate.explainers.cam import GradCam, LayerCam
+from an8flower.evaluate.explainers.toolkits.adapters import adapted
+from an8flower.evaluate.explainers.toolkits.foreign import Toolkit, muted
+from an8flower.evaluate.explaining.contract import CHECKS, NETWORKS, Check, Trial, likeness, verdict
+from an8flower.evaluate.explaining.contract_networks import CLASSES, lively
+from an8flower.evaluate.explaining.explain import explain
+from an8flower.evaluate.explaining.methods import parse_method
+from an8flower.evaluate.models.classifier import Classifier, wrap
+
+captum = pytest.importorskip("captum.attr")
+pytest.importorskip("pytorch_grad_cam")
+pytest.importorskip("zennit")
+MakeQuery = Callable[[Classifier], Query]
+
+
+@pytest.fixture
+def plain() -> Classifier:
+    """A network that toolkits understand without help: every operation is a module of its own, none in place."""
+    layers = (nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 6, 3, 2, 1), nn.ReLU())
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, len(CLASSES)))
+    return wrap(lively(network), CLASSES, 16, "3").eval()
+
+
+def maps_of(text: str, classifier: Classifier, query: Query) -> Tensor:
+    return explain(classifier, parse_method(text).explainer, query).maps
+
+
+# What is typed.
+
+
+def test_a_line_is_a_method() -> None:
+    method = parse_method("captum:Occlusion(strides=(3, 4,4), sliding_window_shapes=(3,8,8))")
+    assert method.name == "captum:Occlusion"
+    assert repr(method.explainer) == (
+        "Captum(kind='Occlusion', arguments='sliding_window_shapes=(3, 8, 8), strides=(3, 4, 4)', "
+        "pooling='sum', layer=None)"
+    )
+    assert method.explainer == adapted("captum:Occlusion(sliding_window_shapes=(3,8,8),strides=(3,4,4))")
+    assert adapted("captum:Saliency(pooling='abs_max')").pooling == "abs_max"
+    assert adapted("captum:Saliency") == adapted("captum:Saliency()")
+    assert not parse_method("grad_cam:EigenCAM").class_sensitive
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("captum:Salency", 'unknown class of captum "Salency"; did you mean "Saliency"?'),
+        ("grad_cam:GradCam", 'unknown class of grad_cam "GradCam"; did you mean "GradCAM"?'),
+        ("zennit:EpsilonPlusFlatt", 'did you mean "EpsilonPlusFlat"?'),
+        ("captum:IntegratedGradients(n_step=3)", 'unknown argument "n_step"; did you mean "n_steps"?'),
+        ("captum:IntegratedGradients(target=3)", 'unknown argument "target"'),
+        ("zennit:EpsilonPlus(eps=1)", 'unknown argument "eps"; did you mean "epsilon"?'),
+        ("grad_cam:GradCAM(model=3)", 'unknown argument "model"'),
+        ("captum:Saliency(pooling='max')", 'unknown pooling "max"'),
+        ("captum:Occlusion", "captum:Occlusion needs sliding_window_shapes; write captum:Occlusion(sliding_window_sha"),
+        ("captum:NoiseTunnel(attribution_method='Salency')", 'did you mean "Saliency"?'),
+        ("grad_cam:FinerCAM(base_method='GradCam')", 'did you mean "GradCAM"?'),
+        ("zennit:EpsilonPlus(layer='3')", "zennit:EpsilonPlus looks at no layer"),
+        ("captum:Saliency(", "cannot be read; write Name(argument=VALUE, ...)"),
+        ("captum:", "cannot be read"),
+        ("captum:Saliency(3)", "cannot be read"),
+        ("captum:Saliency(**{})", "cannot be read"),
+        ("captum:Saliency(abs=open('x'))", "cannot be read"),
+        ("captum:a.b(c=1)", "cannot be read"),
+        ("captum:__import__('os')", "cannot be read"),
+    ],
+)
+def test_what_cannot_be_understood(text: str, says: str) -> None:
+    with pytest.raises(WrongUsage, match=re.escape(says)):
+        parse_method(text)
+
+
+def test_a_toolkit_that_is_not_installed() -> None:
+    with pytest.raises(WrongUsage, match=r"nothing cannot be imported .*; install it with `pip install no-thing`"):
+        Toolkit("nothing", "no-thing", "no_such_toolkit").load()
+
+
+# The toolkit's own numbers.
+
+
+def normalising(classifier: Classifier) -> nn.Module:
+    """What a user of a toolkit would hand it."""
+
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = classifier.network
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.network(classifier.normalise(images))
+
+    return Whole()
+
+
+@pytest.mark.parametrize(
+    ("text", "direct"),
+    [
+        (
+            "captum:Occlusion(sliding_window_shapes=(3,8,8),strides=(3,4,4))",
+            lambda model, x, y: captum.Occlusion(model).attribute(x, (3, 8, 8), (3, 4, 4), target=y),
+        ),
+        (
+            "captum:IntegratedGradients(n_steps=20)",
+            lambda model, x, y: captum.IntegratedGradients(model).attribute(x, target=y, n_steps=20),
+        ),
+        ("captum:DeepLift", lambda model, x, y: captum.DeepLift(model).attribute(x, target=y)),
+        (
+            "captum:IntegratedGradients(multiply_by_inputs=False,baselines=0.5)",
+            lambda model, x, y: captum.IntegratedGradients(model, False).attribute(x, 0.5, target=y),
+        ),
+    ],
+)
+def test_captum(
+    plain: Classifier, query: MakeQuery, text: str, direct: Callable[[nn.Module, Tensor, Tensor], Tensor]
+) -> None:
+    asked = query(plain)
+    with muted():
+        expected = direct(normalising(plain), asked.images.clone(), asked.targets).sum(1).detach()
+    torch.testing.assert_close(maps_of(text, plain, asked), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("composite", ["EpsilonPlusFlat", "EpsilonAlpha2Beta1", "EpsilonPlus", "GuidedBackprop"])
+def test_zennit(plain: Classifier, query: MakeQuery, composite: str) -> None:
+    from zennit import attribution, composites
+
+    asked = query(plain)
+    images = plain.normalise(asked.images)
+    with attribution.Gradient(plain.network, getattr(composites, composite)()) as attributor:
+        expected = attributor(images, torch.eye(len(CLASSES))[asked.targets])[1].sum(1)
+    torch.testing.assert_close(maps_of(f"zennit:{composite}", plain, asked), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_relevance_is_kept_through_sums_and_means(query: MakeQuery) -> None:
+    """Residual sums, functional pooling and batch norm, which a toolkit does not see without help."""
+    classifier = NETWORKS["reuse"]().eval()
+    for module in classifier.modules():
+        if getattr(module, "bias", None) is not None and not isinstance(module, nn.BatchNorm2d):
+            nn.init.zeros_(module.bias)
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.zeros_(module.running_mean)
+            nn.init.zeros_(module.bias)
+    asked = query(classifier)
+    logits = classifier(asked.images).gather(1, asked.targets[:, None])[:, 0]
+    total = maps_of("zennit:EpsilonPlus", classifier, asked).sum((1, 2))
+    torch.testing.assert_close(total, torch.ones(5), rtol=1e-3, atol=1e-3)
+    total = maps_of("captum:LRP", classifier, asked).sum((1, 2))
+    torch.testing.assert_close(total, logits, rtol=1e-3, atol=1e-3)
+
+
+def test_grad_cam(plain: Classifier, query: MakeQuery) -> None:
+    """Its maps are ours but for its scaling to [0, 1] before they are enlarged."""
+    asked = query(plain)
+    for name, own in (("GradCAM", GradCam()), ("LayerCAM", LayerCam())):
+        theirs = maps_of(f"grad_cam:{name}", plain, asked)
+        assert theirs.max() <= 1
+        assert likeness(theirs, explain(plain, own, asked).maps) > 0.99
+
+
+def test_a_layer_by_name(plain: Classifier, query: MakeQuery) -> None:
+    asked = query(plain)
+    there = maps_of("captum:LayerGradCam(layer='1')", plain, asked)
+    expected = captum.LayerGradCam(normalising(plain), plain.network[1]).attribute(asked.images, asked.targets)
+    expected = nn.functional.interpolate(expected, (16, 16), mode="bilinear")[:, 0]
+    torch.testing.assert_close(there, expected.detach(), rtol=1e-4, atol=1e-6)
+    with pytest.raises(WrongUsage, match='unknown layer "7"'):
+        maps_of("grad_cam:GradCAM(layer='7')", plain, asked)
+    with pytest.raises(Refusal, match="has no spatial extent"):
+        maps_of("grad_cam:GradCAM(layer='4')", plain, asked)
+
+
+def test_tokens_are_maps_to_toolkits(query: MakeQuery) -> None:
+    """Grad-CAM of a token model, by both toolkits, on the grid of its patches."""
+    classifier = NETWORKS["vit"]().eval()
+    asked = query(classifier)
+    own = explain(classifier, GradCam(), asked).maps
+    assert likeness(maps_of("captum:LayerGradCam(relu_attributions=True)", classifier, asked), own) > 0.999
+    assert likeness(maps_of("grad_cam:GradCAM", classifier, asked), own) > 0.99
+
+
+# What holds for all methods.
+
+SOME = [
+    "captum:Occlusion(sliding_window_shapes=(3,8,8),strides=(3,8,8))",
+    "captum:GradientShap(n_samples=2)",
+    "captum:KernelShap(n_samples=3)",
+    "captum:NoiseTunnel(attribution_method='Saliency',nt_samples=2)",
+    "captum:LayerLRP",
+    "captum:GuidedGradCam",
+    "captum:LayerConductance(n_steps=3)",
+    "grad_cam:AblationCAM(batch_size=5)",
+    "grad_cam:GradCAMPlusPlus",
+    "grad_cam:ShapleyCAM",
+    "grad_cam:RandomCAM",
+    "zennit:EpsilonGammaBox",
+]
+TRIALS = {
+    (text, network): Trial(adapted(text), network, adapted(text).class_sensitive)
+    for text in SOME
+    for network in NETWORKS
+}
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("text", SOME)
+def test_they_keep_the_contract(text: str, network: str, check: Check) -> None:
+    try:
+        check.judge(TRIALS[text, network])
+    except NotApplicable as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.mark.parametrize("text", SOME)
+def test_each_applies_to_a_cnn(text: str) -> None:
+    assert verdict(TRIALS[text, "reuse"], CHECKS[0]).status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("text", "forwards", "backwards"),
+    [
+        ("captum:Saliency", 1, 1),
+        ("captum:Occlusion(sliding_window_shapes=(3,8,8),strides=(3,8,8))", 1 + 4, 0),
+        ("captum:IntegratedGradients(n_steps=20)", 20, 20),
+        ("captum:LayerGradCam", 1, 1),
+        ("grad_cam:GradCAM", 1, 1),
+        ("grad_cam:ScoreCAM", 1 + 6, 0),
+        ("grad_cam:AblationCAM", 2 + 6, 0),
+        ("zennit:EpsilonPlus", 1, 1),
+    ],
+)
+def test_costs(plain: Classifier, query: MakeQuery, text: str, forwards: int, backwards: int) -> None:
+    cost = explain(plain, adapted(text), query(plain)).cost
+    assert cost.forwards / 5 == pytest.approx(forwards)
+    assert cost.backwards / 5 == pytest.approx(backwards)
+
+
+def test_a_network_that_cannot_be_traced(make: Callable[[str], Classifier], query: MakeQuery) -> None:
+    classifier = make("untraceable")
+    asked = query(classifier)
+    assert maps_of("captum:Saliency", classifier, asked).any()
+    assert maps_of("grad_cam:GradCAM", classifier, asked).any()
+    with pytest.raises(NotApplicable, match="cannot be traced"):
+        maps_of("captum:DeepLift", classifier, asked)

@@ -1,0 +1,153 @@
+"""What a careless borrower leaves behind is cleaned up and named."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from an8flower.errors import Refusal
+from an8flower.evaluate.models.classifier import Classifier
+from an8flower.evaluate.models.networks.borrow import borrowed
+
+Make = Callable[[str], Classifier]
+
+
+def swap_relu(network: nn.Module) -> None:
+    network.network.features[1] = nn.Identity()
+
+
+CARELESS: dict[str, list[Callable[[nn.Module], Any]]] = {
+    "hooks": [
+        lambda network: network.network.linear.register_forward_hook(lambda *_: None),
+        lambda network: network.network.linear.register_forward_hook(lambda *_, **__: None, with_kwargs=True),
+        lambda network: network.network.linear.register_forward_pre_hook(lambda *_: None),
+        lambda network: network.network.linear.register_full_backward_hook(lambda *_: None),
+        lambda network: network.network.linear.weight.register_hook(lambda gradient: None),
+    ],
+    "training modes": [lambda network: network.train(), lambda network: network.network.linear.train()],
+    "requires_grad of parameters": [lambda network: network.requires_grad_(False)],
+    "submodules": [swap_relu],
+    "torch's global random state": [lambda network: torch.rand(1), lambda network: torch.manual_seed(0)],
+    "numpy's global random state": [lambda network: np.random.rand()],
+    "Python's global random state": [lambda network: random.random()],
+}
+
+
+@pytest.fixture
+def network(make: Make) -> Classifier:
+    """A network in a state of its own: mixed modes, a frozen weight, a gradient and a hook."""
+    network = make("inplace").train()
+    network.network.features[0].eval()
+    network.network.linear.bias.requires_grad_(False)
+    network.network.linear.weight.grad = torch.ones_like(network.network.linear.weight)
+    network.network.features[1].register_forward_hook(lambda *_: None)
+    return network
+
+
+def state(network: nn.Module) -> list[Any]:
+    modules, parameters = dict(network.named_modules()), dict(network.named_parameters())
+    return [
+        list(modules.values()),
+        [module.training for module in modules.values()],
+        [(len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in modules.values()],
+        [len(module._forward_hooks_with_kwargs) for module in modules.values()],
+        [(p.requires_grad, len(p._backward_hooks or {})) for p in parameters.values()],
+        [None if p.grad is None else p.grad.tolist() for p in parameters.values()],
+        torch.get_rng_state().tolist(),
+        np.random.get_state()[1].tolist(),
+        random.getstate(),
+    ]
+
+
+def cases() -> Iterator[Any]:
+    for name, careless in CARELESS.items():
+        yield from (pytest.param(name, act, id=f"{name} {index}") for index, act in enumerate(careless))
+
+
+@pytest.mark.parametrize(("name", "act"), list(cases()))
+def test_traces_are_named_and_removed(network: Classifier, name: str, act: Callable[[nn.Module], Any]) -> None:
+    before = state(network)
+    with pytest.raises(Refusal, match=f"clumsy changed {name} and did not change it back"), borrowed(network, "clumsy"):
+        act(network)
+    assert state(network) == before
+
+
+def test_several_traces_are_named_together(network: Classifier) -> None:
+    def act() -> None:
+        with borrowed(network, "clumsy"):
+            network.train()
+            CARELESS["hooks"][0](network)
+
+    with pytest.raises(Refusal, match="changed hooks, training modes and"):
+        act()
+
+
+def test_everything_is_put_back_after_an_error(network: Classifier) -> None:
+    def act() -> None:
+        with borrowed(network, "clumsy"):
+            for careless in CARELESS.values():
+                careless[0](network)
+            raise ZeroDivisionError
+
+    before = state(network)
+    with pytest.raises(ZeroDivisionError):
+        act()
+    assert state(network) == before
+
+
+def test_a_hook_that_was_removed_is_put_back(network: Classifier) -> None:
+    before = state(network)
+    with pytest.raises(Refusal, match="hooks"), borrowed(network, "clumsy"):
+        network.network.features[1]._forward_hooks.clear()
+    assert state(network) == before
+
+
+def test_gradients_left_in_parameters_are_discarded_silently(network: Classifier) -> None:
+    before = state(network)
+    with borrowed(network, "clumsy"):
+        network(torch.ones(1, 3, 16, 16)).sum().backward()
+    assert state(network) == before
+
+
+def test_inside_the_network_is_in_eval_mode_and_gradients_are_enabled(network: Classifier) -> None:
+    with torch.inference_mode(), borrowed(network, "careful"):
+        assert not any(module.training for module in network.modules())
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+    assert network.training
+
+
+def test_whoever_restores_is_not_blamed(network: Classifier) -> None:
+    with borrowed(network, "careful"):
+        handle = CARELESS["hooks"][0](network)
+        network.train()
+        network.eval()
+        handle.remove()
+
+
+def test_the_random_states_of_all_gpus_count(network: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two GPUs of paper, so that the bookkeeping is tested on machines without one as well."""
+    states = [torch.full((16,), number, dtype=torch.uint8) for number in (1, 2)]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [state.clone() for state in states])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: states[device].copy_(state))
+    with borrowed(network, "careful"):
+        pass
+    with pytest.raises(Refusal, match="torch's global random state"), borrowed(network, "clumsy"):
+        states[1] += 1
+    assert [state.unique().tolist() for state in states] == [[1], [2]]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_gpus_random_state_counts(network: Classifier) -> None:
+    torch.cuda.init()
+    before = torch.cuda.get_rng_state()
+    with pytest.raises(Refusal, match="torch's global random state"), borrowed(network, "clumsy"):
+        torch.rand(1, device="cuda")
+    assert torch.equal(torch.cuda.get_rng_state(), before)

@@ -1,0 +1,440 @@
+"""The page as a file: what it says, what it escapes, what it leaves out; the same folder gives the same bytes."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from an8flower.errors import Refusal
+from an8flower.evaluate.report.numbers import DASH, MINUS, scaled
+from an8flower.evaluate.report.page import for_script, write_page
+from an8flower.evaluate.report.pictures import levels
+from an8flower.evaluate.report.plots import looks
+from an8flower.evaluate.report.study import Study
+from an8flower.evaluate.report.verdict import HALF, HIGH, reliance, verdict
+from an8flower.evaluate.trust import certificate as certificates
+
+
+def _load_sample() -> Any:
+    place = Path(__file__).with_name("test_report_sample.py")
+    spec = importlib.util.spec_from_file_location("report_sample", place)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+sample = _load_sample()
+VOID = {"meta", "input", "img", "br", "wbr", "link", "hr"}
+LOADS = ("src", "href", "xlink:href", "srcset", "action", "data", "poster")
+
+
+class Page(HTMLParser):
+    """The elements of a page; fails where one is closed that is not open."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[tuple[str, dict[str, str | None]]] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self.words: list[str] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(attrs) == len(dict(attrs)), f"<{tag}> has an attribute twice"
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append((tag, dict(attrs)))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        opened, _ = self.open.pop()
+        assert opened == tag, f"</{tag}> closes <{opened}>"
+
+    def handle_data(self, data: str) -> None:
+        tag, attributes = self.open[-1] if self.open else ("", {})
+        key = f"{tag}#{attributes.get('id')}" if attributes.get("id") else tag
+        self.texts.setdefault(key, []).append(data)
+        if tag not in ("script", "style"):
+            self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        """The attributes of all elements of a kind."""
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self) -> str:
+        """What is read, with single spaces."""
+        return " ".join("".join(self.words).split())
+
+    @property
+    def data(self) -> Any:
+        """What the script gets."""
+        return json.loads("".join(self.texts["script#data"]))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found: Path = sample.write_folder(tmp_path_factory.mktemp("audit"))
+    write_page(found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> Page:
+    return Page((folder / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    names = sample.HOSTILE
+    document = sample.summary(names, names[:3], names[0])
+    document["studies"][0]["scores"]["warnings"] = [names[2]]
+    document["studies"][0]["dataset"]["path"] = names[0]
+    document["studies"][0]["slices"]["iou"][0]["value"] = names[2]
+    document["studies"][0]["curves"]["iou"] |= {"title": names[2], "x_title": names[3], "y_title": names[4]}
+    document["studies"][0]["sanity"][0]["results"][0]["curves"]["cascading"][0]["layer"] = names[2]
+    document["versions"] = {names[0]: names[1]}
+    place = write_page(sample.write_folder(tmp_path_factory.mktemp("hostile"), document))
+    return Page(place.read_text(encoding="utf-8"))
+
+
+def study(**changes: Any) -> Study:
+    """The first data set of the sample, changed."""
+    return Study(0, sample.summary()["studies"][0] | changes)
+
+
+def small() -> dict[str, Any]:
+    """The summary of the sample with one data set and no plots."""
+    document: dict[str, Any] = sample.summary()
+    document["studies"] = [document["studies"][0] | {"curves": {}, "slices": {}, "sanity": []}]
+    return document
+
+
+# ---- The file --------------------------------------------------------------------------------------------------
+
+
+def test_the_same_folder_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    again = write_page(sample.write_folder(tmp_path))
+    assert again == tmp_path / "report.html"
+    assert again.read_bytes() == (folder / "report.html").read_bytes()
+    assert {each.name for each in tmp_path.iterdir()} == {"summary.json", "report.html", "pictures", "filters"}
+
+
+def test_no_torch_is_loaded(folder: Path) -> None:
+    code = (
+        "import sys, pathlib; from an8flower.evaluate.report.page import write_page; "
+        "write_page(pathlib.Path(sys.argv[1])); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, folder], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("which", ["page", "hostile"])
+def test_nothing_is_loaded_and_nothing_else_may_run(which: str, request: pytest.FixtureRequest) -> None:
+    page: Page = request.getfixturevalue(which)
+    for tag, attributes in page.elements:
+        assert not any(name.startswith("on") for name in attributes), (tag, attributes)
+        for name in LOADS:
+            value = attributes.get(name) or "#"
+            assert value.startswith(("#", "data:image/")), (tag, name, value)
+    assert not {"iframe", "object", "embed", "link", "base"} & {tag for tag, _ in page.elements}
+
+
+def test_the_policy_names_our_own_script_and_style(page: Page) -> None:
+    (policy,) = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert policy
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    for name, tag in (("script-src", "script"), ("style-src", "style")):
+        (text,) = page.texts[tag]
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert rules[name] == f"'sha256-{digest}'"
+    assert rules["default-src"] == "'none'"
+    assert rules["img-src"] == "data:"
+
+
+def test_names_are_unique_and_references_lead_somewhere(page: Page) -> None:
+    names = [attributes["id"] for _, attributes in page.elements if attributes.get("id")]
+    assert len(names) == len(set(names))
+    links = {
+        attributes[name] for _, attributes in page.elements for name in ("href", "xlink:href") if name in attributes
+    }
+    assert {link[1:] for link in links if link} <= set(names)
+    clips = {path["clip-path"] for _, path in page.elements if path.get("clip-path")}
+    assert {clip[5:-1] for clip in clips if clip} <= set(names)
+
+
+def test_headings_are_in_order(page: Page) -> None:
+    depths = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert depths[0] == 1
+    assert depths.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(depths))
+
+
+# ---- Hostile names ---------------------------------------------------------------------------------------------
+
+
+def test_hostile_names_add_no_element(page: Page, hostile: Page) -> None:
+    """The same page but for its words: as many elements of each kind that could do harm."""
+    for tag in ("script", "style", "img", "canvas", "meta", "form"):
+        assert len(hostile.all(tag)) == len(page.all(tag)), tag
+    assert len(hostile.texts["script"]) == 1
+
+
+def test_hostile_names_are_there_as_text(hostile: Page) -> None:
+    for name in (*sample.HOSTILE[:4], "Blüte \ufffd"):
+        assert " ".join(name.split()) in hostile.text
+    assert "{{ 7*7 }}" in hostile.text
+    assert hostile.all("tr")
+    boards = [label for label in (each.get("aria-label") for each in hostile.all("canvas")) if label]
+    assert any(sample.HOSTILE[3] in label for label in boards)
+
+
+@given(st.recursive(st.text(), lambda inner: st.dictionaries(st.text(), inner) | st.lists(inner)))
+def test_data_for_the_script_cannot_leave_their_element(data: Any) -> None:
+    text = for_script(data)
+    assert not set("<>&\u2028\u2029") & set(text)
+    assert json.loads(text) == data
+
+
+def test_the_summary_travels_whole(folder: Path, page: Page) -> None:
+    packed = gzip.decompress(base64.b64decode(page.data["summary"]))
+    assert json.loads(packed) == json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+
+
+# ---- Numbers ---------------------------------------------------------------------------------------------------
+
+
+def test_the_leaderboard_tells_the_numbers_of_the_summary(page: Page) -> None:
+    for metric, (chance, oracle) in sample.REFERENCES.items():
+        board = page.data["boards"]["study0"][metric]
+        undefined = {len(sample.QUALITY) - 1} if metric == "average_drop" else set()
+        assert board["lower"] == (oracle < chance)
+        for index, quality in enumerate(sample.QUALITY):
+            texts = [text for text, _ in board["rows"][str(index)]["cells"]]
+            sorts = [sort for _, sort in board["rows"][str(index)]["cells"]]
+            mean = chance + quality * (oracle - chance)
+            if index in undefined:
+                assert texts[:2] + texts[5:7] == [DASH] * 4
+                assert texts[11] == "60"
+                continue
+            assert sorts[5] == pytest.approx(mean)
+            assert texts[5] == f"{mean:.3f}"
+            if oracle == chance:
+                assert texts[:2] == [DASH, DASH]
+                assert board["rows"][str(index)]["bar"] is None
+            else:
+                assert texts[0] == f"{quality:.2f}"
+                assert sorts[0] == pytest.approx(quality)
+                assert texts[1] == f"{quality - 0.03:.2f} to {quality + 0.03:.2f}".replace("-", MINUS)
+
+
+def test_intervals_of_metrics_where_less_is_more_are_turned() -> None:
+    place = scaled(sample.numbers("le", 0.6))
+    assert place
+    assert place == pytest.approx((0.6, 0.57, 0.63))
+
+
+def test_nothing_is_calibrated_where_chance_and_the_truth_are_alike() -> None:
+    assert scaled(sample.numbers("flat", 0.6)) is None
+    near = sample.numbers("iou", 0.6) | {"chance": 0.5, "oracle": 0.5001}
+    assert scaled(near) is None
+
+
+def test_the_download_has_every_number(page: Page) -> None:
+    table = page.data["tables"]["all-numbers"]
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+    assert len(rows) == 2 * len(sample.METHODS) * len(sample.METRICS)
+    (one,) = [r for r in rows if (r["dataset"], r["method"], r["metric"]) == ("flowers", "gradcam", "le")]
+    assert (one["mean"], one["calibrated"], one["tied"], one["n"]) == (pytest.approx(0.32), 0.6, "a", 60)
+
+
+def test_every_plot_has_its_numbers(page: Page) -> None:
+    plots = [each for each in page.all("figure") if each.get("class") == "plot"]
+    keys = {(each["id"] or "").removeprefix("figure-") for each in plots}
+    assert keys == set(page.data["tables"]) - {"all-numbers"}
+    assert {"iou-study0", "deletion-study1", "cost-study0", "slice-class-study0", "ablation0-study0"} <= keys
+    table = page.data["tables"]["iou-study0"]
+    assert table["rows"][3] == ["random", 0.15, None, -0.02, 0.02]
+    assert len(table["rows"]) == 21 * len(sample.METHODS)
+
+
+def test_plots_take_their_colours_from_the_page(page: Page) -> None:
+    shapes = [attributes for tag, attributes in page.elements if tag in ("path", "use", "text", "line")]
+    assert not [each for each in shapes if re.search("#[0-9a-f]{6}", each.get("style") or "")]
+    assert not [each for each in page.all("text") if "font-family" in (each.get("style") or "")]
+
+
+def test_28_methods_are_told_apart_in_a_plot() -> None:
+    assert len(set(looks([False] * 28))) == 28
+    assert len({(look.hue, look.dash) for look in looks([False] * 28)}) == 28
+
+
+@given(arrays(np.float16, (5, 7), elements=st.floats(-100, 100, width=16)))
+def test_levels_keep_every_threshold_of_the_iou(values: np.ndarray) -> None:
+    span = values.astype(float) - values.astype(float).min()
+    normal = span / span.max() if span.max() else span
+    for k in range(100):
+        np.testing.assert_array_equal(levels(values) > k, normal > k / 100)
+
+
+def test_values_that_are_no_numbers_are_above_no_threshold() -> None:
+    assert levels(np.array([[np.nan, 0.0], [np.inf, 1.0]])).tolist() == [[0, 0], [0, 100]]
+    assert not levels(np.full((2, 2), np.nan)).any()
+
+
+# ---- The verdict -----------------------------------------------------------------------------------------------
+
+
+def test_the_verdict_uses_the_shares_of_the_certificate() -> None:
+    assert (HIGH, HALF) == (certificates.HIGH, certificates.HALF)
+
+
+@pytest.mark.parametrize(
+    ("flip", "stability", "word"), [(0.97, 0.98, "yes"), (0.97, 0.8, "part"), (0.3, 0.99, "no"), (None, 0.9, "unknown")]
+)
+def test_reliance(flip: float | None, stability: float, word: str) -> None:
+    assert reliance(sample.certificate("m", flip, stability)) == word
+
+
+def test_three_sentences_of_a_sound_audit() -> None:
+    truth, best, care = verdict([study()], {"failed": [{"cell": "c"}]})
+    assert truth.startswith("There is a truth to score against: all 3 models rely on the designed evidence")
+    assert "97.0 %" in truth
+    assert "gradcam_pp explains best (calibrated 0.62, 95 % 0.59 to 0.65" in best
+    assert "cannot be told from gradcam;" in best
+    assert "the best of the controls, which explain nothing, is center (0.20)" in best
+    fails = "layercam fails the sanity checks (the map does not follow the model)"
+    assert care == f"Be careful: {fails}; 1 cell of the audit failed."
+
+
+def test_models_that_rely_on_something_else() -> None:
+    found = [sample.certificate("a"), sample.certificate("b", 0.1), sample.certificate("c", None)]
+    truth, _, care = verdict([study(certificates=found)], {})
+    assert "only in part: of 3 models" in truth
+    assert "1 on it, 1 on something else, 1 on what cannot be told" in truth
+    assert "what is scored for b and c is not what they rely on" in care
+    truth, *_ = verdict([study(certificates=found[1:2])], {})
+    assert truth.startswith("There is no truth to score against")
+
+
+def test_no_certificate() -> None:
+    truth, *_ = verdict([study(certificates=[])], {})
+    assert truth == "Whether there is a truth to score against is not known: no model has a certificate."
+
+
+def test_a_control_that_wins_is_named() -> None:
+    scores = sample.scores(("gradcam", "layercam", "random", "center", "gradient"))
+    _, best, care = verdict([study(scores=scores, sanity=[])], {})
+    assert "gradient scores highest of the methods (" in best
+    assert "but the control center, which explains nothing, scores more (0.62)" in best
+    assert "gradcam is not above chance" in care
+
+
+def test_a_control_that_cannot_be_told_is_named() -> None:
+    scores = sample.scores(("random", "edges", "center", "gradcam", "gradient"))
+    _, best, _ = verdict([study(scores=scores)], {})
+    assert "but the control center, which explains nothing, cannot be told from it" in best
+
+
+def test_nothing_to_be_careful_about() -> None:
+    scores = sample.scores(sample.METHODS)
+    *_, care = verdict([study(scores=scores, sanity=[])], {})
+    assert care.startswith("Be careful nonetheless")
+
+
+def test_values_that_are_missing_are_spoken_of() -> None:
+    scores = sample.scores(sample.METHODS)
+    scores["results"][2]["metrics"]["iou"]["undefined"] = 30
+    *_, care = verdict([study(scores=scores, sanity=[])], {})
+    assert "gradcam has no value in more than 5 % of the rows" in care
+
+
+# ---- What is missing -------------------------------------------------------------------------------------------
+
+
+def test_a_folder_without_summary_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="no summary.json.*run `an8flower audit"):
+        write_page(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"studies": 3}', '{"studies": [{}]}', '{"studies": [3]}', "\xff"])
+def test_a_damaged_summary_is_refused_and_the_old_page_stays(tmp_path: Path, text: str) -> None:
+    (tmp_path / "summary.json").write_bytes(text.encode("latin-1"))
+    (tmp_path / "report.html").write_text("old")
+    with pytest.raises(Refusal, match="summary.json: .*run `an8flower audit"):
+        write_page(tmp_path)
+    assert (tmp_path / "report.html").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_files_that_are_missing_damaged_or_elsewhere_are_named(tmp_path: Path) -> None:
+    document = small()
+    document["studies"][0]["pictures"][3]["file"] = "../outside.npz"
+    folder = sample.write_folder(tmp_path / "in", document)
+    (folder / "pictures/a0.npz").unlink()
+    whole = (folder / "pictures/a1.npz").read_bytes()
+    (folder / "pictures/a1.npz").write_bytes(whole[: len(whole) // 2])
+    np.savez(folder / "pictures/a2.npz", rows=np.array([{}], dtype=object))
+    np.savez(folder / "filters/one.npz", classes=np.zeros(2))
+    sample.write_pictures(tmp_path / "outside.npz", 3)
+    text = Page(write_page(folder).read_text(encoding="utf-8")).text
+    assert "random: pictures/a0.npz is missing" in text
+    assert "center: pictures/a1.npz cannot be read" in text
+    assert "gradcam: pictures/a2.npz cannot be read" in text
+    assert "gradcam_pp: ../outside.npz lies outside the folder of the audit" in text
+    assert "flowernet-seed0-1a2b3c4d: filters/one.npz cannot be read" in text
+
+
+def test_pictures_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    folder = sample.write_folder(tmp_path, small())
+    with np.load(folder / "pictures/a0.npz") as stored:
+        found = dict(stored)
+    np.savez(folder / "pictures/a0.npz", **found | {"maps": found["maps"][:, :5]})
+    assert "pictures/a0.npz: its arrays do not fit each other" in write_page(folder).read_text(encoding="utf-8")
+
+
+def test_an_audit_of_little_has_a_page(tmp_path: Path) -> None:
+    """Imported data, one metric: no certificate, no curves, no pictures; and what is optional is left out."""
+    whole = sample.summary()["studies"][0]
+    scores = {key: whole["scores"][key] for key in ("dataset", "models", "results")}
+    document = {"studies": [{"dataset": {"name": "mine"}, "scores": scores, "no_certificate": "the data have no spec"}]}
+    (tmp_path / "summary.json").write_text(json.dumps(document))
+    page = Page(write_page(tmp_path).read_text(encoding="utf-8"))
+    assert "No certificate: the data have no spec." in page.text
+    assert {each.get("id") for each in page.all("section")} == {
+        *("verdict", "certificates", "leaderboard", "heat", "cost", "trouble", "reproduce")
+    }
+
+
+def test_an_audit_of_nothing_has_a_page(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text('{"studies": []}')
+    assert "No method was scored." in Page(write_page(tmp_path).read_text(encoding="utf-8")).text
+
+
+def test_a_large_gallery_is_cut_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("an8flower.evaluate.report.gallery.ROOM", 20_000)
+    text = write_page(sample.write_folder(tmp_path, small())).read_text(encoding="utf-8")
+    assert "Some rows were left out to keep the page small" in text
+    shelves = Page(text).data["shelves"].values()
+    assert shelves
+    assert all(len(shelf["pictures"]) < sample.ROWS for shelf in shelves)

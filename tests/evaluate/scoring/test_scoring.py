@@ -1,0 +1,229 @@
+"""Runs: what is there is not made again, what changes is, and one method's failure is its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch import Tensor
+
+from an8flower.errors import NotApplicable, Refusal
+from an8flower.evaluate import registry
+from an8flower.evaluate.case import Query
+from an8flower.evaluate.explaining.methods import Method, parse_methods
+from an8flower.evaluate.metrics.metric import Metric
+from an8flower.evaluate.metrics.naming import expanded
+from an8flower.evaluate.models.classifier import Classifier, build
+from an8flower.evaluate.resources import Resources
+from an8flower.evaluate.scoring import run as scoring
+from an8flower.evaluate.scoring.run import Outcome, ScoringPlan, score
+from an8flower.store import FlowerStore
+
+CPU = Resources(torch.device("cpu"), batch=7)
+
+
+@pytest.fixture(scope="module")
+def model(small_file: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An untrained classifier for the small data set."""
+    store = FlowerStore(small_file)
+    path = tmp_path_factory.mktemp("models") / "flowernet-seed3.safetensors"
+    build("flowernet", store.class_names, store.size, seed=3).save(path)
+    return str(path)
+
+
+@pytest.fixture
+def plan(small_file: Path, model: str) -> ScoringPlan:
+    methods = tuple(parse_methods(["gradcam", "random"]))
+    return ScoringPlan(small_file, (model,), methods, ("iou", "iou_best", "pointing"))
+
+
+def numbers(outcome: Outcome) -> Any:
+    """The results without their cost, which no two runs share."""
+    return [{key: value for key, value in entry.items() if key != "cost"} for entry in outcome.document["results"]]
+
+
+@pytest.fixture
+def small_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several cells for the small data set."""
+    monkeypatch.setattr(scoring, "CELL_ROWS", 10)
+
+
+@pytest.mark.usefixtures("small_cells")
+def test_what_is_there_is_not_made_again(plan: ScoringPlan, tmp_path: Path) -> None:
+    first = score(plan, CPU, tmp_path)
+    assert (first.done, first.reused) == (12, 0)  # 24 rows in three cells: two methods, the references, the reliance
+    again = score(plan, CPU, tmp_path)
+    assert (again.done, again.reused) == (0, 12)
+    assert numbers(first) == numbers(again)
+    next((tmp_path / "scores").glob("*gradcam*")).unlink()
+    mended = score(plan, CPU, tmp_path)
+    assert (mended.done, mended.reused) == (1, 11)
+    assert numbers(mended) == numbers(first)
+
+
+@pytest.mark.usefixtures("small_cells")
+def test_how_it_is_done_does_not_change_what_comes_out(plan: ScoringPlan, tmp_path: Path) -> None:
+    one = score(plan, CPU, tmp_path / "one")
+    other = score(plan, replace(CPU, batch=64), tmp_path / "other")
+    for a, b in zip(numbers(one), numbers(other), strict=True):
+        for metric in a["metrics"]:
+            for key, value in a["metrics"][metric].items():
+                assert b["metrics"][metric][key] == pytest.approx(value, abs=1e-5)
+
+
+def test_what_is_asked_decides_what_is_reused(plan: ScoringPlan, tmp_path: Path) -> None:
+    score(plan, CPU, tmp_path)
+    assert score(replace(plan, rows=12), CPU, tmp_path).done == 4
+    assert score(replace(plan, seed=1), CPU, tmp_path).done == 3  # what the model relies on asks no seed, nor a metric
+    assert score(replace(plan, split="val"), CPU, tmp_path).done == 4
+    assert score(replace(plan, metrics=("iou",)), CPU, tmp_path).done == 3
+    assert score(replace(plan, target="predicted"), CPU, tmp_path).done == 2  # the references ask no model
+    fewer = replace(plan, methods=plan.methods[:1])
+    assert score(fewer, CPU, tmp_path).done == 0
+
+
+def test_another_version_counts_as_missing(plan: ScoringPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    score(plan, CPU, tmp_path)
+    monkeypatch.setattr("an8flower.__version__", "9.9.9")
+    assert score(plan, CPU, tmp_path).reused == 0
+
+
+def test_the_rows_that_lie_on_disk(plan: ScoringPlan, tmp_path: Path) -> None:
+    score(plan, CPU, tmp_path)
+    asked = json.loads((tmp_path / "plan.json").read_text())
+    assert len(asked["parts"]) == 4
+    assert [card["name"] for card in asked["metrics"]] == list(plan.metrics)
+    (part,) = (name for name in asked["parts"] if "gradcam" in name)
+    frame = pq.read_table(tmp_path / "scores" / f"{part}.parquet").to_pandas()
+    assert len(frame) == 24 * 3
+    assert (frame.groupby("metric").row.apply(list).map(len) == 24).all()
+    assert frame[frame.metric == "iou_best"].curve.map(len).unique() == [100]
+    assert frame[frame.metric == "iou"].value.notna().all()
+    assert frame.predicted.between(0, 5).all()
+    assert frame.forwards.unique() == pytest.approx([1.0])
+
+
+def test_the_truth_scores_one_and_chance_nothing(plan: ScoringPlan, tmp_path: Path) -> None:
+    unbounded = {"sm"}  # what the model makes of the truth's crop has no fixed best
+    every = tuple(name for name in expanded("family:localisation") if name not in unbounded)
+    outcome = score(replace(plan, metrics=every, split="train"), CPU, tmp_path)
+    random = next(entry for entry in outcome.document["results"] if entry["method"] == "random")
+    wrong = 1 - outcome.document["models"][0]["accuracy"]  # om is 1 where the prediction is
+    for name, found in random["metrics"].items():
+        best = registry.metrics[name].thing.higher_is_better
+        assert found["oracle"] == pytest.approx(1 if best else wrong if name == "om" else 0), name
+        scale = found["oracle"] - found["chance"]
+        spread = (found["high"] - found["low"]) / abs(scale)
+        assert abs(found["calibrated"]) <= max(1.5 * spread, 0.002), name
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Fails in the middle of the work."""
+
+    error: str = "broken"
+
+    def __call__(self, classifier: Classifier, query: Query) -> Tensor:
+        if self.error == "unsuitable":
+            raise NotApplicable("not for this kind of model")
+        raise ValueError(self.error)
+
+
+def test_a_failure_is_its_own(plan: ScoringPlan, tmp_path: Path) -> None:
+    broken = Method("broken", "broken", Broken())
+    outcome = score(replace(plan, methods=(broken, *plan.methods)), CPU, tmp_path)
+    assert [entry["method"] for entry in outcome.document["results"]] == ["gradcam", "random"]
+    assert outcome.document["failed"][0]["reason"] == "ValueError: broken"
+    (told,) = (tmp_path / "failed").glob("*.json")
+    assert "raise ValueError(self.error)" in json.loads(told.read_text())["traceback"]
+
+
+@pytest.mark.usefixtures("small_cells")
+def test_what_does_not_apply_is_skipped_once_and_for_all(plan: ScoringPlan, tmp_path: Path) -> None:
+    unsuitable = Method("unsuitable", "unsuitable", Broken("unsuitable"))
+    outcome = score(replace(plan, methods=(*plan.methods, unsuitable)), CPU, tmp_path)
+    assert len(outcome.document["results"]) == 2
+    assert not outcome.document["failed"]
+    assert len(outcome.document["skipped"]) == 1
+
+
+def test_a_metric_without_a_formula_for_chance_is_measured(
+    plan: ScoringPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = registry.metrics["iou_mean"]
+    bare: Metric = replace(exact.thing, chance=None)
+    monkeypatch.setitem(registry.metrics._entries, "bare", registry.Entry("bare", replace(bare, name="bare"), {}))
+    found = score(replace(plan, metrics=("iou_mean", "bare")), CPU, tmp_path).document["results"][0]["metrics"]
+    assert found["bare"]["chance"] == pytest.approx(found["iou_mean"]["chance"], rel=0.02)
+    assert found["bare"]["chance"] != found["iou_mean"]["chance"]
+
+
+def test_several_models_are_told_apart_and_pooled(plan: ScoringPlan, tmp_path: Path, small_file: Path) -> None:
+    store = FlowerStore(small_file)
+    other = tmp_path / "other.safetensors"
+    build("flowernet", store.class_names, store.size, seed=4).save(other)
+    outcome = score(replace(plan, models=(*plan.models, str(other))), CPU, tmp_path / "run")
+    assert [entry["seed"] for entry in outcome.document["models"]] == [3, 4]
+    alone = [score(replace(plan, models=(each,)), CPU, tmp_path / "run") for each in (*plan.models, str(other))]
+    means = [numbers(each)[0]["metrics"]["iou"]["mean"] for each in alone]
+    assert numbers(outcome)[0]["metrics"]["iou"]["mean"] == pytest.approx(np.mean(means))
+    assert numbers(outcome)[0]["metrics"]["iou"]["n"] == 24
+
+
+def test_a_model_must_fit_the_data(plan: ScoringPlan, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    build("flowernet", ["a", "b"], 40, seed=0).save(path)
+    with pytest.raises(Refusal, match="has 2 classes and the data have 6"):
+        score(replace(plan, models=(str(path),)), CPU, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_progress_reaches_the_end(plan: ScoringPlan, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    score(plan, CPU, tmp_path, lambda done, total: told.append((done, total)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_the_error_of_a_lower_precision_is_told(plan: ScoringPlan, tmp_path: Path) -> None:
+    (exact,) = score(plan, CPU, tmp_path).document["models"]
+    assert "precision_error" not in exact
+    coarse = replace(plan, methods=tuple(parse_methods(["occlusion:precision=bf16"])))
+    (told,) = score(coarse, CPU, tmp_path).document["models"]
+    error = told["precision_error"]["bf16"]
+    assert 0 < error["mean"] < error["max"] < 0.05
+
+
+def test_whether_the_model_relies_on_the_evidence_is_filed(plan: ScoringPlan, tmp_path: Path) -> None:
+    document = score(plan, CPU, tmp_path).document
+    asked = json.loads((tmp_path / "plan.json").read_text())
+    (part,) = (name for name in asked["parts"] if "-reliance-" in name)
+    frame = pq.read_table(tmp_path / "scores" / f"{part}.parquet").to_pandas()
+    assert set(frame.explainer) == {"reliance"}
+    assert set(frame.model) == {part.partition("-reliance-")[0]}
+    assert frame.metric.value_counts().to_dict() == {"relies": 24, "follows": 24}
+    relies = frame[frame.metric == "relies"].set_index("row").value
+    assert set(relies) <= {0, 1}
+    assert document["models"][0]["reliance"]["share"] == relies.mean()
+    undefined = frame[frame.value.isna()]
+    assert set(undefined.reason) <= {"the model predicts that class without the change already"}
+    assert frame[frame.value.notna()].reason.isna().all()
+    (warning,) = document["warnings"]  # nobody has trained it
+    assert "flowernet seed 3 relies on the designed evidence in 0% of the rows" in warning
+
+
+def test_rows_that_nobody_can_render_have_no_reliance(plan: ScoringPlan, tmp_path: Path) -> None:
+    shutil.copy(plan.data, tmp_path / "foreign.h5")
+    with h5py.File(tmp_path / "foreign.h5", "r+") as file:
+        del file.attrs["spec"]
+    outcome = score(replace(plan, data=tmp_path / "foreign.h5"), CPU, tmp_path / "run")
+    assert outcome.done == 3
+    assert "reliance" not in outcome.document["models"][0]
+    assert outcome.document["warnings"] == []

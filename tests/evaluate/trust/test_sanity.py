@@ -1,0 +1,357 @@
+"""Sanity checks as a whole: what has to be 1, who has to fail, and that nothing depends on the batch."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import Tensor
+
+from an8flower.__main__ import main
+from an8flower.evaluate.case import Query
+from an8flower.evaluate.explaining.methods import Method, parse_methods
+from an8flower.evaluate.models.classifier import Classifier, build
+from an8flower.evaluate.resources import Resources
+from an8flower.evaluate.seeds import seed_of
+from an8flower.evaluate.trust.sanity import mprt
+from an8flower.evaluate.trust.sanity.label_randomisation import Memory, memorised_once, permuted
+from an8flower.evaluate.trust.sanity.layers import layers_of, steps_of
+from an8flower.evaluate.trust.sanity.mprt import Randomisation, fully, reached, smooth, walked, with_noise
+from an8flower.evaluate.trust.sanity.randomisation import Randomised, Redrawn, redrawn
+from an8flower.evaluate.trust.sanity.run import Check, SanityPlan, asked, sanity
+from an8flower.evaluate.trust.sanity.similarity import SIMILARITIES, Maps, similarities
+from an8flower.evaluate.trust.sanity.verdict import judged, on_scale, overall, unrelated
+from an8flower.store import FlowerStore
+
+CPU = torch.device("cpu")
+QUICK = SanityPlan(rows=12, steps=3, draws=2, memory=None)
+
+
+@pytest.fixture(scope="module")
+def store(small_file: Path) -> FlowerStore:
+    return FlowerStore(small_file)
+
+
+@pytest.fixture(scope="module")
+def classifier(store: FlowerStore) -> Classifier:
+    """Briefly on the way: weights that are not those of any start."""
+    made = build("flowernet", store.class_names, store.size, seed=0)
+    source = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=source)
+    return made.eval()
+
+
+@pytest.fixture(scope="module")
+def query(store: FlowerStore) -> Query:
+    images = torch.from_numpy(store["test"].rows(0, 6).images).permute(0, 3, 1, 2).float() / 255
+    return Query(images, torch.arange(6) % 6, torch.arange(6) + 3)
+
+
+def randomised(classifier: Classifier, values: dict[str, Redrawn], steps: int = 4) -> Randomisation:
+    return Randomisation(Randomised(classifier), tuple(steps_of(layers_of(classifier), steps)), (values,))
+
+
+def run(classifier: Classifier, store: FlowerStore, folder: Path, *methods: str, **changes: Any) -> dict[str, Any]:
+    batch = changes.pop("batch", None)
+    return sanity(classifier, parse_methods(methods), store, replace(QUICK, **changes), Resources(CPU, batch), folder)
+
+
+def gradient(classifier: Classifier, query: Query) -> Tensor:
+    images = query.images.clone().requires_grad_()
+    logits = classifier(images).gather(1, query.targets[:, None])
+    return torch.autograd.grad(logits.sum(), images)[0].abs().amax(1)
+
+
+def brightness(classifier: Classifier, query: Query) -> Tensor:
+    return query.images.mean(1)
+
+
+def test_the_same_model_gives_the_same_maps(classifier: Classifier, query: Query) -> None:
+    """Where a redrawn value is the trained one, every similarity at every step is 1, and no entropy rises."""
+    same = {name: Redrawn(value.detach(), "", True) for name, value in classifier.network.named_parameters()}
+    randomisation, original = randomised(classifier, same), Maps(gradient(classifier, query))
+    for points in walked(randomisation, gradient, query, original, {}).values():
+        for point in points:
+            assert all(values == pytest.approx(np.ones(6)) for values in point.likeness.values())
+    full = fully(randomisation, gradient, query, original)
+    assert full.rise == pytest.approx(np.zeros((6, 1)))
+    assert all(
+        point.likeness["ssim"] == pytest.approx(np.ones(6)) for point in smooth(randomisation, gradient, query, 2)
+    )
+
+
+def test_what_does_not_look_at_the_model_stays_the_same(classifier: Classifier, query: Query) -> None:
+    randomisation, original = randomised(classifier, redrawn(classifier, 1)), Maps(query.images.mean(1))
+    walks = walked(randomisation, brightness, query, original, {})
+    assert all(
+        (p.likeness[name] > 1 - 1e-9).all() for points in walks.values() for p in points for name in SIMILARITIES
+    )
+    assert fully(randomisation, brightness, query, original).rise == pytest.approx(np.zeros((6, 1)))
+
+
+def test_walks_reach_every_parameter(classifier: Classifier) -> None:
+    steps = steps_of(layers_of(classifier), 4)
+    names = {name for name, _ in classifier.network.named_parameters()}
+    down, up, alone = (reached(steps, order) for order in ("cascading", "bottom_up", "independent"))
+    assert set(down[0][1]) == {"classifier.weight", "classifier.bias"}
+    assert set(down[-1][1]) == names
+    assert "features.0.weight" in up[0][1]
+    assert set(up[-1][1]) == names
+    assert [name for name, _ in up] == [name for name, _ in down][::-1]
+    assert sorted(each for _, parameters in alone for each in parameters) == sorted(names)
+
+
+def test_each_random_model_is_explained_once(classifier: Classifier, query: Query) -> None:
+    asked = 0
+
+    def counted(model: Classifier, some: Query) -> Tensor:
+        nonlocal asked
+        asked += 1
+        return gradient(model, some)
+
+    randomisation, original = randomised(classifier, redrawn(classifier, 1)), Maps(gradient(classifier, query))
+    full = fully(randomisation, counted, query, original)
+    known = {frozenset(randomisation.everything): {name: values[:, 0] for name, values in full.likeness.items()}}
+    walked(randomisation, counted, query, original, known)
+    assert asked == 1 + 3 + 3  # all layers; three more stops down; three more layers alone
+
+
+def test_the_cascade_is_that_of_models_built_by_hand(classifier: Classifier, query: Query) -> None:
+    """A slow second version: fresh copies, SciPy's correlation."""
+    from copy import deepcopy
+
+    from scipy.stats import spearmanr
+
+    values = redrawn(classifier, 1)
+    original = gradient(classifier, query)
+    walks = walked(randomised(classifier, values), gradient, query, Maps(original), {})
+    copied = deepcopy(classifier)
+    for step, point in zip(steps_of(layers_of(classifier), 4), walks["cascading"], strict=True):
+        weights = dict(copied.network.named_parameters())
+        with torch.no_grad():
+            for name in step.parameters:
+                weights[name].copy_(values[name].value)
+        maps = gradient(copied, query)
+        expected = [spearmanr(one.ravel(), other.ravel())[0] for one, other in zip(original, maps, strict=True)]
+        assert point.likeness["spearman_abs"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_noise_of_the_smooth_test_has_its_spread_and_depends_on_the_row_alone() -> None:
+    images = torch.full((3, 3, 40, 40), 0.5)
+    images[:, :, 0, 0], images[:, :, 0, 1] = 0.4, 0.8
+    query = Query(images, torch.zeros(3, dtype=torch.long), torch.tensor([5, 6, 5]))
+    noisy = with_noise(query, 0).images
+    assert (noisy - images).std().item() == pytest.approx(0.1 * 0.4, rel=0.05)
+    assert torch.equal(noisy[0], noisy[2])
+    assert not torch.equal(noisy[0], noisy[1])
+    assert not torch.equal(noisy, with_noise(query, 1).images)
+    assert torch.equal(noisy[1:2], with_noise(Query(*(tensor[1:2] for tensor in query)), 0).images)
+
+
+def test_smooth_maps_are_means_over_noisy_images(
+    classifier: Classifier, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without noise, and without averaging, it is the plain test from the input up."""
+    monkeypatch.setattr(mprt, "NOISE", 0.0)
+    randomisation, original = randomised(classifier, redrawn(classifier, 1)), Maps(gradient(classifier, query))
+    points = smooth(randomisation, gradient, query, 3)
+    full = fully(randomisation, gradient, query, original)
+    assert points[-1].likeness["ssim"] == pytest.approx(full.likeness["ssim"][:, 0], abs=1e-5)
+    assert points[0].layer.startswith("features")
+
+
+def test_entropy_that_was_none_cannot_rise(classifier: Classifier, query: Query) -> None:
+    flat = Maps(torch.zeros(6, 40, 40))
+    full = fully(randomised(classifier, redrawn(classifier, 1)), gradient, query, flat)
+    assert np.isnan(full.rise).all()
+    assert all(np.isnan(values).all() for values in full.likeness.values())
+
+
+def test_the_scale_of_a_verdict() -> None:
+    assert on_scale(np.array([0.25, 0.625, 1.0, np.nan]), 0.25) == pytest.approx([0, 0.5, 1, np.nan], nan_ok=True)
+    assert on_scale(np.array([1.0, 0.9]), 1.0) == pytest.approx([1, np.nan], nan_ok=True)
+    assert on_scale(np.array([1.0, 0.9]), math.nan) == pytest.approx([1, np.nan], nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "outcome"),
+    [
+        (np.full(20, 0.3), "pass"),
+        (np.full(20, 0.9), "fail"),
+        (np.linspace(0.2, 1.0, 20), "undecided"),
+        (np.r_[np.full(10, np.nan), np.full(10, 0.3)], "undecided"),
+        (np.r_[np.full(9, np.nan), np.full(11, 0.3)], "pass"),
+        (np.full(20, np.nan), "undecided"),
+    ],
+)
+def test_verdicts(values: np.ndarray, outcome: str) -> None:
+    found = judged(values, 0.2, 0)
+    assert found.outcome == outcome
+    assert bool(found.reason) == (outcome == "undecided")
+    assert found.n + found.undefined == 20
+
+
+def test_any_similarity_may_object_and_the_rank_correlation_decides_else() -> None:
+    good, bad, unknown = judged(np.zeros(9), 0.2), judged(np.ones(9), 0.2), judged(np.full(9, np.nan), 0.2)
+    assert overall({"spearman_abs": good, "ssim": good}) == "pass"
+    assert overall({"spearman_abs": good, "ssim": unknown}) == "pass"
+    assert overall({"spearman_abs": unknown, "ssim": good}) == "undecided"
+    assert overall({"spearman_abs": good, "ssim": unknown, "hog": bad}) == "fail"
+
+
+def test_unrelated_maps_are_those_of_other_rows() -> None:
+    maps = torch.rand(6, 40, 40, generator=torch.Generator().manual_seed(0))
+    found = unrelated(Maps(maps))
+    assert found["spearman"] == pytest.approx(0, abs=0.02)
+    assert found["ssim"] < 0.1
+    assert all(value == pytest.approx(1) for value in unrelated(Maps(maps[:1].expand(6, -1, -1))).values())
+    assert all(math.isnan(value) for value in unrelated(Maps(maps[:1])).values())
+
+
+def test_who_does_not_look_at_the_model_fails(classifier: Classifier, store: FlowerStore, tmp_path: Path) -> None:
+    found = run(classifier, store, tmp_path, "edges", "center", "random")
+    for result in found["results"]:
+        assert result["verdicts"]["model"]["outcome"] == result["verdicts"]["logits"]["outcome"] == "fail"
+        assert result["scores"]["mprt"]["mean"] == pytest.approx(1)
+        assert result["scores"]["emprt"]["mean"] == pytest.approx(0)
+    assert found["controls"]["edges"]["outcome"] == "fail"
+    assert abs(found["controls"]["random"]["spearman"]["mean"]) < 0.05
+    assert found["coverage"]["share"] == 1
+    assert found["labels"] == {"reason": "not asked for"}
+    json.dumps(found, allow_nan=False)
+
+
+def test_the_model_is_given_back_and_nothing_depends_on_the_batch(
+    classifier: Classifier, store: FlowerStore, tmp_path: Path
+) -> None:
+    digest, state = classifier.digest, torch.get_rng_state()
+    found = [run(classifier, store, tmp_path, "gradcam", "gradient", batch=batch) for batch in (3, 16)]
+    assert classifier.digest == digest
+    assert torch.equal(state, torch.get_rng_state())
+    for one, other in zip(*(each["results"] for each in found), strict=True):
+        for ours, theirs in zip(one["curves"]["cascading"], other["curves"]["cascading"], strict=True):
+            for name in SIMILARITIES:
+                expected = pytest.approx(theirs[name]["mean"], abs=5e-3 if name == "hog" else 1e-3)
+                assert ours[name]["mean"] == expected
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An explainer that raises."""
+
+    def __call__(self, classifier: Classifier, query: Query) -> Tensor:
+        raise RuntimeError("no such thing")
+
+
+def test_a_failure_fails_its_method_alone(classifier: Classifier, store: FlowerStore, tmp_path: Path) -> None:
+    methods = [Method("broken", "broken", Broken()), *parse_methods(["raw_attention", "edges"])]
+    found = sanity(classifier, methods, store, QUICK, Resources(CPU), tmp_path)
+    assert [each["method"] for each in found["failed"]] == ["broken"]
+    assert [each["method"] for each in found["skipped"]] == ["raw_attention"]
+    assert [each["method"] for each in found["results"]] == ["edges"]
+
+
+def test_labels_are_permuted(store: FlowerStore) -> None:
+    rows = permuted(store, Memory(rows=30), CPU)
+    true = store["train"].labels
+    assert sorted(rows.labels.tolist()) == sorted(np.repeat(np.arange(6), 5).tolist())
+    assert len(true) > 30
+    assert not torch.equal(rows.labels, permuted(store, Memory(rows=30, seed=1), CPU).labels)
+
+
+def test_few_rows_are_memorised_and_the_model_is_kept(
+    classifier: Classifier, store: FlowerStore, tmp_path: Path
+) -> None:
+    memory = Memory(rows=12, epochs=60, batch=12)
+    first = memorised_once(classifier, store, memory, tmp_path)
+    assert first.accuracy >= 0.95
+    assert first.said == ""
+    assert first.told()["memorised"]
+    assert first.path.name.startswith("flowernet-permuted-seed0-")
+    again = memorised_once(classifier, store, memory, tmp_path)
+    assert again.accuracy == first.accuracy
+    assert again.seconds == 0
+    assert again.classifier.digest == first.classifier.digest != classifier.digest
+
+
+def test_a_run_that_did_not_memorise_says_so(classifier: Classifier, store: FlowerStore, tmp_path: Path) -> None:
+    found = run(classifier, store, tmp_path, "edges", memory=Memory(rows=60, epochs=1))
+    assert not found["labels"]["memorised"]
+    assert "did not memorise" in found["labels"]["reason"]
+    assert found["results"][0]["verdicts"]["labels"]["outcome"] == "fail"
+
+
+def test_the_command(classifier: Classifier, store: FlowerStore, tmp_path: Path) -> None:
+    model = tmp_path / "model.safetensors"
+    classifier.save(model)
+    words = ["sanity", "--data", store.path, "--model", model, "--method", "edges", "--rows", 6, "--steps", 2]
+    words += ["--draws", 1, "--smooth", "--samples", 2, "--no-labels", "-o", tmp_path / "out"]
+    shown = CliRunner().invoke(main, [*map(str, words)], catch_exceptions=False)
+    assert shown.exit_code == 0
+    assert "100% of the network" in shown.output
+    assert "fail 1.00±0.00" in shown.output
+    assert "bottom up smooth" in shown.output
+    printed = CliRunner().invoke(main, [*map(str, words), "--json"], catch_exceptions=False)
+    document = json.loads(printed.stdout)
+    assert document == json.loads((tmp_path / "out" / "sanity.json").read_text())
+    assert document["results"][0]["scores"]["smprt"]["mean"] == pytest.approx(1)
+
+
+def test_pictures_cost_nothing_and_show_the_cascade(classifier: Classifier, store: FlowerStore, tmp_path: Path) -> None:
+    """The maps are those of the models that the walk passes, and no number changes for their sake."""
+    kept: dict[str, dict[str, np.ndarray]] = {}
+
+    def file(text: str, arrays: dict[str, np.ndarray]) -> str:
+        kept[text] = arrays
+        return f"{len(kept)}.npz"
+
+    methods, resources = parse_methods(["gradcam", "smoothgrad:samples=2"]), Resources(CPU, None)
+    plain = sanity(classifier, methods, store, QUICK, resources, tmp_path)
+    shown = sanity(classifier, methods, store, QUICK, resources, tmp_path, pictures=file)
+    assert [each.pop("pictures") for each in shown["results"]] == ["1.npz", "2.npz"]
+    for one, other in zip(plain["results"], shown["results"], strict=True):
+        assert one["cost"].pop("seconds") > 0
+        assert other["cost"].pop("seconds") > 0
+        assert one == other
+    assert list(kept) == [method.text for method in methods]
+    arrays = kept["gradcam"]
+    row = int(arrays["row"])
+    rows = store["test"].rows(row, row + 1)
+    np.testing.assert_array_equal(arrays["image"], rows.images[0])
+    np.testing.assert_array_equal(arrays["mask"], rows.masks[0])
+    points = shown["results"][0]["curves"]["cascading"]
+    assert arrays["steps"].tolist() == ["trained", *(point["layer"] for point in points)]
+    assert arrays["maps"].shape == (4, store.size, store.size)
+    assert arrays["maps"].dtype == np.float16
+    query, steps = (
+        asked(classifier, store["test"], np.array([row]), 0, resources)[0],
+        steps_of(layers_of(classifier), 3),
+    )
+    random, values = Randomised(classifier), redrawn(classifier, seed_of("sanity", 0, 0))
+    expected = [Maps(methods[0].explainer(classifier, query))]
+    for _, names in reached(steps, "cascading"):
+        with random.only(names, values) as changed:
+            expected.append(Maps(methods[0].explainer(changed, query)))
+    for maps, own, alike in zip(arrays["maps"], expected, arrays["similarity"], strict=True):
+        peak = max(float(own.maps.max()), 1e-12)
+        np.testing.assert_allclose(maps / max(float(maps.max()), 1e-12), own.maps[0] / peak, atol=2e-3)
+        assert alike == pytest.approx(similarities(expected[0], own)["spearman_abs"][0], abs=1e-3, nan_ok=True)
+
+
+def test_the_pictured_row_is_one_that_the_model_tells_rightly(store: FlowerStore, tmp_path: Path) -> None:
+    labels = store["test"].labels
+    check = Check(
+        build("flowernet", store.class_names, store.size, seed=0).eval(), store, QUICK, Resources(CPU, None), tmp_path
+    )
+    right = [place for place, row in enumerate(check.indices) if check.query.targets[place] == labels[row]]
+    assert right
+    assert check.pictured == right[0]
