@@ -48,3 +48,9 @@ def absent_evidence(spec: DatasetSpec, label: int) -> dict[str, int]:
         if counts and counts[label] == 0:
             missing[part] = next(int(count) for count in counts if count)
     return missing
+
+
+def shared_evidence(spec: DatasetSpec, label: int, other: int) -> list[str]:
+    """The evidence parts of another class that look the same in this one, and are there."""
+    own, its = spec_look(spec, label), spec_look(spec, other)
+    return [part for part in sorted(evidence_parts(spec, other)) if own[part] == its[part] != (("count", 0),)]

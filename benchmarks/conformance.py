@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from zennit.canonizers import SequentialMergeBatchNorm
 
 from an8flower.evaluate.case import Query
-from an8flower.evaluate.explainers.attribution.activations import upsampled
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.explaining.methods import parse_method
+from an8flower.evaluate.maps import upsampled
 from an8flower.evaluate.models.classifier import Classifier
 from an8flower.evaluate.models.training import train
 from an8flower.generate import generate

@@ -17,8 +17,9 @@ from PIL import Image, ImageDraw, ImageFont
 from an8flower.errors import NotApplicable
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.data.selection import select_rows
+from an8flower.evaluate.explainers.fittable import Examples
 from an8flower.evaluate.explaining.explain import explain
-from an8flower.evaluate.explaining.fitting import Examples, StoredExamples, prepared
+from an8flower.evaluate.explaining.fitting import StoredExamples, prepared
 from an8flower.evaluate.explaining.methods import Method, parse_methods
 from an8flower.evaluate.explaining.panel import colours
 from an8flower.evaluate.models.classifier import Classifier

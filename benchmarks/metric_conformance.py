@@ -31,9 +31,9 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import Tensor, nn
 
 from an8flower.evaluate.case import Case, Query, Truth
-from an8flower.evaluate.explainers.attribution.activations import range_normalised
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.explaining.methods import parse_method
+from an8flower.evaluate.maps import range_normalised
 from an8flower.evaluate.metrics.masking import Masking, rise_blurred
 from an8flower.evaluate.metrics.naming import parse_metric
 from an8flower.evaluate.metrics.robustness import Perturbed, uniform

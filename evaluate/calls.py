@@ -24,11 +24,11 @@ from .explaining.methods import Method, at_precision, parse_method, parse_method
 from .explaining.single import Explanation, explain_picture, explain_row
 from .metrics.naming import USUAL, parse_metrics
 from .models.labels import read_labels
-from .models.networks.split import evaluating
+from .models.networks.borrow import evaluating
 from .models.sources import Source, normalisation_of, with_weights
 from .resources import Resources, device_named
+from .results.folder import Run
 from .results.notebook import AuditResult, ScoreResult
-from .results.summary import Run
 from .scoring.judge import Target
 from .scoring.run import ScoringPlan
 from .scoring.run import score as judge

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from an8flower.names import check_known
@@ -32,3 +33,15 @@ POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {  # (B, 3, H, W) -> (B, H, W)
 def check_pooling(name: str) -> None:
     """Raise WrongUsage with the nearest name where there is no such pooling."""
     check_known("pooling", name, POOLINGS)
+
+
+def upsampled(maps: Tensor, images: Tensor) -> Tensor:
+    """Maps (B, h, w) at the images' resolution, bilinear between the centres of the cells."""
+    return F.interpolate(maps[:, None], images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+
+
+def range_normalised(maps: Tensor) -> Tensor:
+    """Maps (..., H, W), each from its own minimum to its own maximum scaled to [0, 1]; zeros where it is constant."""
+    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
+    # Ones instead of a guard on the quotient: the gradient of 0 / 0 would be NaN even where it is not chosen.
+    return (maps - low) / torch.where(high > low, high - low, 1.0)

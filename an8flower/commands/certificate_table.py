@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..evaluate.results.wording import effects, shares
 from .tables import show
 
 
@@ -26,48 +27,3 @@ def show_certificates(document: Mapping[str, Any]) -> None:
         for effect in certificate["effects"]:
             if effect["reason"] and effect["change"] != "swapped":
                 click.echo(f"not {effect['change']}: {effect['reason']}")
-
-
-def shares(certificate: Mapping[str, Any]) -> list[list[str]]:
-    """Rows of a table: what is asked, the share, its interval."""
-    asked = {
-        "is right": certificate["accuracy"],
-        f"follows when the {' and '.join(certificate['evidence'])} become those of another class": certificate[
-            "flip_rate"
-        ],
-        "stays when all else is drawn again": certificate["stability"],
-    }
-    asked |= {f"  only {group}": found for group, found in certificate["stability_by_group"].items()}
-    if decided := certificate["shortcut"]:
-        told = {"the shortcut": "by_shortcut", "the evidence": "by_evidence", "neither": "by_neither"}
-        asked |= {f"{who} decides when {decided['factor']} contradicts": decided[key] for who, key in told.items()}
-    return [[what, _percent(found["mean"]), _between(found)] for what, found in asked.items()]
-
-
-def effects(certificate: Mapping[str, Any]) -> list[list[str]]:
-    """Rows of a table: the part, what is done to it, and what that does; changes without numbers are left out."""
-    return [
-        [
-            effect["part"],
-            effect["change"],
-            _with_half(effect["logit"], 2),
-            _with_half(effect["probability"], 3),
-            _percent(effect["changed"]["mean"]),
-            _percent(effect["in_the_data"]),
-        ]
-        for effect in certificate["effects"]
-        if not effect["reason"]
-    ]
-
-
-def _with_half(found: Mapping[str, Any], digits: int) -> str:
-    half = (found["high"] - found["low"]) / 2
-    return f"{round(found['mean'], digits) + 0.0:+.{digits}f}±{half:.{digits}f}"
-
-
-def _between(found: Mapping[str, Any]) -> str:
-    return "-" if found["mean"] is None else f"{_percent(found['low'])} to {_percent(found['high'])}"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"

@@ -7,10 +7,9 @@ from typing import Any
 
 import click
 
+from ..evaluate.results.wording import NAMES, TESTS, named, number, undecided
 from .tables import show
 
-NAMES = {"spearman_abs": "Spearman |map|", "spearman": "Spearman", "ssim": "SSIM", "hog": "HOG"}
-TESTS = {"logits": "last layer random", "model": "all layers random", "labels": "labels permuted"}
 SCORES = {"mprt": "MPRT", "smprt": "sMPRT", "emprt": "eMPRT"}
 
 
@@ -97,18 +96,6 @@ def show_curve(order: str, points: Sequence[Mapping[str, Any]]) -> None:
     show([order.replace("_", " "), *NAMES.values(), "undefined"], rows)
 
 
-def undecided(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Why there is no verdict where there is none."""
-    return [
-        f"undecided: {named(result)}, {TESTS[test]}, {NAMES[name]}: {found['reason']}"
-        for result in results
-        for test, verdicts in result["verdicts"].items()
-        if verdicts["outcome"] == "undecided"
-        for name, found in verdicts["similarities"].items()
-        if found["outcome"] == "undecided"
-    ]
-
-
 def verdict(found: Mapping[str, Any] | None) -> str:
     """The outcome with the calibrated similarity of absolute maps."""
     if found is None:
@@ -117,14 +104,3 @@ def verdict(found: Mapping[str, Any] | None) -> str:
     if first["calibrated"] is None:
         return str(found["outcome"])
     return f"{found['outcome']} {number(first['calibrated'])}±{(first['high'] - first['low']) / 2:.2f}"
-
-
-def named(result: Mapping[str, Any]) -> str:
-    """A method with the parameters that are set."""
-    parameters = ",".join(f"{key}={value}" for key, value in result["parameters"].items() if value is not None)
-    return f"{result['method']}:{parameters}" if parameters else str(result["method"])
-
-
-def number(value: float | None) -> str:
-    """Two digits without a negative zero; a dash where there is none."""
-    return "-" if value is None else f"{round(value, 2) + 0.0:.2f}"

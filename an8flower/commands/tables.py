@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import string
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
@@ -12,11 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..evaluate.results.wording import LETTERS, NUMBERS, UNKNOWN
+
 Columns = dict[str, list[str]]  # cells by the heading of their column
 SHARES = ("rows", "models", "residual")  # of the variance
-UNKNOWN = 10  # half an interval, in distances of the truth from chance
-LETTERS = string.ascii_lowercase
-NUMBERS = ("mean", "low", "high", "n", "undefined", "chance", "oracle", "calibrated")
 
 
 def show(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:

@@ -11,7 +11,7 @@ from an8flower.errors import WrongUsage
 from ..data.selection import select_rows
 from ..explainers.filters.filter_roles import ablation_curve, average_images
 from ..explainers.filters.relevant_filters import Filter, Relevance
-from ..explaining.fitting import Fitted
+from ..explainers.fittable import Fitted
 from ..explaining.methods import Method
 from ..models.classifier import Classifier
 from ..scoring.judge import Judge

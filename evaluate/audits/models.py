@@ -9,7 +9,8 @@ import an8flower
 from an8flower.errors import Refusal
 from an8flower.store import FlowerStore
 
-from ..models.classifier import Card, read
+from ..models.classifier import Card
+from ..models.files import read
 from ..models.training import recipe_for
 from ..results.files import take
 from .plan import Models, Plan

@@ -20,7 +20,7 @@ from ..metrics.metric import Metric
 from ..metrics.naming import parse_metric
 from ..models.classifier import Classifier
 from ..registry import metrics
-from ..results.half_precision import halved
+from ..results.kept_maps import halved
 from ..scoring.judge import Judge
 from ..seeds import seed_of
 

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 from an8flower.errors import Refusal
 
 from ..results import files, kept_maps
+from ..results.folder import Run
 from ..results.ledger import Cell, Ledger
-from ..results.summary import Run
 from .engines.task import Done, Engine, Task
-from .work import Settled
 
 Progress = Callable[[int, int], None]
 
@@ -117,3 +116,11 @@ def failures(ledgers: Sequence[Ledger], dataset: str) -> Iterator[dict[str, Any]
     for ledger in ledgers:
         for told in ledger.failed:
             yield {"dataset": dataset, **told}
+
+
+class Settled(NamedTuple):
+    """What came of a cell that did not fail."""
+
+    seconds: float
+    skipped: str = ""  # why the model cannot have what is asked
+    full: str = ""  # why nothing can be written any more: then no other cell can be done either

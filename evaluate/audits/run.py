@@ -24,18 +24,20 @@ from ..models.sources import Source, is_factory, open_model
 from ..report.page import write_page
 from ..resources import device_named
 from ..results import files
+from ..results.folder import Run
 from ..results.ledger import Cell, Ledger
-from ..results.summary import Run
 from ..scoring.run import Scoring, versions
 from . import datasets, models
-from .aspects import Aspect, Certificates, Desk, Filters, Pictures, SanityChecks, Scores
+from .aspects import Certificates, Filters, Pictures, SanityChecks, Scores
+from .desk import Aspect, Desk
 from .engines.choose import engine_named
 from .engines.task import Engine, Task
 from .machine import gpus, machine
 from .pieces import Piece, Progress, Tally, carry_out
 from .plan import Data, Plan
+from .study import Study
 from .summary import document as summary
-from .work import STEADY, Study, render_shard, train_model
+from .work import STEADY, render_shard, train_model
 
 NO_ROWS = np.empty(0, np.int64)  # of cells that are about no rows
 SHARD_ROWS = 5000  # of a data set that is rendered on a cluster, at least

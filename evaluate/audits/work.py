@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,12 +23,11 @@ from ..data.selection import select_rows
 from ..explaining.methods import Method, parse_method
 from ..models.classifier import Classifier
 from ..models.training import train
-from ..resources import Resources, device_named
+from ..resources import device_named
 from ..results import files
 from ..results.arrays import write_arrays
-from ..results.summary import Run
-from ..scoring.judge import Target
-from ..scoring.run import Scoring, ScoringPlan
+from ..results.folder import Run
+from ..scoring.run import Scoring
 from ..seeds import seed_of
 from ..trust.certificate import certify
 from ..trust.sanity.label_randomisation import Memory
@@ -37,56 +35,11 @@ from ..trust.sanity.run import Check, SanityPlan
 from ..trust.sanity.run import without_nan as plain
 from . import filters, pictures
 from .engines import here
+from .pieces import Settled
+from .study import Study
 
 STEADY = "a factory has to give the same weights at each call: load them in it, or give them with --weights"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-
-class Study(NamedTuple):
-    """One data set of an audit in words that travel: what a worker has to know to open it."""
-
-    data: str  # the HDF5 file
-    digest: str  # of the data set that is meant
-    methods: tuple[str, ...]
-    metrics: tuple[str, ...]
-    split: str
-    rows: int | None
-    target: Target
-    seed: int
-    folder: str  # of the run
-    device: str
-    batch: int | None
-    keep_maps: bool = False
-
-    def plan(self, *models: str) -> ScoringPlan:
-        """What is scored, of some models."""
-        methods = tuple(map(parse_method, self.methods))
-        return ScoringPlan(
-            Path(self.data), models, methods, self.metrics, self.split, self.rows, self.target, self.seed
-        )
-
-    @property
-    def resources(self) -> Resources:
-        """Where and in what portions it is done."""
-        return Resources(device_named(here.device(self.device)), self.batch)
-
-    def open(self, *models: str) -> Scoring:
-        """Data and models; raises Refusal where other data lie there than were meant."""
-        opened = Scoring(self.plan(*models), self.resources, Path(self.folder), keep_maps=self.keep_maps)
-        if opened.store.digest != self.digest:
-            raise Refusal(
-                f"{self.data}: holds other data than when the audit began; "
-                "put the data set back, or run the same command again"
-            )
-        return opened
-
-
-class Settled(NamedTuple):
-    """What came of a cell that did not fail."""
-
-    seconds: float
-    skipped: str = ""  # why the model cannot have what is asked
-    full: str = ""  # why nothing can be written any more: then no other cell can be done either
 
 
 def score_cell(study: Study, model: str, cell: str) -> Settled:

@@ -13,8 +13,9 @@ from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
 from ..case import Query
+from ..maps import range_normalised, upsampled
 from ..models.classifier import Classifier
-from .attribution.activations import Activations, activations, range_normalised, upsampled
+from .attribution.activations import Activations, activations
 
 FAMILY = {"family": "cam", "needs": "a layer with spatial extent"}
 

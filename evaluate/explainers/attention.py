@@ -7,6 +7,7 @@ flowervit, or of any vision transformer that calls torch's own attention, is rec
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,19 +20,12 @@ from an8flower.errors import NotApplicable, WrongUsage
 from an8flower.names import check_known
 
 from ..case import Query
+from ..maps import upsampled
 from ..models.classifier import Classifier
-from ..models.networks.attention import (
-    Attending,
-    attention_of,
-    chained,
-    check_attention,
-    class_row,
-    rows_to_one,
-    with_residual,
-)
+from ..models.networks.attention import Attending
+from ..models.networks.features import token_grid
 from ..models.networks.passes import logit
 from ..registry import explainers
-from .attribution.activations import upsampled
 from .attribution.attention_flow import flows
 from .attribution.transformer_relevance import RelevanceAttending, relevance_of_attention
 
@@ -202,3 +196,51 @@ def check_start(start: int) -> None:
     """Raise WrongUsage where a number of a block is negative."""
     if start < 0:
         raise WrongUsage(f"start_layer is {start}; expected the number of a block, at least 0")
+
+
+def attention_of(classifier: Classifier, images: Tensor) -> list[Tensor]:
+    """The attention (B, heads, N, N) of every block, the first one first, without gradients; one pass forwards.
+
+    Raises:
+        NotApplicable: there is none, or not between a class token and a square grid of patches.
+    """
+    with torch.no_grad(), Attending() as attending:
+        classifier(images)
+    check_attention(attending.weights, classifier, len(images))
+    return attending.weights
+
+
+def check_attention(weights: list[Tensor], classifier: Classifier, images: int) -> None:
+    """Raise NotApplicable unless the same tokens, the class token first, attend to each other in every block."""
+    if not weights:
+        raise NotApplicable(f"this method needs attention, and {classifier.arch} has none; use gradcam")
+    shapes = {(len(each), each.shape[-1]) for each in weights}
+    batch, tokens = next(iter(shapes))
+    if len(shapes) > 1 or batch != images or math.prod(token_grid(tokens)) == tokens:
+        raise NotApplicable(
+            f"this method needs a class token that attends to the same patches in every block, and {classifier.arch} "
+            f"has (batch, tokens) {sorted(shapes)} for {images} images; use gradcam"
+        )
+
+
+def class_row(joint: Tensor, classifier: Classifier) -> Tensor:
+    """From how much of each token is in each (B, N, N) to a map (B, h, w) of the patches in the class token."""
+    return classifier.spatial(joint[:, 0, :, None])[:, 0]
+
+
+def chained(blocks: list[Tensor]) -> Tensor:
+    """The product (B, N, N) of the blocks' matrices, the later one on the left: its rows ask, its columns answer."""
+    joint = blocks[0]
+    for block in blocks[1:]:
+        joint = block @ joint
+    return joint
+
+
+def with_residual(attention: Tensor) -> Tensor:
+    """Attention (B, N, N) and, as much of it, the token itself, around which the block's residual leads."""
+    return attention + torch.eye(attention.shape[-1], device=attention.device, dtype=attention.dtype)
+
+
+def rows_to_one(matrices: Tensor) -> Tensor:
+    """Each row divided by its sum."""
+    return matrices / matrices.sum(-1, keepdim=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from an8flower.errors import NotApplicable, WrongUsage
 
-from ..models.classifier import at_least_single
+from ..models.networks.features import at_least_single
 from ..registry import explainers
 from .activation_map import FAMILY, ActivationMap
 from .attribution.activations import Activations, gradcam_pp_weights, gradcam_weights, linear_after_mean

@@ -12,13 +12,13 @@ from torch import Tensor
 from an8flower.names import check_known
 
 from ..case import Query
-from ..models.classifier import at_least_single
+from ..maps import range_normalised
+from ..models.networks.features import Features, at_least_single
 from ..models.networks.passes import Read, answers, logit, probability
-from ..models.networks.split import Features
 from ..models.streamlined import check_precision, streamlined
 from ..registry import explainers
 from .activation_map import FAMILY, ActivationMap
-from .attribution.activations import Activations, linear_after_mean, range_normalised
+from .attribution.activations import Activations, linear_after_mean
 
 SCORES: dict[str, Read] = {"logit": logit, "probability": probability}
 ELEMENTS = 2**18  # numbers that the features of an image in flight may hold: 1 MiB in single precision

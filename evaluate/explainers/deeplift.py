@@ -16,9 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..case import Query
-from ..data.replacements import REPLACEMENTS, check_replacement
-from ..models.canonical import ACTIVATIONS, LINEAR, MEANS, NORMS, Constant, canonical
-from ..models.classifier import Classifier, at_least_single
+from ..data.images import REPLACEMENTS, check_replacement
+from ..models.canonical import canonical
+from ..models.classifier import Classifier
+from ..models.networks.features import at_least_single
+from ..models.networks.modules import ACTIVATIONS, LINEAR, MEANS, NORMS, Constant
 from ..models.networks.passes import logit
 from ..registry import explainers
 from .attribution.pixels import PixelAttribution

@@ -13,15 +13,14 @@ from torch import Tensor
 from an8flower.errors import WrongUsage
 
 from ..case import Query
-from ..explaining.fitting import Examples, Fittable, Learnt
-from ..maps import POOLINGS
+from ..maps import POOLINGS, range_normalised, upsampled
 from ..models.classifier import Classifier
 from ..models.networks.rectifiers import Rectifying, require_relus
 from ..registry import explainers
-from .attribution.activations import range_normalised, upsampled
 from .filters.relevant_filters import Fit, Relevance, find_relevance
 from .filters.resampling import Resampling
 from .filters.responses import Listening, energies, layer_numbers, response_vectors
+from .fittable import Examples, Fittable, Learnt
 
 
 class Chosen(NamedTuple):
@@ -125,7 +124,7 @@ class Vebi(RelevantFilters):
         """As above, after a look at whether the guided rule holds for this network."""
         with Rectifying("guided") as relus, torch.no_grad():
             classifier.network(classifier.probe(1))
-        require_relus("vebi", classifier, relus)
+        require_relus("vebi", classifier.arch, relus)
         return super().learn(classifier, examples)
 
     def drawn(self, classifier: Classifier, images: Tensor, targets: Tensor, relevance: Relevance) -> Tensor:

@@ -13,7 +13,7 @@ from an8flower.errors import WrongUsage
 from an8flower.names import unknown
 
 from ..case import Query
-from ..data.blurring import blur_matrix, blurred
+from ..data.images import blur_matrix, blurred
 from ..models.classifier import Classifier
 from ..models.networks.passes import Network, answers, every_pair, input_gradient, probability
 from ..models.streamlined import check_precision, streamlined

@@ -13,7 +13,7 @@ from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
 from ..case import Query
-from ..data.replacements import REPLACEMENTS, check_replacement
+from ..data.images import REPLACEMENTS, check_replacement
 from ..models.classifier import Classifier
 from ..models.networks.passes import Network, answers
 from ..models.streamlined import check_precision, streamlined

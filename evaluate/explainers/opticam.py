@@ -12,11 +12,12 @@ from torch import Tensor
 from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
+from ..maps import range_normalised, upsampled
 from ..models.networks.passes import Network, Read, logit, probability
 from ..models.streamlined import streamlined
 from ..registry import explainers
 from .activation_map import FAMILY, ActivationMap
-from .attribution.activations import Activations, range_normalised, upsampled
+from .attribution.activations import Activations
 from .attribution.adam import Moments
 
 ENOUGH = 1e-10  # an image is done once its objective changes by less

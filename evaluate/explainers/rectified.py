@@ -9,11 +9,12 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..case import Query
+from ..maps import upsampled
 from ..models.classifier import Classifier
 from ..models.networks.passes import input_gradient
 from ..models.networks.rectifiers import Rectifying, Rule, require_relus
 from ..registry import explainers
-from .attribution.activations import activations, gradcam_pp_weights, gradcam_weights, upsampled
+from .attribution.activations import activations, gradcam_pp_weights, gradcam_weights
 from .attribution.pixels import PixelAttribution
 
 RELUS = {"family": "gradients", "needs": "ReLUs, and no other activations", "sign": "positive, unless pooling=sum"}
@@ -106,5 +107,5 @@ def rectified_gradient(method: str, rule: Rule, classifier: Classifier, query: Q
     """
     with Rectifying(rule) as relus:
         gradient = input_gradient(classifier, query.images, query.targets)
-    require_relus(method, classifier, relus)
+    require_relus(method, classifier.arch, relus)
     return gradient

@@ -25,7 +25,11 @@ from an8flower.errors import NotApplicable, WrongUsage
 from an8flower.names import check_known
 
 from ..case import Query
-from ..models.canonical import (
+from ..maps import upsampled
+from ..models.canonical import canonical
+from ..models.classifier import Classifier
+from ..models.networks.features import at_least_single
+from ..models.networks.modules import (
     ACTIVATIONS,
     LINEAR,
     MAXIMA,
@@ -33,15 +37,12 @@ from ..models.canonical import (
     NORMS,
     RECTIFIERS,
     Constant,
-    canonical,
     entrances,
     sees_pixels,
     tapped,
 )
-from ..models.classifier import Classifier, at_least_single
 from ..models.networks.passes import logit
 from ..registry import explainers
-from .attribution.activations import upsampled
 from .attribution.pixels import PixelAttribution
 
 FAMILY = {"family": "relevance", "needs": "a CNN of common layers"}

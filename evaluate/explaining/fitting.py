@@ -1,82 +1,34 @@
-"""Explainers that learn from examples before they explain: fitted once for a model and a data set."""
+"""Explainers that learn from examples before they explain: fitted once for a model and a data set, and kept on disk.
+
+What was learnt lies beside the model where that is a file, else in the folder of the run.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import hashlib
+import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from an8flower.errors import WrongUsage
+import an8flower
+from an8flower.atomic import moved_into
 from an8flower.store import FlowerStore
 
-from ..case import Explainer, Query
+from ..case import Explainer
 from ..data.selection import select_rows
+from ..explainers.fittable import Examples, Fittable, Fitted, Learnt
 from ..models.classifier import Classifier
 from ..models.networks.borrow import borrowed
 from ..resources import in_flight_on
 from ..seeds import seed_of
-
-Learnt = dict[str, Tensor]  # what a fit comes to: enough to explain with, and nothing but tensors
-
-
-class Examples(Protocol):
-    """Pictures of the training split, with their labels."""
-
-    @property
-    def digest(self) -> str:
-        """What tells these examples from others."""
-        ...
-
-    def some(self, count: int, portion: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """`count` of them (all where there are fewer), the same each time and spread over the classes, in portions.
-
-        Each is (images (n, 3, S, S) float32 in [0, 1], labels (n,) int64), on the model's device.
-        """
-        ...
-
-
-class Fittable(ABC):
-    """An explainer that has to be fitted: a frozen dataclass of its parameters that can `learn` and `explained`.
-
-    It explains nothing itself. What `fitted` gives does, and has the same repr, hence the same identity.
-    """
-
-    def __call__(self, classifier: Classifier, query: Query) -> Tensor:
-        raise WrongUsage(f"{self!r} explains nothing before it is fitted; fit it with `prepared(explainer, ...)`")
-
-    def fitted(self, classifier: Classifier, examples: Examples) -> Fitted:
-        """The explainer that learnt from examples.
-
-        Raises:
-            NotApplicable: the method cannot run on this architecture.
-        """
-        return Fitted(self, self.learn(classifier, examples))
-
-    @abstractmethod
-    def learn(self, classifier: Classifier, examples: Examples) -> Learnt:
-        """What examples teach; the classifier is in eval mode, and at most `in_flight` images are in it at once."""
-
-    @abstractmethod
-    def explained(self, classifier: Classifier, query: Query, learnt: Learnt) -> Tensor:
-        """As `Explainer.__call__`, with what was learnt."""
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class Fitted:
-    """An explainer with what it learnt; it is called, and filed, as the explainer itself."""
-
-    explainer: Fittable
-    learnt: Learnt
-
-    def __call__(self, classifier: Classifier, query: Query) -> Tensor:
-        return self.explainer.explained(classifier, query, self.learnt)
-
-    def __repr__(self) -> str:
-        return repr(self.explainer)
 
 
 @dataclass(frozen=True)
@@ -128,3 +80,68 @@ def prepared(explainer: Any, classifier: Classifier, examples: Examples, batch: 
     batch = in_flight_on(classifier.device) if batch is None else batch
     with borrowed(classifier, repr(explainer)), classifier.holding(batch):
         return explainer.fitted(classifier, examples)
+
+
+FORMAT = "an8flower fit 1"
+
+
+def fitted_once(
+    explainer: Explainer,
+    classifier: Classifier,
+    examples: Examples,
+    model: str,
+    folder: Path | None = None,
+    batch: int | None = None,
+) -> Explainer:
+    """As `prepared`, but what was learnt before, from the same examples by the same model, is read from its file.
+
+    A file that is damaged, or not ours, is made anew; where none can be written, the fit is used all the same.
+
+    Args:
+        model: how the user named it; its fits lie beside it where that is a file.
+        folder: where they lie else; they are not kept where it is None.
+    """
+    if not isinstance(explainer, Fittable):
+        return explainer
+    identity = identity_of(explainer, classifier, examples)
+    path = place(explainer, identity, model, folder)
+    learnt = None if path is None else read(path, identity)
+    if learnt is not None:
+        return Fitted(explainer, {name: tensor.to(classifier.device) for name, tensor in learnt.items()})
+    ready = prepared(explainer, classifier, examples, batch)
+    if path is not None and isinstance(ready, Fitted):
+        write(path, identity, ready.learnt)
+    return ready
+
+
+def identity_of(explainer: Explainer, classifier: Classifier, examples: Examples) -> str:
+    """A digest of all that a fit depends on."""
+    told = json.dumps([an8flower.__version__, classifier.digest, examples.digest, repr(explainer)])
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def place(explainer: Explainer, identity: str, model: str, folder: Path | None) -> Path | None:
+    """`MODEL.vebi-1a2b3c4d.safetensors`, or without the model's name in the folder of a run."""
+    name = f"{type(explainer).__name__.lower()}-{identity[:8]}.safetensors"
+    file = Path(model)
+    if file.is_file():
+        return file.with_name(f"{file.stem}.{name}")
+    return None if folder is None else folder / "fits" / name
+
+
+def read(path: Path, identity: str) -> Learnt | None:
+    """What a file holds; None where there is none, or not the one that is wanted."""
+    try:
+        with safe_open(path, "pt") as file:
+            if file.metadata() != {"format": FORMAT, "identity": identity}:
+                return None
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError):
+        return None
+
+
+def write(path: Path, identity: str, learnt: Learnt) -> None:
+    """File what was learnt, whole or not at all."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in learnt.items()}
+    with suppress(OSError, SafetensorError), moved_into(path) as unfinished:
+        save_file(tensors, unfinished, {"format": FORMAT, "identity": identity})

@@ -19,13 +19,13 @@ from an8flower.picture import Framed, framed
 from an8flower.store import FlowerStore
 
 from ..case import Query
+from ..explainers.fittable import Fittable
 from ..models.classifier import Classifier
-from ..models.networks.split import evaluating
+from ..models.networks.borrow import evaluating
 from ..models.sources import Source, open_model, opened
 from ..seeds import seed_of
 from .explain import explain
-from .fit_files import fitted_once
-from .fitting import Fittable, StoredExamples
+from .fitting import StoredExamples, fitted_once
 from .methods import Method
 from .panel import panel, picture_overlay, picture_panel
 

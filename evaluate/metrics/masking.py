@@ -20,8 +20,8 @@ from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
 from ..case import Case, Query
-from ..data.replacements import REPLACEMENTS
-from ..explainers.attribution.activations import range_normalised
+from ..data.images import REPLACEMENTS
+from ..maps import range_normalised
 from ..models.classifier import Classifier
 from ..models.networks.passes import Network, answers
 from ..models.streamlined import streamlined

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from an8flower.errors import WrongUsage
 from an8flower.names import unknown
 
-from ..explaining.methods import METHOD, parse_parameters
+from ..options import METHOD, parse_parameters
 from ..registry import metrics
-from .metric import Asking, Metric, Need, Reading
+from .metric import Asking, Metric, Reading
 
 USUAL = "usual"  # what is scored when nobody says: localisation by maps and masks alone, which costs next to nothing
 
@@ -62,18 +62,3 @@ def expanded(text: str) -> list[str]:
     if text != "all" and family not in families.values():
         raise WrongUsage(unknown("family", family, set(families.values())))
     return [name for name, own in families.items() if text == "all" or own == family]
-
-
-@dataclass(frozen=True)
-class Askable:
-    """What can be asked on a data set, and why the rest cannot."""
-
-    metrics: tuple[Metric, ...]
-    left_out: tuple[dict[str, str], ...]  # {"metric", "reason"} each
-
-
-def askable(metrics: Iterable[Metric], lacking: dict[Need, str]) -> Askable:
-    """Those of the metrics that need nothing of what is `lacking`: {need: the sentence that says why}."""
-    reasons = {metric: next((lacking[need] for need in metric.needs if need in lacking), None) for metric in metrics}
-    left_out = tuple({"metric": each.name, "reason": why} for each, why in reasons.items() if why is not None)
-    return Askable(tuple(each for each, why in reasons.items() if why is None), left_out)

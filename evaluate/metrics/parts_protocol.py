@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from an8flower.evidence import shared_evidence
 from an8flower.factors import PARTS
 from an8flower.spec import DatasetSpec
 
 from ..models.networks.passes import logit
-from ..scoring.references import shared_evidence
 from ..seeds import seed_of
 from .intervention import FUNNYBIRDS, check, filed
 from .interventions.effects import BITS, Interventions

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,8 +22,10 @@ from an8flower.errors import Refusal
 
 from ..registry import archs
 from ..seeds import seed_of
+from .networks.borrow import evaluating
 from .networks.code import digest_of
-from .networks.split import Features, Split, evaluating, split
+from .networks.features import Features, at_least_single, token_grid
+from .networks.split import Split, split
 
 FORMAT = "an8flower classifier 1"
 MEAN = (0.485, 0.456, 0.406)
@@ -109,6 +110,11 @@ class Classifier(nn.Module):
     def arch(self) -> str:
         """The name of its architecture."""
         return self.card.arch
+
+    @property
+    def name(self) -> str:
+        """How results call it: `flowernet-seed0-1a2b3c4d`; the digest is computed anew at every call."""
+        return f"{self.arch}-seed{self.seed}-{self.digest[:8]}"
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -267,11 +273,6 @@ class Classifier(nn.Module):
         return {**self.__dict__, "_splits": {}, "_costs": []}
 
 
-def at_least_single(values: Tensor) -> Tensor:
-    """Values of half precision in single precision; others as they are."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
 def backward_counter(cost: Cost, passes: float) -> Callable[[Tensor], None]:
     """A hook for a tensor that books passes backwards."""
 
@@ -295,16 +296,6 @@ def operations(call: Callable[[], Any]) -> int:
     with FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops()
-
-
-def token_grid(tokens: int) -> tuple[int, int]:
-    """The largest square grid of that many tokens; those before it are prefix tokens, such as the class token.
-
-    >>> token_grid(197)
-    (14, 14)
-    """
-    side = math.isqrt(tokens)
-    return side, side
 
 
 def build(arch: str, class_names: Sequence[str], size: int, seed: int) -> Classifier:
@@ -351,51 +342,3 @@ def wrap(
         )
     classifier.split(layer)
     return classifier
-
-
-def check_fits(classifier: Classifier, class_names: Sequence[str]) -> None:
-    """Raise a Refusal unless a classifier tells apart just these classes, in this order."""
-    ours, theirs = list(classifier.class_names), list(class_names)
-    if len(ours) != len(theirs):
-        raise Refusal(
-            f"{classifier.arch} has {len(ours)} classes and the data have {len(theirs)}; train one on these data"
-        )
-    if ours != theirs:
-        raise Refusal(
-            f"{classifier.arch} knows the classes {', '.join(ours)} and the data have {', '.join(theirs)}; "
-            "train one on these data"
-        )
-
-
-def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Classifier:
-    """Read a classifier that `Classifier.save` wrote.
-
-    Raises:
-        Refusal: no such file, not safetensors, not ours, or weights that do not fit their architecture.
-    """
-    metadata, weights = read(Path(path))
-    try:
-        card = Card.from_metadata(metadata)
-    except (KeyError, ValueError, TypeError) as error:
-        raise Refusal(f"{path}: its metadata are not ours ({error!r}); train one with `an8flower train`") from error
-    # A file must not make us import what it names: only known architectures are built.
-    if card.arch not in archs.names():
-        raise Refusal(f'{path}: holds the architecture "{card.arch}", which is not registered; import its module first')
-    classifier = build(card.arch, card.class_names, card.size, card.seed or 0)
-    classifier.card = card
-    try:
-        classifier.load_state_dict(weights)
-    except RuntimeError as error:
-        raise Refusal(f"{path}: its weights do not fit {card.arch} with {len(card.class_names)} classes") from error
-    return classifier.to(device).eval()
-
-
-def read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """The metadata and the tensors of a safetensors file."""
-    if not path.is_file():
-        raise Refusal(f"{path}: no such file; train one with `an8flower train -o {path}`")
-    try:
-        with safe_open(path, "pt") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise Refusal(f"{path}: not a safetensors file, or damaged ({error})") from error

@@ -1,13 +1,18 @@
-"""Weights of somebody's own network, from safetensors alone: nothing that would be unpickled is read."""
+"""Classifiers, and the weights of a user's own network, read from safetensors alone: nothing is unpickled."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from an8flower.errors import Refusal
+
+from ..registry import archs
+from .classifier import Card, Classifier, build
 
 PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".th", ".tar"}
 MARKS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # what torch.save and pickle start with
@@ -68,3 +73,37 @@ def _names(missing: list[str], unexpected: list[str]) -> str:
     if unexpected and all(name.startswith(DATA_PARALLEL) for name in unexpected):
         return f"{', '.join(told)}; save model.module.state_dict(), without DataParallel's prefix"
     return f"{', '.join(told)}; have the factory make the network that was saved"
+
+
+def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Classifier:
+    """Read a classifier that `Classifier.save` wrote.
+
+    Raises:
+        Refusal: no such file, not safetensors, not ours, or weights that do not fit their architecture.
+    """
+    metadata, weights = read(Path(path))
+    try:
+        card = Card.from_metadata(metadata)
+    except (KeyError, ValueError, TypeError) as error:
+        raise Refusal(f"{path}: its metadata are not ours ({error!r}); train one with `an8flower train`") from error
+    # A file must not make us import what it names: only known architectures are built.
+    if card.arch not in archs.names():
+        raise Refusal(f'{path}: holds the architecture "{card.arch}", which is not registered; import its module first')
+    classifier = build(card.arch, card.class_names, card.size, card.seed or 0)
+    classifier.card = card
+    try:
+        classifier.load_state_dict(weights)
+    except RuntimeError as error:
+        raise Refusal(f"{path}: its weights do not fit {card.arch} with {len(card.class_names)} classes") from error
+    return classifier.to(device).eval()
+
+
+def read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The metadata and the tensors of a safetensors file."""
+    if not path.is_file():
+        raise Refusal(f"{path}: no such file; train one with `an8flower train -o {path}`")
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise Refusal(f"{path}: not a safetensors file, or damaged ({error})") from error

@@ -14,9 +14,9 @@ from an8flower.errors import Refusal, WrongUsage
 from an8flower.store import FlowerStore
 
 from ..registry import import_attribute
-from .classifier import MEAN, STD, Card, Classifier, check_fits, load, wrap
-from .files import load_weights
-from .networks.split import evaluating
+from .classifier import MEAN, STD, Card, Classifier, wrap
+from .files import load, load_weights
+from .networks.borrow import evaluating
 
 SIZE = 224  # pixels: what networks are shown of which nobody says what they take
 IMAGENET = "imagenet"
@@ -257,3 +257,17 @@ def _check_count(names: Sequence[str], classes: int, arch: str) -> None:
 
 def _spatial(output: object) -> bool:
     return isinstance(output, Tensor) and output.ndim == 4 and output.shape[2:].numel() > 1
+
+
+def check_fits(classifier: Classifier, class_names: Sequence[str]) -> None:
+    """Raise a Refusal unless a classifier tells apart just these classes, in this order."""
+    ours, theirs = list(classifier.class_names), list(class_names)
+    if len(ours) != len(theirs):
+        raise Refusal(
+            f"{classifier.arch} has {len(ours)} classes and the data have {len(theirs)}; train one on these data"
+        )
+    if ours != theirs:
+        raise Refusal(
+            f"{classifier.arch} knows the classes {', '.join(ours)} and the data have {', '.join(theirs)}; "
+            "train one on these data"
+        )

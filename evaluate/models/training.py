@@ -24,7 +24,7 @@ from ..data.batches import Source, source
 from ..registry import archs
 from ..seeds import generator, seed_of
 from .classifier import Classifier, build
-from .networks.split import evaluating
+from .networks.borrow import evaluating
 
 EPOCHS = 12
 LEARNING_RATE = 1e-3

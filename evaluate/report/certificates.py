@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from an8flower.commands import certificate_table
-
+from ..results import wording
 from .numbers import DASH, between_shares, number, percent
 from .study import Study
 from .verdict import reliance
@@ -75,7 +74,7 @@ def _shortcut(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 def _shares(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Shares by what they are of."""
-    rows = certificate_table.shares(found)
+    rows = wording.shares(found)
     asked = [found["accuracy"], found["flip_rate"], found["stability"], *found["stability_by_group"].values()]
     if decided := found.get("shortcut"):
         asked += [decided[key] for key in ("by_shortcut", "by_evidence", "by_neither")]

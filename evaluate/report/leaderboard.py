@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from an8flower.commands.tables import LETTERS
-
+from ..results.wording import LETTERS
 from .figures import Cell, Table
 from .numbers import DASH, Scaled, between, brief, number, scaled
 from .study import Method, Study

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from an8flower.commands.tables import UNKNOWN
+from ..results.wording import UNKNOWN
 
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from an8flower.commands import sanity_table
-
+from ..results.wording import TESTS, undecided
 from .curves import legend
 from .figures import Cell, Drawing, Table
 from .numbers import DASH, number
@@ -66,7 +65,7 @@ def sanity(study: Study, source: Source) -> list[Sanity]:
 
 def _of_model(study: Study, place: int, document: Mapping[str, Any], source: Source) -> Sanity:
     results = document["results"]
-    tests = [test for test in sanity_table.TESTS if any(test in result["verdicts"] for result in results)]
+    tests = [test for test in TESTS if any(test in result["verdicts"] for result in results)]
     named = [(_method(study, result), result) for result in results]
     verdicts = [
         (_text(result), bool(method and method.control), [_verdict(result["verdicts"].get(test)) for test in tests])
@@ -78,12 +77,12 @@ def _of_model(study: Study, place: int, document: Mapping[str, Any], source: Sou
     return Sanity(
         f"{model['arch']} seed {model['seed']}",
         about.replace("%", " %"),
-        [sanity_table.TESTS[test] for test in tests],
+        [TESTS[test] for test in tests],
         verdicts,
         _curve(f"sanity{place}-{study.key}", named),
         [walk for walk in walks if isinstance(walk, Walk)],
         [walk.reason for walk in walks if isinstance(walk, Missing)],
-        [*sanity_table.undecided(results), *filter(None, [_labels(document)])],
+        [*undecided(results), *filter(None, [_labels(document)])],
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from an8flower import atomic as moving
+from an8flower import atomic
 from an8flower.atomic import moved_into
 
 from .arrays import read_arrays
@@ -77,4 +77,4 @@ def clear(folder: Path) -> None:
 def sweep(folder: Path) -> None:
     """Remove what processes of this machine left unfinished when they were killed."""
     for kind in KINDS:
-        moving.sweep(folder / kind)
+        atomic.sweep(folder / kind)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from torch import Tensor
 
 from an8flower.atomic import moved_into
+
+LARGEST, SMALLEST = 15, -4  # powers of two between which a map's largest value needs no scale
 
 
 def place(folder: Path, cell: str) -> Path:
@@ -16,14 +17,13 @@ def place(folder: Path, cell: str) -> Path:
     return folder / "maps" / f"{cell}.h5"
 
 
-def write(where: Path, rows: np.ndarray, maps: Tensor) -> None:
-    """File maps (n, H, W) of rows (n,); times `scale` (n,), a power of two, they are what the method gave."""
-    values = maps.cpu().numpy()
-    peaks = np.abs(values).max((1, 2))
+def write(where: Path, rows: np.ndarray, maps: np.ndarray) -> None:
+    """File maps (n, H, W) float32 of rows (n,); times `scale` (n,), a power of two, they are what the method gave."""
+    peaks = np.abs(maps).max((1, 2))
     scale = np.ldexp(1.0, np.frexp(np.where(peaks > 0, peaks, 1))[1])  # else half precision loses small maps
     with moved_into(where) as unfinished, h5py.File(unfinished, "w") as file:
         file["rows"], file["scale"] = rows, scale
-        small = (values / scale[:, None, None]).astype(np.float16)
+        small = (maps / scale[:, None, None]).astype(np.float16)
         file.create_dataset("maps", data=small, compression="gzip", compression_opts=1, shuffle=True)
 
 
@@ -34,3 +34,14 @@ def there(where: Path) -> bool:
             return len(file["maps"]) == len(file["rows"])
     except (OSError, KeyError):
         return False
+
+
+def halved(maps: np.ndarray) -> np.ndarray:
+    """Maps (K, H, W) float32 in float16: each divided by a power of two where it would overflow, or be lost.
+
+    The order of the pixels stays, but for those that are closer than half a thousandth of the largest.
+    """
+    peaks = np.abs(maps).max((1, 2), keepdims=True)
+    exponents = np.frexp(np.where(peaks > 0, peaks, 1))[1]
+    scales = np.where((exponents > LARGEST) | (exponents < SMALLEST), -exponents, 0)
+    return np.ldexp(maps, scales).astype(np.float16)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import an8flower
 from an8flower.errors import NotApplicable
 
-from .summary import Run
+from .folder import Run
 
 
 @dataclass(frozen=True)

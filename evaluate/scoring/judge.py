@@ -25,10 +25,11 @@ from ..metrics.interventions.part_threshold import Thresholds, chosen
 from ..metrics.interventions.reliance import UNTOLD, reliance
 from ..metrics.metric import Metric, Scored, reason, score_and_trace
 from ..models.classifier import Classifier, Cost
-from ..models.networks.split import evaluating
+from ..models.networks.borrow import evaluating
 from ..models.streamlined import deviation
 from ..resources import Resources
-from ..results.summary import CHANCE, ORACLE, RELIANCE, SCHEMA
+from ..results.folder import SCHEMA
+from ..results.summary import CHANCE, ORACLE, RELIANCE
 from ..seeds import seed_of
 from .references import evidence, evidence_for, noise, noise_for
 
@@ -129,7 +130,7 @@ class Judge:
         keep(explanation.maps)
         case = case._replace(explain=partial(self._maps, classifier, method), thresholds=thresholds)
         scores = self._score_all(self.metrics, explanation.maps, case)
-        about = {"predicted": predicted, "model": model_name(classifier), "explainer": repr(method.explainer)}
+        about = {"predicted": predicted, "model": classifier.name, "explainer": repr(method.explainer)}
         return self._long(self.metrics, scores, case.truth, about | _per_image(explanation.cost, len(indices)))
 
     def score_references(self, indices: np.ndarray) -> pa.Table:
@@ -147,7 +148,7 @@ class Judge:
     ) -> pa.Table:
         """The same by the metrics that ask the model."""
         case = self.case(classifier, indices, predicted)
-        return self._references(self.of_models, case, model_name(classifier), thresholds)
+        return self._references(self.of_models, case, classifier.name, thresholds)
 
     def score_reliance(self, classifier: Classifier, indices: np.ndarray, predicted: np.ndarray) -> pa.Table:
         """Whether the model relies on the designed evidence in each row; the data set has to have a spec."""
@@ -156,7 +157,7 @@ class Judge:
         with evaluating(classifier):
             found = reliance(classifier, self.world, indices, labels, predicted, self.resources.in_flight)
         about = {"row": indices, "label": labels, "predicted": predicted}
-        about |= {"model": model_name(classifier), "explainer": RELIANCE}
+        about |= {"model": classifier.name, "explainer": RELIANCE}
         return pa.concat_tables(
             _table({**about, "metric": name, "value": values, "reason": _untold(name, values)}, len(indices))
             for name, values in found.items()
@@ -226,11 +227,6 @@ class Judge:
             _table({**shared, "metric": metric.name, **_values(metric, scores, truth.masks)}, len(truth.rows))
             for metric in metrics
         )
-
-
-def model_name(classifier: Classifier) -> str:
-    """How results call a model: `flowernet-seed0-1a2b3c4d`."""
-    return f"{classifier.arch}-seed{classifier.card.seed}-{classifier.digest[:8]}"
 
 
 def _untold(name: str, values: np.ndarray) -> list[str | None]:

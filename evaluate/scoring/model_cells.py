@@ -12,15 +12,14 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from ..explaining.fit_files import fitted_once
-from ..explaining.fitting import StoredExamples
+from ..explaining.fitting import StoredExamples, fitted_once
 from ..explaining.methods import Method
 from ..metrics.interventions.reliance import VERSION, shares
 from ..models.classifier import Classifier
 from ..results import kept_maps
 from ..results.ledger import Cell, Ledger, Work
 from ..results.summary import RELIANCE
-from .judge import Judge, model_name
+from .judge import Judge
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class ModelCells:
     @cached_property
     def name(self) -> str:
         """How results call it."""
-        return model_name(self.classifier)
+        return self.classifier.name
 
     @property
     def _asked(self) -> tuple[str, ...]:
@@ -109,7 +108,8 @@ class ModelCells:
         """What is done with the maps of a cell besides scoring them."""
         if not self.keep_maps:
             return lambda maps: None
-        return partial(kept_maps.write, kept_maps.place(self.folder, cell.name), self.blocks[block])
+        place = kept_maps.place(self.folder, cell.name)
+        return lambda maps: kept_maps.write(place, self.blocks[block], maps.cpu().numpy())
 
     def fitted(self, method: Method) -> Method:
         """A method that is ready to explain: fitted on the training split where it has to be."""

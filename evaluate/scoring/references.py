@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from an8flower.evidence import evidence_parts
+from an8flower.evidence import shared_evidence
 from an8flower.factors import PARTS
-from an8flower.spec import DatasetSpec, spec_look
 
 from ..case import Case, Query, Truth
 from ..seeds import generator, seed_of
@@ -34,12 +33,6 @@ def evidence_for(case: Case, query: Query) -> Tensor:
             ids = torch.tensor([PARTS.index(part) for part in shared], device=truth.parts.device)
             maps[row] = torch.isin(truth.parts[row], ids).float()
     return maps
-
-
-def shared_evidence(spec: DatasetSpec, label: int, other: int) -> list[str]:
-    """The evidence parts of another class that look the same in this one, and are there."""
-    own, its = spec_look(spec, label), spec_look(spec, other)
-    return [part for part in sorted(evidence_parts(spec, other)) if own[part] == its[part] != (("count", 0),)]
 
 
 def noise(truth: Truth, repeat: int) -> Tensor:

@@ -26,15 +26,16 @@ from ..data.world import World
 from ..explaining.methods import Method, family_of
 from ..metrics.interventions import part_threshold
 from ..metrics.interventions.reliance import warnings
-from ..metrics.metric import Need
-from ..metrics.naming import askable, parse_metrics
+from ..metrics.naming import parse_metrics
 from ..models.sources import Source, open_model
 from ..resources import Resources
+from ..results.folder import Run
 from ..results.ledger import Cell, Ledger, Work
-from ..results.summary import RELIANCE, Kind, Run, contrasts, summarise
+from ..results.summary import RELIANCE, Kind, contrasts, summarise
 from ..seeds import seed_of
 from .judge import Judge, Target
 from .model_cells import ModelCells
+from .needs import askable, lacking
 
 CELL_ROWS = 256
 
@@ -125,16 +126,6 @@ def score(
     document = opened.document(ledger)
     _file(opened, ledger, document)
     return Outcome(document, ledger.done, ledger.reused, ledger.filed)
-
-
-def lacking(store: FlowerStore) -> dict[Need, str]:
-    """What a data set cannot be asked for, each with the sentence that says why."""
-    found: dict[Need, str] = {}
-    if store.spec is None:
-        found["renderer"] = f"{store.path} has no spec, so its rows cannot be rendered again with one thing changed"
-    if not store.part_names:
-        found["parts"] = f"{store.path} has no part maps"
-    return found
 
 
 def world_of(store: FlowerStore, plan: ScoringPlan, resources: Resources) -> World | None:

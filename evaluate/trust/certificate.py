@@ -20,12 +20,11 @@ from ..data.selection import select_rows
 from ..data.world import World
 from ..metrics.interventions.reliance import asked, by_shortcut
 from ..models.classifier import Classifier
-from ..models.networks.split import evaluating
+from ..models.networks.borrow import evaluating
 from ..models.sources import Source, open_model
 from ..models.streamlined import streamlined
 from ..resources import Resources
 from ..results.statistics.intervals import Interval, interval, row_means, share_interval
-from ..scoring.judge import model_name
 from ..seeds import seed_of
 from .questions import ALL, Kind, Question, Rows, evidence, questions_about, rows_of
 
@@ -139,7 +138,7 @@ def certify(
         for done, question in enumerate(questions, 1):
             answers.append(Answers(question, before, asked(network, world, question.scenes(), batch)))
             progress(done, len(questions))
-    return certificate(model_name(classifier), rows, before, answers)
+    return certificate(classifier.name, rows, before, answers)
 
 
 def certified(

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ...results.ledger import Ledger
 from ...results.summary import CHANCE, ORACLE, RELIANCE
-from ..aspects import Aspect, Desk
+from ..desk import Aspect, Desk
 from ..pieces import failures
 from ..plan import Plan
 from .curves import curves

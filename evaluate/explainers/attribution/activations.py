@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...case import Query
-from ...models.classifier import Classifier, at_least_single
-from ...models.networks.split import Features
+from ...models.classifier import Classifier
+from ...models.networks.features import Features, at_least_single
 
 
 class Activations(NamedTuple):
@@ -102,15 +101,3 @@ def follows_mean(linear: nn.Linear, seen: Activations) -> bool:
     tolerance = max(1e-3, 4 * torch.finfo(values.dtype).eps)
     nearly = tolerance / 10 * float(expected.abs().max())
     return logits.shape == expected.shape and torch.allclose(logits, expected, rtol=tolerance, atol=nearly)
-
-
-def upsampled(maps: Tensor, images: Tensor) -> Tensor:
-    """Maps (B, h, w) at the images' resolution, bilinear between the centres of the cells."""
-    return F.interpolate(maps[:, None], images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
-
-
-def range_normalised(maps: Tensor) -> Tensor:
-    """Maps (..., H, W), each from its own minimum to its own maximum scaled to [0, 1]; zeros where it is constant."""
-    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
-    # Ones instead of a guard on the quotient: the gradient of 0 / 0 would be NaN even where it is not chosen.
-    return (maps - low) / torch.where(high > low, high - low, 1.0)

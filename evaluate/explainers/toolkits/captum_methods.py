@@ -14,8 +14,8 @@ from an8flower.errors import WrongUsage
 from an8flower.names import unknown
 
 from ...case import Query
-from ...models.canonical import LINEAR, MEANS, NORMS, Constant
 from ...models.classifier import Classifier
+from ...models.networks.modules import LINEAR, MEANS, NORMS, Constant
 from .foreign import Arguments, Foreign, Loan, Toolkit, needed, parameters
 from .lent import Lent, canonical_copy, copied, layer_of, separated
 

@@ -22,10 +22,9 @@ from an8flower.errors import WrongUsage
 from an8flower.names import check_known, unknown
 
 from ...case import Query
-from ...maps import POOLINGS, check_pooling
+from ...maps import POOLINGS, check_pooling, upsampled
 from ...models.classifier import Classifier
 from ...models.networks.random_state import seeded
-from ..attribution.activations import upsampled
 
 Arguments = dict[str, Any]
 

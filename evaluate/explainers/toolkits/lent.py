@@ -11,8 +11,10 @@ from torch import Tensor, fx, nn
 
 from an8flower.errors import NotApplicable
 
-from ...models.canonical import canonical, faithful, modular
-from ...models.classifier import Classifier, at_least_single, token_grid
+from ...models.canonical import canonical, faithful
+from ...models.classifier import Classifier
+from ...models.networks.features import at_least_single, token_grid
+from ...models.networks.modules import modular
 from ...models.networks.split import submodule
 from ...models.networks.unrolled import layers_of, unrolled
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from an8flower.errors import WrongUsage
 
 from ...case import Query
-from ...models.canonical import LINEAR, MAXIMA, MEANS, NORMS, Constant, Mean, Sum
 from ...models.classifier import Classifier
+from ...models.networks.modules import LINEAR, MAXIMA, MEANS, NORMS, Constant, Mean, Sum
 from .foreign import Arguments, Foreign, Loan, Toolkit, needed
 from .lent import Lent, canonical_copy
 

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from an8flower.errors import NotApplicable
 
-from ..classifier import Classifier, at_least_single, token_grid
+from .features import at_least_single
 
 MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
 
@@ -146,51 +146,3 @@ def split_heads(tokens: Tensor, heads: int) -> Tensor:
 def per_head(mask: Tensor | None, heads: int) -> Tensor | None:
     """A mask (N, N) or (B * heads, N, N) such that it fits (B, heads, N, N)."""
     return mask.unflatten(0, (-1, heads)) if mask is not None and mask.ndim == 3 and len(mask) > 1 else mask
-
-
-def attention_of(classifier: Classifier, images: Tensor) -> list[Tensor]:
-    """The attention (B, heads, N, N) of every block, the first one first, without gradients; one pass forwards.
-
-    Raises:
-        NotApplicable: there is none, or not between a class token and a square grid of patches.
-    """
-    with torch.no_grad(), Attending() as attending:
-        classifier(images)
-    check_attention(attending.weights, classifier, len(images))
-    return attending.weights
-
-
-def check_attention(weights: list[Tensor], classifier: Classifier, images: int) -> None:
-    """Raise NotApplicable unless the same tokens, the class token first, attend to each other in every block."""
-    if not weights:
-        raise NotApplicable(f"this method needs attention, and {classifier.arch} has none; use gradcam")
-    shapes = {(len(each), each.shape[-1]) for each in weights}
-    batch, tokens = next(iter(shapes))
-    if len(shapes) > 1 or batch != images or math.prod(token_grid(tokens)) == tokens:
-        raise NotApplicable(
-            f"this method needs a class token that attends to the same patches in every block, and {classifier.arch} "
-            f"has (batch, tokens) {sorted(shapes)} for {images} images; use gradcam"
-        )
-
-
-def class_row(joint: Tensor, classifier: Classifier) -> Tensor:
-    """From how much of each token is in each (B, N, N) to a map (B, h, w) of the patches in the class token."""
-    return classifier.spatial(joint[:, 0, :, None])[:, 0]
-
-
-def chained(blocks: list[Tensor]) -> Tensor:
-    """The product (B, N, N) of the blocks' matrices, the later one on the left: its rows ask, its columns answer."""
-    joint = blocks[0]
-    for block in blocks[1:]:
-        joint = block @ joint
-    return joint
-
-
-def with_residual(attention: Tensor) -> Tensor:
-    """Attention (B, N, N) and, as much of it, the token itself, around which the block's residual leads."""
-    return attention + torch.eye(attention.shape[-1], device=attention.device, dtype=attention.dtype)
-
-
-def rows_to_one(matrices: Tensor) -> Tensor:
-    """Each row divided by its sum."""
-    return matrices / matrices.sum(-1, keepdim=True)

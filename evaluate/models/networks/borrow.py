@@ -168,3 +168,15 @@ ASPECTS = (
     Aspect("numpy's global random state", read_numpy_random, write_numpy_random),
     Aspect("Python's global random state", lambda network: random.getstate(), random.setstate),
 )
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network into eval mode, and every module back into its own mode."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

@@ -12,8 +12,6 @@ from torch.overrides import TorchFunctionMode
 
 from an8flower.errors import NotApplicable
 
-from ..classifier import Classifier
-
 Rule = Literal["guided", "deconvnet"]
 
 # What may be given by position to the functions that rectify; those whose name ends with _ work in place.
@@ -54,7 +52,7 @@ class Rectifying(TorchFunctionMode):
 
         with Rectifying("guided") as relus:
             logits = classifier(images)
-        require_relus("guided_backprop", classifier, relus)
+        require_relus("guided_backprop", classifier.arch, relus)
 
     Source: Springenberg et al., ICLR workshop 2015 (guided); Zeiler and Fergus, ECCV 2014 (deconvnet).
     """
@@ -117,7 +115,7 @@ class Rectified(torch.autograd.Function):
         return torch.where(stopped, 0, gradient), None, None, None
 
 
-def require_relus(method: str, classifier: Classifier, relus: Rectifying) -> None:
+def require_relus(method: str, arch: str, relus: Rectifying) -> None:
     """Check, after a pass forwards in the block, that the rule says something about all activations of the network.
 
     Raises:
@@ -125,4 +123,4 @@ def require_relus(method: str, classifier: Classifier, relus: Rectifying) -> Non
     """
     if relus.others or not relus.count:
         found = f"uses {' and '.join(sorted(relus.others))}" if relus.others else "has none"
-        raise NotApplicable(f"{method} needs ReLUs; {classifier.arch} {found}; use gradient")
+        raise NotApplicable(f"{method} needs ReLUs; {arch} {found}; use gradient")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, fx, nn
@@ -12,12 +11,8 @@ from torch import Tensor, fx, nn
 from an8flower.errors import Refusal, WrongUsage
 from an8flower.names import unknown
 
-
-class Features(NamedTuple):
-    """All that crosses a cut."""
-
-    values: Tensor  # the layer's output: (B, K, h, w), or (B, T, D) of a token model
-    carried: tuple[Tensor, ...]  # other tensors that cross the cut, batch first: the residual around the layer
+from .borrow import evaluating
+from .features import Features
 
 
 class Split(Protocol):
@@ -74,18 +69,6 @@ def refuse_flat(layer: str, values: Any) -> None:
     if not any(positions > 1 for positions in extent):
         shape = " x ".join(map(str, values.shape))
         raise Refusal(f'layer "{layer}" gives {shape}, which has no spatial extent; choose one before the pooling')
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into eval mode, and every module back into its own mode."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 class HookSplit:

@@ -25,7 +25,8 @@ from an8flower.store import FlowerStore
 
 from ...data.batches import Resident, Rows
 from ...data.selection import select_rows
-from ...models.classifier import Classifier, build, load
+from ...models.classifier import Classifier, build
+from ...models.files import load
 from ...models.training import EpochReport, accuracy, fit, recipe_for, seeded
 from ...registry import archs
 from ...seeds import seed_of

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ...models.classifier import Classifier
-from ...models.networks.split import evaluating
+from ...models.networks.borrow import evaluating
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from an8flower.store import Rows
 
-from ...results.half_precision import halved
+from ...results.kept_maps import halved
 from .layers import Step
 from .mprt import Point, reached
 

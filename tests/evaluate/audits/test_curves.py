@@ -23,8 +23,9 @@ from an8flower.evaluate.metrics.naming import parse_metric, parse_metrics
 from an8flower.evaluate.metrics.ranking import THRESHOLDS
 from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.resources import Resources
+from an8flower.evaluate.results.folder import SCHEMA
 from an8flower.evaluate.results.statistics.scores import Scores
-from an8flower.evaluate.results.summary import CHANCE, ORACLE, SCHEMA
+from an8flower.evaluate.results.summary import CHANCE, ORACLE
 from an8flower.evaluate.scoring.judge import Judge
 from an8flower.store import FlowerStore
 

@@ -14,7 +14,8 @@ from an8flower.errors import WrongUsage
 from an8flower.evaluate.audits.filters import filters_of, numbers_silenced
 from an8flower.evaluate.explainers.filters.filter_roles import average_images, mean_class_accuracy
 from an8flower.evaluate.explainers.filters.relevant_filters import Filter, Relevance
-from an8flower.evaluate.explaining.fitting import Fitted, StoredExamples, prepared
+from an8flower.evaluate.explainers.fittable import Fitted
+from an8flower.evaluate.explaining.fitting import StoredExamples, prepared
 from an8flower.evaluate.explaining.methods import Method, parse_method
 from an8flower.evaluate.models.classifier import Classifier, build, wrap
 from an8flower.evaluate.resources import Resources

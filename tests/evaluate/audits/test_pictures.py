@@ -24,8 +24,8 @@ from an8flower.evaluate.metrics.naming import parse_metrics
 from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.resources import Resources
 from an8flower.evaluate.results.arrays import read_arrays, write_arrays
-from an8flower.evaluate.results.half_precision import halved
-from an8flower.evaluate.results.summary import SCHEMA
+from an8flower.evaluate.results.folder import SCHEMA
+from an8flower.evaluate.results.kept_maps import halved
 from an8flower.evaluate.scoring.judge import Judge
 from an8flower.store import FlowerStore
 

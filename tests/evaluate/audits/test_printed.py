@@ -17,7 +17,8 @@ from an8flower.evaluate.audits.summary.printed import Measured, printed, tau_lim
 from an8flower.evaluate.audits.summary.trends import Difference, Ours, decide
 from an8flower.evaluate.metrics.naming import parse_metric, parse_metrics
 from an8flower.evaluate.registry import archs, explainers, metrics
-from an8flower.evaluate.results.summary import SCHEMA, Kind, contrasts, summarise
+from an8flower.evaluate.results.folder import SCHEMA
+from an8flower.evaluate.results.summary import Kind, contrasts, summarise
 
 NAN = float("nan")
 

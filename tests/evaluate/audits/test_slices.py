@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from an8flower import spec as specs
 from an8flower.evaluate.audits.summary.slices import binned, row_properties, slices, spans_told
 from an8flower.evaluate.metrics.naming import parse_metrics
-from an8flower.evaluate.results.summary import CHANCE, ORACLE, SCHEMA, Kind, summarise
+from an8flower.evaluate.results.folder import SCHEMA
+from an8flower.evaluate.results.summary import CHANCE, ORACLE, Kind, summarise
 from an8flower.factors import PARTS
 from an8flower.generate import generate, make_rows
 from an8flower.occlusion import kept, occlusion

@@ -7,7 +7,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from an8flower.evaluate.data.blurring import between_levels, blur_matrix, blurred, pyramid
+from an8flower.evaluate.data.images import between_levels, blur_matrix, blurred, pyramid
 
 
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 5.0, 20.0])

@@ -19,12 +19,21 @@ from torchvision.models import VisionTransformer
 
 from an8flower.errors import NotApplicable, WrongUsage
 from an8flower.evaluate.case import Explainer, Query
-from an8flower.evaluate.explainers.attention import AttentionFlow, RawAttention, Rollout, Tibav
+from an8flower.evaluate.explainers.attention import (
+    AttentionFlow,
+    RawAttention,
+    Rollout,
+    Tibav,
+    attention_of,
+    chained,
+    rows_to_one,
+    with_residual,
+)
 from an8flower.evaluate.explainers.attribution.attention_flow import flows
 from an8flower.evaluate.explainers.attribution.transformer_relevance import RelevanceAttending, relevance_of_attention
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.models.classifier import Classifier, build, wrap
-from an8flower.evaluate.models.networks.attention import Attending, attention_of, chained, rows_to_one, with_residual
+from an8flower.evaluate.models.networks.attention import Attending
 
 Make = Callable[[str], Classifier]
 MakeQuery = Callable[[Classifier], Query]

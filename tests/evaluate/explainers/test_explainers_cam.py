@@ -13,12 +13,7 @@ from torch import Tensor, nn
 from an8flower.errors import NotApplicable, Refusal, WrongUsage
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.explainers.activation_map import ActivationMap
-from an8flower.evaluate.explainers.attribution.activations import (
-    activations,
-    gradcam_pp_weights,
-    linear_after_mean,
-    range_normalised,
-)
+from an8flower.evaluate.explainers.attribution.activations import activations, gradcam_pp_weights, linear_after_mean
 from an8flower.evaluate.explainers.cam import (
     Cam,
     EigenCam,
@@ -30,6 +25,7 @@ from an8flower.evaluate.explainers.cam import (
     XGradCam,
 )
 from an8flower.evaluate.explaining.explain import explain
+from an8flower.evaluate.maps import range_normalised
 from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.registry import explainers
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from an8flower.errors import NotApplicable, WrongUsage
 from an8flower.evaluate.case import Query
-from an8flower.evaluate.data.replacements import REPLACEMENTS
+from an8flower.evaluate.data.images import REPLACEMENTS
 from an8flower.evaluate.explainers.deeplift import DeepLift
 from an8flower.evaluate.explaining.contract_networks import CLASSES, ReuseNet, in_place, lively, reuse, vit
 from an8flower.evaluate.explaining.explain import explain

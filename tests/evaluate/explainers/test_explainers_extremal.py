@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from an8flower.errors import WrongUsage
 from an8flower.evaluate.case import Query
-from an8flower.evaluate.data.blurring import blurred
+from an8flower.evaluate.data.images import blurred
 from an8flower.evaluate.explainers.extremal_perturbation import (
     ExtremalPerturbation,
     SmoothMasks,

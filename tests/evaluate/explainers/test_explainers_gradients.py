@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from an8flower.errors import WrongUsage
 from an8flower.evaluate.case import Query
-from an8flower.evaluate.data.replacements import REPLACEMENTS
+from an8flower.evaluate.data.images import REPLACEMENTS
 from an8flower.evaluate.explainers.attribution.pixels import PixelAttribution
 from an8flower.evaluate.explainers.gradients import (
     Gradient,

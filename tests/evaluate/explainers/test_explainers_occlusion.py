@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from an8flower.errors import WrongUsage
 from an8flower.evaluate.case import Query
-from an8flower.evaluate.data.replacements import REPLACEMENTS
+from an8flower.evaluate.data.images import REPLACEMENTS
 from an8flower.evaluate.explainers.occlusion import Occlusion
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.models.classifier import Classifier, wrap

@@ -11,11 +11,12 @@ from an8flower.errors import NotApplicable, WrongUsage
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.explainers.filters.relevant_filters import Filter, Fit, Relevance, find_relevance, responses
 from an8flower.evaluate.explainers.filters.responses import Listening, energies, layer_numbers, response_vectors
+from an8flower.evaluate.explainers.fittable import Fitted
 from an8flower.evaluate.explainers.interpretation import RelevantFilters, UpsamActRelevant, Vebi
 from an8flower.evaluate.explaining.contract import CHECKS, Check, Trial, verdict
 from an8flower.evaluate.explaining.contract_networks import NETWORKS
 from an8flower.evaluate.explaining.explain import explain
-from an8flower.evaluate.explaining.fitting import Fitted, GivenExamples, prepared
+from an8flower.evaluate.explaining.fitting import GivenExamples, prepared
 from an8flower.evaluate.models.classifier import Classifier, build, wrap
 
 METHODS = (Vebi, UpsamActRelevant)

@@ -13,18 +13,10 @@ from torch import Tensor
 from an8flower.errors import NotApplicable, WrongUsage
 from an8flower.evaluate import calls
 from an8flower.evaluate.case import Query
+from an8flower.evaluate.explainers.fittable import Examples, Fittable, Fitted, Learnt
 from an8flower.evaluate.explaining.contract_networks import NETWORKS
 from an8flower.evaluate.explaining.explain import explain
-from an8flower.evaluate.explaining.fit_files import fitted_once
-from an8flower.evaluate.explaining.fitting import (
-    Examples,
-    Fittable,
-    Fitted,
-    GivenExamples,
-    Learnt,
-    StoredExamples,
-    prepared,
-)
+from an8flower.evaluate.explaining.fitting import GivenExamples, StoredExamples, fitted_once, prepared
 from an8flower.evaluate.explaining.methods import Method, parse_methods
 from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.resources import Resources

@@ -21,7 +21,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import Tensor, nn
 
 from an8flower.evaluate.case import Case, Query, Truth
-from an8flower.evaluate.explainers.attribution.activations import range_normalised
+from an8flower.evaluate.maps import range_normalised
 from an8flower.evaluate.metrics import masking
 from an8flower.evaluate.metrics.masking import Masking
 from an8flower.evaluate.metrics.naming import parse_metric

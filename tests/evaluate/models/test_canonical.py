@@ -13,8 +13,9 @@ from torch import Tensor, fx, nn
 
 from an8flower.errors import NotApplicable
 from an8flower.evaluate.explaining.contract_networks import CLASSES, lively, reuse, vit
-from an8flower.evaluate.models.canonical import canonical, entrances, sees_pixels, strangers, tapped
+from an8flower.evaluate.models.canonical import canonical
 from an8flower.evaluate.models.classifier import Classifier, wrap
+from an8flower.evaluate.models.networks.modules import entrances, sees_pixels, strangers, tapped
 
 KNOWN = (nn.Conv2d, nn.Linear)
 

@@ -14,7 +14,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from an8flower.errors import Refusal, WrongUsage
-from an8flower.evaluate.models.classifier import Classifier, build, check_fits, load, wrap
+from an8flower.evaluate.models.classifier import Classifier, build, wrap
+from an8flower.evaluate.models.files import load
+from an8flower.evaluate.models.sources import check_fits
 
 Make = Callable[[str], Classifier]
 NAMES = ("red", "blue", "white")

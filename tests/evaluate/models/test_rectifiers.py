@@ -100,7 +100,7 @@ def test_the_values_forwards_and_the_network_stay_as_they_are() -> None:
             logits = classifier(images)
         assert torch.equal(logits, classifier(images))
         assert relus.count == count
-        require_relus("guided_backprop", classifier, relus)
+        require_relus("guided_backprop", classifier.arch, relus)
 
 
 def test_half_precision() -> None:
@@ -133,14 +133,14 @@ def test_networks_with_other_activations_are_refused(activation: Function) -> No
     assert relus.count == 1
     (name,) = relus.others
     with pytest.raises(NotApplicable, match=f"^deconvnet needs ReLUs; InPlaceNet uses {name}; use gradient$"):
-        require_relus("deconvnet", in_place(), relus)
+        require_relus("deconvnet", in_place().arch, relus)
 
 
 def test_networks_without_relus_are_refused() -> None:
     with Rectifying("guided") as relus:
         nn.Linear(2, 2)(torch.rand(1, 2)).softmax(1)
     with pytest.raises(NotApplicable, match="^guided_backprop needs ReLUs; InPlaceNet has none; use gradient$"):
-        require_relus("guided_backprop", in_place(), relus)
+        require_relus("guided_backprop", in_place().arch, relus)
     vit = NETWORKS["vit"]().eval()
     with Rectifying("guided") as relus:
         vit(torch.rand(1, 3, vit.size, vit.size))

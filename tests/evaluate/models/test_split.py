@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from an8flower.errors import Refusal, WrongUsage
 from an8flower.evaluate.models.classifier import Classifier, build
-from an8flower.evaluate.models.networks.split import Features, GraphSplit, HookSplit, split
+from an8flower.evaluate.models.networks.features import Features
+from an8flower.evaluate.models.networks.split import GraphSplit, HookSplit, split
 from an8flower.evaluate.registry import archs
 
 Make = Callable[[str], Classifier]

@@ -16,7 +16,7 @@ from an8flower.errors import Refusal, WrongUsage
 from an8flower.evaluate.data import batches as data
 from an8flower.evaluate.data.batches import FlowerDataset, Resident, Streamed, source, split_tensors
 from an8flower.evaluate.models import training
-from an8flower.evaluate.models.classifier import load
+from an8flower.evaluate.models.files import load
 from an8flower.evaluate.models.training import EpochReport, accuracy, augment, precision, train
 from an8flower.evaluate.seeds import generator, seed_of
 from an8flower.generate import generate

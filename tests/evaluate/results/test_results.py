@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from an8flower.errors import Refusal
-from an8flower.evaluate.results.summary import CHANCE, ORACLE, RELIANCE, RELIES, SCHEMA, Kind, Run, contrasts, summarise
+from an8flower.evaluate.results.folder import SCHEMA, Run
+from an8flower.evaluate.results.summary import CHANCE, ORACLE, RELIANCE, RELIES, Kind, contrasts, summarise
 
 NAN = float("nan")
 

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from an8flower.evaluate.results.folder import SCHEMA
 from an8flower.evaluate.results.statistics.scores import CHANCE, RELIANCE, Scores
-from an8flower.evaluate.results.summary import SCHEMA
 
 NAN = float("nan")
 Entry = tuple[str, str | None, int, float | None]

@@ -1,9 +1,13 @@
-"""Gaussian blur, and images that are blurred more or less from pixel to pixel: how perturbations take evidence away."""
+"""Images as tensors: read from a store, blurred, and replaced by images without information."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+from an8flower.names import check_known
 
 
 def blur_matrix(side: int, sigma: float, continued: bool = True) -> Tensor:
@@ -64,3 +68,18 @@ def between_levels(levels: Tensor, rows: Tensor, masks: Tensor) -> Tensor:
     table = levels.detach().permute(0, 1, 3, 4, 2).reshape(-1, levels.shape[2])
     lower, upper = table[places], table[places + height * width]
     return torch.lerp(lower, upper, (heights - below)[..., None]).permute(0, 3, 1, 2)
+
+
+# Images (B, 3, H, W) in [0, 1] -> images of the same shape and range.
+REPLACEMENTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "black": torch.zeros_like,
+    "white": torch.ones_like,
+    "mean": lambda images: images.mean((2, 3), keepdim=True).expand_as(images),  # each image's own colour
+    # 10 px at 224 px, as in Fong and Vedaldi, ICCV 2017
+    "blur": lambda images: blurred(images, 10 / 224 * images.shape[-1]),
+}
+
+
+def check_replacement(parameter: str, name: str) -> None:
+    """Raise WrongUsage with the nearest name where there is no such replacement."""
+    check_known(parameter, name, REPLACEMENTS)

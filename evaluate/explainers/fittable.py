@@ -1,0 +1,73 @@
+"""What an explainer that learns from examples has to offer: it is fitted once for a model and a data set."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from an8flower.errors import WrongUsage
+
+from ..case import Query
+from ..models.classifier import Classifier
+
+Learnt = dict[str, Tensor]  # what a fit comes to: enough to explain with, and nothing but tensors
+
+
+class Examples(Protocol):
+    """Pictures of the training split, with their labels."""
+
+    @property
+    def digest(self) -> str:
+        """What tells these examples from others."""
+        ...
+
+    def some(self, count: int, portion: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """`count` of them (all where there are fewer), the same each time and spread over the classes, in portions.
+
+        Each is (images (n, 3, S, S) float32 in [0, 1], labels (n,) int64), on the model's device.
+        """
+        ...
+
+
+class Fittable(ABC):
+    """An explainer that has to be fitted: a frozen dataclass of its parameters that can `learn` and `explained`.
+
+    It explains nothing itself. What `fitted` gives does, and has the same repr, hence the same identity.
+    """
+
+    def __call__(self, classifier: Classifier, query: Query) -> Tensor:
+        raise WrongUsage(f"{self!r} explains nothing before it is fitted; fit it with `prepared(explainer, ...)`")
+
+    def fitted(self, classifier: Classifier, examples: Examples) -> Fitted:
+        """The explainer that learnt from examples.
+
+        Raises:
+            NotApplicable: the method cannot run on this architecture.
+        """
+        return Fitted(self, self.learn(classifier, examples))
+
+    @abstractmethod
+    def learn(self, classifier: Classifier, examples: Examples) -> Learnt:
+        """What examples teach; the classifier is in eval mode, and at most `in_flight` images are in it at once."""
+
+    @abstractmethod
+    def explained(self, classifier: Classifier, query: Query, learnt: Learnt) -> Tensor:
+        """As `Explainer.__call__`, with what was learnt."""
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Fitted:
+    """An explainer with what it learnt; it is called, and filed, as the explainer itself."""
+
+    explainer: Fittable
+    learnt: Learnt
+
+    def __call__(self, classifier: Classifier, query: Query) -> Tensor:
+        return self.explainer.explained(classifier, query, self.learnt)
+
+    def __repr__(self) -> str:
+        return repr(self.explainer)

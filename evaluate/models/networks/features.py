@@ -1,0 +1,31 @@
+"""What crosses a cut through a network: the features of a layer, their precision, and the grid of their tokens."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Features(NamedTuple):
+    """All that crosses a cut."""
+
+    values: Tensor  # the layer's output: (B, K, h, w), or (B, T, D) of a token model
+    carried: tuple[Tensor, ...]  # other tensors that cross the cut, batch first: the residual around the layer
+
+
+def at_least_single(values: Tensor) -> Tensor:
+    """Values of half precision in single precision; others as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def token_grid(tokens: int) -> tuple[int, int]:
+    """The largest square grid of that many tokens; those before it are prefix tokens, such as the class token.
+
+    >>> token_grid(197)
+    (14, 14)
+    """
+    side = math.isqrt(tokens)
+    return side, side

@@ -1,0 +1,49 @@
+"""Options as users write them behind a name: `samples=50,sigma=0.1`, read with the types of a dataclass's fields."""
+
+from __future__ import annotations
+
+import re
+import types
+from contextlib import suppress
+from dataclasses import MISSING, fields
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from an8flower.errors import WrongUsage
+from an8flower.names import unknown
+
+# Names may contain colons themselves: the parameters begin behind the first colon that `word=` follows.
+METHOD = re.compile(r"(?P<name>.+?)(?::(?P<parameters>\w+=.*))?", re.DOTALL)
+
+
+TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def parse_parameters(method: str, kind: type, text: str) -> dict[str, Any]:
+    """The values in `samples=50,sigma=0.1`, with the types of a dataclass's fields."""
+    hints, values = get_type_hints(kind), {}
+    for assignment in filter(None, text.split(",")):
+        name, equals, value = (piece.strip() for piece in assignment.partition("="))
+        if name not in defaults(kind):
+            raise WrongUsage(f"{method}: {unknown('parameter', name, defaults(kind))}")
+        if not equals:
+            raise WrongUsage(f"{method}: parameter {name} has no value; write {name}=VALUE")
+        values[name] = parse_value(f"{method}: {name}", hints[name], value)
+    return values
+
+
+def parse_value(place: str, kind: Any, text: str) -> Any:
+    """A value of a parameter's type: a number, a truth value, a text, or `none` where the type allows it."""
+    kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    if types.NoneType in kinds and text.lower() == "none":
+        return None
+    for each in kinds:
+        with suppress(KeyError, ValueError, TypeError):
+            return TRUTHS[text.lower()] if each is bool else each(text)
+    expected = " or ".join("none" if each is types.NoneType else each.__name__ for each in kinds)
+    raise WrongUsage(f'{place} is "{text}"; expected {expected}')
+
+
+def defaults(kind: Any) -> dict[str, Any]:
+    """The default of every parameter of a dataclass of parameters; MISSING where there is none."""
+    made = ((each, each.default_factory) for each in fields(kind) if each.init)
+    return {each.name: each.default if make is MISSING else make() for each, make in made}
