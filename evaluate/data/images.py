@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from an8flower.names import check_known
+
+
+def as_images(pictures: np.ndarray, device: torch.device) -> Tensor:
+    """Pictures (B, H, W, 3) uint8 as images (B, 3, H, W) float32 in [0, 1], as models take them."""
+    return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).contiguous().float() / 255
 
 
 def blur_matrix(side: int, sigma: float, continued: bool = True) -> Tensor:

@@ -23,6 +23,7 @@ from an8flower.atomic import moved_into
 from an8flower.store import FlowerStore
 
 from ..case import Explainer
+from ..data.images import as_images
 from ..data.selection import select_rows
 from ..explainers.fittable import Examples, Fittable, Fitted, Learnt
 from ..models.classifier import Classifier
@@ -63,7 +64,7 @@ class StoredExamples:
         chosen = torch.from_numpy(select_rows(split.labels, min(count, len(split)), seed_of("examples")))
         for indices in chosen.split(portion):
             rows = split.take(indices.numpy())
-            images = torch.from_numpy(rows.images).to(self.device).permute(0, 3, 1, 2).contiguous().float() / 255
+            images = as_images(rows.images, self.device)
             yield images, torch.from_numpy(rows.labels).to(self.device)
 
 
