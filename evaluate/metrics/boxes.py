@@ -61,7 +61,7 @@ class Cropped:
     def right(self) -> Tensor:
         """Whether the model predicts the label, (B,) bool."""
         portions = self.case.query.images.split(self.classifier.in_flight)
-        predicted = torch.cat([self.classifier(images).argmax(1) for images in portions])
+        predicted = torch.cat([self.classifier.predict(images) for images in portions])
         return predicted == self.case.truth.labels
 
     @cached_property

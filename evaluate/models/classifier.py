@@ -159,6 +159,11 @@ class Classifier(nn.Module):
         """Logits (B, C), of at least single precision."""
         return self.count(at_least_single(self.network(self.normalise(images))), 1.0)
 
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Tensor:
+        """The predicted classes (B,) int64 of images (B, 3, H, W), in one pass."""
+        return torch.as_tensor(self(images).argmax(1))
+
     def head(self, images: Tensor, layer: str | None = None) -> Features:
         """What a layer gives (default: the target layer), with all that `tail` needs besides; in eval mode."""
         layer = layer or self.target_layer

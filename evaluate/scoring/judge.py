@@ -69,10 +69,8 @@ class Judge:
 
     def predict(self, classifier: Classifier, indices: np.ndarray) -> np.ndarray:
         """The predicted classes (n,) of rows."""
-        with torch.inference_mode():
-            portions = np.split(indices, range(self.resources.in_flight, len(indices), self.resources.in_flight))
-            guesses = [classifier(self._images(portion)).argmax(1) for portion in portions]
-        return torch.cat(guesses).cpu().numpy()
+        portions = np.split(indices, range(self.resources.in_flight, len(indices), self.resources.in_flight))
+        return torch.cat([classifier.predict(self._images(portion)) for portion in portions]).cpu().numpy()
 
     def precision_error(self, classifier: Classifier, indices: np.ndarray, precision: str) -> dict[str, float]:
         """How far the class probabilities of rows are off at a precision: the mean over rows, and the largest."""

@@ -100,5 +100,5 @@ def responses(classifier: Classifier, images: Tensor, root: bool = False) -> tup
     """The energies (n, K_l) of every ReLU's filters, and the predicted classes (n,)."""
     layers: list[Tensor] = []
     with evaluating(classifier), Listening(lambda number, maps: layers.append(energies(maps, root))):
-        predicted = classifier(images).argmax(1)
+        predicted = classifier.predict(images)
     return layers, predicted

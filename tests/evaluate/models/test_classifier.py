@@ -38,6 +38,12 @@ def test_normalisation_lies_inside(flowernet: Classifier) -> None:
     torch.testing.assert_close(flowernet(images()), flowernet.network(normalised))
 
 
+def test_the_predicted_class_has_the_largest_logit(flowernet: Classifier) -> None:
+    predicted = flowernet.predict(images())
+    assert torch.equal(predicted, flowernet(images()).argmax(1))
+    assert not predicted.requires_grad
+
+
 def test_the_seed_fixes_the_weights_and_nothing_global_moves() -> None:
     before = torch.get_rng_state()
     first, again, other = (build("flowernet", NAMES, 28, seed).digest for seed in (3, 3, 4))
