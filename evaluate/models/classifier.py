@@ -12,12 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from an8flower.atomic import moved_into
 from an8flower.errors import Refusal
 
 from ..registry import archs
@@ -26,6 +23,7 @@ from .networks.borrow import evaluating
 from .networks.code import digest_of
 from .networks.features import Features, at_least_single, token_grid
 from .networks.split import Split, split
+from .safetensors_files import DAMAGE, write_tensors
 
 FORMAT = "an8flower classifier 1"
 MEAN = (0.485, 0.456, 0.406)
@@ -219,11 +217,9 @@ class Classifier(nn.Module):
         Raises:
             Refusal: it cannot be written there.
         """
-        weights = {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()}
         try:
-            with moved_into(Path(path)) as unfinished:
-                save_file(weights, unfinished, self.card.to_metadata())
-        except (OSError, SafetensorError) as error:
+            write_tensors(Path(path), self.state_dict(), self.card.to_metadata())
+        except DAMAGE as error:
             raise Refusal(f"{path}: cannot be written ({error})") from error
 
     @contextmanager
