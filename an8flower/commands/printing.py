@@ -34,12 +34,11 @@ def echo_json(document: Any) -> None:
 
 
 def write_json(document: Any, path: Path) -> None:
-    """Write a JSON document; the file appears when it is whole."""
-    from ..atomic import moved_into
+    """Write a JSON document where the user wants it; the file appears when it is whole."""
+    from ..evaluate.results import files
 
     try:
-        with moved_into(path) as unfinished:
-            unfinished.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        files.write_json(path, document)
     except OSError as error:
         raise Refusal(f"{path}: cannot be written ({error.strerror}); choose another place with -o") from None
 

@@ -7,7 +7,7 @@ ones that the data set could hold.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from ..models.networks.borrow import evaluating
 from ..models.sources import Source, open_model
 from ..models.streamlined import streamlined
 from ..resources import Resources
+from ..results.files import without_nan
 from ..results.statistics.intervals import Interval, interval, row_means, share_interval
 from ..seeds import seed_of
 from .questions import ALL, Kind, Question, Rows, evidence, questions_about, rows_of
@@ -77,15 +78,16 @@ class Certificate:
 
     def document(self) -> dict[str, Any]:
         """Ready for JSON: None where a number is undefined."""
-        return {
+        document = {
             "model": self.model,
             "evidence": list(self.evidence),
             "verdict": self.verdict,
-            **{name: _told(getattr(self, name)) for name in ("accuracy", "flip_rate", "stability")},
-            "stability_by_group": {name: _told(found) for name, found in self.stability_by_group.items()},
-            "effects": [_effect_told(effect) for effect in self.effects],
-            "shortcut": self.shortcut and {name: _told(value) for name, value in vars(self.shortcut).items()},
+            **{name: asdict(getattr(self, name)) for name in ("accuracy", "flip_rate", "stability")},
+            "stability_by_group": {name: asdict(stability) for name, stability in self.stability_by_group.items()},
+            "effects": [asdict(effect) for effect in self.effects],
+            "shortcut": self.shortcut and asdict(self.shortcut),
         }
+        return dict(without_nan(document))
 
 
 class Answers(NamedTuple):
@@ -285,14 +287,3 @@ def _shortcut_sentence(found: Certificate) -> list[str]:
 
 def _percent(share: float) -> str:
     return "an unknown share" if np.isnan(share) else f"{share:.1%}"
-
-
-def _effect_told(effect: Effect) -> dict[str, Any]:
-    return {name: _told(value) for name, value in vars(effect).items()}
-
-
-def _told(value: Any) -> Any:
-    """An interval as a mapping, NaN as None."""
-    if isinstance(value, Interval):
-        return {name: _told(number) for name, number in vars(value).items()}
-    return None if isinstance(value, float) and np.isnan(value) else value
