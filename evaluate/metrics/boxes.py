@@ -21,11 +21,12 @@ from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
 from ..case import Case
+from ..maps import range_normalised
 from ..models.networks.passes import answers
 from .components import best_overlaps, largest_boxes
 from .localisation import EMPTY, RANGE, SHIFTED, THRESHOLDED, enter, localises
 from .metric import Asking, sentence
-from .ranking import THRESHOLDS, Ranking, known, range_normalised
+from .ranking import THRESHOLDS, Ranking, known
 
 CUT = "the map's mean, strictly above"
 BY_MEAN = "read as they are: negative values lower the mean"
@@ -285,7 +286,7 @@ class BoxAccuracy:
 
 def _levels(ranking: Ranking) -> np.ndarray:
     """How many of THRESHOLDS each pixel of the range-normalised maps lies above, (B, H, W) int64."""
-    ranged = range_normalised(ranking.maps.flatten(1)).view_as(ranking.maps)
+    ranged = range_normalised(ranking.maps).contiguous()
     return torch.searchsorted(THRESHOLDS.to(ranged.device), ranged).cpu().numpy()
 
 

@@ -14,9 +14,10 @@ from torch.nn import functional as F
 
 from an8flower.names import check_known
 
+from ..maps import range_normalised
 from . import chance
 from .localisation import RANGE, RANKED, SHIFTED, THRESHOLDED, localises
-from .ranking import Ranking, known, range_normalised
+from .ranking import Ranking, known
 
 BINS = 256
 TIBAV = "Chefer, Gur, Wolf: Transformer Interpretability Beyond Attention Visualization, CVPR 2021"
@@ -196,5 +197,5 @@ def _precision(ranking: Ranking) -> Tensor:
 
 def _both_classes(ranking: Ranking) -> Ranking:
     """Maps and masks of foreground and background side by side."""
-    ranged = range_normalised(ranking.maps.flatten(1)).view_as(ranking.maps)
+    ranged = range_normalised(ranking.maps)
     return Ranking(torch.cat([ranged, 1 - ranged], 2), torch.cat([ranking.masks, ~ranking.masks], 2))
