@@ -22,6 +22,7 @@ from ..seeds import seed_of
 from .networks.borrow import evaluating
 from .networks.code import digest_of
 from .networks.features import Features, at_least_single, token_grid
+from .networks.random_state import seeded
 from .networks.split import Split, split
 from .safetensors_files import DAMAGE, write_tensors
 
@@ -307,8 +308,7 @@ def build(arch: str, class_names: Sequence[str], size: int, seed: int) -> Classi
         Refusal: the architecture cannot take images of this size.
     """
     entry = archs[arch]
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed_of("weights", arch, seed))
+    with seeded(seed_of("weights", arch, seed)):
         network = entry.thing(len(class_names), size)
     return Classifier(network, Card(arch, tuple(class_names), size, seed), entry.about["layer"])
 
