@@ -34,11 +34,12 @@ def echo_json(document: Any) -> None:
 
 
 def write_json(document: Any, path: Path) -> None:
-    """Write a JSON document where the user wants it; the file appears when it is whole."""
-    from ..evaluate.results import files
+    """Write a JSON document; the file appears when it is whole."""
+    from ..atomic import moved_into
 
     try:
-        files.write_json(path, document)
+        with moved_into(path) as unfinished:
+            unfinished.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise Refusal(f"{path}: cannot be written ({error.strerror}); choose another place with -o") from None
 
