@@ -7,9 +7,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 UNKNOWN = 10  # half an interval, in distances of the truth from chance
+HIGH, HALF = 0.9, 0.5  # shares from which a certificate speaks of relying on the evidence, and of doing so in part
 LETTERS = string.ascii_lowercase
 NUMBERS = ("mean", "low", "high", "n", "undefined", "chance", "oracle", "calibrated")
 """What a document says of a method by a metric, in the order of tables."""
+
+
+def reliance(follows: float | None, stays: float | None) -> str:
+    """Whether a model relies on the designed evidence, in a word: yes, part, no, or unknown.
+
+    >>> reliance(0.95, 0.92), reliance(0.95, 0.7), reliance(0.1, 0.99), reliance(None, 0.9)
+    ('yes', 'part', 'no', 'unknown')
+
+    Args:
+        follows: in which share of the cases it predicts the class whose evidence it is given.
+        stays: in which share it stays with its prediction when all else is drawn again.
+    """
+    if follows is None:
+        return "unknown"
+    if follows >= HIGH and (stays or 0) >= HIGH:
+        return "yes"
+    return "part" if follows >= HALF else "no"
 
 
 def shares(certificate: Mapping[str, Any]) -> list[list[str]]:

@@ -26,11 +26,12 @@ from ..models.streamlined import streamlined
 from ..resources import Resources
 from ..results.files import without_nan
 from ..results.statistics.intervals import Interval, interval, row_means, share_interval
+from ..results.wording import reliance
 from ..seeds import seed_of
 from .questions import ALL, Kind, Question, Rows, evidence, questions_about, rows_of
 
 ROWS = 300  # that a certificate asks about unless told otherwise
-HIGH, HALF = 0.9, 0.5  # shares from which the verdict speaks of relying, and of doing so in part
+SAID = {"yes": "relies", "part": "relies in part", "no": "does not rely"}
 
 Change = Literal["redrawn", "swapped", "removed"]
 
@@ -268,13 +269,10 @@ def _main_sentence(found: Certificate) -> str:
         f"given the {parts} of another class, it predicts that class in {_percent(follows)} of the cases; "
         f"with all else drawn again, it stays with its prediction in {_percent(stays)}."
     )
-    if np.isnan(follows):
+    relies = reliance(without_nan(follows), without_nan(stays))
+    if relies == "unknown":
         return f"{found.model}: whether it relies on the {parts} cannot be told; {numbers}"
-    if follows >= HIGH and stays >= HIGH:
-        return f"{found.model} relies on the designed evidence, the {parts}: {numbers}"
-    if follows >= HALF:
-        return f"{found.model} relies in part on the designed evidence, the {parts}: {numbers}"
-    return f"{found.model} does not rely on the designed evidence, the {parts}: {numbers}"
+    return f"{found.model} {SAID[relies]} on the designed evidence, the {parts}: {numbers}"
 
 
 def _shortcut_sentence(found: Certificate) -> list[str]:
