@@ -205,13 +205,6 @@ class Classifier(nn.Module):
         height, width = token_grid(values.shape[1])
         return values[:, -height * width :].transpose(1, 2).unflatten(2, (height, width))
 
-    @property
-    def grid(self) -> tuple[int, int] | None:
-        """The grid (h, w) of the tokens at the target layer; None where the features are maps already."""
-        with evaluating(self.network), torch.no_grad():
-            values = self.split(self.target_layer).head(self.probe(1)).values
-        return token_grid(values.shape[1]) if values.ndim == 3 else None
-
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights and card as safetensors, for `load`; the file appears when it is whole.
 

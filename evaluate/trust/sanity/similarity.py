@@ -18,7 +18,6 @@ from torch import Tensor
 from ...data.images import convolution_matrix
 
 SIMILARITIES = ("spearman_abs", "spearman", "ssim", "hog")
-CONSTANT = "a map is constant"
 BINS = 100  # of the histogram whose entropy is taken
 SIGMA, RADIUS = 1.5, 5  # of SSIM's Gaussian window: 11 x 11 taps
 C1, C2 = 0.01**2, 0.03**2
