@@ -24,7 +24,7 @@ from ..case import Case
 from ..maps import range_normalised
 from ..models.networks.passes import answers
 from .components import best_overlaps, largest_boxes
-from .localisation import EMPTY, RANGE, SHIFTED, THRESHOLDED, enter, localises
+from .localisation import EMPTY, RANGE, SHIFTED, THRESHOLDED, register_localisation, register_ranking
 from .metric import Asking, sentence
 from .ranking import THRESHOLDS, Ranking, known
 
@@ -154,7 +154,7 @@ class _Match:
         return iou if self.overlap == "soft" else (iou > 0.5).double()
 
 
-@localises(
+@register_ranking(
     "le",
     higher_is_better=False,
     sign=BY_MEAN,
@@ -184,7 +184,7 @@ class BoxMisfitOrWrongClass(_Match):
         return known(1 - matched * cropped.right, cropped.ranking.size)
 
 
-enter(
+register_localisation(
     "om",
     Asking(Cropped, BoxMisfitOrWrongClass()),
     sentence(BoxMisfitOrWrongClass),
@@ -209,7 +209,7 @@ def _saliency_metric(cropped: Cropped) -> Tensor:
     return (covered.clamp(min=SMALLEST).log() + cropped.surprise).float()
 
 
-enter(
+register_localisation(
     "sm",
     Asking(Cropped, _saliency_metric),
     sentence(_saliency_metric),
@@ -240,7 +240,7 @@ def best_thresholds(curves: np.ndarray) -> np.ndarray:
     return hits[:, np.arange(hits.shape[1]), chosen].mean(1)
 
 
-@localises(
+@register_ranking(
     "box_accuracy",
     select=best_thresholds,
     sign=SHIFTED,

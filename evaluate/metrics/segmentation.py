@@ -16,7 +16,7 @@ from an8flower.names import check_known
 
 from ..maps import range_normalised
 from . import chance
-from .localisation import RANGE, RANKED, SHIFTED, THRESHOLDED, localises
+from .localisation import RANGE, RANKED, SHIFTED, THRESHOLDED, register_ranking
 from .ranking import Ranking, known
 
 BINS = 256
@@ -26,7 +26,7 @@ CUT = "the map's mean, strictly above"
 CONSTANT_IS_BACKGROUND = f"{THRESHOLDED}; a constant map is background everywhere"
 
 
-@localises(
+@register_ranking(
     "iou_otsu",
     sign="only differences of values count, whatever their sign",
     ties=f"{THRESHOLDED}; a constant map has no pixel above, and scores 0",
@@ -79,7 +79,7 @@ def at_most(values: Tensor) -> Tensor:
     return -at_least(-values)
 
 
-@localises(
+@register_ranking(
     "f1",
     chance=chance.soft_f1,
     sign=SHIFTED,
@@ -97,7 +97,7 @@ def _f1(ranking: Ranking) -> Tensor:
     return torch.where(span > 0, 2 * inside / (whole + span * ranking.size), 0)
 
 
-@localises(
+@register_ranking(
     "pixel_accuracy",
     chance=chance.even,
     sign=BY_MEAN,
@@ -111,7 +111,7 @@ def _pixel_accuracy(ranking: Ranking) -> Tensor:
     return 1 - (above + ranking.size - 2 * both).double() / ranking.pixels
 
 
-@localises(
+@register_ranking(
     "miou",
     chance=chance.miou,
     sign=BY_MEAN,
@@ -149,7 +149,7 @@ def pooled_iou(areas: np.ndarray) -> np.ndarray:
     return values / 2
 
 
-@localises(
+@register_ranking(
     "miou_pooled",
     chance=chance.areas,
     select=pooled_iou,
@@ -167,7 +167,7 @@ def _miou_pooled(ranking: Ranking) -> Tensor:
     return _areas(ranking)
 
 
-@localises(
+@register_ranking(
     "average_precision",
     chance=chance.average_precision,
     sign=RANKED,
