@@ -21,11 +21,12 @@ from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
 from ..case import Case
+from ..maps import range_normalised
 from ..models.networks.passes import answers
 from .components import best_overlaps, largest_boxes
-from .localisation import EMPTY, RANGE, SHIFTED, THRESHOLDED, enter, localises
+from .localisation import EMPTY, RANGE, SHIFTED, THRESHOLDED, register_localisation, register_ranking
 from .metric import Asking, sentence
-from .ranking import THRESHOLDS, Ranking, known, range_normalised
+from .ranking import THRESHOLDS, Ranking, known
 
 CUT = "the map's mean, strictly above"
 BY_MEAN = "read as they are: negative values lower the mean"
@@ -61,7 +62,7 @@ class Cropped:
     def right(self) -> Tensor:
         """Whether the model predicts the label, (B,) bool."""
         portions = self.case.query.images.split(self.classifier.in_flight)
-        predicted = torch.cat([self.classifier(images).argmax(1) for images in portions])
+        predicted = torch.cat([self.classifier.predict(images) for images in portions])
         return predicted == self.case.truth.labels
 
     @cached_property
@@ -153,7 +154,7 @@ class _Match:
         return iou if self.overlap == "soft" else (iou > 0.5).double()
 
 
-@localises(
+@register_ranking(
     "le",
     higher_is_better=False,
     sign=BY_MEAN,
@@ -183,7 +184,7 @@ class BoxMisfitOrWrongClass(_Match):
         return known(1 - matched * cropped.right, cropped.ranking.size)
 
 
-enter(
+register_localisation(
     "om",
     Asking(Cropped, BoxMisfitOrWrongClass()),
     sentence(BoxMisfitOrWrongClass),
@@ -208,7 +209,7 @@ def _saliency_metric(cropped: Cropped) -> Tensor:
     return (covered.clamp(min=SMALLEST).log() + cropped.surprise).float()
 
 
-enter(
+register_localisation(
     "sm",
     Asking(Cropped, _saliency_metric),
     sentence(_saliency_metric),
@@ -239,7 +240,7 @@ def best_thresholds(curves: np.ndarray) -> np.ndarray:
     return hits[:, np.arange(hits.shape[1]), chosen].mean(1)
 
 
-@localises(
+@register_ranking(
     "box_accuracy",
     select=best_thresholds,
     sign=SHIFTED,
@@ -285,7 +286,7 @@ class BoxAccuracy:
 
 def _levels(ranking: Ranking) -> np.ndarray:
     """How many of THRESHOLDS each pixel of the range-normalised maps lies above, (B, H, W) int64."""
-    ranged = range_normalised(ranking.maps.flatten(1)).view_as(ranking.maps)
+    ranged = range_normalised(ranking.maps).contiguous()
     return torch.searchsorted(THRESHOLDS.to(ranged.device), ranged).cpu().numpy()
 
 

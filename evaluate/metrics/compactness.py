@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..case import Truth
-from .metric import Metric, Reading, entered, sentence
+from .metric import Metric, Reading, register_metric, sentence
 
 
 def sparseness_of_noise(masks: Tensor) -> Tensor:
@@ -40,8 +40,8 @@ def magnitudes(maps: Tensor, truth: Truth) -> Tensor:
     return values / values.amax(1, keepdim=True)
 
 
-def measures(name: str, **card: Any) -> Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]]:
-    """Registers what is read off magnitudes (B, N), in (B,) float64, as a metric."""
+def register_compactness(name: str, **card: Any) -> Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]]:
+    """Register what is read off magnitudes (B, N), in (B,) float64, as a metric."""
 
     def file(read: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         metric = Metric(
@@ -55,13 +55,13 @@ def measures(name: str, **card: Any) -> Callable[[Callable[[Tensor], Tensor]], C
             definition=sentence(read),
             **card,
         )
-        entered(metric)
+        register_metric(metric)
         return read
 
     return file
 
 
-@measures(
+@register_compactness(
     "sparseness",
     unit="Gini index",
     bounds=(0.0, 1.0),
@@ -80,7 +80,7 @@ def _sparseness(values: Tensor) -> Tensor:
     return (values.sort(1).values * weights).sum(1) / (count * values.sum(1))
 
 
-@measures(
+@register_compactness(
     "complexity",
     unit="nat",
     bounds=(0.0, math.inf),

@@ -18,7 +18,7 @@ from an8flower.names import check_known
 from ..case import Truth
 from .interventions.effects import Interventions
 from .interventions.swaps import Effects, removed, swapped
-from .metric import Asking, Metric, Reading, Score, entered, sentence
+from .metric import Asking, Metric, Reading, Score, register_metric, sentence
 
 FUNNYBIRDS = "Hesse, Schaub-Meyer, Roth: FunnyBirds, ICCV 2023"
 WAYS: dict[str, Callable[[Interventions], Effects]] = {"swap": swapped, "remove": removed}
@@ -34,11 +34,11 @@ REGION = "the pixels where the part is seen in the row; of a part that the row h
 MEASURED_TRUTH = "measured: the mask is a map of two values and knows no order of the parts beyond the evidence"
 
 
-def filed(name: str, score: Score, definition: str, further: dict[str, str], **card: Any) -> Metric:
-    """Registers a score of the family."""
+def register_intervention(name: str, score: Score, definition: str, further: dict[str, str], **card: Any) -> Metric:
+    """Register a score as a metric of the family `intervention`."""
     about: dict[str, Any] = {"family": "intervention", "version": 1, **card}
     metric = Metric(name=name, score=score, definition=definition, further=further, **about)
-    return entered(metric)
+    return register_metric(metric)
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def largest(values: Tensor, known: Tensor) -> Tensor:
     return known & (values == values.amax(1, keepdim=True))
 
 
-filed(
+register_intervention(
     "effect_correlation",
     Asking(Interventions, EffectCorrelation()),
     sentence(EffectCorrelation),
@@ -133,7 +133,7 @@ filed(
     needs=("model", "parts", "renderer"),
     further={"oracle": MEASURED_TRUTH, "change": CHANGED, "region": REGION},
 )
-filed(
+register_intervention(
     "top_part",
     Asking(Interventions, TopPart()),
     sentence(TopPart),
@@ -179,7 +179,7 @@ def absence_mass(marked: Marked) -> Tensor:
     return found.float().where(marked.absent.flatten(1).any(1), torch.nan)
 
 
-filed(
+register_intervention(
     "absence_mass",
     Reading(Marked.of, absence_mass),
     sentence(absence_mass),

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from . import chance
-from .metric import Metric, Reading, Score, entered, sentence
+from .metric import Metric, Reading, Score, register_metric, sentence
 from .ranking import Ranking, dilate, known, share, tolerance
 
 Read = Callable[[Ranking], Tensor]
@@ -31,7 +31,7 @@ ORACLE = "1: the mask taken as the map (a mask that covers the whole image is a 
 COMMON = {"oracle": ORACLE, "resize": "none: maps are scored at the size of the masks"}
 
 
-def enter(
+def register_localisation(
     name: str,
     score: Score,
     definition: str,
@@ -42,7 +42,7 @@ def enter(
     further: dict[str, str],
     **card: Any,
 ) -> None:
-    """Registers a metric of the family, by itself a share that is best at 1."""
+    """Register a metric of the family `localisation`; by default a share that is best at 1."""
     metric = Metric(
         name=name,
         family="localisation",
@@ -55,11 +55,11 @@ def enter(
         version=1,
         **card,
     )
-    entered(metric)
+    register_metric(metric)
 
 
-def localises(name: str, *, undefined: str = EMPTY, further: dict[str, str], **card: Any) -> Callable[[T], T]:
-    """Registers what is read off a ranking, in (B,) or (B, T), as a metric; NaN for empty masks.
+def register_ranking(name: str, *, undefined: str = EMPTY, further: dict[str, str], **card: Any) -> Callable[[T], T]:
+    """Register what is read off a ranking, (B,) or (B, T), as a metric of this family; NaN for empty masks.
 
     A metric with options is the class of them, a frozen dataclass whose instances are called with a ranking.
     """
@@ -67,7 +67,7 @@ def localises(name: str, *, undefined: str = EMPTY, further: dict[str, str], **c
     def file(read: T) -> T:
         reading = read() if isinstance(read, type) else read
         score = Reading(Ranking.of, reading if isinstance(read, type) else _undefined_when_empty(reading))
-        enter(name, score, sentence(read), undefined=undefined, further=further, **card)
+        register_localisation(name, score, sentence(read), undefined=undefined, further=further, **card)
         return read
 
     return file
@@ -78,7 +78,7 @@ def _undefined_when_empty(read: Read) -> Read:
     return lambda ranking: known(read(ranking), ranking.size)
 
 
-@localises(
+@register_ranking(
     "iou",
     chance=chance.iou,
     sign=SHIFTED,
@@ -101,7 +101,7 @@ def best_threshold(curves: np.ndarray) -> np.ndarray:
     return curves[:, known.mean(0).argmax()] if len(known) else np.full(len(curves), np.nan)
 
 
-@localises(
+@register_ranking(
     "iou_best",
     chance=chance.iou_curve,
     select=best_threshold,
@@ -119,7 +119,7 @@ def _iou_best(ranking: Ranking) -> Tensor:
     return ranking.iou
 
 
-@localises(
+@register_ranking(
     "iou_mean",
     chance=chance.iou_above_mean,
     sign="read as they are: negative values lower the mean",
@@ -133,7 +133,7 @@ def _iou_mean(ranking: Ranking) -> Tensor:
     return both / (above + ranking.size - both)
 
 
-@localises(
+@register_ranking(
     "iou_area",
     chance=chance.iou_same_area,
     sign=RANKED,
@@ -146,7 +146,7 @@ def _iou_area(ranking: Ranking) -> Tensor:
     return ranking.top / (2 * ranking.size - ranking.top)
 
 
-@localises(
+@register_ranking(
     "pointing",
     chance=chance.area,
     sign=RANKED,
@@ -161,7 +161,7 @@ def _pointing(ranking: Ranking) -> Tensor:
     return share(ranking.peaks, ranking.masks)
 
 
-@localises(
+@register_ranking(
     "pointing_tol",
     chance=chance.dilated_area,
     sign=RANKED,
@@ -177,7 +177,7 @@ def _pointing_tol(ranking: Ranking) -> Tensor:
     return share(ranking.peaks, dilate(ranking.masks, tolerance(ranking.masks)))
 
 
-@localises(
+@register_ranking(
     "energy_pointing",
     chance=chance.area,
     sign=SHIFTED,
@@ -192,7 +192,7 @@ def _energy_pointing(ranking: Ranking) -> Tensor:
     return inside / whole
 
 
-@localises(
+@register_ranking(
     "relevance_mass",
     chance=chance.area,
     sign="negative values count as 0",
@@ -206,7 +206,7 @@ def _relevance_mass(ranking: Ranking) -> Tensor:
     return share(ranking.maps.clamp(min=0), ranking.masks)
 
 
-@localises(
+@register_ranking(
     "relevance_rank",
     chance=chance.area,
     sign=RANKED,
@@ -219,7 +219,7 @@ def _relevance_rank(ranking: Ranking) -> Tensor:
     return ranking.top / ranking.size
 
 
-@localises(
+@register_ranking(
     "auroc",
     chance=chance.half,
     sign=RANKED,

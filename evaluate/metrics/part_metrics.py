@@ -11,7 +11,7 @@ from an8flower.factors import PARTS
 from an8flower.names import check_known
 
 from ..case import Truth
-from .localisation import enter
+from .localisation import register_localisation
 from .metric import Reading, sentence
 from .ranking import known, share
 
@@ -43,7 +43,7 @@ class PartMass:
         return known(share(shown.maps.clamp(min=0), seen), seen.flatten(1).sum(1))
 
 
-enter(
+register_localisation(
     "part_mass",
     Reading(Shown.of, PartMass()),
     sentence(PartMass),

@@ -22,7 +22,7 @@ from an8flower.spec import DatasetSpec
 
 from ..models.networks.passes import logit
 from ..seeds import seed_of
-from .intervention import FUNNYBIRDS, check, filed
+from .intervention import FUNNYBIRDS, check, register_intervention
 from .interventions.effects import BITS, Interventions
 from .interventions.important_parts import RELEVANCE, ImportantParts, Regions, at_threshold
 from .metric import Asking, sentence
@@ -62,11 +62,11 @@ class Read(ABC):
 CHOSEN = {relevance: partial(at_threshold, relevance=relevance) for relevance in RELEVANCE}
 
 
-def judged(name: str, abbreviation: str, undefined: str) -> Callable[[type[Read]], type[Read]]:
-    """Registers what is read off the important parts as a metric."""
+def register_check(name: str, abbreviation: str, undefined: str) -> Callable[[type[Read]], type[Read]]:
+    """Register what is read off the important parts as a metric."""
 
     def file(read: type[Read]) -> type[Read]:
-        filed(
+        register_intervention(
             name,
             Asking(Interventions, read()),
             sentence(read),
@@ -83,7 +83,7 @@ def judged(name: str, abbreviation: str, undefined: str) -> Callable[[type[Read]
     return file
 
 
-@judged("completeness_parts", "CSDC", "the row is classified wrongly, or nothing of its evidence can be seen")
+@register_check("completeness_parts", "CSDC", "the row is classified wrongly, or nothing of its evidence can be seen")
 class Completeness(Read):
     """Share of a minimal set of parts sufficient for the class that is important; the largest of all such sets."""
 
@@ -92,7 +92,7 @@ class Completeness(Read):
         return parts.completeness()
 
 
-@judged("preservation", "PC, preservation check", "never")
+@register_check("preservation", "PC, preservation check", "never")
 class Preservation(Read):
     """Whether the model's prediction stays when all parts that are not important are taken away."""
 
@@ -101,7 +101,7 @@ class Preservation(Read):
         return parts.preservation()
 
 
-@judged("deletion_check", "DC, deletion check", "never")
+@register_check("deletion_check", "DC, deletion check", "never")
 class DeletionCheck(Read):
     """Whether the model's prediction changes when the important parts are taken away."""
 
@@ -110,7 +110,9 @@ class DeletionCheck(Read):
         return parts.deletion()
 
 
-@judged("distractibility", "D; there 1 where nothing is important", "no part is important, or no part is irrelevant")
+@register_check(
+    "distractibility", "D; there 1 where nothing is important", "no part is important, or no part is irrelevant"
+)
 class Distractibility(Read):
     """1 less the share of the irrelevant parts that is important: of those whose removal alone costs less than 5 %.
 
@@ -188,7 +190,7 @@ def compared(asked: Interventions, rows: Tensor, classes: Tensor, sets: Tensor) 
     return ((2 + own[0] + own[1]) / 4).float()
 
 
-filed(
+register_intervention(
     "target_sensitivity",
     Asking(Interventions, target_sensitivity),
     sentence(target_sensitivity),
