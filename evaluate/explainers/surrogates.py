@@ -25,7 +25,7 @@ from ..models.networks.passes import Network, Read, answers, logit, probability
 from ..models.streamlined import check_precision, streamlined
 from ..registry import explainers
 from ..seeds import generator
-from .attribution.segments import check_segments, mean_colours, segmented
+from .attribution.segments import check_segments, cut_into_segments, mean_colours
 
 FAMILY = {"family": "perturbation", "needs": "logits", "sign": "signed"}
 HIDES = ("mean", "black")
@@ -53,7 +53,7 @@ class Surrogate(ABC):
         check_precision(self.precision)
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
-        labels = segmented(query.images, self.segments, self.count)
+        labels = cut_into_segments(query.images, self.segments, self.count)
         counts = (labels.flatten(1).max(1).values + 1).tolist()
         shown = [self.drawn(each, generator(seed)) for each, seed in zip(counts, query.seeds.tolist(), strict=True)]
         network = streamlined(classifier, self.precision)
