@@ -127,7 +127,7 @@ def every_way(count: int) -> np.ndarray:
 def test_a_ridge_shrinks_the_coefficients_of_all_combinations(alpha: float, shrinkage: float) -> None:
     coefficients = np.array([1.0, -4, 3, 1.5])
     said = every_way(4) @ coefficients + 0.3
-    fitted = Lime(alpha=alpha, kernel_width=1e6).fitted(every_way(4), said)
+    fitted = Lime(alpha=alpha, kernel_width=1e6).fit(every_way(4), said)
     np.testing.assert_allclose(fitted, shrinkage * coefficients, rtol=1e-6)
 
 
@@ -156,17 +156,17 @@ def test_samples_count_the_more_the_more_they_show() -> None:
     from sklearn.linear_model import Ridge
     from sklearn.metrics import pairwise_distances
 
-    shown = Lime(60).drawn(7, generator(0)).double().numpy()
+    shown = Lime(60).draw(7, generator(0)).double().numpy()
     shown[5] = 0
     said = np.sin(np.arange(60))
     distances = pairwise_distances(shown, shown[:1], metric="cosine").ravel()
     weights = np.sqrt(np.exp(-(distances**2) / 0.4**2))
     expected = Ridge(alpha=2, fit_intercept=True).fit(shown, said, sample_weight=weights).coef_
-    np.testing.assert_allclose(Lime(kernel_width=0.4, alpha=2).fitted(shown, said), expected, rtol=1e-9)
+    np.testing.assert_allclose(Lime(kernel_width=0.4, alpha=2).fit(shown, said), expected, rtol=1e-9)
 
 
 def test_samples_are_drawn_by_a_coin() -> None:
-    shown = Lime(5000).drawn(11, generator(0))
+    shown = Lime(5000).draw(11, generator(0))
     assert shown.shape == (5000, 11)
     assert shown[0].all()
     assert shown.double().mean(0).sub(0.5).abs().max() < 0.03
@@ -181,7 +181,7 @@ def slow_lime(classifier: Classifier, query: Query, lime: Lime) -> Tensor:
     labels = cut_into_segments(query.images, lime.segments, lime.count)
     for image, segments, target, seed in zip(query.images, labels, query.targets, query.seeds, strict=True):
         count = int(segments.max()) + 1
-        shown, said = lime.drawn(count, generator(int(seed))), []
+        shown, said = lime.draw(count, generator(int(seed))), []
         for sample in shown:
             masked = image.clone()
             for segment in range(count):
@@ -230,7 +230,7 @@ def test_lime_agrees_with_captum(make: Make, query: MakeQuery) -> None:
         return torch.exp(-(distance**2) / (2 * 0.25**2))
 
     for row, image in enumerate(asked.images):
-        shown = lime.drawn(16, generator(int(asked.seeds[row])))
+        shown = lime.draw(16, generator(int(asked.seeds[row])))
         peer = Peer(
             lambda images: classifier(images).softmax(1),
             interpretable_model=SkLearnRidge(alpha=1.0),
@@ -295,7 +295,7 @@ def test_samples_estimate_the_exact_values(make: Make, query: MakeQuery) -> None
 
 
 def test_sizes_are_drawn_by_their_weights_in_pairs() -> None:
-    shown = KernelShap(20001).drawn(16, generator(0))
+    shown = KernelShap(20001).draw(16, generator(0))
     assert shown.shape == (20001, 16)
     assert shown[0].all()
     assert not shown[1].any()
@@ -316,7 +316,7 @@ def test_kernelshap_agrees_with_captum(make: Make, query: MakeQuery) -> None:
     maps = explain(classifier, kernelshap, asked).maps
     for row, image in enumerate(asked.images):
         peer = Peer(classifier)
-        peer.perturb_func = as_captum_takes_it(kernelshap.drawn(16, generator(int(asked.seeds[row]))))
+        peer.perturb_func = as_captum_takes_it(kernelshap.draw(16, generator(int(asked.seeds[row]))))
         labels = cut_into_segments(image[None], "grid", 16)[:, None]
         expected = peer.attribute(image[None], target=int(asked.targets[row]), feature_mask=labels, n_samples=120)[0, 0]
         torch.testing.assert_close(maps[row], expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
@@ -325,8 +325,8 @@ def test_kernelshap_agrees_with_captum(make: Make, query: MakeQuery) -> None:
 @pytest.mark.parametrize(("method", "expected"), [(Lime(10, alpha=0), 2), (KernelShap(10), 2), (Lime(10), 0)])
 def test_one_segment(method: Surrogate, expected: float) -> None:
     """The sample without it weighs next to nothing in LIME, so that the penalty wins."""
-    shown = method.drawn(1, generator(0)).double().numpy()
-    assert method.fitted(shown, 2 * shown[:, 0] + 1).item() == pytest.approx(expected, abs=0.01)
+    shown = method.draw(1, generator(0)).double().numpy()
+    assert method.fit(shown, 2 * shown[:, 0] + 1).item() == pytest.approx(expected, abs=0.01)
 
 
 # Both
@@ -338,7 +338,7 @@ def test_one_pass_for_each_sample_that_differs(make: Make, query: MakeQuery, met
     asked = query(classifier)
     for count, samples in ((16, 40), (4, 100)):
         explainer = method(samples, "grid", count)
-        draws = [explainer.drawn(count, generator(seed)) for seed in asked.seeds.tolist()]
+        draws = [explainer.draw(count, generator(seed)) for seed in asked.seeds.tolist()]
         distinct = sum(len({tuple(sample) for sample in each.tolist()}) for each in draws)
         assert explain(classifier, explainer, asked, batch=2).cost.forwards == distinct
         assert distinct <= 5 * min(samples, 2**count)
