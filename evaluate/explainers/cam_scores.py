@@ -118,7 +118,7 @@ class AblationCam(ActivationMap):
 
 
 def drops_in_closed_form(seen: Activations) -> Tensor | None:
-    """The drop (B, K) of the logit without each channel, W_ck mean A_k; None where the tail is no mean and linear."""
+    """The drop (B, K) of the logit without each channel, W_ck mean A_k; None unless the tail is mean and linear."""
     linear = linear_after_mean(seen)
     if linear is None:
         return None
@@ -151,7 +151,7 @@ def portions(seen: Activations, rows: Tensor, numbers: Tensor) -> Iterator[tuple
 
 
 def remove_channels(features: Features, rows: Tensor, channels: Tensor) -> Features:
-    """Set one channel of each row's features to 0 at every position; of tokens, in those before the grid too."""
+    """Copy the features of some rows, with one channel of each set to 0 at every position, and in every token."""
     values = features.values[rows]
     values.movedim(-1 if values.ndim == 3 else 1, 1)[torch.arange(len(rows), device=rows.device), channels] = 0
     return Features(values, tuple(tensor[rows] for tensor in features.carried))

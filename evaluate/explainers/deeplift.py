@@ -109,7 +109,7 @@ class Rescaled(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """The multiplier times the slope."""
+        """The multiplier that arrives, times the slope."""
         (values, begin), (active, first) = (tensor.chunk(2) for tensor in ctx.saved_tensors)
         multiplier, nothing = gradients[0].chunk(2)
         with torch.enable_grad():

@@ -110,7 +110,7 @@ class ExtremalPerturbation:
         return shape.crop(shape.canvases(parameters, kernel))
 
     def shape(self, side: int) -> SmoothMasks:
-        """The masks for images of some side: a step of whole pixels, and the sigma that goes with it."""
+        """The geometry of masks for images of a side: a step of whole pixels, and the sigma that goes with it."""
         step = max(1, int(self.step * side / SIDE + 0.5))
         return SmoothMasks(side, step, self.sigma * step / self.step)
 
@@ -226,8 +226,9 @@ class SmoothMasks:
 
 
 class SmoothMaximum(torch.autograd.Function):
-    """sum_k v_k softmax_k(COLDNESS v) for v_k = kernel[p, k] * values[n, k, c], both non-negative and at most 1.
+    """The smooth maximum sum_k v_k softmax_k(COLDNESS v) of v_k = kernel[p, k] * values[n, k, c].
 
+    Kernel and values are non-negative and at most 1.
     Automatic differentiation would keep several tensors of the size N x P x K x C. Here one P at a time is made, and
     made again on the way back.
     """

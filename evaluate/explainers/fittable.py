@@ -1,4 +1,4 @@
-"""What an explainer that learns from examples has to offer: it is fitted once for a model and a data set."""
+"""Explainers that learn from examples: each is fitted once for a model and a data set."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def completeness(classifier: Classifier, query: Query, explainer: IntegratedGrad
 
 @dataclass(frozen=True)
 class NoisyGradients(PixelAttribution):
-    """What gradients have in common, or not, at so many copies of the image under Gaussian noise.
+    """What gradients have in common, or not, at copies of the image under Gaussian noise.
 
     `samples` passes forwards and backwards. The copies are not clipped to [0, 1]. The noise derives from the row's seed
     alone: the methods of this kind see the same copies. The pooling is that of `gradient`, so that nothing but the

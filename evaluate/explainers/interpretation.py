@@ -33,7 +33,7 @@ class FilterChoice(NamedTuple):
 
 @dataclass(frozen=True)
 class RelevantFilters(Fittable):
-    """What the variants share: the fit, and which filters an image's own responses make the strongest.
+    """An explainer that fits relevant filters, and draws those that an image's own responses make the strongest.
 
     A filter's strength is its share of the image's response vector times its weight for the target class (the source
     asks for the predicted class; here the class is the query's). Each of the strongest filters gives a map from 0 to 1,
@@ -151,7 +151,7 @@ def gradient_from_filters(heard: list[Tensor], chosen: FilterChoice, leaves: Ten
 
 
 def in_layer(chosen: FilterChoice, position: int, maps: Tensor) -> Tensor:
-    """(B, K, 1, 1) in the maps' dtype: 1 where a row's filter is this channel of the layer at this position."""
+    """Which channels of the layer at a position are the rows' filters: 1 or 0, (B, K, 1, 1) in the maps' dtype."""
     channels = torch.arange(maps.shape[1], device=maps.device)
     here = (chosen.exists & (chosen.layers == position))[:, None] & (chosen.channels[:, None] == channels)
     return here[:, :, None, None].to(maps)

@@ -81,7 +81,7 @@ class MeaningfulPerturbation:
         return (1 - spread @ masks @ spread.T).clamp(0, 1)
 
     def backdrop(self, images: Tensor) -> Tensor:
-        """What shows where the mask is 0, in the images' shape."""
+        """The images that show where the mask is 0, in the images' shape."""
         if self.perturbation == "black":
             return torch.zeros_like(images)
         return blurred(images, self.blur * images.shape[-1] / SIDE)
@@ -128,7 +128,7 @@ def total_variation(masks: Tensor, beta: float) -> Tensor:
 
 
 def first_masks(network: Network, query: Query, backdrop: Tensor, grid: int) -> Tensor:
-    """The masks (B, grid, grid) of the smallest circle whose blur takes about as much away as that of the largest."""
+    """The masks (B, grid, grid) of the smallest circle whose blur takes away about as much as the largest one's."""
     keeps = 1 - circles(backdrop.shape[-1]).to(backdrop.device)
     masks = torch.cat([torch.ones_like(keeps[:1]), keeps])  # the first one leaves the image as it is
 

@@ -92,7 +92,7 @@ SELECTORS: dict[str, Read] = {
 
 
 class Problem(NamedTuple):
-    """What stays the same while the weights are optimised."""
+    """What stays the same while Opti-CAM optimises the weights."""
 
     network: Network
     channels: Tensor  # (B, K, h, w)

@@ -63,7 +63,7 @@ class Rise:
 
 
 class Masks(NamedTuple):
-    """Masks as they are kept: small grids, to be enlarged and shifted when they are wanted."""
+    """Random masks, stored as small grids that are enlarged and shifted when they are needed."""
 
     grids: Tensor  # (P, cells, cells) float32, 0 or 1
     shifts: Tensor  # (P, 2) int64: how many pixels are cut off at the top and the left

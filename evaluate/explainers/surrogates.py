@@ -33,7 +33,10 @@ HIDES = ("mean", "black")
 
 @dataclass(frozen=True)
 class Surrogate(ABC):
-    """The family's procedure. Each row draws from its own seed; samples that are alike go through the network once."""
+    """What these methods share: samples with hidden segments, and a linear model of the answers to them.
+
+    Each row draws from its own seed; samples that are alike go through the network once.
+    """
 
     samples: int = 1000
     segments: str = "quickshift"  # or slic, grid
@@ -159,7 +162,7 @@ class KernelShap(Surrogate):
 
 
 def every_combination(count: int) -> Tensor:
-    """All ways to show some, but not all, of so many segments: (2^count - 2, count) bool.
+    """All ways to show some, but not all, of `count` segments: (2^count - 2, count) bool.
 
     >>> every_combination(2).int().tolist()
     [[1, 0], [0, 1]]

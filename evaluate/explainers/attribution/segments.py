@@ -53,7 +53,7 @@ def check_segments(kind: str, count: int) -> None:
 
 
 def cut_into_segments(images: Tensor, kind: str, count: int) -> Tensor:
-    """Cut each image into segments and number every pixel by its own.
+    """Cut each image into segments, and number every pixel by its segment.
 
     Where quickshift finds fewer than `FEWEST` segments, as it does in small images with few colours, slic takes its
     place; where that finds no more, the grid does.

@@ -125,7 +125,7 @@ def draw_from_same_layers(ranked: Sequence[Filter], relevance: Relevance, seed: 
 
 @torch.no_grad()
 def mean_class_accuracy(classifier: Classifier, images: Tensor, labels: Tensor, silenced: Sequence[Filter]) -> Tensor:
-    """The mean, over the classes that occur, of the share of images that are still told apart; () float32."""
+    """The mean, over the classes that occur, of the share of images that are still recognised; () float32."""
     channels: dict[int, list[int]] = {}
     for number, channel in silenced:
         channels.setdefault(number, []).append(channel)

@@ -12,7 +12,10 @@ VIOLATION = 1e-7  # by how much a feature outside must beat those inside to be l
 
 
 def bounded_lasso(features: Tensor, wanted: Tensor, bound: float, positive: bool = True) -> Tensor:
-    """argmin over w of ||features w - wanted||^2 with sum |w| <= bound, and w >= 0 where `positive`; no intercept.
+    """Solve least squares with a bound on the sum of the weights' magnitudes.
+
+    The solution is argmin over w of ||features w - wanted||^2 with sum |w| <= bound, and w >= 0 if `positive`; there is
+    no intercept.
 
     Few features get a weight, so that each column is solved for a few features, to which those are added that would
     still lower the loss, until there are none. Where features are nearly alike, digits may be missing after
@@ -50,13 +53,13 @@ def solve_by_working_set(features: Tensor, wanted: Tensor, bound: float, positiv
 
 
 def gain(features: Tensor, rest: Tensor, positive: bool) -> Tensor:
-    """How fast half the loss falls with each weight, (m,), or with its magnitude where it may be negative."""
+    """How fast half the loss falls as each weight grows, (m,), or as its magnitude grows if it may be negative."""
     slopes = features.T @ rest
     return slopes if positive else slopes.abs()
 
 
 def solve_by_projected_gradients(features: Tensor, wanted: Tensor, bound: float, positive: bool) -> Tensor:
-    """Solve for the weights (m,) of few features, by projected gradients with momentum, restarted on the way uphill.
+    """Solve for few features' weights (m,) by projected gradients with momentum, restarted where it points uphill.
 
     Source: Beck and Teboulle, SIAM J. Imaging Sciences 2009; restart: O'Donoghue and Candes, Found. Comput. Math. 2015.
     """

@@ -52,7 +52,7 @@ def energies(maps: Tensor, root: bool = False) -> Tensor:
 
 
 def response_vectors(layers: Sequence[Tensor], normalise: bool = True) -> Tensor:
-    """Layers (B, K_l), each scaled to sum 1, side by side as (B, m), then, if asked, each row to length 1.
+    """Layers (B, K_l), each scaled to sum 1, side by side as (B, m); then, if `normalise`, each row to length 1.
 
     A layer that is silent stays zero, and so does a row of silent layers.
     """

@@ -30,7 +30,7 @@ Arguments = dict[str, Any]
 
 
 class Toolkit(NamedTuple):
-    """Where a toolkit's methods are."""
+    """Another toolkit: its name, and where its methods are."""
 
     name: str  # as typed before the colon
     package: str  # what pip installs
@@ -56,7 +56,7 @@ class Loan(NamedTuple):
 
 @dataclass(frozen=True)
 class Foreign(ABC):
-    """A method of another toolkit: its class, and the arguments that it is given, as text.
+    """A method of another toolkit: the name of its class, and the arguments as text.
 
     Toolkits draw from global random states, print, warn and change the models that they are given: here they draw from
     each row's own seed, are muted, and work on a copy.
@@ -98,7 +98,7 @@ class Foreign(ABC):
 
     @property
     def toolkit_class(self) -> Any:
-        """The toolkit's class; raises WrongUsage with the nearest name."""
+        """The toolkit's class; raises WrongUsage with the nearest name if there is none."""
         known = self.classes()
         check_known(f"class of {self.toolkit.name}", self.kind, known)
         return known[self.kind]

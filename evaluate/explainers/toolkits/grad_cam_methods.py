@@ -86,14 +86,14 @@ class PytorchGradCam(Foreign):
 
 
 def forget(method: Any) -> None:
-    """Drop what a method has kept of its passes: it would detach that in place later, which fails for views."""
+    """Drop the tensors that a method keeps of its passes: detaching them in place later fails for views."""
     hooks = getattr(method, "activations_and_grads", None)
     if hooks is not None:
         hooks.activations, hooks.gradients = [], []
 
 
 def explains_layers(kind: type) -> bool:
-    """Whether a class is made of a model and its layers alone, is called with images, and is no base of others."""
+    """Whether a class takes a model and its layers alone, is called with images, and is no base of others."""
     constructor: Any = kind.__init__  # type: ignore[misc]
     layers = {"model", "target_layers"}
     return required_parameters(constructor) == layers and "__call__" in dir(kind) and kind.__name__ != "BaseCAM"
