@@ -44,29 +44,31 @@ class ActivationMap(ABC):
             )
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
-        maps = [self.drawn(activations(classifier, query, layer)) for layer in self.layers()]
-        return maps[0] if len(maps) == 1 else FUSIONS[self.fuse](torch.stack([range_normalised(each) for each in maps]))
+        maps = [self.draw(activations(classifier, query, layer)) for layer in self.layers()]
+        return (
+            maps[0] if len(maps) == 1 else FUSIONS[self.fuse](torch.stack([range_normalised(layer) for layer in maps]))
+        )
 
     def layers(self) -> list[str | None]:
-        """The layers that are asked for, each by its own path."""
+        """The layers that the map is made of, by their paths."""
         return [None] if self.layer is None else [path.strip() for path in self.layer.split("+")]
 
-    def drawn(self, seen: Activations) -> Tensor:
-        """The map (B, H, W) of one layer at the images' resolution."""
+    def draw(self, seen: Activations) -> Tensor:
+        """Draw the map (B, H, W) of one layer at the images' resolution."""
         return upsampled(self.coarse(seen), seen.query.images)
 
     def coarse(self, seen: Activations) -> Tensor:
         """The map (B, h, w) of one layer at its own resolution."""
-        return self.rectified((self.weights(seen) * self.channels(seen)).sum(1))
+        return self.rectify((self.weights(seen) * self.channels(seen)).sum(1))
 
     @abstractmethod
     def weights(self, seen: Activations) -> Tensor:
-        """The formula's w: (B, K, 1, 1), or (B, K, h, w)."""
+        """The weights w in the formula: (B, K, 1, 1), or (B, K, h, w)."""
 
     def channels(self, seen: Activations) -> Tensor:
-        """The formula's A: (B, K, h, w)."""
+        """The channels A in the formula: (B, K, h, w)."""
         return seen.channels
 
-    def rectified(self, maps: Tensor) -> Tensor:
-        """The formula's h, on maps (B, h, w): evidence against the class is dropped, unless a variant keeps it."""
+    def rectify(self, maps: Tensor) -> Tensor:
+        """Apply h of the formula to maps (B, h, w): drop evidence against the class, unless a variant keeps it."""
         return maps.relu()

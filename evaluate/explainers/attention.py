@@ -1,7 +1,7 @@
 """What the class token of a vision transformer attends to, through one block or through all of them.
 
-Each reads a matrix (N, N) of how much of each token is in each, and shows the class token's row. The attention of a
-flowervit, or of any vision transformer that calls torch's own attention, is recorded while it runs.
+Each method reads a matrix (N, N) of how much of each token is in each, and shows the class token's row. The attention
+of a flowervit, or of any vision transformer that calls torch's own attention, is recorded while it runs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class AttentionMap(ABC):
 
     @abstractmethod
     def joint(self, attention: list[Tensor]) -> Tensor:
-        """From (B, heads, N, N) of every block, the first one first, to (B, N, N)."""
+        """How much of each token is in each, (B, N, N), from the attention (B, heads, N, N) of every block in order."""
 
 
 @explainers.register("raw_attention", **FAMILY, source="Dosovitskiy et al., ICLR 2021", class_sensitive=False)
@@ -62,7 +62,7 @@ class RawAttention(AttentionMap):
         check_fusion(self.fusion)
 
     def joint(self, attention: list[Tensor]) -> Tensor:
-        """That block's.
+        """The attention (B, N, N) in the chosen block, its heads fused.
 
         Raises:
             WrongUsage: there is no such block.
@@ -88,9 +88,9 @@ class Rollout(AttentionMap):
             raise WrongUsage(f"discard is {self.discard:g}; expected a share of at least 0 and less than 1")
 
     def joint(self, attention: list[Tensor]) -> Tensor:
-        """Their product."""
-        kept = [without_smallest(FUSIONS[self.fusion](each), self.discard) for each in attention]
-        return chained([rows_to_one(with_residual(each)) for each in since(self.start_layer, kept)])
+        """The product (B, N, N) of all blocks, each with its residual."""
+        fused = [drop_smallest(FUSIONS[self.fusion](block), self.discard) for block in attention]
+        return multiply_blocks([normalise_rows(add_residual(block)) for block in blocks_from(self.start_layer, fused)])
 
 
 @explainers.register("attention_flow", **FAMILY, source="Abnar and Zuidema, ACL 2020", class_sensitive=False)
@@ -107,10 +107,10 @@ class AttentionFlow(AttentionMap):
 
     def joint(self, attention: list[Tensor]) -> Tensor:
         """The flow from the class token, as the only row."""
-        blocks = torch.stack([with_residual(each.mean(1)) / 2 for each in attention], 1)
-        found = np.stack([flows(list(image)) for image in blocks.double().cpu().numpy()])
-        row = torch.from_numpy(found).to(blocks)[:, None]
-        return rows_to_one(row) if self.normalise else row
+        blocks = torch.stack([add_residual(block.mean(1)) / 2 for block in attention], 1)
+        amounts = np.stack([flows(list(image)) for image in blocks.double().cpu().numpy()])
+        row = torch.from_numpy(amounts).to(blocks)[:, None]
+        return normalise_rows(row) if self.normalise else row
 
 
 @explainers.register("tibav", **FAMILY, source="Chefer, Gur and Wolf, CVPR 2021")
@@ -133,17 +133,17 @@ class Tibav:
         check_start(self.start_layer)
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
-        network = exact(classifier)
+        network = copy_in_double_precision(classifier)
         gradients, logits = attention_gradients(network, classifier, query)
         relevance = attention_relevance(network, classifier, query, logits)
         evidence = [(g * r).relu().mean(1) for g, r in zip(gradients, relevance, strict=True)]
-        blocks = [with_residual(each) for each in since(self.start_layer, evidence)]
-        joint = chained([rows_to_one(each) for each in blocks] if self.normalise else blocks)
+        blocks = [add_residual(block) for block in blocks_from(self.start_layer, evidence)]
+        joint = multiply_blocks([normalise_rows(block) for block in blocks] if self.normalise else blocks)
         return upsampled(class_row(joint, classifier).float(), query.images)
 
 
-def exact(classifier: Classifier) -> nn.Module:
-    """A frozen copy of its network in double precision."""
+def copy_in_double_precision(classifier: Classifier) -> nn.Module:
+    """Copy the network of a classifier in double precision, frozen."""
     return copy.deepcopy(classifier.network).double().requires_grad_(False)
 
 
@@ -172,16 +172,16 @@ def attention_relevance(network: nn.Module, classifier: Classifier, query: Query
     return relevance_of_attention(again, query.targets, attending.weights)
 
 
-def without_smallest(attention: Tensor, share: float) -> Tensor:
-    """Attention (B, N, N) with a share of each image's smallest entries set to zero; never the class token's own."""
+def drop_smallest(attention: Tensor, share: float) -> Tensor:
+    """Set a share of each image's smallest attention (B, N, N) to zero; never the class token's to itself."""
     flat = attention.flatten(1)
     limit = flat.kthvalue(1 + int(share * flat.shape[1]), dim=1, keepdim=True).values
-    kept = flat.where(flat >= limit, 0)
-    return torch.cat([flat[:, :1], kept[:, 1:]], 1).view_as(attention)
+    largest = flat.where(flat >= limit, 0)
+    return torch.cat([flat[:, :1], largest[:, 1:]], 1).view_as(attention)
 
 
-def since(start: int, blocks: list[Tensor]) -> list[Tensor]:
-    """The blocks from a number on; raises WrongUsage where none is left."""
+def blocks_from(start: int, blocks: list[Tensor]) -> list[Tensor]:
+    """The blocks from number `start` on; raises WrongUsage where none is left."""
     if start >= len(blocks):
         raise WrongUsage(f"start_layer is {start}, and the network has {len(blocks)} blocks; expected a smaller number")
     return blocks[start:]
@@ -214,7 +214,7 @@ def check_attention(weights: list[Tensor], classifier: Classifier, images: int) 
     """Raise NotApplicable unless the same tokens, the class token first, attend to each other in every block."""
     if not weights:
         raise NotApplicable(f"this method needs attention, and {classifier.arch} has none; use gradcam")
-    shapes = {(len(each), each.shape[-1]) for each in weights}
+    shapes = {(len(block), block.shape[-1]) for block in weights}
     batch, tokens = next(iter(shapes))
     if len(shapes) > 1 or batch != images or math.prod(token_grid(tokens)) == tokens:
         raise NotApplicable(
@@ -224,23 +224,23 @@ def check_attention(weights: list[Tensor], classifier: Classifier, images: int) 
 
 
 def class_row(joint: Tensor, classifier: Classifier) -> Tensor:
-    """From how much of each token is in each (B, N, N) to a map (B, h, w) of the patches in the class token."""
+    """The map (B, h, w) of how much of each patch is in the class token, from all pairs of tokens (B, N, N)."""
     return classifier.spatial(joint[:, 0, :, None])[:, 0]
 
 
-def chained(blocks: list[Tensor]) -> Tensor:
-    """The product (B, N, N) of the blocks' matrices, the later one on the left: its rows ask, its columns answer."""
+def multiply_blocks(blocks: list[Tensor]) -> Tensor:
+    """Multiply the matrices (B, N, N) of all blocks, the later one on the left; rows are the tokens that attend."""
     joint = blocks[0]
     for block in blocks[1:]:
         joint = block @ joint
     return joint
 
 
-def with_residual(attention: Tensor) -> Tensor:
-    """Attention (B, N, N) and, as much of it, the token itself, around which the block's residual leads."""
+def add_residual(attention: Tensor) -> Tensor:
+    """Add the identity to attention (B, N, N): the residual hands on each token itself, as much again."""
     return attention + torch.eye(attention.shape[-1], device=attention.device, dtype=attention.dtype)
 
 
-def rows_to_one(matrices: Tensor) -> Tensor:
-    """Each row divided by its sum."""
+def normalise_rows(matrices: Tensor) -> Tensor:
+    """Divide each row of the matrices by its sum."""
     return matrices / matrices.sum(-1, keepdim=True)

@@ -35,8 +35,8 @@ class Cam(ActivationMap):
             )
         return at_least_single(linear.weight.detach()[seen.query.targets, :, None, None])
 
-    def rectified(self, maps: Tensor) -> Tensor:
-        """Evidence against the class stays, unless it is asked to go."""
+    def rectify(self, maps: Tensor) -> Tensor:
+        """Keep evidence against the class, unless `relu` drops it."""
         return maps.relu() if self.relu else maps
 
 
@@ -46,7 +46,7 @@ class GradCam(ActivationMap):
     """The mean, over all positions, of the logit's gradient with respect to the channel."""
 
     def weights(self, seen: Activations) -> Tensor:
-        """The mean gradient (B, K, 1, 1)."""
+        """The mean gradient of each channel (B, K, 1, 1)."""
         return gradcam_weights(seen.gradient())
 
 
@@ -94,11 +94,11 @@ class LayerCam(ActivationMap):
             raise WrongUsage(f"layercam: gamma is {self.gamma}; expected a positive number, or none")
 
     def weights(self, seen: Activations) -> Tensor:
-        """The positive gradient (B, K, h, w)."""
+        """The positive part of the gradient (B, K, h, w)."""
         return seen.gradient().relu()
 
-    def rectified(self, maps: Tensor) -> Tensor:
-        """As in the family, and saturated where that is asked for."""
+    def rectify(self, maps: Tensor) -> Tensor:
+        """Drop evidence against the class, and saturate the map if there is a `gamma`."""
         maps = maps.relu()
         if self.gamma is None:
             return maps
@@ -112,7 +112,7 @@ class HiResCam(ActivationMap):
     """The gradient at each position of each channel: before its ReLU, a map of what the logit is to first order."""
 
     def weights(self, seen: Activations) -> Tensor:
-        """The gradient (B, K, h, w)."""
+        """The gradient at each position, (B, K, h, w)."""
         return seen.gradient()
 
 
@@ -134,7 +134,7 @@ class EigenCam(ActivationMap):
     centre: bool = False  # subtract each channel's mean first: in pytorch-grad-cam, not in the paper
 
     def channels(self, seen: Activations) -> Tensor:
-        """The channels, centred where that is asked for."""
+        """The channels of the layer, centred if `centre` says so."""
         channels = seen.channels
         return channels - channels.mean((2, 3), keepdim=True) if self.centre else channels
 
@@ -146,8 +146,8 @@ class EigenCam(ActivationMap):
         upside_down = projection.amin(1) + projection.amax(1) < 0
         return torch.where(upside_down[:, None], -vector, vector)[:, :, None, None]
 
-    def rectified(self, maps: Tensor) -> Tensor:
-        """The projection itself."""
+    def rectify(self, maps: Tensor) -> Tensor:
+        """Keep both signs of the projection."""
         return maps
 
 
@@ -170,8 +170,8 @@ class UpsamAct(ActivationMap):
         count = seen.channels.shape[1]
         return seen.channels.new_full((1, count, 1, 1), 1 / count)
 
-    def rectified(self, maps: Tensor) -> Tensor:
-        """The mean itself."""
+    def rectify(self, maps: Tensor) -> Tensor:
+        """Keep both signs of the mean."""
         return maps
 
 

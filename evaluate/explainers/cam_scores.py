@@ -1,4 +1,4 @@
-"""Class activation maps whose weights are answers: to masked images, or to features that lack a channel."""
+"""Class activation maps whose weights are scores: of masked images, or of features that lack a channel."""
 
 from __future__ import annotations
 
@@ -58,24 +58,24 @@ class ScoreCam(ActivationMap):
         """The score of each channel (B, K), 0 where it is no mask, and which are masks (B, K)."""
         masks = range_normalised(seen.channels)
         is_mask = masks.amax((2, 3)) > 0
-        place = distinct(masks)
+        place = first_equal(masks)
         rows, numbers = (is_mask & (place == torch.arange(place.shape[1], device=place.device))).nonzero().unbind(1)
         network = streamlined(seen.classifier, self.precision)
         scores = torch.zeros_like(masks[:, :, 0, 0])
         if len(rows):
-            asked = answers(
+            values = answers(
                 network,
                 seen.query.targets,
                 rows,
                 numbers,
-                lambda some, which: masked(seen.query, masks, some, which),
+                lambda portion, which: mask_images(seen.query, masks, portion, which),
                 SCORES[self.score],
             )
-            scores[rows, numbers] = asked.to(scores.dtype)
+            scores[rows, numbers] = values.to(scores.dtype)
         return scores.gather(1, place), is_mask
 
 
-def distinct(masks: Tensor) -> Tensor:
+def first_equal(masks: Tensor) -> Tensor:
     """For every mask (B, K, h, w) of an image, the number (B, K) of the first one that it equals."""
     count = masks.shape[1]
     places = []
@@ -88,8 +88,8 @@ def distinct(masks: Tensor) -> Tensor:
     return torch.stack(places)
 
 
-def masked(query: Query, masks: Tensor, rows: Tensor, numbers: Tensor) -> Tensor:
-    """Images (n, 3, H, W) of some rows, in pixel space, times some of their masks (B, K, h, w)."""
+def mask_images(query: Query, masks: Tensor, rows: Tensor, numbers: Tensor) -> Tensor:
+    """Multiply images (n, 3, H, W) of some rows, in pixel space, by some of their masks (B, K, h, w)."""
     images = query.images[rows]
     wide = F.interpolate(masks[rows, numbers][:, None], images.shape[2:], mode="bilinear", align_corners=False)
     # Once more: between the centres of the cells the extremes are not reached.
@@ -108,7 +108,7 @@ class AblationCam(ActivationMap):
     relative: bool = False  # as a share of the logit's magnitude: the paper divides by the logit, whose sign flips maps
 
     def weights(self, seen: Activations) -> Tensor:
-        """The drops (B, K, 1, 1)."""
+        """The drop of the logit without each channel, (B, K, 1, 1)."""
         drops = drops_in_closed_form(seen)
         drops = drops_by_passes(seen) if drops is None else drops
         if self.relative:
@@ -118,7 +118,7 @@ class AblationCam(ActivationMap):
 
 
 def drops_in_closed_form(seen: Activations) -> Tensor | None:
-    """The drop (B, K) of the logit without each channel, W_ck mean A_k; None where the tail is no mean and linear."""
+    """The drop (B, K) of the logit without each channel, W_ck mean A_k; None unless the tail is mean and linear."""
     linear = linear_after_mean(seen)
     if linear is None:
         return None
@@ -131,16 +131,16 @@ def drops_by_passes(seen: Activations) -> Tensor:
     whole = logit(seen.logits(), seen.query.targets)
     drops = torch.zeros_like(seen.channels[:, :, 0, 0])
     rows, numbers = seen.channels.flatten(2).any(2).nonzero().unbind(1)
-    for some, which in portions(seen, rows, numbers):
-        logits = seen.classifier.tail(without(seen.features, some, which), seen.layer)
-        drops[some, which] = (whole[some] - logit(logits, seen.query.targets[some])).to(drops.dtype)
+    for portion, which in portions(seen, rows, numbers):
+        logits = seen.classifier.tail(remove_channels(seen.features, portion, which), seen.layer)
+        drops[portion, which] = (whole[portion] - logit(logits, seen.query.targets[portion])).to(drops.dtype)
     return drops
 
 
 def portions(seen: Activations, rows: Tensor, numbers: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pairs of rows and channels, as many at once as weigh what the images in flight weigh.
+    """Pairs of rows and channels, in portions that cost no more than the whole images that may be in flight at once.
 
-    That is: no more operations than those of as many whole images, and no more numbers than `ELEMENTS` for each.
+    A portion takes no more operations than these images, and no more numbers than `ELEMENTS` for each of them.
     """
     classifier, features = seen.classifier, seen.features
     elements = sum(tensor[0].numel() for tensor in (features.values, *features.carried))
@@ -150,8 +150,8 @@ def portions(seen: Activations, rows: Tensor, numbers: Tensor) -> Iterator[tuple
     return zip(rows.split(size), numbers.split(size), strict=True)
 
 
-def without(features: Features, rows: Tensor, channels: Tensor) -> Features:
-    """The features of some rows, each with one channel set to 0 at every position; at every token, the prefix too."""
+def remove_channels(features: Features, rows: Tensor, channels: Tensor) -> Features:
+    """Copy the features of some rows, with one channel of each set to 0 at every position, and in every token."""
     values = features.values[rows]
     values.movedim(-1 if values.ndim == 3 else 1, 1)[torch.arange(len(rows), device=rows.device), channels] = 0
     return Features(values, tuple(tensor[rows] for tensor in features.carried))

@@ -54,14 +54,14 @@ class DeepLift(PixelAttribution):
     def attribution(self, classifier: Classifier, query: Query) -> Tensor:
         """What each channel of each pixel contributes."""
         known = (*LINEAR, *MEANS, *NORMS, *ACTIVATIONS, Constant, nn.MaxPool2d)
-        network = liftable(canonical(classifier, "deeplift", known))
+        network = insert_rules(canonical(classifier, "deeplift", known))
         begin = REPLACEMENTS[self.baseline](query.images)
-        portions = zip(*(each.split(max(classifier.in_flight // 2, 1)) for each in (begin, *query[:2])), strict=True)
-        return torch.cat([contributions(classifier, network, *some) for some in portions])
+        portions = zip(*(rows.split(max(classifier.in_flight // 2, 1)) for rows in (begin, *query[:2])), strict=True)
+        return torch.cat([contributions(classifier, network, *portion) for portion in portions])
 
 
 def contributions(classifier: Classifier, network: nn.Module, begin: Tensor, images: Tensor, targets: Tensor) -> Tensor:
-    """The contributions (b, 3, H, W) of some images at once."""
+    """What each channel of each pixel of a portion of images contributes, (b, 3, H, W)."""
     both = at_least_single(classifier.normalise(torch.cat([images, begin]))).requires_grad_()
     logits = classifier.count(network(both), 1.0)
     (multipliers,) = torch.autograd.grad(logit(logits[: len(images)], targets).sum(), both)
@@ -69,8 +69,8 @@ def contributions(classifier: Classifier, network: nn.Module, begin: Tensor, ima
     return (pixels - reference) * multipliers[: len(images)]
 
 
-def liftable(network: nn.Module) -> nn.Module:
-    """The same network with DeepLift's rules, for batches of images and then their baselines; changed in place."""
+def insert_rules(network: nn.Module) -> nn.Module:
+    """Give a network DeepLift's rules, for batches of images and then their baselines; it is changed in place."""
     for name, module in list(network.named_children()):
         if isinstance(module, ACTIVATIONS):
             setattr(network, name, Lifted(Rescaled, module))
@@ -88,9 +88,9 @@ class Lifted(nn.Module):
         self.module = module
 
     def forward(self, values: Tensor) -> Tensor:
-        """Images and then their baselines, (2b, ...)."""
-        found: Tensor = self.rule.apply(values, self.module)
-        return found
+        """The module's output for images and then their baselines, (2b, ...)."""
+        output: Tensor = self.rule.apply(values, self.module)
+        return output
 
 
 class Rescaled(torch.autograd.Function):
@@ -101,7 +101,7 @@ class Rescaled(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, activation: nn.Module) -> Tensor:
-        """Activate."""
+        """Activate, and keep what the way back needs."""
         ctx.activation = activation
         active: Tensor = activation(values)
         ctx.save_for_backward(values, active)
@@ -109,8 +109,8 @@ class Rescaled(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """The multiplier times the slope."""
-        (values, begin), (active, first) = (each.chunk(2) for each in ctx.saved_tensors)
+        """The multiplier that arrives, times the slope."""
+        (values, begin), (active, first) = (tensor.chunk(2) for tensor in ctx.saved_tensors)
         multiplier, nothing = gradients[0].chunk(2)
         with torch.enable_grad():
             leaves = values.detach().requires_grad_()
@@ -137,18 +137,18 @@ class Raised(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """What each position is owed, divided by what it differs by itself."""
-        (values, begin), (maxima, first), (places, origins) = (each.chunk(2) for each in ctx.saved_tensors)
+        """The difference that each position is owed, divided by its own gap to the baseline."""
+        (values, begin), (maxima, first), (places, origins) = (tensor.chunk(2) for tensor in ctx.saved_tensors)
         multiplier, _ = gradients[0].chunk(2)
         top = torch.maximum(maxima, first)
         rise, fall = multiplier * (top - first), multiplier * (maxima - top)
-        owed = put(rise, places, values) + put(fall, origins, values)
+        owed = scatter(rise, places, values) + scatter(fall, origins, values)
         gap = values - begin
-        shares = torch.where(gap.abs() < SAME, put(multiplier, places, values), owed / gap)
+        shares = torch.where(gap.abs() < SAME, scatter(multiplier, places, values), owed / gap)
         return torch.cat([shares, torch.zeros_like(begin)]), None
 
 
-def put(amounts: Tensor, places: Tensor, like: Tensor) -> Tensor:
-    """Zeros like (B, K, H, W) with amounts (B, K, h, w) added at flat positions of the same shape."""
+def scatter(amounts: Tensor, places: Tensor, like: Tensor) -> Tensor:
+    """Add amounts (B, K, h, w) to zeros (B, K, H, W), each at the flat position that `places` has for it."""
     whole = torch.zeros_like(like).flatten(2)
     return whole.scatter_add_(2, places.flatten(2), amounts.flatten(2)).view_as(like)

@@ -69,7 +69,7 @@ class ExtremalPerturbation:
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
-        parsed_areas(self.areas)
+        parse_areas(self.areas)
         for name, value, known in (
             ("variant", self.variant, SIGNS),
             ("perturbation", self.perturbation, PERTURBATIONS),
@@ -86,31 +86,31 @@ class ExtremalPerturbation:
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
         network = streamlined(classifier, self.precision)
-        areas = torch.tensor(parsed_areas(self.areas), dtype=torch.float64, device=query.images.device)
+        areas = torch.tensor(parse_areas(self.areas), dtype=torch.float64, device=query.images.device)
         rows, numbers = every_pair(len(query.images), len(areas), query.images.device)
-        masks = self.optimised(network, query, rows, areas[numbers])
+        masks = self.optimise(network, query, rows, areas[numbers])
         return blurred(masks.unflatten(0, (-1, len(areas))).sum(1), self.smooth * masks.shape[-1], continued=False)
 
-    def optimised(self, network: Network, query: Query, rows: Tensor, areas: Tensor) -> Tensor:
-        """The best mask (N, H, W) for each pair of a row and an area, both (N,)."""
+    def optimise(self, network: Network, query: Query, rows: Tensor, areas: Tensor) -> Tensor:
+        """Optimise a mask (N, H, W) for each pair of a row and an area, both (N,)."""
         shape = self.shape(query.images.shape[-1])
         kernel, levels = shape.kernel().to(rows.device), self.levels_of(query.images)
-        game = Game(network, levels, rows, query.targets[rows], SIGNS[self.variant])
+        objective = MaskObjective(network, levels, rows, query.targets[rows], SIGNS[self.variant])
         parameters = torch.ones(len(rows), shape.cells, shape.cells, device=rows.device)
         velocity = torch.zeros_like(parameters)
         for step in range(self.iterations):
             parameters.requires_grad_()
             canvases = shape.canvases(parameters, kernel)
             penalty = self.weight * self.growth**step * area_penalty(canvases.flatten(1), areas).sum()
-            reward = game.reward(shape.cropped(canvases), flipped=self.flip and step % 2 == 0)
+            reward = objective.reward(shape.crop(canvases), flipped=self.flip and step % 2 == 0)
             (slopes,) = torch.autograd.grad(penalty - reward, parameters)
             # The first step is not dampened, as in torch.optim.SGD.
             velocity = velocity.lerp(slopes, 1 - MOMENTUM) if step else slopes
             parameters = (parameters.detach() - self.rate * velocity).clamp(0, 1)
-        return shape.cropped(shape.canvases(parameters, kernel))
+        return shape.crop(shape.canvases(parameters, kernel))
 
     def shape(self, side: int) -> SmoothMasks:
-        """The masks for images of some side: a step of whole pixels, and the sigma that goes with it."""
+        """The geometry of masks for images of a side: a step of whole pixels, and the sigma that goes with it."""
         step = max(1, int(self.step * side / SIDE + 0.5))
         return SmoothMasks(side, step, self.sigma * step / self.step)
 
@@ -123,10 +123,10 @@ class ExtremalPerturbation:
         )
 
 
-def parsed_areas(text: str) -> list[float]:
-    """The areas in `0.05+0.1`; raises WrongUsage where one is no number between 0 and 1."""
+def parse_areas(text: str) -> list[float]:
+    """Parse the areas in `0.05+0.1`; raises WrongUsage where one is no number between 0 and 1."""
     try:
-        areas = [float(each) for each in text.split("+")]
+        areas = [float(area) for area in text.split("+")]
     except ValueError:
         areas = []
     if areas and all(0 < area < 1 for area in areas):
@@ -134,17 +134,17 @@ def parsed_areas(text: str) -> list[float]:
     raise WrongUsage(f'extremal_perturbation: areas is "{text}"; expected numbers between 0 and 1, such as 0.05+0.1')
 
 
-class Game(NamedTuple):
-    """What the masks play: the network, and what it is shown."""
+class MaskObjective(NamedTuple):
+    """What the masks are optimised for: the network's answers to what they show it."""
 
     network: Network
     levels: Tensor  # (B, L, 3, H, W), what a mask chooses from
-    rows: Tensor  # (N,): whose levels each mask is for
+    rows: Tensor  # (N,): the image that each mask is for
     targets: Tensor  # (N,)
     signs: tuple[int, ...]  # of `SIGNS`
 
     def reward(self, masks: Tensor, flipped: bool) -> Tensor:
-        """A scalar whose gradient with respect to masks (N, H, W) is that of the sum of all rewards."""
+        """A scalar whose gradient with respect to masks (N, H, W) is the gradient of the sum of all rewards."""
         sides = [masks if sign > 0 else 1 - masks for sign in self.signs]
         images = torch.cat([between_levels(self.levels, self.rows, side) for side in sides])
         images = images.flip(3) if flipped else images
@@ -157,7 +157,7 @@ class Game(NamedTuple):
 def area_penalty(masks: Tensor, areas: Tensor) -> Tensor:
     """How far masks (N, P) are from being 1 on their area (N,) and 0 elsewhere: (N,), the mean squared difference.
 
-    Which pixels should be 1 is for the mask itself to say: the largest ones, `sort(mask)` against a step in the paper.
+    Pixels that should be 1 are the mask's largest ones: `sort(mask)` against a step in the paper.
     Equal values share what is left of the area. Sorting would give it to the last of them in reading order, which, in
     the beginning, when nearly all are equal, pulls masks to the bottom of the image more than the network does.
     """
@@ -174,7 +174,7 @@ def area_penalty(masks: Tensor, areas: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class SmoothMasks:
-    """Masks of a given smoothness: at each pixel the smooth maximum of the parameters around it, weighted by distance.
+    """Masks of a chosen smoothness: at each pixel the smooth maximum of the parameters around it, weighted by distance.
 
     Parameters lie `step` pixels apart, the first one on the first pixel. A canvas reaches `margin` steps beyond them.
 
@@ -187,17 +187,17 @@ class SmoothMasks:
 
     @property
     def cells(self) -> int:
-        """How many parameters lie along each side."""
+        """The number of parameters along each side."""
         return math.ceil(self.side / self.step)
 
     @property
     def margin(self) -> int:
-        """The steps that cover sigma."""
+        """The number of steps that cover sigma."""
         return math.ceil(self.sigma / self.step)
 
     @property
     def radius(self) -> int:
-        """How many steps away a parameter still counts."""
+        """The number of steps up to which a parameter still counts."""
         return self.margin + 1
 
     def kernel(self) -> Tensor:
@@ -211,7 +211,7 @@ class SmoothMasks:
         return torch.exp(-2 * (distances / self.sigma - 0.5).clamp(min=0).square()).float()
 
     def canvases(self, parameters: Tensor, kernel: Tensor) -> Tensor:
-        """Parameters (N, cells, cells) as masks with a margin, (N, S, S) in [0, 1]."""
+        """Turn parameters (N, cells, cells) into masks with a margin, (N, S, S) in [0, 1]."""
         around = F.unfold(parameters[:, None], 2 * self.radius + 1, padding=self.margin + self.radius)
         side = self.cells + 2 * self.margin
         values: Tensor = SmoothMaximum.apply(around, kernel)
@@ -219,22 +219,23 @@ class SmoothMasks:
         last = (side - 1) * self.step + 1
         return pixels[:, :last, :last].clamp(0, 1)
 
-    def cropped(self, canvases: Tensor) -> Tensor:
-        """The part (N, side, side) that lies on the image."""
+    def crop(self, canvases: Tensor) -> Tensor:
+        """Crop canvases to the part (N, side, side) that lies on the image."""
         inside = slice(self.margin * self.step, self.margin * self.step + self.side)
         return canvases[:, inside, inside]
 
 
 class SmoothMaximum(torch.autograd.Function):
-    """sum_k v_k softmax_k(COLDNESS v) for v_k = kernel[p, k] * values[n, k, c], both non-negative and at most 1.
+    """The smooth maximum sum_k v_k softmax_k(COLDNESS v) of v_k = kernel[p, k] * values[n, k, c].
 
+    Kernel and values are non-negative and at most 1.
     Automatic differentiation would keep several tensors of the size N x P x K x C. Here one P at a time is made, and
     made again on the way back.
     """
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, kernel: Tensor) -> Tensor:
-        """(N, K, C) and (P, K) -> (N, P, C)."""
+        """The smooth maxima (N, P, C) of values (N, K, C), weighted by a kernel (P, K)."""
         maxima = []
         for weights in kernel:
             weighted, shares = weighted_shares(values, weights)

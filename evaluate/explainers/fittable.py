@@ -1,4 +1,4 @@
-"""What an explainer that learns from examples has to offer: it is fitted once for a model and a data set."""
+"""Explainers that learn from examples: each is fitted once for a model and a data set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from an8flower.errors import WrongUsage
 from ..case import Query
 from ..models.classifier import Classifier
 
-Learnt = dict[str, Tensor]  # what a fit comes to: enough to explain with, and nothing but tensors
+Learnt = dict[str, Tensor]  # what a fit has learnt: enough to explain with, and nothing but tensors
 
 
 class Examples(Protocol):
@@ -22,13 +22,13 @@ class Examples(Protocol):
 
     @property
     def digest(self) -> str:
-        """What tells these examples from others."""
+        """The name that tells these examples from others."""
         ...
 
     def some(self, count: int, portion: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """`count` of them (all where there are fewer), the same each time and spread over the classes, in portions.
+        """`count` examples (all if there are fewer), the same each time and spread over the classes, in portions.
 
-        Each is (images (n, 3, S, S) float32 in [0, 1], labels (n,) int64), on the model's device.
+        A portion is (images (n, 3, S, S) float32 in [0, 1], labels (n,) int64), on the model's device.
         """
         ...
 
@@ -43,7 +43,7 @@ class Fittable(ABC):
         raise WrongUsage(f"{self!r} explains nothing before it is fitted; fit it with `prepared(explainer, ...)`")
 
     def fitted(self, classifier: Classifier, examples: Examples) -> Fitted:
-        """The explainer that learnt from examples.
+        """Fit the explainer on examples.
 
         Raises:
             NotApplicable: the method cannot run on this architecture.
@@ -52,11 +52,11 @@ class Fittable(ABC):
 
     @abstractmethod
     def learn(self, classifier: Classifier, examples: Examples) -> Learnt:
-        """What examples teach; the classifier is in eval mode, and at most `in_flight` images are in it at once."""
+        """Learn from examples; the classifier is in eval mode, and at most `in_flight` images are in it at once."""
 
     @abstractmethod
     def explained(self, classifier: Classifier, query: Query, learnt: Learnt) -> Tensor:
-        """As `Explainer.__call__`, with what was learnt."""
+        """Explain as `Explainer.__call__` does, with what was learnt."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)

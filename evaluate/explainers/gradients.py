@@ -35,7 +35,7 @@ class Gradient(PixelAttribution):
     """How strongly the logit reacts to each pixel. One pass forwards, one backwards."""
 
     def attribution(self, classifier: Classifier, query: Query) -> Tensor:
-        """The gradient."""
+        """The gradient of the target's logit with respect to the pixels."""
         return input_gradient(classifier, query.images, query.targets)
 
 
@@ -47,27 +47,27 @@ class GradientXInput(PixelAttribution):
     pooling: str = "sum"
 
     def attribution(self, classifier: Classifier, query: Query) -> Tensor:
-        """The product; of a network without biases it adds up to the logit."""
+        """Gradient times image; for a network without biases it adds up to the logit."""
         return query.images * input_gradient(classifier, query.images, query.targets)
 
 
 # Along the path from a baseline to the image.
 
 
-def evenly(first: float, last: float, steps: int) -> tuple[Tensor, Tensor]:
-    """So many positions at equal distances, with equal weights."""
+def even_steps(first: float, last: float, steps: int) -> tuple[Tensor, Tensor]:
+    """Positions of `steps` steps at equal distances, with equal weights."""
     return torch.linspace(first, last, steps, dtype=torch.float64), torch.full((steps,), 1 / steps, dtype=torch.float64)
 
 
 def trapezoid(steps: int) -> tuple[Tensor, Tensor]:
-    """Both ends count half."""
-    positions, weights = evenly(0, 1, steps)
+    """Positions and weights of the trapezoid rule: both ends count half."""
+    positions, weights = even_steps(0, 1, steps)
     weights[[0, -1]] /= 2
     return positions, weights / weights.sum()
 
 
 def gauss_legendre(steps: int) -> tuple[Tensor, Tensor]:
-    """Exact for polynomials of degree 2 * steps - 1."""
+    """Positions and weights of Gauss-Legendre: exact for polynomials of degree 2 * steps - 1."""
     positions, weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(steps))
     return (positions + 1) / 2, weights / 2
 
@@ -75,9 +75,9 @@ def gauss_legendre(steps: int) -> tuple[Tensor, Tensor]:
 # Number of steps -> positions in [0, 1] and weights that add up to one.
 QUADRATURES: dict[str, Callable[[int], tuple[Tensor, Tensor]]] = {
     "gausslegendre": gauss_legendre,
-    "midpoint": lambda steps: evenly(0.5 / steps, 1 - 0.5 / steps, steps),
-    "left": lambda steps: evenly(0, 1 - 1 / steps, steps),
-    "right": lambda steps: evenly(1 / steps, 1, steps),
+    "midpoint": lambda steps: even_steps(0.5 / steps, 1 - 0.5 / steps, steps),
+    "left": lambda steps: even_steps(0, 1 - 1 / steps, steps),
+    "right": lambda steps: even_steps(1 / steps, 1, steps),
     "trapezoid": trapezoid,
 }
 
@@ -103,16 +103,16 @@ class IntegratedGradients(PixelAttribution):
         check_count("integrated_gradients", "steps", self.steps, 2 if self.method == "trapezoid" else 1)
 
     def attribution(self, classifier: Classifier, query: Query) -> Tensor:
-        """The integral, step by step."""
+        """The integral of the gradient along the path, step by step."""
         begin = REPLACEMENTS[self.baseline](query.images)
         way = query.images - begin
-        positions, weights = (each.to(way) for each in QUADRATURES[self.method](self.steps))
+        positions, weights = (values.to(way) for values in QUADRATURES[self.method](self.steps))
 
-        def passed(rows: Tensor, steps: Tensor) -> Tensor:
+        def images_on_path(rows: Tensor, steps: Tensor) -> Tensor:
             return begin[rows] + positions[steps].view(-1, 1, 1, 1) * way[rows]
 
         mean = torch.zeros_like(way)
-        for row, step, gradient in every_gradient(streamlined(classifier), query.targets, self.steps, passed):
+        for row, step, gradient in every_gradient(streamlined(classifier), query.targets, self.steps, images_on_path):
             mean[row] += weights[step] * gradient
         return way * mean
 
@@ -135,7 +135,7 @@ def completeness(classifier: Classifier, query: Query, explainer: IntegratedGrad
 
 @dataclass(frozen=True)
 class NoisyGradients(PixelAttribution):
-    """What gradients have in common, or not, at so many copies of the image under Gaussian noise.
+    """What gradients have in common, or not, at copies of the image under Gaussian noise.
 
     `samples` passes forwards and backwards. The copies are not clipped to [0, 1]. The noise derives from the row's seed
     alone: the methods of this kind see the same copies. The pooling is that of `gradient`, so that nothing but the
@@ -155,7 +155,7 @@ class NoisyGradients(PixelAttribution):
             raise WrongUsage(f"{self.name}: spread is {self.spread}; expected a share, such as 0.15")
 
     def attribution(self, classifier: Classifier, query: Query) -> Tensor:
-        """Gradients at all copies, and what the variant makes of them."""
+        """The attribution that the variant makes of the gradients at all copies."""
         return self.of_moments(*moments(streamlined(classifier), query, self.samples, self.spread))
 
     @abstractmethod
@@ -171,7 +171,7 @@ class SmoothGrad(NoisyGradients):
     name = "smoothgrad"
 
     def of_moments(self, mean: Tensor, variance: Tensor) -> Tensor:
-        """The mean."""
+        """The mean of the gradients."""
         return mean
 
 
@@ -196,7 +196,7 @@ class VarGrad(NoisyGradients):
     fewest = 2
 
     def of_moments(self, mean: Tensor, variance: Tensor) -> Tensor:
-        """The variance."""
+        """The variance of the gradients."""
         return variance
 
 
@@ -210,8 +210,8 @@ def moments(network: Network, query: Query, samples: int, spread: float) -> tupl
 
     def noisy(rows: Tensor, numbers: Tensor) -> Tensor:
         pairs = zip(rows.tolist(), numbers.tolist(), strict=True)
-        drawn = torch.stack([noise(seeds[row], number, images.shape[1:]) for row, number in pairs])
-        return images[rows] + deviation[rows] * drawn.to(images.device)
+        noises = torch.stack([noise(seeds[row], number, images.shape[1:]) for row, number in pairs])
+        return images[rows] + deviation[rows] * noises.to(images.device)
 
     mean, squares = torch.zeros_like(images), torch.zeros_like(images)
     for row, number, gradient in every_gradient(network, query.targets, samples, noisy):
@@ -222,7 +222,7 @@ def moments(network: Network, query: Query, samples: int, spread: float) -> tupl
 
 
 def noise(seed: int, number: int, shape: torch.Size) -> Tensor:
-    """Standard normal noise that a row's seed and a number stand for, drawn on the CPU: the same on every device."""
+    """Standard normal noise for a row's seed and a number, drawn on the CPU: the same on every device."""
     return torch.randn(shape, generator=generator(seed_of("noise", seed, number)))
 
 
@@ -231,10 +231,10 @@ def every_gradient(
 ) -> Iterator[tuple[int, int, Tensor]]:
     """The gradient (3, H, W) of the target logit at every perturbation of every row, with row and number, in order.
 
-    Rows and numbers share passes: `perturbed` is asked, as in `answers`, for `in_flight` images at once.
+    Rows and numbers share passes: `perturbed` gives, as in `answers`, `in_flight` images at once.
     """
     pairs = every_pair(len(targets), numbers, targets.device)
-    for rows, which in zip(*(each.split(network.in_flight) for each in pairs), strict=True):
+    for rows, which in zip(*(indices.split(network.in_flight) for indices in pairs), strict=True):
         gradients = gradient_at(network, perturbed(rows, which), targets[rows], logit)
         yield from zip(rows.tolist(), which.tolist(), gradients, strict=True)
 

@@ -23,17 +23,17 @@ from .filters.responses import Listening, energies, layer_numbers, response_vect
 from .fittable import Examples, Fittable, Learnt
 
 
-class Chosen(NamedTuple):
+class FilterChoice(NamedTuple):
     """The filter of each row at one rank of relevance."""
 
     layers: Tensor  # (B,) int64: position among the layers that were fitted
     channels: Tensor  # (B,) int64
-    found: Tensor  # (B,) bool: whether there is one
+    exists: Tensor  # (B,) bool: whether the row has a filter at this rank
 
 
 @dataclass(frozen=True)
 class RelevantFilters(Fittable):
-    """What the variants share: the fit, and which filters an image's own responses make the strongest.
+    """An explainer that fits relevant filters, and draws those that an image's own responses make the strongest.
 
     A filter's strength is its share of the image's response vector times its weight for the target class (the source
     asks for the predicted class; here the class is the query's). Each of the strongest filters gives a map from 0 to 1,
@@ -57,21 +57,21 @@ class RelevantFilters(Fittable):
         layer_numbers(self.layers)
 
     def learn(self, classifier: Classifier, examples: Examples) -> Learnt:
-        """The relevance of every filter for every class."""
+        """Learn the relevance of every filter for every class."""
         fit = Fit(self.layers, self.mu, self.positive, self.root, self.normalise)
         return find_relevance(classifier, examples.some(self.rows, classifier.in_flight), fit)._asdict()
 
     def explained(self, classifier: Classifier, query: Query, learnt: Learnt) -> Tensor:
-        """Maps (B, H, W) in [0, 1]."""
+        """Explain by maps (B, H, W) in [0, 1]."""
         relevance = Relevance(**learnt)
         portions = zip(query.images.split(classifier.in_flight), query.targets.split(classifier.in_flight), strict=True)
-        return torch.cat([self.drawn(classifier, *portion, relevance) for portion in portions])
+        return torch.cat([self.draw(classifier, *portion, relevance) for portion in portions])
 
     @abstractmethod
-    def drawn(self, classifier: Classifier, images: Tensor, targets: Tensor, relevance: Relevance) -> Tensor:
-        """The maps (B, H, W) of as many images as may be in the network at once."""
+    def draw(self, classifier: Classifier, images: Tensor, targets: Tensor, relevance: Relevance) -> Tensor:
+        """Draw the maps (B, H, W) of as many images as may be in the network at once."""
 
-    def strongest(self, heard: list[Tensor], targets: Tensor, relevance: Relevance) -> list[Chosen]:
+    def strongest(self, heard: list[Tensor], targets: Tensor, relevance: Relevance) -> list[FilterChoice]:
         """The filters of each row, rank by rank, from the layers' maps (B, K_l, h, w)."""
         vectors = response_vectors([energies(maps.detach(), self.root) for maps in heard], self.normalise)
         strengths = vectors * relevance.weights.to(vectors)[:, targets].T
@@ -79,7 +79,7 @@ class RelevantFilters(Fittable):
         ends = relevance.channels.cumsum(0).to(targets.device)
         layers = torch.searchsorted(ends, best.indices, right=True)
         channels = best.indices - (ends - relevance.channels.to(ends))[layers]
-        return [Chosen(*rank) for rank in zip(layers.T, channels.T, (best.values > 0).T, strict=True)]
+        return [FilterChoice(*rank) for rank in zip(layers.T, channels.T, (best.values > 0).T, strict=True)]
 
 
 def layer_maps(classifier: Classifier, images: Tensor, relevance: Relevance) -> list[Tensor]:
@@ -90,18 +90,18 @@ def layer_maps(classifier: Classifier, images: Tensor, relevance: Relevance) -> 
     Raises:
         WrongUsage: the network is not the one of the fit.
     """
-    kept: dict[int, Tensor] = {}
+    copies: dict[int, Tensor] = {}
     wanted = relevance.layers.tolist()
 
     def keep(number: int, maps: Tensor) -> None:
         if number in wanted:
-            kept[number] = maps.clone()  # an in-place layer may follow
+            copies[number] = maps.clone()  # an in-place layer may follow
 
     with Listening(keep):
         classifier.network(classifier.count(classifier.normalise(images), 1.0))
-    if [kept[number].shape[1] for number in wanted if number in kept] != relevance.channels.tolist():
+    if [copies[number].shape[1] for number in wanted if number in copies] != relevance.channels.tolist():
         raise WrongUsage(f"the fit belongs to another network than this {classifier.arch}; fit the method anew")
-    return [kept[number] for number in wanted]
+    return [copies[number] for number in wanted]
 
 
 @explainers.register(
@@ -121,39 +121,39 @@ class Vebi(RelevantFilters):
     resample: bool = True  # the gradient of strided convolutions without its grid
 
     def learn(self, classifier: Classifier, examples: Examples) -> Learnt:
-        """As above, after a look at whether the guided rule holds for this network."""
+        """Learn as all variants do, once it is clear that the guided rule holds for this network."""
         with Rectifying("guided") as relus, torch.no_grad():
             classifier.network(classifier.probe(1))
         require_relus("vebi", classifier.arch, relus)
         return super().learn(classifier, examples)
 
-    def drawn(self, classifier: Classifier, images: Tensor, targets: Tensor, relevance: Relevance) -> Tensor:
-        """One pass forwards, and one backwards for each rank."""
+    def draw(self, classifier: Classifier, images: Tensor, targets: Tensor, relevance: Relevance) -> Tensor:
+        """Draw the maps with one pass forwards, and one backwards for each rank."""
         leaves = images.detach().requires_grad_()
         with Rectifying("guided"), Resampling() if self.resample else nullcontext():
             heard = layer_maps(classifier, leaves, relevance)
         ranks = self.strongest(heard, targets, relevance)
-        maps = [range_normalised(POOLINGS["pos_l2"](from_filters(heard, chosen, leaves))) for chosen in ranks]
+        maps = [range_normalised(POOLINGS["pos_l2"](gradient_from_filters(heard, chosen, leaves))) for chosen in ranks]
         return torch.stack(maps).amax(0)
 
 
-def from_filters(heard: list[Tensor], chosen: Chosen, leaves: Tensor) -> Tensor:
+def gradient_from_filters(heard: list[Tensor], chosen: FilterChoice, leaves: Tensor) -> Tensor:
     """The gradient (B, 3, H, W) at the images that starts, in each row, from the whole map of its own filter.
 
-    Rows do not mix, so that one pass serves them all, whichever layers they start from.
+    Rows do not mix, so that one pass serves all of them, whichever layers they start from.
     """
-    used = [position for position in range(len(heard)) if (chosen.found & (chosen.layers == position)).any()]
+    used = [position for position in range(len(heard)) if (chosen.exists & (chosen.layers == position)).any()]
     if not used:
         return torch.zeros_like(leaves)
     outputs = [heard[position] for position in used]
-    starts = [maps.detach() * of_layer(chosen, position, maps) for position, maps in zip(used, outputs, strict=True)]
+    starts = [maps.detach() * in_layer(chosen, position, maps) for position, maps in zip(used, outputs, strict=True)]
     return torch.autograd.grad(outputs, leaves, starts, retain_graph=True)[0]
 
 
-def of_layer(chosen: Chosen, position: int, maps: Tensor) -> Tensor:
-    """(B, K, 1, 1) in the maps' dtype: 1 where a row's filter is this channel of the layer at this position."""
+def in_layer(chosen: FilterChoice, position: int, maps: Tensor) -> Tensor:
+    """Which channels of the layer at a position are the rows' filters: 1 or 0, (B, K, 1, 1) in the maps' dtype."""
     channels = torch.arange(maps.shape[1], device=maps.device)
-    here = (chosen.found & (chosen.layers == position))[:, None] & (chosen.channels[:, None] == channels)
+    here = (chosen.exists & (chosen.layers == position))[:, None] & (chosen.channels[:, None] == channels)
     return here[:, :, None, None].to(maps)
 
 
@@ -172,19 +172,19 @@ class UpsamActRelevant(RelevantFilters):
     """
 
     @torch.no_grad()
-    def drawn(self, classifier: Classifier, images: Tensor, targets: Tensor, relevance: Relevance) -> Tensor:
-        """One pass forwards."""
+    def draw(self, classifier: Classifier, images: Tensor, targets: Tensor, relevance: Relevance) -> Tensor:
+        """Draw the maps with one pass forwards."""
         heard = layer_maps(classifier, images, relevance)
         ranks = self.strongest(heard, targets, relevance)
-        maps = [range_normalised(of_filters(heard, chosen, images)) for chosen in ranks]
+        maps = [range_normalised(activations_of_filters(heard, chosen, images)) for chosen in ranks]
         return torch.stack(maps).amax(0)
 
 
-def of_filters(heard: list[Tensor], chosen: Chosen, images: Tensor) -> Tensor:
+def activations_of_filters(heard: list[Tensor], chosen: FilterChoice, images: Tensor) -> Tensor:
     """The map (B, H, W), float32, of each row's filter at the images' resolution; zeros where there is none."""
     return torch.stack(
         [
-            upsampled((maps * of_layer(chosen, position, maps)).sum(1).float(), images)
+            upsampled((maps * in_layer(chosen, position, maps)).sum(1).float(), images)
             for position, maps in enumerate(heard)
         ]
     ).sum(0)

@@ -75,26 +75,26 @@ class MeaningfulPerturbation:
         network = streamlined(classifier, self.precision)
         side = query.images.shape[-1]
         backdrop = self.backdrop(query.images)
-        spread = spreading(side, min(self.grid, side), self.mask_blur * side / SIDE).to(query.images.device)
+        spread = spread_matrix(side, min(self.grid, side), self.mask_blur * side / SIDE).to(query.images.device)
         first = first_masks(network, query, backdrop, len(spread.T))
-        masks = self.optimised(network, query, backdrop, spread, first)
+        masks = self.optimise(network, query, backdrop, spread, first)
         return (1 - spread @ masks @ spread.T).clamp(0, 1)
 
     def backdrop(self, images: Tensor) -> Tensor:
-        """What shows where the mask is 0, in the images' shape."""
+        """The images that show where the mask is 0, in the images' shape."""
         if self.perturbation == "black":
             return torch.zeros_like(images)
         return blurred(images, self.blur * images.shape[-1] / SIDE)
 
-    def optimised(self, network: Network, query: Query, backdrop: Tensor, spread: Tensor, first: Tensor) -> Tensor:
-        """The masks (B, g, g) that Adam finds, from the first ones on."""
+    def optimise(self, network: Network, query: Query, backdrop: Tensor, spread: Tensor, first: Tensor) -> Tensor:
+        """Optimise the masks (B, g, g) with Adam, from the first ones on."""
         side = backdrop.shape[-1]
         reach = int(self.jitter * side / SIDE + 0.5)
-        shifts = drawn_shifts(query.seeds, self.iterations, reach)
+        shifts = draw_shifts(query.seeds, self.iterations, reach)
         pairs = F.pad(torch.cat([query.images, backdrop], 1), [reach // 2, reach - reach // 2] * 2, mode="replicate")
         masks, moments = first, Moments.zero(first)
         for step in range(self.iterations):
-            slopes = self.slopes(network, query.targets, masks, spread, windows(pairs, shifts[:, step], side))
+            slopes = self.slopes(network, query.targets, masks, spread, cut_windows(pairs, shifts[:, step], side))
             moments = moments.after(slopes)
             masks = (masks - self.rate * moments.move(step + 1)).clamp(0, 1)
         return masks
@@ -109,11 +109,11 @@ class MeaningfulPerturbation:
         return torch.autograd.grad((pulls * perturbed).sum() + self.regulariser(masks), masks)[0]
 
     def regulariser(self, masks: Tensor) -> Tensor:
-        """What masks cost that blur much or are rough, all rows added."""
+        """The cost of masks that blur much or are rough, all rows added."""
         return self.l1 * (1 - masks).sum() + self.tv * total_variation(masks, self.beta)
 
 
-def spreading(side: int, grid: int, sigma: float) -> Tensor:
+def spread_matrix(side: int, grid: int, sigma: float) -> Tensor:
     """The matrix (side, grid) that repeats the cells of a line over its pixels, then blurs them."""
     cells = F.interpolate(torch.eye(grid)[None], side, mode="nearest-exact")[0].T
     return blur_matrix(side, sigma) @ cells
@@ -128,21 +128,21 @@ def total_variation(masks: Tensor, beta: float) -> Tensor:
 
 
 def first_masks(network: Network, query: Query, backdrop: Tensor, grid: int) -> Tensor:
-    """The masks (B, grid, grid) of the smallest circle whose blur takes about as much away as that of the largest."""
+    """The masks (B, grid, grid) of the smallest circle whose blur takes away about as much as the largest one's."""
     keeps = 1 - circles(backdrop.shape[-1]).to(backdrop.device)
     masks = torch.cat([torch.ones_like(keeps[:1]), keeps])  # the first one leaves the image as it is
 
-    def perturbed(rows: Tensor, numbers: Tensor) -> Tensor:
+    def perturb(rows: Tensor, numbers: Tensor) -> Tensor:
         return torch.lerp(backdrop[rows], query.images[rows], masks[numbers, None])
 
     pairs = every_pair(len(backdrop), len(masks), backdrop.device)
-    scores = answers(network, query.targets, *pairs, perturbed, probability).view(len(backdrop), -1)
-    chosen = keeps[smallest(scores[:, 1:], scores[:, 0])]
+    scores = answers(network, query.targets, *pairs, perturb, probability).view(len(backdrop), -1)
+    chosen = keeps[first_sufficient(scores[:, 1:], scores[:, 0])]
     return F.interpolate(chosen[:, None], (grid, grid), mode="nearest-exact")[:, 0]
 
 
-def smallest(scores: Tensor, whole: Tensor) -> Tensor:
-    """The number (B,) of the first of some scores (B, R) that has dropped from the whole image's to about the last."""
+def first_sufficient(scores: Tensor, whole: Tensor) -> Tensor:
+    """The number (B,) of the first score of (B, R) that has dropped from the whole image's to about the last one."""
     fall = (whole - scores[:, -1])[:, None]
     dropped = ((scores - scores[:, -1:]) / fall < REMAINS) & (fall.abs() > SAME)
     dropped[:, -1] = True
@@ -157,13 +157,13 @@ def circles(side: int) -> Tensor:
     return blurred((squares <= radii[:, None, None] ** 2).float(), SOFTNESS * side / SIDE)
 
 
-def drawn_shifts(seeds: Tensor, steps: int, reach: int) -> Tensor:
-    """Whole shifts (B, steps, 2) from 0 to `reach` on the CPU, each row's from its own seed."""
+def draw_shifts(seeds: Tensor, steps: int, reach: int) -> Tensor:
+    """Draw whole shifts (B, steps, 2) from 0 to `reach` on the CPU, each row's from its own seed."""
     rows = [torch.randint(0, reach + 1, (steps, 2), generator=generator(seed)) for seed in seeds.tolist()]
     return torch.stack(rows)
 
 
-def windows(images: Tensor, corners: Tensor, side: int) -> Tensor:
-    """The squares (B, C, side, side) of larger images whose upper left corners (B, 2) are given."""
+def cut_windows(images: Tensor, corners: Tensor, side: int) -> Tensor:
+    """Cut squares (B, C, side, side) out of larger images, one each, by their upper left corners (B, 2)."""
     places = zip(images, corners.tolist(), strict=True)
     return torch.stack([image[:, y : y + side, x : x + side] for image, (y, x) in places])

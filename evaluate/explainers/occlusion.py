@@ -82,29 +82,29 @@ def windows(side: int, window: int, stride: int) -> Tensor:
 
 
 def losses(network: Network, query: Query, hidden: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """What each window takes from its row's logit: (B, windows down, windows across)."""
+    """How much of its row's logit each window takes away: (B, windows down, windows across)."""
     images, targets, _ = query
-    changed = torch.stack([changes(differs, down, across) for differs in (images != hidden).any(1)])
+    changed = torch.stack([changed_boxes(differs, down, across) for differs in (images != hidden).any(1)])
     rows = torch.arange(len(images), device=images.device).repeat_interleave(changed.shape[1])
     boxes, inverse = torch.cat([rows[:, None], changed.flatten(0, 1)], 1).unique(dim=0, return_inverse=True)
 
-    def perturbed(rows: Tensor, numbers: Tensor) -> Tensor:
-        return torch.where(inside(boxes[numbers, 1:], images)[:, None], hidden[rows], images[rows])
+    def perturb(rows: Tensor, numbers: Tensor) -> Tensor:
+        return torch.where(pixels_inside(boxes[numbers, 1:], images)[:, None], hidden[rows], images[rows])
 
-    said = answers(network, targets, boxes[:, 0], torch.arange(len(boxes), device=images.device), perturbed)
-    clean, occluded = said[inverse].unflatten(0, changed.shape[:2]).tensor_split([1], 1)
+    scores = answers(network, targets, boxes[:, 0], torch.arange(len(boxes), device=images.device), perturb)
+    clean, occluded = scores[inverse].unflatten(0, changed.shape[:2]).tensor_split([1], 1)
     return (clean - occluded).unflatten(1, (len(down), len(across)))
 
 
-def inside(boxes: Tensor, images: Tensor) -> Tensor:
-    """The pixels in boxes (P, 4): (P, H, W) bool."""
+def pixels_inside(boxes: Tensor, images: Tensor) -> Tensor:
+    """Which pixels lie inside the boxes (P, 4): (P, H, W) bool."""
     top, bottom, left, right = boxes[:, :, None].unbind(1)
     height, width = (torch.arange(side, device=boxes.device) for side in images.shape[2:])
     down, across = (top <= height) & (height <= bottom), (left <= width) & (width <= right)
     return down[:, :, None] & across[:, None]
 
 
-def changes(differs: Tensor, down: Tensor, across: Tensor) -> Tensor:
+def changed_boxes(differs: Tensor, down: Tensor, across: Tensor) -> Tensor:
     """The smallest box around the pixels that each window changes: two windows change the same if it is the same.
 
     Args:
@@ -118,12 +118,12 @@ def changes(differs: Tensor, down: Tensor, across: Tensor) -> Tensor:
     """
     rows = (across.float() @ differs.mT.float() > 0) & down[:, None]  # (windows down, windows across, H)
     columns = ((down.float() @ differs.float() > 0)[:, None] & across).flatten(0, 1)
-    boxes = torch.cat([ends(rows.flatten(0, 1)), ends(columns)], 1)
+    boxes = torch.cat([first_and_last(rows.flatten(0, 1)), first_and_last(columns)], 1)
     empty = torch.tensor([[0, -1, 0, 0]], device=differs.device)
     return torch.cat([empty, torch.where(rows.flatten(0, 1).any(1, keepdim=True), boxes, empty)])
 
 
-def ends(mask: Tensor) -> Tensor:
+def first_and_last(mask: Tensor) -> Tensor:
     """The first and the last place (P, 2) that is set in each row of a mask (P, N)."""
     mask = mask.byte()
     return torch.stack([mask.argmax(1), mask.shape[1] - 1 - mask.flip(1).argmax(1)], 1)

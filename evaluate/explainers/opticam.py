@@ -34,14 +34,14 @@ def log_probability(logits: Tensor, targets: Tensor) -> Tensor:
     return logit(logits.log_softmax(1), targets)
 
 
-def max_normalised(maps: Tensor) -> Tensor:
-    """Maps (B, H, W), each by its own maximum; zeros where that is not positive."""
+def normalise_by_maximum(maps: Tensor) -> Tensor:
+    """Divide each of the maps (B, H, W) by its own maximum; zeros where that is not positive."""
     high = maps.amax((1, 2), keepdim=True)
     return torch.where(high > 0, maps, 0.0) / torch.where(high > 0, high, 1.0)
 
 
-def combined(weights: Tensor, channels: Tensor) -> Tensor:
-    """The sum (B, h, w) of channels (B, K, h, w) by positive weights (B, K, 1, 1).
+def combine(weights: Tensor, channels: Tensor) -> Tensor:
+    """Combine channels (B, K, h, w) by positive weights (B, K, 1, 1): their weighted sum (B, h, w).
 
     A spread that is nothing but rounding is taken out, and the gradient left in: channels behind a fresh layer norm
     cancel at equal weights, and normalised to a mask, what is left would be noise.
@@ -59,28 +59,28 @@ class Term(NamedTuple):
     gain: Callable[[Tensor, Tensor], Tensor]  # (its score (B,), the whole image's score (B,)) -> (B,)
 
 
-def kept(images: Tensor, masks: Tensor) -> Tensor:
-    """Images of what the masks show."""
+def keep(images: Tensor, masks: Tensor) -> Tensor:
+    """Keep what the masks show of images, and blacken the rest."""
     return images * masks
 
 
 def cut(images: Tensor, masks: Tensor) -> Tensor:
-    """Images of what the masks hide."""
+    """Cut what the masks show out of images, and keep the rest."""
     return images * (1 - masks)
 
 
 OBJECTIVES = {
-    "mask": (Term(kept, lambda score, whole: score),),
-    "diff": (Term(kept, lambda score, whole: -(whole - score).abs()),),
-    "iomask": (Term(kept, lambda score, whole: score), Term(cut, lambda score, whole: -score)),
+    "mask": (Term(keep, lambda score, whole: score),),
+    "diff": (Term(keep, lambda score, whole: -(whole - score).abs()),),
+    "iomask": (Term(keep, lambda score, whole: score), Term(cut, lambda score, whole: -score)),
     "iodiff": (
-        Term(kept, lambda score, whole: -(whole - score).abs()),
+        Term(keep, lambda score, whole: -(whole - score).abs()),
         Term(cut, lambda score, whole: (whole - score).abs()),
     ),
 }
 NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "range": range_normalised,
-    "max": max_normalised,
+    "max": normalise_by_maximum,
     "sigmoid": torch.sigmoid,
 }
 SELECTORS: dict[str, Read] = {
@@ -92,7 +92,7 @@ SELECTORS: dict[str, Read] = {
 
 
 class Problem(NamedTuple):
-    """What stays the same while the weights are optimised."""
+    """What stays the same while Opti-CAM optimises the weights."""
 
     network: Network
     channels: Tensor  # (B, K, h, w)
@@ -133,27 +133,27 @@ class OptiCam(ActivationMap):
         if not self.learning_rate > 0:
             raise WrongUsage(f"opticam: learning_rate is {self.learning_rate}; expected a positive number")
 
-    def drawn(self, seen: Activations) -> Tensor:
-        """The mask (B, H, W) itself."""
+    def draw(self, seen: Activations) -> Tensor:
+        """Draw the map of a layer: the mask (B, H, W) itself."""
         return self.mask(self.coarse(seen), seen.query.images)
 
     def mask(self, maps: Tensor, images: Tensor) -> Tensor:
-        """Maps (B, h, w) as masks (B, H, W)."""
+        """Make masks (B, H, W) of maps (B, h, w)."""
         return NORMALISATIONS[self.normalisation](upsampled(maps, images))
 
     def coarse(self, seen: Activations) -> Tensor:
-        """The combination (B, h, w) itself."""
-        return combined(self.weights(seen), seen.channels)
+        """The combination of the channels (B, h, w)."""
+        return combine(self.weights(seen), seen.channels)
 
     def weights(self, seen: Activations) -> Tensor:
         """Positive weights (B, K, 1, 1) that sum to 1."""
         select, query = SELECTORS[self.selector], seen.query
         whole = select(seen.logits(), query.targets)
         problem = Problem(streamlined(seen.classifier), seen.channels.detach(), query.images, query.targets, whole)
-        return self.optimised(problem).softmax(1)[:, :, None, None]
+        return self.optimise(problem).softmax(1)[:, :, None, None]
 
-    def optimised(self, problem: Problem) -> Tensor:
-        """The variables (B, K), whose softmax are the weights, at the best objective that was met."""
+    def optimise(self, problem: Problem) -> Tensor:
+        """Optimise the variables (B, K), whose softmax are the weights; those with the best objective are returned."""
         variables = torch.zeros_like(problem.channels[:, :, 0, 0])
         best, highest = variables.clone(), torch.full_like(problem.whole, -torch.inf)
         rows, moments, last = torch.arange(len(best), device=best.device), Moments.zero(variables), highest.clone()
@@ -170,24 +170,24 @@ class OptiCam(ActivationMap):
         return best
 
     def ascent(self, problem: Problem, variables: Tensor, rows: Tensor, slope: bool) -> tuple[Tensor, Tensor]:
-        """The objective (n,) of some rows, and where asked for its gradient (n, K), zeros otherwise."""
+        """The objective (n,) of some rows, and its gradient (n, K) if `slope`, else zeros."""
         values, slopes = torch.zeros_like(problem.whole[rows]), torch.zeros_like(variables)
         size = problem.network.in_flight
         for start in range(0, len(rows), size):
-            some = slice(start, start + size)
+            portion = slice(start, start + size)
             for term in OBJECTIVES[self.objective]:  # one after the other: no more images at once than in flight
                 with torch.set_grad_enabled(slope):
-                    leaves = variables[some].detach().requires_grad_(slope)
-                    gain = self.gain(problem, term, leaves, rows[some])
-                values[some] += gain.detach()
+                    leaves = variables[portion].detach().requires_grad_(slope)
+                    gain = self.gain(problem, term, leaves, rows[portion])
+                values[portion] += gain.detach()
                 if slope:
-                    slopes[some] += torch.autograd.grad(gain.sum(), leaves)[0]
+                    slopes[portion] += torch.autograd.grad(gain.sum(), leaves)[0]
         return values, slopes
 
     def gain(self, problem: Problem, term: Term, variables: Tensor, rows: Tensor) -> Tensor:
-        """What a term of the objective (n,) is at some variables (n, K)."""
+        """The value (n,) of a term of the objective at variables (n, K)."""
         images, targets = problem.images[rows], problem.targets[rows]
-        maps = combined(variables.softmax(1)[:, :, None, None], problem.channels[rows])
+        maps = combine(variables.softmax(1)[:, :, None, None], problem.channels[rows])
         masks = self.mask(maps, images)
         score = SELECTORS[self.selector](problem.network(term.image(images, masks[:, None])), targets)
         return term.gain(score, problem.whole[rows])

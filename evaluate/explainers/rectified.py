@@ -31,7 +31,7 @@ class DeconvNet(PixelAttribution):
     pooling: str = "pos_l2"
 
     def attribution(self, classifier: Classifier, query: Query) -> Tensor:
-        """The gradient under that rule."""
+        """The gradient under the rule for ReLUs."""
         return rectified_gradient("deconvnet", "deconvnet", classifier, query)
 
 
@@ -47,7 +47,7 @@ class GuidedBackprop(PixelAttribution):
     pooling: str = "pos_l2"
 
     def attribution(self, classifier: Classifier, query: Query) -> Tensor:
-        """The gradient under that rule."""
+        """The gradient under the rule for ReLUs."""
         return rectified_gradient("guided_backprop", "guided", classifier, query)
 
 
@@ -83,7 +83,7 @@ class GuidedGradCam(GuidedMap):
     name = "guided_gradcam"
 
     def weights(self, values: Tensor, gradient: Tensor) -> Tensor:
-        """As in Grad-CAM."""
+        """The weights of Grad-CAM, (B, K, 1, 1)."""
         return gradcam_weights(gradient)
 
 
@@ -95,7 +95,7 @@ class GuidedGradCamPlusPlus(GuidedMap):
     name = "guided_gradcam_pp"
 
     def weights(self, values: Tensor, gradient: Tensor) -> Tensor:
-        """As in Grad-CAM++."""
+        """The weights of Grad-CAM++, (B, K, 1, 1)."""
         return gradcam_pp_weights(values, gradient)
 
 

@@ -52,7 +52,7 @@ Hook = Any  # of Zennit, which is imported when it is needed
 
 
 class Rules(NamedTuple):
-    """Which rule each kind of layer gets."""
+    """The rule of propagation that each kind of layer gets."""
 
     first: Hook  # for the linear layers that see the image
     convolution: Hook
@@ -70,7 +70,7 @@ class Rules(NamedTuple):
         """The modules that have a rule; that of a maximum is its gradient."""
         return (*LINEAR, *MEANS, *NORMS, *self.activations, Constant, *MAXIMA)
 
-    def of(self, module: nn.Module) -> Hook | None:
+    def rule_of(self, module: nn.Module) -> Hook | None:
         """The rule of a module that does not see the image; None where the gradient is the rule."""
         from zennit.rules import Pass
 
@@ -146,8 +146,8 @@ class ExcitationBackprop:
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
         layer = self.layer or classifier.target_layer
-        found = relevance("excitation_backprop", classifier, query, excitation(), torch.ones_like, layer)
-        return upsampled(found.sum(1), query.images)
+        probabilities = relevance("excitation_backprop", classifier, query, excitation(), torch.ones_like, layer)
+        return upsampled(probabilities.sum(1), query.images)
 
 
 # The rules.
@@ -162,21 +162,21 @@ def epsilon(lrp: Lrp, classifier: Classifier) -> Rules:
 
 
 def epsilon_plus(lrp: Lrp, classifier: Classifier) -> Rules:
-    """Convolutions hand out relevance to what excites."""
+    """The epsilon rule, but that convolutions hand out relevance to what excites."""
     from zennit.rules import ZPlus
 
     return epsilon(lrp, classifier)._replace(first=ZPlus(), convolution=ZPlus())
 
 
 def epsilon_plus_flat(lrp: Lrp, classifier: Classifier) -> Rules:
-    """And the first layer evenly, over all that it sees."""
+    """The rules of `epsilon_plus`, but that the first layer hands out evenly, over all that it sees."""
     from zennit.rules import Flat
 
     return epsilon_plus(lrp, classifier)._replace(first=Flat())
 
 
 def alpha2_beta1(lrp: Lrp, classifier: Classifier) -> Rules:
-    """Convolutions hand out twice to what excites, and take once from what inhibits."""
+    """The epsilon rule, but that convolutions hand out twice to what excites, and take once from what inhibits."""
     from zennit.rules import AlphaBeta
 
     rule = AlphaBeta(alpha=2, beta=1)
@@ -184,7 +184,7 @@ def alpha2_beta1(lrp: Lrp, classifier: Classifier) -> Rules:
 
 
 def epsilon_gamma_box(lrp: Lrp, classifier: Classifier) -> Rules:
-    """Convolutions favour what excites, and pixels count from the bounds of their box."""
+    """The epsilon rule, but that convolutions favour what excites, and pixels count from the bounds of their box."""
     from zennit.rules import Gamma
 
     return epsilon(lrp, classifier)._replace(first=box(classifier), convolution=Gamma(gamma=lrp.gamma))
@@ -208,7 +208,7 @@ def box(classifier: Classifier) -> Hook:
 
 
 def excitation() -> Rules:
-    """Everything, biases aside, hands out relevance to what excites: no relevance ever turns negative."""
+    """Rules by which all layers, biases aside, hand out relevance to what excites: none ever turns negative."""
     from zennit.core import BasicHook, Stabilizer
     from zennit.rules import ZPlus
 
@@ -232,10 +232,10 @@ def relevance(
     start: Callable[[Tensor], Tensor],
     layer: str | None = None,
 ) -> Tensor:
-    """What of the target's relevance arrives at the pixels (B, 3, H, W), or at the output of a layer (B, K, h, w).
+    """The relevance for the target that arrives at the pixels (B, 3, H, W), or at the output of a layer (B, K, h, w).
 
     Args:
-        method: who asks, for messages.
+        method: the method's name, for messages.
         start: from the target's logit to the relevance that it starts with, (b,) -> (b,).
         layer: the path of a submodule of the classifier's network; the pixels where None.
 
@@ -245,23 +245,22 @@ def relevance(
     """
     share = classifier.share(layer).tail if layer else 1.0
     network = canonical(classifier, method, rules.known)
-    composite = composed(method, classifier, network, rules)
+    composite = compose(method, classifier, network, rules)
     # A quarter, because the rules keep several tensors of every layer where a gradient keeps one.
     size = max(classifier.in_flight // 4, 1)
     portions = zip(query.images.split(size), query.targets.split(size), strict=True)
     with composite.context(tapped(network, layer)):
-        found = [
-            propagated(classifier, network, images, targets, start, rules.passes * share)
-            for images, targets in portions
+        relevances = [
+            propagate(classifier, network, images, targets, start, rules.passes * share) for images, targets in portions
         ]
-    return torch.cat(found)
+    return torch.cat(relevances)
 
 
-def composed(method: str, classifier: Classifier, network: fx.GraphModule, rules: Rules) -> Any:
-    """Zennit's composite of these rules for a canonical network.
+def compose(method: str, classifier: Classifier, network: fx.GraphModule, rules: Rules) -> Any:
+    """Compose these rules to Zennit's composite for a canonical network.
 
     Raises:
-        NotApplicable: the box rule is asked for where the first layer does not see the image itself.
+        NotApplicable: the rules have a box, and the first layer does not see the image itself.
     """
     from zennit.core import Composite
     from zennit.rules import ZBox
@@ -272,10 +271,10 @@ def composed(method: str, classifier: Classifier, network: fx.GraphModule, rules
             f"{method}: something precedes the first layer of {classifier.arch}, so that the bounds of its input are "
             "not known; use lrp:composite=epsilon_plus_flat"
         )
-    return Composite(lambda context, name, module: rules.first if name in first else rules.of(module))
+    return Composite(lambda context, name, module: rules.first if name in first else rules.rule_of(module))
 
 
-def propagated(
+def propagate(
     classifier: Classifier,
     network: nn.Module,
     images: Tensor,
@@ -283,7 +282,7 @@ def propagated(
     start: Callable[[Tensor], Tensor],
     passes: float,
 ) -> Tensor:
-    """The relevance of some images at once, under the hooks of a composite."""
+    """Propagate the relevance of a portion of images, under the hooks of a composite."""
     pixels = at_least_single(classifier.normalise(images)).requires_grad_()
     logits, place = network(pixels)
     classifier.count(logits.detach(), 1.0)

@@ -45,25 +45,25 @@ class Rise:
         check_precision(self.precision)
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
-        masks = self.drawn(*query.images.shape[2:]).to(query.images.device)
+        masks = self.draw_masks(*query.images.shape[2:]).to(query.images.device)
         total = evidence(streamlined(classifier, self.precision), query, masks, probability)
         return total / (self.masks * self.probability)
 
-    def drawn(self, height: int, width: int) -> Masks:
-        """The masks for images of a size, each once; raises WrongUsage where there are more cells than pixels."""
+    def draw_masks(self, height: int, width: int) -> Masks:
+        """Draw the masks for images of a size, each once; raises WrongUsage where there are more cells than pixels."""
         if self.cells > min(height, width):
             raise WrongUsage(f"rise: cells is {self.cells}; expected at most {min(height, width)}, the image's pixels")
         source = generator(seed_of("rise", self.masks, self.cells, str(self.probability)))
         grids = torch.rand(self.masks, self.cells**2, generator=source) < self.probability
         cell = [math.ceil(side / self.cells) for side in (height, width)]
-        shifts = torch.stack([torch.randint(each, (self.masks,), generator=source) for each in cell], 1)
+        shifts = torch.stack([torch.randint(size, (self.masks,), generator=source) for size in cell], 1)
         unique, times = torch.cat([grids.long(), shifts], 1).unique(dim=0, return_counts=True)
         grids, shifts = unique[:, :-2].unflatten(1, (self.cells, self.cells)).float(), unique[:, -2:]
         return Masks(grids, shifts, times, enlargement(self.cells, height), enlargement(self.cells, width))
 
 
 class Masks(NamedTuple):
-    """Masks as they are kept: small grids, to be enlarged and shifted when they are wanted."""
+    """Random masks, stored as small grids that are enlarged and shifted when they are needed."""
 
     grids: Tensor  # (P, cells, cells) float32, 0 or 1
     shifts: Tensor  # (P, 2) int64: how many pixels are cut off at the top and the left
@@ -72,17 +72,17 @@ class Masks(NamedTuple):
     across: Tensor  # (possible shifts, W, cells) float32
 
     def to(self, device: torch.device) -> Masks:
-        """The same on a device."""
+        """Move the masks to a device."""
         return Masks(*(tensor.to(device) for tensor in self))
 
-    def enlarged(self, numbers: Tensor) -> Tensor:
-        """Some of the masks (n, H, W), float32 in [0, 1]."""
+    def enlarge(self, numbers: Tensor) -> Tensor:
+        """Enlarge the masks of these numbers: (n, H, W), float32 in [0, 1]."""
         top, left = self.shifts[numbers].unbind(1)
         return self.down[top] @ self.grids[numbers] @ self.across[left].mT
 
 
 def enlargement(cells: int, side: int) -> Tensor:
-    """Bilinear interpolation along one axis, for every shift: (shifts, side, cells).
+    """The matrices of bilinear interpolation along one axis, for every shift: (shifts, side, cells).
 
     The grid is enlarged to one cell more than the image needs, so that it can be shifted by less than a cell. Beyond
     the centres of the outermost cells it is mirrored at these centres, as in the authors' code.
@@ -100,12 +100,12 @@ def evidence(network: Network, query: Query, masks: Masks, read: Read) -> Tensor
     images, targets, _ = query
     rows, numbers = every_pair(len(images), len(masks.times), images.device)
 
-    def perturbed(rows: Tensor, numbers: Tensor) -> Tensor:
-        return images[rows] * masks.enlarged(numbers)[:, None]
+    def perturb(rows: Tensor, numbers: Tensor) -> Tensor:
+        return images[rows] * masks.enlarge(numbers)[:, None]
 
-    said = answers(network, targets, rows, numbers, perturbed, read).unflatten(0, (len(images), -1)) * masks.times
+    scores = answers(network, targets, rows, numbers, perturb, read).unflatten(0, (len(images), -1)) * masks.times
     portions = torch.arange(len(masks.times), device=images.device).split(network.in_flight)
     return sum(
-        (torch.einsum("bn,nhw->bhw", said[:, some], masks.enlarged(some)) for some in portions),
+        (torch.einsum("bn,nhw->bhw", scores[:, portion], masks.enlarge(portion)) for portion in portions),
         torch.zeros_like(images[:, 0]),
     )

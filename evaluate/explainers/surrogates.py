@@ -1,7 +1,7 @@
 """Linear models that stand in for the network around one image: the coefficients of its segments are the map.
 
-All of them ask the network about images in which some segments are hidden, and explain the answers by which segments
-were shown. What tells one from another is which segments are hidden together, and how the answers are weighted.
+All methods here show the network images in which some segments are hidden, and explain its answers by which segments
+were shown. They differ in which segments they hide together, and in how they weight the answers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..models.networks.passes import Network, Read, answers, logit, probability
 from ..models.streamlined import check_precision, streamlined
 from ..registry import explainers
 from ..seeds import generator
-from .attribution.segments import check_segments, mean_colours, segmented
+from .attribution.segments import check_segments, cut_into_segments, mean_colours
 
 FAMILY = {"family": "perturbation", "needs": "logits", "sign": "signed"}
 HIDES = ("mean", "black")
@@ -33,7 +33,10 @@ HIDES = ("mean", "black")
 
 @dataclass(frozen=True)
 class Surrogate(ABC):
-    """The family's procedure. Each row draws from its own seed; segments that are hidden alike are asked about once."""
+    """What these methods share: samples with hidden segments, and a linear model of the answers to them.
+
+    Each row draws from its own seed; samples that are alike go through the network once.
+    """
 
     samples: int = 1000
     segments: str = "quickshift"  # or slic, grid
@@ -53,28 +56,30 @@ class Surrogate(ABC):
         check_precision(self.precision)
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
-        labels = segmented(query.images, self.segments, self.count)
+        labels = cut_into_segments(query.images, self.segments, self.count)
         counts = (labels.flatten(1).max(1).values + 1).tolist()
-        shown = [self.drawn(each, generator(seed)) for each, seed in zip(counts, query.seeds.tolist(), strict=True)]
+        shown = [self.draw(count, generator(seed)) for count, seed in zip(counts, query.seeds.tolist(), strict=True)]
         network = streamlined(classifier, self.precision)
-        said = answers_to(network, query, labels, self.hidden(query.images, labels), shown, type(self).read)
-        fitted = [self.fitted(z.double().numpy(), y) for z, y in zip(shown, said, strict=True)]
-        maps = [torch.from_numpy(each).to(query.images)[row] for each, row in zip(fitted, labels, strict=True)]
+        scores = answer_samples(
+            network, query, labels, self.hide_segments(query.images, labels), shown, type(self).read
+        )
+        fits = [self.fit(z.double().numpy(), y) for z, y in zip(shown, scores, strict=True)]
+        maps = [torch.from_numpy(fit).to(query.images)[row] for fit, row in zip(fits, labels, strict=True)]
         return torch.stack(maps)
 
-    def hidden(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The images with all segments hidden."""
+    def hide_segments(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Hide all segments of the images."""
         if self.hide == "black":
             return torch.zeros_like(images)
         return torch.stack([mean_colours(image, row) for image, row in zip(images, labels, strict=True)])
 
     @abstractmethod
-    def drawn(self, count: int, source: torch.Generator) -> Tensor:
-        """Which of an image's segments are shown in each sample: (samples, count) bool, on the CPU."""
+    def draw(self, count: int, source: torch.Generator) -> Tensor:
+        """Draw which of an image's segments are shown in each sample: (samples, count) bool, on the CPU."""
 
     @abstractmethod
-    def fitted(self, shown: np.ndarray, said: np.ndarray) -> np.ndarray:
-        """The coefficients (count,) that explain the answers (samples,) by what was shown (samples, count)."""
+    def fit(self, shown: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Fit the coefficients (count,) that explain scores (samples,) by what was shown (samples, count)."""
 
 
 @explainers.register("lime", **FAMILY, source="Ribeiro et al., KDD 2016")
@@ -98,17 +103,17 @@ class Lime(Surrogate):
         if not self.alpha >= 0:
             raise WrongUsage(f"lime: alpha is {self.alpha}; expected 0 or more")
 
-    def drawn(self, count: int, source: torch.Generator) -> Tensor:
-        """Each segment shown or hidden, as a coin falls."""
+    def draw(self, count: int, source: torch.Generator) -> Tensor:
+        """Draw for each segment whether it is shown or hidden, as a coin falls."""
         shown = torch.randint(2, (self.samples, count), generator=source).bool()
         shown[0] = True
         return shown
 
-    def fitted(self, shown: np.ndarray, said: np.ndarray) -> np.ndarray:
-        """A ridge regression with an intercept, which is not penalised: both sides without their weighted means."""
+    def fit(self, shown: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Fit a ridge regression whose intercept is not penalised: both sides without their weighted means."""
         weights = proximity(shown, self.kernel_width)
-        means = np.average(shown, 0, weights), np.average(said, 0, weights)
-        return regression(shown - means[0], said - means[1], weights, self.alpha)
+        means = np.average(shown, 0, weights), np.average(scores, 0, weights)
+        return regression(shown - means[0], scores - means[1], weights, self.alpha)
 
 
 def proximity(shown: np.ndarray, width: float) -> np.ndarray:
@@ -135,14 +140,14 @@ class KernelShap(Surrogate):
     read: ClassVar[Read] = staticmethod(logit)
     fewest: ClassVar[int] = 4
 
-    def drawn(self, count: int, source: torch.Generator) -> Tensor:
-        """All segments, none, and then every other combination, or random ones as their Shapley weights have it."""
+    def draw(self, count: int, source: torch.Generator) -> Tensor:
+        """Draw all segments, none, and then every other combination, or random ones by their Shapley weights."""
         ends = torch.tensor([[True], [False]]).expand(2, count)
-        some = every_combination(count) if 2**count <= self.samples else self.random(count, source)
-        return torch.cat([ends, some])
+        others = every_combination(count) if 2**count <= self.samples else self.draw_random(count, source)
+        return torch.cat([ends, others])
 
-    def random(self, count: int, source: torch.Generator) -> Tensor:
-        """Random combinations in pairs: what one shows, the other hides, which halves the error for nothing."""
+    def draw_random(self, count: int, source: torch.Generator) -> Tensor:
+        """Draw combinations in pairs: what one shows, the other hides, which halves the error for nothing."""
         pairs = math.ceil(self.samples / 2) - 1
         sizes = torch.arange(1, count, dtype=torch.float64)
         number = 1 + torch.multinomial(1 / (sizes * (count - sizes)), pairs, replacement=True, generator=source)
@@ -150,14 +155,14 @@ class KernelShap(Surrogate):
         shown = order < number[:, None]
         return torch.stack([shown, ~shown], 1).flatten(0, 1)[: self.samples - 2]
 
-    def fitted(self, shown: np.ndarray, said: np.ndarray) -> np.ndarray:
-        """The regression, with the weights that the draw has not accounted for."""
+    def fit(self, shown: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Fit the Shapley values, with the weights that the draw has not accounted for."""
         every = len(shown) == 2 ** shown.shape[1]
-        return shapley_values(shown, said, shapley_kernel(shown[2:]) if every else np.ones(len(shown) - 2))
+        return shapley_values(shown, scores, shapley_kernel(shown[2:]) if every else np.ones(len(shown) - 2))
 
 
 def every_combination(count: int) -> Tensor:
-    """All ways to show some, but not all, of so many segments: (2^count - 2, count) bool.
+    """All ways to show some, but not all, of `count` segments: (2^count - 2, count) bool.
 
     >>> every_combination(2).int().tolist()
     [[1, 0], [0, 1]]
@@ -175,19 +180,19 @@ def shapley_kernel(shown: np.ndarray) -> np.ndarray:
     return np.array([1 / (math.comb(count, k) * k * (count - k)) for k in sizes.tolist()])
 
 
-def shapley_values(shown: np.ndarray, said: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The values (S,) that explain the answers best, under the condition that they sum to the difference of the ends.
+def shapley_values(shown: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The values (S,) that explain the scores best, under the condition that they sum to the difference of the ends.
 
     Args:
         shown: (n, S): all segments, none, and then the samples.
-        said: (n,)
+        scores: (n,)
         weights: (n - 2,), of the samples.
     """
-    whole, nothing = said[:2]
+    whole, nothing = scores[:2]
     # What is left when all segments share alike. Rows without their mean are orthogonal to the ones, and so is the
     # regression's shortest solution: it moves worth between segments and leaves the sum as it is.
     share = shown.mean(1, keepdims=True)
-    left = said - nothing - share[:, 0] * (whole - nothing)
+    left = scores - nothing - share[:, 0] * (whole - nothing)
     moved = regression((shown - share)[2:], left[2:], weights)
     return (whole - nothing) / shown.shape[1] + moved
 
@@ -207,10 +212,10 @@ def regression(features: np.ndarray, values: np.ndarray, weights: np.ndarray, pe
     return np.linalg.lstsq(normal, weighted @ values, rcond=1e-9)[0]
 
 
-def answers_to(
+def answer_samples(
     network: Network, query: Query, labels: Tensor, hidden: Tensor, shown: list[Tensor], read: Read
 ) -> list[np.ndarray]:
-    """What the network says of each row's samples: float64 (samples,) a row.
+    """Run the network on each row's samples: scores, float64 (samples,) a row.
 
     Args:
         labels: (B, H, W) int64, the pixels' segments.
@@ -218,15 +223,15 @@ def answers_to(
         shown: (samples, segments) bool a row.
     """
     images, targets, _ = query
-    device, widest = images.device, max(each.shape[1] for each in shown)
-    distinct, inverse = zip(*(each.unique(dim=0, return_inverse=True) for each in shown), strict=True)
-    table = torch.cat([F.pad(each, (0, widest - each.shape[1])) for each in distinct]).to(device)
-    lengths = torch.tensor([len(each) for each in distinct], device=device)
+    device, widest = images.device, max(samples.shape[1] for samples in shown)
+    distinct, inverse = zip(*(samples.unique(dim=0, return_inverse=True) for samples in shown), strict=True)
+    table = torch.cat([F.pad(samples, (0, widest - samples.shape[1])) for samples in distinct]).to(device)
+    lengths = torch.tensor([len(samples) for samples in distinct], device=device)
     rows = torch.arange(len(images), device=device).repeat_interleave(lengths)
 
-    def perturbed(rows: Tensor, numbers: Tensor) -> Tensor:
+    def perturb(rows: Tensor, numbers: Tensor) -> Tensor:
         seen = table[numbers].gather(1, labels[rows].flatten(1)).view(-1, 1, *labels.shape[1:])
         return torch.where(seen, images[rows], hidden[rows])
 
-    said = answers(network, targets, rows, torch.arange(len(rows), device=device), perturbed, read).double().cpu()
-    return [each[again].numpy() for each, again in zip(said.split(lengths.tolist()), inverse, strict=True)]
+    scores = answers(network, targets, rows, torch.arange(len(rows), device=device), perturb, read).double().cpu()
+    return [values[again].numpy() for values, again in zip(scores.split(lengths.tolist()), inverse, strict=True)]

@@ -13,7 +13,7 @@ from ...models.networks.features import Features, at_least_single
 
 
 class Activations(NamedTuple):
-    """What a layer gives for a query, and where that was taken."""
+    """The output of a layer for a query, with the classifier, the query and the layer that it belongs to."""
 
     classifier: Classifier
     query: Query
@@ -93,7 +93,7 @@ def linear_after_mean(seen: Activations) -> nn.Linear | None:
 
 @torch.no_grad()
 def follows_mean(linear: nn.Linear, seen: Activations) -> bool:
-    """Whether a linear layer on the mean of the channels gives the logits: the numbers know, however it is written."""
+    """Whether a linear layer on the mean of the channels gives the logits, judged by the numbers."""
     values = seen.features.values
     if values.ndim != 4 or values.shape[1] != linear.in_features:
         return False

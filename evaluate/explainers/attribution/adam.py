@@ -21,11 +21,11 @@ class Moments(NamedTuple):
 
     @classmethod
     def zero(cls, variables: Tensor) -> Moments:
-        """Before the first step."""
+        """The moments before the first step: all zeros."""
         return cls(torch.zeros_like(variables), torch.zeros_like(variables))
 
     def after(self, slopes: Tensor) -> Moments:
-        """With one more gradient taken in."""
+        """The moments once one more gradient is taken in."""
         return Moments(self.mean.lerp(slopes, 1 - DECAYS[0]), self.square.lerp(slopes.square(), 1 - DECAYS[1]))
 
     def move(self, steps: int) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
 
-# scipy takes capacities of 32 bits only.
+# Capacities are multiples of 1 / UNIT, because scipy takes integers of 32 bits only.
 UNIT = 2**30
 
 
@@ -28,15 +28,15 @@ def flows(blocks: list[np.ndarray]) -> np.ndarray:
         return blocks[0][0]
     graph = pipes(blocks)
     target = graph.shape[0] - 1
-    count, found = len(blocks[0]), []
-    for column in rounded(blocks[0]).T:
+    count, amounts = len(blocks[0]), []
+    for column in to_whole_units(blocks[0]).T:
         graph.data[-count:] = column
-        found.append(maximum_flow(graph, 0, target).flow_value / UNIT)
-    return np.array(found)
+        amounts.append(maximum_flow(graph, 0, target).flow_value / UNIT)
+    return np.array(amounts)
 
 
 def pipes(blocks: list[np.ndarray]) -> csr_array:
-    """The graph that leads to one token: its last N edges, those of the first block, are left to be filled in.
+    """The graph of pipes that leads to one token; its last N edges, those of the first block, are left to be filled in.
 
     Nodes are the class token above the last block, all tokens between two blocks, and the token that is asked for.
     """
@@ -46,11 +46,11 @@ def pipes(blocks: list[np.ndarray]) -> csr_array:
     ends = [levels[0], *(np.tile(level, count) for level in levels[1:]), np.full(count, 1 + between * count)]
     edges = [count] * (1 + (between - 1) * count) + [1] * count + [0]
     starts = np.cumsum([0, *edges])
-    values = np.concatenate([rounded(each).ravel() for each in capacities])
+    values = np.concatenate([to_whole_units(block).ravel() for block in capacities])
     shape = (len(edges), len(edges))
     return csr_array((values, np.concatenate(ends).astype(np.int32), starts.astype(np.int32)), shape=shape)
 
 
-def rounded(capacities: np.ndarray) -> np.ndarray:
-    """Capacities in whole units."""
+def to_whole_units(capacities: np.ndarray) -> np.ndarray:
+    """Turn capacities into whole numbers of 1 / `UNIT`, int32."""
     return np.rint(np.asarray(capacities, np.float64) * UNIT).astype(np.int32)

@@ -16,7 +16,7 @@ FEWEST = 8
 
 
 def quickshift(image: np.ndarray, count: int) -> np.ndarray:
-    """Superpixels that follow colours, as many as there are; the settings are those of LIME's authors."""
+    """Superpixels that follow colours, as many as quickshift finds; the settings are those of LIME's authors."""
     from skimage.segmentation import quickshift  # here, because it takes a second to load, and few methods want it
 
     return quickshift(image, kernel_size=4, max_dist=200, ratio=0.2)
@@ -46,14 +46,14 @@ SEGMENTATIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 
 
 def check_segments(kind: str, count: int) -> None:
-    """Raise WrongUsage where there is no such segmentation, or too few segments are asked for."""
+    """Raise WrongUsage where there is no such segmentation, or the count of segments is too small."""
     check_known("segments", kind, SEGMENTATIONS)
     if count < 4:
         raise WrongUsage(f"count is {count}; expected at least 4 segments")
 
 
-def segmented(images: Tensor, kind: str, count: int) -> Tensor:
-    """The segment of every pixel, each image by itself.
+def cut_into_segments(images: Tensor, kind: str, count: int) -> Tensor:
+    """Cut each image into segments, and number every pixel by its segment.
 
     Where quickshift finds fewer than `FEWEST` segments, as it does in small images with few colours, slic takes its
     place; where that finds no more, the grid does.
@@ -61,27 +61,27 @@ def segmented(images: Tensor, kind: str, count: int) -> Tensor:
     Args:
         images: (B, 3, H, W) in [0, 1].
         kind: one of `SEGMENTATIONS`.
-        count: about how many; quickshift does not ask.
+        count: about how many segments; quickshift does not look at it.
 
     Returns:
         (B, H, W) int64 on the images' device: from 0 to the number of the image's own segments - 1, without gaps.
     """
     arrays = images.permute(0, 2, 3, 1).double().cpu().numpy()
-    return torch.from_numpy(np.stack([labelled(array, kind, count) for array in arrays])).to(images.device)
+    return torch.from_numpy(np.stack([label_pixels(array, kind, count) for array in arrays])).to(images.device)
 
 
-def labelled(image: np.ndarray, kind: str, count: int) -> np.ndarray:
-    """The labels (H, W) of an image (H, W, 3), by the first of the segmentations, from `kind` on, that finds enough."""
+def label_pixels(image: np.ndarray, kind: str, count: int) -> np.ndarray:
+    """Number the pixels (H, W) of an image (H, W, 3) by the first segmentation, from `kind` on, that finds enough."""
     kinds = list(SEGMENTATIONS)
-    for each in kinds[kinds.index(kind) :]:
-        found, labels = np.unique(SEGMENTATIONS[each](image, count), return_inverse=True)
-        if each == "grid" or len(found) >= min(FEWEST, count):
+    for name in kinds[kinds.index(kind) :]:
+        numbers, labels = np.unique(SEGMENTATIONS[name](image, count), return_inverse=True)
+        if name == "grid" or len(numbers) >= min(FEWEST, count):
             break
     return labels.reshape(image.shape[:2])
 
 
 def mean_colours(image: Tensor, labels: Tensor) -> Tensor:
-    """An image (3, H, W) with each pixel in its segment's mean colour; `labels` (H, W) as `segmented` gives them."""
+    """An image (3, H, W) with each pixel in its segment's mean colour; `labels` as of `cut_into_segments`, (H, W)."""
     # In numpy, since sums by index come in any order on a GPU, and then no two runs are the same.
     flat = labels.flatten().cpu().numpy()
     sums = np.stack([np.bincount(flat, channel) for channel in image.flatten(1).double().cpu().numpy()])

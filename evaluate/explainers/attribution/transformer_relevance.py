@@ -31,7 +31,7 @@ class RelevanceAttending(Attending):
     """Inside this block, `torch.autograd.grad` from the logits gives relevance. Only for frozen networks."""
 
     def weigh(self, query: Tensor, key: Tensor, scale: float, mask: Tensor | None) -> Tensor:
-        """As attention, but its way back is that of Q K^T alone: the softmax passes relevance on."""
+        """Attention weights as in torch, but the way back is that of Q K^T alone: the softmax passes relevance on."""
         return WeighRule.apply(query, key, scale, mask)
 
     def mix(self, weights: Tensor, value: Tensor) -> Tensor:
@@ -39,9 +39,9 @@ class RelevanceAttending(Attending):
         return MixRule.apply(weights, value)
 
     def other(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """By a rule where there is one. The others must show in the graph, for `check_graph` to find."""
+        """Replace an operation by its rule, if there is one. Others must show in the graph for `check_graph`."""
         rule = RULES.get(getattr(func, "__name__", ""))
-        on_path = [isinstance(each, Tensor) and each.requires_grad for each in args]
+        on_path = [isinstance(argument, Tensor) and argument.requires_grad for argument in args]
         if rule is None or not any(on_path):
             return func(*args, **kwargs)
         if "inplace" in kwargs:  # whether that changes the outcome is seen at the logits
@@ -55,7 +55,7 @@ def relevance_of_attention(logits: Tensor, targets: Tensor, weights: list[Tensor
     Args:
         logits: (B, C), from inside `RelevanceAttending`.
         targets: (B,) int64.
-        weights: what that block has kept.
+        weights: the attention weights that `RelevanceAttending` has kept.
 
     Raises:
         NotApplicable: between logits and attention there is an operation without a rule.
@@ -65,101 +65,101 @@ def relevance_of_attention(logits: Tensor, targets: Tensor, weights: list[Tensor
     return torch.autograd.grad(logits, weights, start, materialize_grads=True)
 
 
-def divided(relevance: Tensor, values: Tensor) -> Tensor:
-    """R / Z, and zero where Z is."""
+def divide(relevance: Tensor, values: Tensor) -> Tensor:
+    """The quotient R / Z of relevance and values; zero where Z is zero."""
     stable = values + EPSILON
     return torch.where(values == 0, 0.0, relevance / torch.where(stable == 0, EPSILON, stable))
 
 
 class LinearRule(Function):
-    """Shares in proportion to the positive contributions x_i w_ji; the bias gets none."""
+    """A linear layer's rule: shares in proportion to the positive contributions x_i w_ji; the bias gets none."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """As F.linear."""
+        """The linear layer's output, as `F.linear` gives it."""
         ctx.save_for_backward(values, weight)
         return F.linear(values, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:
-        """R_i = sum_j (x_i w_ji)^+ R_j / sum_k (x_k w_jk)^+."""
+        """The relevance of the inputs: R_i = sum_j (x_i w_ji)^+ R_j / sum_k (x_k w_jk)^+."""
         values, weight = ctx.saved_tensors
         parts = ((values.clamp(min=0), weight.clamp(min=0)), (values.clamp(max=0), weight.clamp(max=0)))
-        share = divided(relevance, F.linear(*parts[0]) + F.linear(*parts[1]))
+        share = divide(relevance, F.linear(*parts[0]) + F.linear(*parts[1]))
         return parts[0][0] * (share @ parts[0][1]) + parts[1][0] * (share @ parts[1][1]), None, None
 
 
 class SumRule(Function):
-    """Shares in proportion to the signed terms; then each term's total is made |its sum| of the sum of both."""
+    """A sum's rule: shares in proportion to the signed terms, then scaled: each term's total follows its |sum|."""
 
     @staticmethod
     def forward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:
-        """Their sum, (B, ...)."""
+        """The sum of two terms, (B, ...)."""
         ctx.save_for_backward(first, second)
         return first + second
 
     @staticmethod
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, ...]:
-        """All sums are those of one image."""
+        """The relevance of both terms; all sums run over one image."""
         first, second = ctx.saved_tensors
-        share = divided(relevance, first + second)
+        share = divide(relevance, first + second)
         parts = (first * share, second * share)
         sums = [total(part) for part in parts]
         both = sums[0].abs() + sums[1].abs()
-        due = [divided(each.abs(), both) * total(relevance) for each in sums]
-        return tuple(part * divided(each, own) for part, each, own in zip(parts, due, sums, strict=True))
+        due = [divide(value.abs(), both) * total(relevance) for value in sums]
+        return tuple(part * divide(owed, value) for part, owed, value in zip(parts, due, sums, strict=True))
 
 
 def total(relevance: Tensor) -> Tensor:
-    """The sum of each image, in a shape that broadcasts."""
+    """The sum of relevance over each image, in a shape that broadcasts."""
     return relevance.sum(tuple(range(1, relevance.ndim)), keepdim=True)
 
 
 class PassRule(Function):
-    """Relevance passes as it is: activations, norms, constant factors."""
+    """The rule of activations, norms and constant factors: relevance passes unchanged."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, operation: Callable[[Tensor], Tensor]) -> Tensor:
-        """As the operation."""
+        """The output of the operation that is replaced."""
         return operation(values)
 
     @staticmethod
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:
-        """R_i = R_i."""
+        """The relevance that arrives, unchanged."""
         return relevance, None
 
 
 class WeighRule(Function):
-    """Q K^T: shares in proportion to the signed products, half to each factor."""
+    """The rule of Q K^T: shares in proportion to the signed products, half to each factor."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, scale: float, mask: Tensor | None) -> Tensor:
-        """The attention weights."""
+        """The attention weights of queries and keys."""
         ctx.save_for_backward(query, key)
         return attention_weights(query, key, scale, mask)
 
     @staticmethod
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:
-        """With S = R / Z: R_Q = Q * (S K) / 2, R_K = K * (S^T Q) / 2."""
+        """The relevance of both factors; with S = R / Z: R_Q = Q * (S K) / 2, R_K = K * (S^T Q) / 2."""
         query, key = ctx.saved_tensors
-        share = divided(relevance, query @ key.transpose(-2, -1)) / 2
+        share = divide(relevance, query @ key.transpose(-2, -1)) / 2
         return query * (share @ key), key * (share.transpose(-2, -1) @ query), None, None
 
 
 class MixRule(Function):
-    """A V: shares in proportion to the signed products, half to each factor."""
+    """The rule of A V: shares in proportion to the signed products, half to each factor."""
 
     @staticmethod
     def forward(ctx: Any, weights: Tensor, value: Tensor) -> Tensor:
-        """The mixed values."""
+        """The values, mixed by the attention weights."""
         ctx.save_for_backward(weights, value)
         return weights @ value
 
     @staticmethod
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, ...]:
-        """With S = R / Z: R_A = A * (S V^T) / 2, R_V = V * (A^T S) / 2."""
+        """The relevance of both factors; with S = R / Z: R_A = A * (S V^T) / 2, R_V = V * (A^T S) / 2."""
         weights, value = ctx.saved_tensors
-        share = divided(relevance, weights @ value) / 2
+        share = divide(relevance, weights @ value) / 2
         return weights * (share @ value.transpose(-2, -1)), value * (weights.transpose(-2, -1) @ share)
 
 
@@ -167,24 +167,24 @@ class MixRule(Function):
 Rule = Callable[[Callable[..., Any], list[bool], tuple[Any, ...], dict[str, Any]], Any]
 
 
-def linear(func: Callable[..., Any], on_path: list[bool], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A linear layer whose weights are constant."""
+def linear_rule(func: Callable[..., Any], on_path: list[bool], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Apply `LinearRule` to a linear layer whose weights are constant."""
     if any(on_path[1:]) or len(args) < 2:
         return func(*args, **kwargs)
     return LinearRule.apply(*args[:2], args[2] if len(args) > 2 else kwargs.get("bias"))
 
 
-def added(func: Callable[..., Any], on_path: list[bool], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A sum, also with a constant, whose share is lost."""
+def add_rule(func: Callable[..., Any], on_path: list[bool], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Apply `SumRule` to a sum; the share of a constant summand is lost."""
     if kwargs:
         return func(*args, **kwargs)
     tensor = args[on_path.index(True)]
-    terms = [torch.as_tensor(each, dtype=tensor.dtype, device=tensor.device) for each in args]
+    terms = [torch.as_tensor(term, dtype=tensor.dtype, device=tensor.device) for term in args]
     return SumRule.apply(*torch.broadcast_tensors(*terms))
 
 
-def passed(func: Callable[..., Any], on_path: list[bool], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """An operation on each value, or each token, whose other arguments are constant."""
+def pass_rule(func: Callable[..., Any], on_path: list[bool], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Apply `PassRule` to an operation on each value, or each token, whose other arguments are constant."""
     if sum(on_path) > 1:
         return func(*args, **kwargs)
     place = on_path.index(True)
@@ -192,9 +192,9 @@ def passed(func: Callable[..., Any], on_path: list[bool], args: tuple[Any, ...],
 
 
 RULES: dict[str, Rule] = {
-    "linear": linear,
-    "add": added,
-    **dict.fromkeys(("relu", "gelu", "silu", "tanh", "layer_norm", "mul"), passed),
+    "linear": linear_rule,
+    "add": add_rule,
+    **dict.fromkeys(("relu", "gelu", "silu", "tanh", "layer_norm", "mul"), pass_rule),
 }
 # Operations that have a rule, as the graph calls them: those replaced, and those that only move, copy or convert
 # values, whose derivative is the rule.
@@ -217,10 +217,11 @@ def check_graph(logits: Tensor) -> None:
 
 def operations_behind(output: Tensor) -> set[str]:
     """The operations, by their names in the graph, that led from the first attention to a tensor."""
-    wanted, seen = [output.grad_fn], {output.grad_fn}
-    while wanted:
-        node = wanted.pop()
-        before = {each for each, _ in node.next_functions if each is not None} - seen if node is not None else set()
-        wanted += before
-        seen |= before
-    return {re.sub(r"^torch::autograd::|Backward\d*$", "", node.name()) for node in seen if node is not None}
+    waiting, visited = [output.grad_fn], {output.grad_fn}
+    while waiting:
+        node = waiting.pop()
+        edges = () if node is None else node.next_functions
+        inputs = {source for source, _ in edges if source is not None} - visited
+        waiting += inputs
+        visited |= inputs
+    return {re.sub(r"^torch::autograd::|Backward\d*$", "", node.name()) for node in visited if node is not None}

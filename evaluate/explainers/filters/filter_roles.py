@@ -1,4 +1,4 @@
-"""What the filters that matter for a class look for, and whether they do matter: the classifier without them."""
+"""What the filters that matter for a class look for, and whether they matter: how the classifier does without them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor
 from ...models.classifier import Classifier
 from ...models.networks.borrow import evaluating
 from ...seeds import seed_of
-from .receptive_fields import Field, receptive_fields
+from .receptive_fields import ReceptiveField, receptive_fields
 from .relevant_filters import Filter, Relevance
 from .responses import Listening, energies
 
 
 def average_images(classifier: Classifier, images: Tensor, filters: Sequence[Filter], count: int = 100) -> list[Tensor]:
-    """What filters look for: the mean of what they see where they respond most.
+    """Draw what filters look for: the mean of what they see where they respond most.
 
     Of the images to which a filter responds strongest (by the squared norm of its map; those without any response left
     out), the receptive field at the map's maximum is cropped. Pixels of it that lie outside the image do not count.
 
     Args:
-        images: (N, 3, S, S) float32 in [0, 1]; those of one class, if that is what is asked.
+        images: (N, 3, S, S) float32 in [0, 1]; images of one class, to learn what filters look for in it.
         count: at most so many images a filter.
 
     Returns:
@@ -35,10 +35,10 @@ def average_images(classifier: Classifier, images: Tensor, filters: Sequence[Fil
     fields = receptive_fields(classifier)
     strengths, places = strongest_units(classifier, images, filters)
     averages = []
-    for each, own, where in zip(filters, strengths, places, strict=True):
-        best = own.topk(min(count, len(own))).indices
-        crops = [crop(images[row], fields[each.layer], where[row]) for row in best.tolist() if own[row] > 0]
-        whole = torch.stack(crops) if crops else images.new_zeros(1, 3, *fields[each.layer].size)
+    for number, strength, units in zip((layer for layer, _ in filters), strengths, places, strict=True):
+        best = strength.topk(min(count, len(strength))).indices
+        crops = [crop(images[row], fields[number], units[row]) for row in best.tolist() if strength[row] > 0]
+        whole = torch.stack(crops) if crops else images.new_zeros(1, 3, *fields[number].size)
         averages.append(whole.nanmean(0).nan_to_num(0.0))
     return averages
 
@@ -46,26 +46,26 @@ def average_images(classifier: Classifier, images: Tensor, filters: Sequence[Fil
 @torch.no_grad()
 def strongest_units(classifier: Classifier, images: Tensor, filters: Sequence[Filter]) -> tuple[Tensor, Tensor]:
     """Each filter's response to each image, (F, N), and the row and column of its strongest unit, (F, N, 2)."""
-    strengths: dict[Filter, list[Tensor]] = {each: [] for each in filters}
-    places: dict[Filter, list[Tensor]] = {each: [] for each in filters}
+    strengths: dict[Filter, list[Tensor]] = {key: [] for key in filters}
+    places: dict[Filter, list[Tensor]] = {key: [] for key in filters}
 
     def note(number: int, maps: Tensor) -> None:
-        for each in (each for each in strengths if each.layer == number):
-            own = maps[:, each.channel]
-            strengths[each].append(energies(own[:, None])[:, 0])
-            best = own.flatten(1).argmax(1)
-            places[each].append(torch.stack([best // own.shape[2], best % own.shape[2]], 1))
+        for key in (key for key in strengths if key.layer == number):
+            responses = maps[:, key.channel]
+            strengths[key].append(energies(responses[:, None])[:, 0])
+            best = responses.flatten(1).argmax(1)
+            places[key].append(torch.stack([best // responses.shape[2], best % responses.shape[2]], 1))
 
     with evaluating(classifier):
         for portion in images.split(classifier.in_flight):
             with Listening(note):
                 classifier(portion)
-    whole = [torch.stack([torch.cat(found[each]) for each in filters]) for found in (strengths, places)]
+    whole = [torch.stack([torch.cat(portions[key]) for key in filters]) for portions in (strengths, places)]
     return whole[0], whole[1]
 
 
-def crop(image: Tensor, field: Field, unit: Tensor) -> Tensor:
-    """What a unit (row, column) sees of an image (3, S, S): (3, r, r'), NaN outside the image."""
+def crop(image: Tensor, field: ReceptiveField, unit: Tensor) -> Tensor:
+    """Crop an image (3, S, S) to what a unit (row, column) sees: (3, r, r'), NaN outside the image."""
     seen = image.new_full((len(image), *field.size), torch.nan)
     inside, source = [], []
     for span, index, extent in zip(field, unit.tolist(), image.shape[1:], strict=True):
@@ -93,7 +93,7 @@ def ablation_curve(
     counts: list[int],
     seeds: int = 5,
 ) -> Ablation:
-    """How fast a classifier fails when the most relevant filters are silenced, and when others of their layers are.
+    """Measure how fast a classifier fails without its most relevant filters, and without others of their layers.
 
     Filters are relevant in the order of their largest weight for any class. The classifier is left as it is.
 
@@ -107,28 +107,28 @@ def ablation_curve(
     largest = relevance.weights.amax(1)
     order = largest.argsort(descending=True, stable=True)[: int((largest > 0).sum())]
     ranked = [relevance.place(row) for row in order.tolist()]
-    drawn = [of_the_same_layers(ranked, relevance, seed) for seed in range(seeds)]
+    lots = [draw_from_same_layers(ranked, relevance, seed) for seed in range(seeds)]
     curves = [
-        torch.stack([mean_class_accuracy(classifier, images, labels, some[:count]) for count in counts])
-        for some in (ranked, *drawn)
+        torch.stack([mean_class_accuracy(classifier, images, labels, filters[:count]) for count in counts])
+        for filters in (ranked, *lots)
     ]
     return Ablation(counts, curves[0], torch.stack(curves[1:]))
 
 
-def of_the_same_layers(ranked: Sequence[Filter], relevance: Relevance, seed: int) -> list[Filter]:
-    """For each filter another one of its layer, or the same, by lot; none comes twice."""
+def draw_from_same_layers(ranked: Sequence[Filter], relevance: Relevance, seed: int) -> list[Filter]:
+    """Draw for each filter another one of its layer, or the same, by lot; none comes twice."""
     source = np.random.default_rng(seed_of("ablation", seed))
     sizes = zip(relevance.layers.tolist(), relevance.channels.tolist(), strict=True)
     lots = {layer: iter(source.permutation(size).tolist()) for layer, size in sizes}
-    return [Filter(each.layer, next(lots[each.layer])) for each in ranked]
+    return [Filter(number, next(lots[number])) for number, _ in ranked]
 
 
 @torch.no_grad()
 def mean_class_accuracy(classifier: Classifier, images: Tensor, labels: Tensor, silenced: Sequence[Filter]) -> Tensor:
-    """The mean, over the classes that occur, of the share of images that are still told apart; () float32."""
+    """The mean, over the classes that occur, of the share of images that are still recognised; () float32."""
     channels: dict[int, list[int]] = {}
-    for each in silenced:
-        channels.setdefault(each.layer, []).append(each.channel)
+    for number, channel in silenced:
+        channels.setdefault(number, []).append(channel)
 
     def silence(number: int, maps: Tensor) -> None:
         maps[:, channels.get(number, [])] = 0

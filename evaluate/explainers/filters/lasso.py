@@ -1,4 +1,4 @@
-"""Least squares with a bound on the weights: what few columns explain is told apart from what many do."""
+"""Least squares with a bound on the sum of the weights, so that few columns get a weight (the lasso)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ VIOLATION = 1e-7  # by how much a feature outside must beat those inside to be l
 
 
 def bounded_lasso(features: Tensor, wanted: Tensor, bound: float, positive: bool = True) -> Tensor:
-    """argmin over w of ||features w - wanted||^2 with sum |w| <= bound, and w >= 0 where `positive`; no intercept.
+    """Solve least squares with a bound on the sum of the weights' magnitudes.
+
+    The solution is argmin over w of ||features w - wanted||^2 with sum |w| <= bound, and w >= 0 if `positive`; there is
+    no intercept.
 
     Few features get a weight, so that each column is solved for a few features, to which those are added that would
     still lower the loss, until there are none. Where features are nearly alike, digits may be missing after
@@ -26,12 +29,12 @@ def bounded_lasso(features: Tensor, wanted: Tensor, bound: float, positive: bool
         (m, C) float64 on the CPU; weights that do not matter are exactly 0.
     """
     features, wanted = features.double().cpu(), wanted.double().cpu()
-    columns = [solved_by_working_set(features, column, bound, positive) for column in wanted.T]
+    columns = [solve_by_working_set(features, column, bound, positive) for column in wanted.T]
     return torch.stack(columns, 1)
 
 
-def solved_by_working_set(features: Tensor, wanted: Tensor, bound: float, positive: bool) -> Tensor:
-    """The weights (m,) for one column (N,) of wanted values."""
+def solve_by_working_set(features: Tensor, wanted: Tensor, bound: float, positive: bool) -> Tensor:
+    """Solve for the weights (m,) of one column (N,) of wanted values."""
     weights = features.new_zeros(features.shape[1])
     working = torch.zeros_like(weights, dtype=torch.bool)
     steepest = gain(features, wanted, positive).max()
@@ -41,22 +44,22 @@ def solved_by_working_set(features: Tensor, wanted: Tensor, bound: float, positi
         level = gains[working].max().clamp(min=0) if working.any() else gains.new_zeros(())
         missing = torch.where(working, -torch.inf, gains - level)
         best = missing.topk(min(GROWTH, len(missing)))
-        found = best.indices[best.values > VIOLATION * steepest]
-        if not len(found):
+        added = best.indices[best.values > VIOLATION * steepest]
+        if not len(added):
             return weights
-        working[found] = True
+        working[added] = True
         weights = torch.zeros_like(weights)
-        weights[working] = accelerated(features[:, working], wanted, bound, positive)
+        weights[working] = solve_by_projected_gradients(features[:, working], wanted, bound, positive)
 
 
 def gain(features: Tensor, rest: Tensor, positive: bool) -> Tensor:
-    """How fast half the loss falls with each weight, (m,), or with its magnitude where it may be negative."""
+    """How fast half the loss falls as each weight grows, (m,), or as its magnitude grows if it may be negative."""
     slopes = features.T @ rest
     return slopes if positive else slopes.abs()
 
 
-def accelerated(features: Tensor, wanted: Tensor, bound: float, positive: bool) -> Tensor:
-    """The weights (m,) for few features, by projected gradients with momentum that restarts where it points uphill.
+def solve_by_projected_gradients(features: Tensor, wanted: Tensor, bound: float, positive: bool) -> Tensor:
+    """Solve for few features' weights (m,) by projected gradients with momentum, restarted where it points uphill.
 
     Source: Beck and Teboulle, SIAM J. Imaging Sciences 2009; restart: O'Donoghue and Candes, Found. Comput. Math. 2015.
     """
@@ -65,7 +68,7 @@ def accelerated(features: Tensor, wanted: Tensor, bound: float, positive: bool) 
     weights = ahead = torch.zeros_like(slope)
     momentum = 1.0
     for _ in range(MOST_STEPS):
-        stepped = projected(ahead - (curvature @ ahead - slope) / steepest, bound, positive)
+        stepped = project(ahead - (curvature @ ahead - slope) / steepest, bound, positive)
         if (stepped - ahead).abs().max() <= TOLERANCE * bound:
             return stepped
         uphill = (ahead - stepped) @ (stepped - weights) > 0
@@ -75,19 +78,19 @@ def accelerated(features: Tensor, wanted: Tensor, bound: float, positive: bool) 
     return weights
 
 
-def projected(points: Tensor, bound: float, positive: bool) -> Tensor:
-    """The nearest point (m,) with sum |w| <= bound, and w >= 0 where `positive`.
+def project(points: Tensor, bound: float, positive: bool) -> Tensor:
+    """Project on the nearest point (m,) with sum |w| <= bound, and w >= 0 where `positive`.
 
     Source: Duchi et al., ICML 2008, fig. 1.
     """
     sizes = points.clamp(min=0) if positive else points.abs()
     if sizes.sum() > bound:
-        sizes = on_simplex(sizes, bound)
+        sizes = project_on_simplex(sizes, bound)
     return sizes if positive else sizes * points.sign()
 
 
-def on_simplex(sizes: Tensor, total: float) -> Tensor:
-    """Sizes (m,) >= 0, all lowered by the same amount and cut off at 0, so that they sum to `total`."""
+def project_on_simplex(sizes: Tensor, total: float) -> Tensor:
+    """Lower sizes (m,) >= 0, all by the same amount and cut off at 0, so that they sum to `total`."""
     falling = sizes.sort(descending=True).values
     surplus = (falling.cumsum(0) - total) / torch.arange(1, len(sizes) + 1)
     last = (falling > surplus).sum() - 1

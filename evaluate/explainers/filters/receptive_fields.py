@@ -15,7 +15,7 @@ from ...models.networks.borrow import evaluating
 from .resampling import pair
 from .responses import Listening
 
-# Functions that look at windows, with what may be given to them by position.
+# Functions that look at windows, with their parameters that may come by position.
 WINDOWED = {
     "conv2d": ("input", "weight", "bias", "stride", "padding", "dilation"),
     "max_pool2d": ("input", "kernel_size", "stride", "padding", "dilation"),
@@ -23,62 +23,62 @@ WINDOWED = {
 }
 
 
-class Span(NamedTuple):
-    """Along one direction, unit u sees the pixels from low + u * jump up to, but without, high + u * jump."""
+class AxisField(NamedTuple):
+    """A field along one axis: unit u sees the pixels from low + u * jump up to, but without, high + u * jump."""
 
     low: int
     high: int
     jump: int
 
-    def seen_through(self, kernel: int, stride: int, padding: int, dilation: int) -> Span:
-        """What a unit behind a window over such units sees."""
+    def behind_window(self, kernel: int, stride: int, padding: int, dilation: int) -> AxisField:
+        """The receptive field of a unit behind a window over such units."""
         ahead = (kernel - 1) * dilation - padding
-        return Span(self.low - padding * self.jump, self.high + ahead * self.jump, self.jump * stride)
+        return AxisField(self.low - padding * self.jump, self.high + ahead * self.jump, self.jump * stride)
 
 
-PIXEL = Span(0, 1, 1)
+PIXEL = AxisField(0, 1, 1)
 
 
-class Field(NamedTuple):
-    """What the units of a map see of the image; it may reach beyond the image, where there is padding."""
+class ReceptiveField(NamedTuple):
+    """What the units of a map see of the image; with padding, it may reach beyond the image."""
 
-    vertical: Span = PIXEL
-    horizontal: Span = PIXEL
+    vertical: AxisField = PIXEL
+    horizontal: AxisField = PIXEL
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
+        """Height and width of the field in pixels."""
         return self.vertical.high - self.vertical.low, self.horizontal.high - self.horizontal.low
 
-    def seen_through(self, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Field:
-        """What a unit behind a window over such units sees; numbers for both directions, or one for each."""
+    def behind_window(self, kernel: Any, stride: Any, padding: Any, dilation: Any) -> ReceptiveField:
+        """The field of a unit behind a window over such units; arguments are numbers for both directions, or pairs."""
         window = zip(pair(kernel), pair(stride), pair(padding), pair(dilation), strict=True)
-        return Field(*(span.seen_through(*numbers) for span, numbers in zip(self, window, strict=True)))
+        return ReceptiveField(*(span.behind_window(*numbers) for span, numbers in zip(self, window, strict=True)))
 
-    def joined(self, other: Field) -> Field:
-        """All that either of two branches sees; they meet in maps of the same size, hence with the same jumps."""
-        return Field(
+    def join(self, other: ReceptiveField) -> ReceptiveField:
+        """Join the fields of two branches: all that either sees. Their maps have one size, hence the same jumps."""
+        return ReceptiveField(
             *(
-                Span(min(mine.low, theirs.low), max(mine.high, theirs.high), mine.jump)
+                AxisField(min(mine.low, theirs.low), max(mine.high, theirs.high), mine.jump)
                 for mine, theirs in zip(self, other, strict=True)
             )
         )
 
 
-def receptive_fields(classifier: Classifier) -> list[Field]:
+def receptive_fields(classifier: Classifier) -> list[ReceptiveField]:
     """The receptive fields of the maps of every ReLU, numbered as `Listening` does.
 
-    What is global, such as squeeze and excitation, does not count; functions that are neither convolutions nor poolings
-    count as pointwise.
+    Global operations, such as squeeze and excitation, do not count; functions that are neither convolutions nor
+    poolings count as pointwise.
 
     Source: Araujo et al., Distill 2019; the recursion over kernel, stride and padding.
     """
-    image, found = classifier.probe(1), list[Field]()
+    image, fields = classifier.probe(1), list[ReceptiveField]()
     tracing = Tracing(image)
-    listening = Listening(lambda number, maps: found.append(tracing.field(maps)))
+    listening = Listening(lambda number, maps: fields.append(tracing.field(maps)))
     with evaluating(classifier), torch.no_grad(), tracing, listening:
         classifier.network(image)
-    return found
+    return fields
 
 
 class Tracing(TorchFunctionMode):
@@ -86,10 +86,11 @@ class Tracing(TorchFunctionMode):
 
     def __init__(self, image: Tensor) -> None:
         super().__init__()
-        self._known: dict[int, tuple[Tensor, Field]] = {id(image): (image, Field())}  # the tensor keeps its id taken
+        # Tensors are kept too, so that no other one gets their id.
+        self._known: dict[int, tuple[Tensor, ReceptiveField]] = {id(image): (image, ReceptiveField())}
 
-    def field(self, maps: Tensor) -> Field:
-        """The receptive field of a map that was met."""
+    def field(self, maps: Tensor) -> ReceptiveField:
+        """The receptive field of a map that the forward pass has given."""
         return self._known[id(maps)][1]
 
     def __torch_function__(
@@ -101,35 +102,35 @@ class Tracing(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
-        fields = [self.field(given) for given in flattened((args, kwargs)) if id(given) in self._known]
+        fields = [self.field(value) for value in flatten((args, kwargs)) if id(value) in self._known]
         if fields and isinstance(output, Tensor) and output.ndim == 4 and output.shape[2:].numel() > 1:
-            whole = reduce(Field.joined, fields)
-            self._known[id(output)] = output, behind(whole, getattr(func, "__name__", ""), args, kwargs)
+            whole = reduce(ReceptiveField.join, fields)
+            self._known[id(output)] = output, field_behind(whole, getattr(func, "__name__", ""), args, kwargs)
         return output
 
 
-def behind(field: Field, function: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Field:
-    """The receptive field of what a function makes of maps with this one."""
+def field_behind(field: ReceptiveField, function: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ReceptiveField:
+    """The receptive field of a function's output, from that of the maps it works on."""
     if function not in WINDOWED:
         return field
-    given = {**dict(zip(WINDOWED[function], args, strict=False)), **kwargs}
-    kernel = tuple(given["weight"].shape[2:]) if "weight" in given else given["kernel_size"]
+    arguments = {**dict(zip(WINDOWED[function], args, strict=False)), **kwargs}
+    kernel = tuple(arguments["weight"].shape[2:]) if "weight" in arguments else arguments["kernel_size"]
     # A convolution without stride takes steps of one, a pooling steps as large as its window.
-    stride = given.get("stride") or (1 if "weight" in given else kernel)
-    dilation = given.get("dilation", 1)
-    padding = given.get("padding", 0)
+    stride = arguments.get("stride") or (1 if "weight" in arguments else kernel)
+    dilation = arguments.get("dilation", 1)
+    padding = arguments.get("padding", 0)
     if isinstance(padding, str):
         reach = [(size - 1) * spread // 2 for size, spread in zip(kernel, pair(dilation), strict=True)]
         padding = reach if padding == "same" else 0
-    return field.seen_through(kernel, stride, padding, dilation)
+    return field.behind_window(kernel, stride, padding, dilation)
 
 
-def flattened(values: Any) -> Iterator[Any]:
-    """What lies in nested tuples, lists and dicts."""
+def flatten(values: Any) -> Iterator[Any]:
+    """Flatten nested tuples, lists and dicts to the values in them."""
     if isinstance(values, dict):
         values = list(values.values())
     if not isinstance(values, tuple | list):
         yield values
         return
     for value in values:
-        yield from flattened(value)
+        yield from flatten(value)

@@ -1,4 +1,4 @@
-"""Which filters of a network matter for which class: found by regressing its own answers on how filters respond."""
+"""Which filters of a network matter for which class: a regression of its own answers on its filters' responses."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Filter(NamedTuple):
 
 
 class Relevance(NamedTuple):
-    """What relates filters to classes: four tensors, so that it can be stored."""
+    """How much each filter speaks for each class: four tensors, so that a file can hold them."""
 
-    layers: Tensor  # (L,) int64: the numbers of the ReLUs that were looked at
+    layers: Tensor  # (L,) int64: the numbers of the ReLUs in the fit
     channels: Tensor  # (L,) int64: how many filters each has
     weights: Tensor  # (m, C) float64, m = sum of channels: how much a filter's response speaks for a class
-    agreement: Tensor  # () float32: share of the examples whose predicted class the weights find too
+    agreement: Tensor  # () float32: share of the examples for which the weights give the predicted class too
 
     def place(self, row: int) -> Filter:
         """The filter to which a row of the weights belongs."""
@@ -48,9 +48,9 @@ class Relevance(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """How relevance is looked for."""
+    """The options of the regression that finds relevance."""
 
-    layers: str | None  # as `layer_numbers` reads it
+    layers: str | None  # which ReLUs, such as 0+3 or -1; all where None
     mu: float  # bound on the sum of a class's weights
     positive: bool
     root: bool
@@ -62,7 +62,7 @@ def find_relevance(classifier: Classifier, batches: Batches, fit: Fit) -> Releva
     """Regress the classes that a classifier predicts on the response vectors of its filters.
 
     Args:
-        batches: examples; their labels are not looked at.
+        batches: examples; their labels play no part.
 
     Raises:
         NotApplicable: no ReLU gives maps.

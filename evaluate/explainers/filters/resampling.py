@@ -34,11 +34,11 @@ class Resampling(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if getattr(func, "__name__", "").partition(".")[0] == "conv2d":
-            given = {**DEFAULTS, **dict(zip(PARAMETERS, args, strict=False)), **kwargs}
+            arguments = {**DEFAULTS, **dict(zip(PARAMETERS, args, strict=False)), **kwargs}
             # Strings pad to keep the size, which torch allows without stride alone, or do not pad.
-            if pair(given["stride"]) != (1, 1):
-                given["padding"] = 0 if given["padding"] == "valid" else given["padding"]
-                return Resampled.apply(*(given[name] for name in PARAMETERS))
+            if pair(arguments["stride"]) != (1, 1):
+                arguments["padding"] = 0 if arguments["padding"] == "valid" else arguments["padding"]
+                return Resampled.apply(*(arguments[name] for name in PARAMETERS))
         return func(*args, **kwargs)
 
 
@@ -65,7 +65,7 @@ class Resampled(torch.autograd.Function):
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:
-    """A parameter of a convolution for both directions."""
+    """The parameter of a convolution as a pair: down and across."""
     if isinstance(value, int):
         return value, value
     height, width = value if len(value) == 2 else (value[0], value[0])

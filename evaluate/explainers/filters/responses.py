@@ -13,20 +13,20 @@ from an8flower.errors import WrongUsage
 
 from ...models.networks.rectifiers import rectifier
 
-Hear = Callable[[int, Tensor], None]  # (number of the call, its output (B, K, h, w))
+OnResponse = Callable[[int, Tensor], None]  # (number of the call, its output (B, K, h, w))
 
 
 class Listening(TorchFunctionMode):
     """A block in which every ReLU that gives maps (B, K, h, w) of more than one position is listened to.
 
     Calls are numbered from 0 in the order in which they run; what is heard may be changed in place where no gradient is
-    wanted. ReLUs are met as modules or functions, in place or not, any number of times. One that is written in other
-    words, such as `clamp(min=0)`, is not met. Opened inside another mode, it hears what that one makes of the ReLUs.
+    wanted. ReLUs count as modules or functions, in place or not, any number of times. One that is written in other
+    words, such as `clamp(min=0)`, does not count. Inside another mode, this one hears what that one makes of the ReLUs.
     """
 
-    def __init__(self, hear: Hear) -> None:
+    def __init__(self, on_response: OnResponse) -> None:
         super().__init__()
-        self.hear = hear
+        self.on_response = on_response
         self.calls = 0
 
     def __torch_function__(
@@ -40,7 +40,7 @@ class Listening(TorchFunctionMode):
         rectifies = rectifier(getattr(func, "__name__", "").partition(".")[0], args, kwargs) is not None
         output = func(*args, **kwargs)
         if rectifies and output.ndim == 4 and output.shape[2:].numel() > 1:
-            self.hear(self.calls, output)
+            self.on_response(self.calls, output)
             self.calls += 1
         return output
 
@@ -52,16 +52,16 @@ def energies(maps: Tensor, root: bool = False) -> Tensor:
 
 
 def response_vectors(layers: Sequence[Tensor], normalise: bool = True) -> Tensor:
-    """Layers (B, K_l), each scaled to sum 1, side by side as (B, m), then, if asked, each row to length 1.
+    """Layers (B, K_l), each scaled to sum 1, side by side as (B, m); then, if `normalise`, each row to length 1.
 
     A layer that is silent stays zero, and so does a row of silent layers.
     """
-    shares = torch.cat([divided(layer, layer.sum(1, keepdim=True)) for layer in layers], 1)
-    return divided(shares, shares.norm(dim=1, keepdim=True)) if normalise else shares
+    shares = torch.cat([divide(layer, layer.sum(1, keepdim=True)) for layer in layers], 1)
+    return divide(shares, shares.norm(dim=1, keepdim=True)) if normalise else shares
 
 
-def divided(values: Tensor, sizes: Tensor) -> Tensor:
-    """A quotient; zeros where it would be 0 / 0."""
+def divide(values: Tensor, sizes: Tensor) -> Tensor:
+    """Divide by sizes that are not negative; zeros where a size is 0."""
     return values / torch.where(sizes > 0, sizes, 1.0)
 
 
@@ -77,13 +77,13 @@ def layer_numbers(text: str | None, count: int | None = None) -> list[int]:
         WrongUsage: these are no numbers, or there are not that many ReLUs.
     """
     try:
-        asked = list(range(count or 0)) if text is None else [int(number) for number in text.split("+")]
+        numbers = list(range(count or 0)) if text is None else [int(number) for number in text.split("+")]
     except ValueError:
         raise WrongUsage(
             f'layers are "{text}"; expected numbers of ReLUs, such as 0+3 or -1 for the last one'
         ) from None
     if count is None:
-        return asked
-    if missing := [number for number in asked if not -count <= number < count]:
+        return numbers
+    if missing := [number for number in numbers if not -count <= number < count]:
         raise WrongUsage(f"layers are {text}; ReLU {missing[0]} does not exist, {count} of them give maps")
-    return sorted({number % count for number in asked})
+    return sorted({number % count for number in numbers})

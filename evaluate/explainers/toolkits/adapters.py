@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .foreign import Foreign
 
-# As typed before the colon -> where its adapter is, loaded when it is asked for.
+# A toolkit as typed before the colon -> where its adapter is, loaded when a method needs it.
 ADAPTERS = {
     "captum": "captum_methods:Captum",
     "grad_cam": "grad_cam_methods:PytorchGradCam",
@@ -17,20 +17,21 @@ ADAPTERS = {
 
 
 def is_foreign(text: str) -> bool:
-    """Whether a method's name begins with that of a toolkit."""
+    """Whether a method's name begins with a toolkit's name."""
     return text.partition(":")[0] in ADAPTERS and ":" in text
 
 
 def adapted(text: str) -> Foreign:
-    """The method of a toolkit that is asked for.
+    """Make an explainer of a toolkit's method as it is typed, such as `captum:Saliency`.
 
     Raises:
         WrongUsage: the toolkit is not installed, it has no such class or argument, or the text cannot be read.
     """
-    from .foreign import PSEUDO, parse_call, written  # here, as few runs use a toolkit
+    from .foreign import PSEUDO, format_arguments, parse_call  # here, as few runs use a toolkit
 
     toolkit, _, call = text.partition(":")
     kind, arguments = parse_call(call)
     ours = {name: arguments.pop(name) for name in PSEUDO if name in arguments}
     module, _, adapter = ADAPTERS[toolkit].partition(":")
-    return getattr(importlib.import_module(f".{module}", __package__), adapter)(kind, written(arguments), **ours)
+    explainer = getattr(importlib.import_module(f".{module}", __package__), adapter)
+    return explainer(kind, format_arguments(arguments), **ours)

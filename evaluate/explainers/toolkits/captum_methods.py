@@ -16,10 +16,10 @@ from an8flower.names import unknown
 from ...case import Query
 from ...models.classifier import Classifier
 from ...models.networks.modules import LINEAR, MEANS, NORMS, Constant
-from .foreign import Arguments, Foreign, Loan, Toolkit, needed, parameters
-from .lent import Lent, canonical_copy, copied, layer_of, separated
+from .copies import CountedCopy, canonical_copy, copy_network, find_layer, separate_operations
+from .foreign import Arguments, Foreign, Loan, Toolkit, parameters, required_parameters
 
-RELEVANCE = {"LRP", "LayerLRP"}  # what they give is multiplied by the images, which must be the network's own input
+RELEVANCE = {"LRP", "LayerLRP"}  # these multiply by the images, which must be the network's own input
 KNOWN = (*LINEAR, *MEANS, *NORMS, nn.ReLU, nn.MaxPool2d, Constant)
 WRAPPED = "attribution_method"  # the attribution that another one wraps, by its name
 
@@ -60,70 +60,70 @@ class Captum(Foreign):
     blind: ClassVar[frozenset[str]] = frozenset({"LayerActivation"})
 
     def classes(self) -> Mapping[str, type]:
-        """All attributions that take images."""
+        """All attributions of Captum that take images, by name."""
         module = self.toolkit.load()
-        found = inspect.getmembers(module, inspect.isclass)
-        return {name: each for name, each in found if takes_images(each)}
+        kinds = inspect.getmembers(module, inspect.isclass)
+        return {name: kind for name, kind in kinds if takes_images(kind)}
 
     def check_arguments(self) -> None:
-        """Of constructor and `attribute`; those without default must be given, or be what is given anyway."""
-        kind = self.thing
-        made, called = self.shared_out(kind.__init__, kind.attribute)
-        here = {"model", "forward_func", "layer", "inputs", "target", "baselines", *made, *called}
-        if missing := sorted((needed(kind.__init__) | needed(kind.attribute)) - here):
+        """Check the arguments of constructor and `attribute`: those without default are typed, or filled in here."""
+        kind = self.toolkit_class
+        constructor, call = self.share_out(kind.__init__, kind.attribute)
+        present = {"model", "forward_func", "layer", "inputs", "target", "baselines", *constructor, *call}
+        if missing := sorted((required_parameters(kind.__init__) | required_parameters(kind.attribute)) - present):
             raise WrongUsage(f"captum:{self.kind} needs {missing[0]}; write captum:{self.kind}({missing[0]}=VALUE)")
-        if WRAPPED in made and made[WRAPPED] not in self.classes():
-            raise WrongUsage(unknown("class of captum", str(made[WRAPPED]), self.classes()))
+        if WRAPPED in constructor and constructor[WRAPPED] not in self.classes():
+            raise WrongUsage(unknown("class of captum", str(constructor[WRAPPED]), self.classes()))
 
-    def lent(self, classifier: Classifier) -> Loan:
-        """A plain copy, or one of known modules for what replaces their gradients."""
-        wanted = parameters(self.thing.__init__)
+    def lend(self, classifier: Classifier) -> Loan:
+        """Lend a plain copy, or one of known modules to attributions that replace their gradients."""
+        wanted = parameters(self.toolkit_class.__init__)
         if "model" in wanted:
-            network: nn.Module = separated(canonical_copy(classifier, f"captum:{self.kind}", KNOWN))
+            network: nn.Module = separate_operations(canonical_copy(classifier, f"captum:{self.kind}", KNOWN))
         else:
-            network = copied(classifier)
-        layer = layer_of(network, classifier, self.layer) if "layer" in wanted else None
+            network = copy_network(classifier)
+        layer = find_layer(network, classifier, self.layer) if "layer" in wanted else None
         if self.kind in RELEVANCE:
             give_rules(network)
-        return Loan(Lent(classifier, network, normalises=self.kind not in RELEVANCE), layer)
+        return Loan(CountedCopy(classifier, network, normalises=self.kind not in RELEVANCE), layer)
 
     def attribution(self, classifier: Classifier, loan: Loan, query: Query) -> Tensor:
-        """(B, 3, H, W), or what a layer attribution gives."""
-        made, called = self.shared_out(self.thing.__init__, self.thing.attribute)
-        method = self.made(loan, made)
+        """The attribution to pixels (B, 3, H, W), or what a layer attribution gives."""
+        constructor, call = self.share_out(self.toolkit_class.__init__, self.toolkit_class.attribute)
+        method = self.construct(loan, constructor)
         images = classifier.normalise(query.images).float() if self.kind in RELEVANCE else query.images
         inputs = images.detach().clone().requires_grad_()
-        found = method.attribute(inputs, **self.provided(classifier, query, called), **called)
-        return found[0] if isinstance(found, tuple) else found
+        result = method.attribute(inputs, **self.fill_in(classifier, query, call), **call)
+        return result[0] if isinstance(result, tuple) else result
 
-    def made(self, loan: Loan, arguments: Arguments) -> Any:
-        """The attribution of a model, or of another attribution, given by its name."""
+    def construct(self, loan: Loan, arguments: Arguments) -> Any:
+        """Construct the attribution of a model, or of another attribution that the arguments name."""
         if WRAPPED in arguments:
             inner = self.classes()[arguments[WRAPPED]]
-            return self.thing(**{**arguments, WRAPPED: inner(loan.model)})
-        return self.thing(*filter(None, loan), **arguments)
+            return self.toolkit_class(**{**arguments, WRAPPED: inner(loan.model)})
+        return self.toolkit_class(*filter(None, loan), **arguments)
 
-    def provided(self, classifier: Classifier, query: Query, called: Arguments) -> Arguments:
-        """What `attribute` is given besides the images and what was typed."""
-        names = inspect.signature(self.thing.attribute).parameters
-        found: Arguments = {}
+    def fill_in(self, classifier: Classifier, query: Query, call: Arguments) -> Arguments:
+        """The arguments that `attribute` needs besides the images and what was typed."""
+        names = inspect.signature(self.toolkit_class.attribute).parameters
+        values: Arguments = {}
         if "target" in names or "kwargs" in names:
-            found["target"] = query.targets
+            values["target"] = query.targets
         if "internal_batch_size" in names:
-            found["internal_batch_size"] = max(len(query.images), classifier.in_flight)
-        if "baselines" in needed(self.thing.attribute):
-            found["baselines"] = torch.zeros_like(query.images[:1]).repeat(2, 1, 1, 1)  # some want more than one
-        return {name: value for name, value in found.items() if name not in called}
+            values["internal_batch_size"] = max(len(query.images), classifier.in_flight)
+        if "baselines" in required_parameters(self.toolkit_class.attribute):
+            values["baselines"] = torch.zeros_like(query.images[:1]).repeat(2, 1, 1, 1)  # some want more than one
+        return {name: value for name, value in values.items() if name not in call}
 
 
 def takes_images(kind: type) -> bool:
-    """Whether a class attributes to inputs."""
+    """Whether a class of Captum attributes to inputs."""
     attribute = getattr(kind, "attribute", None)
     return callable(attribute) and not inspect.isabstract(kind) and "inputs" in parameters(attribute)
 
 
 def give_rules(network: nn.Module) -> None:
-    """Rules of LRP for modules that Captum does not know: shares for means and what moves values; shifts pass it on."""
+    """Give rules of LRP to modules that Captum does not know: means and what moves values share out, shifts pass on."""
     from captum.attr._utils.lrp_rules import EpsilonRule, IdentityRule
 
     for module in network.modules():

@@ -30,16 +30,16 @@ Arguments = dict[str, Any]
 
 
 class Toolkit(NamedTuple):
-    """Where a toolkit's methods are."""
+    """Another toolkit: its name, and where its methods are."""
 
     name: str  # as typed before the colon
     package: str  # what pip installs
     module: str  # where its classes are
 
     def load(self) -> ModuleType:
-        """Its module; raises WrongUsage where it is not installed."""
+        """Import the toolkit; raises WrongUsage where it is not installed."""
         try:
-            with muted():
+            with mute():
                 return importlib.import_module(self.module)
         except ImportError as error:
             raise WrongUsage(
@@ -56,7 +56,7 @@ class Loan(NamedTuple):
 
 @dataclass(frozen=True)
 class Foreign(ABC):
-    """A method of another toolkit: its class, and the arguments that it is given, as text.
+    """A method of another toolkit: the name of its class, and the arguments as text.
 
     Toolkits draw from global random states, print, warn and change the models that they are given: here they draw from
     each row's own seed, are muted, and work on a copy.
@@ -80,25 +80,25 @@ class Foreign(ABC):
         """Maps (B, H, W), float32; rows are explained one at a time where the toolkit would draw for all at once."""
         size = len(query.images) if self.kind in self.rowwise else 1
         portions = zip(*(tensor.split(size) for tensor in query), strict=True)
-        loan = self.lent(classifier)
-        return torch.cat([self.drawn(classifier, loan, Query(*portion)) for portion in portions])
+        loan = self.lend(classifier)
+        return torch.cat([self.explain_rows(classifier, loan, Query(*portion)) for portion in portions])
 
-    def drawn(self, classifier: Classifier, loan: Loan, query: Query) -> Tensor:
-        """The maps of some rows."""
+    def explain_rows(self, classifier: Classifier, loan: Loan, query: Query) -> Tensor:
+        """Explain rows that go through the toolkit together: their maps (B, H, W)."""
         # Some toolkits differentiate twice, which the faster kinds of attention cannot.
-        with seeded(int(query.seeds[0])), muted(), sdpa_kernel(SDPBackend.MATH):
+        with seeded(int(query.seeds[0])), mute(), sdpa_kernel(SDPBackend.MATH):
             attribution = self.attribution(classifier, loan, query)
-        return self.pooled(classifier, attribution.detach().float(), query)
+        return self.pool(classifier, attribution.detach().float(), query)
 
-    def pooled(self, classifier: Classifier, attribution: Tensor, query: Query) -> Tensor:
-        """Maps (B, H, W) of an attribution (B, H, W), (B, K, h, w) or, of a token model's layer, (B, T, D)."""
+    def pool(self, classifier: Classifier, attribution: Tensor, query: Query) -> Tensor:
+        """Make maps (B, H, W) of an attribution (B, H, W), (B, K, h, w) or, of a token model's layer, (B, T, D)."""
         if attribution.shape == query.images[:, 0].shape:
             return attribution
         return upsampled(POOLINGS[self.pooling](classifier.spatial(attribution)), query.images)
 
     @property
-    def thing(self) -> Any:
-        """The toolkit's class; raises WrongUsage with the nearest name."""
+    def toolkit_class(self) -> Any:
+        """The toolkit's class; raises WrongUsage with the nearest name if there is none."""
         known = self.classes()
         check_known(f"class of {self.toolkit.name}", self.kind, known)
         return known[self.kind]
@@ -117,53 +117,53 @@ class Foreign(ABC):
         """Raise WrongUsage unless class and arguments are the toolkit's."""
 
     @abstractmethod
-    def lent(self, classifier: Classifier) -> Loan:
-        """What the toolkit may work on."""
+    def lend(self, classifier: Classifier) -> Loan:
+        """Copy what of the classifier the toolkit may work on."""
 
     @abstractmethod
     def attribution(self, classifier: Classifier, loan: Loan, query: Query) -> Tensor:
-        """What the toolkit gives, on the images' device."""
+        """The attribution as the toolkit gives it, on the images' device."""
 
-    def given(self) -> Arguments:
-        """The arguments that were typed."""
+    def parse_arguments(self) -> Arguments:
+        """Parse the arguments that were typed."""
         return parse_call(f"{self.kind}({self.arguments})")[1]
 
-    def shared_out(self, *calls: Callable[..., Any]) -> list[Arguments]:
-        """The arguments that were typed, for each call those that it takes by name.
+    def share_out(self, *calls: Callable[..., Any]) -> list[Arguments]:
+        """Share out the arguments that were typed: each call gets those that it takes by name.
 
         Raises:
             WrongUsage: no call takes an argument of that name; gives the nearest one.
         """
-        taken = [parameters(call).keys() - PROVIDED for call in calls]
+        taken = [parameters(call).keys() - FILLED_IN for call in calls]
         shares: list[Arguments] = [{} for _ in calls]
-        for name, value in self.given().items():
+        for name, value in self.parse_arguments().items():
             place = next((share for share, names in zip(shares, taken, strict=True) if name in names), None)
             if place is None:
-                known = {*PSEUDO, *(each for names in taken for each in names)}
+                known = {*PSEUDO, *(name for names in taken for name in names)}
                 raise WrongUsage(f"{self.toolkit.name}:{self.kind}: {unknown('argument', name, known)}")
             place[name] = value
         return shares
 
 
 PSEUDO = ("layer", "pooling")  # arguments that are ours, not the toolkit's
-# What an adapter gives itself, whatever is typed.
-PROVIDED = {"model", "forward_func", "inputs", "target", "targets", "target_layers", "input_tensor", "composite"}
+# Arguments that an adapter fills in itself, whatever is typed.
+FILLED_IN = {"model", "forward_func", "inputs", "target", "targets", "target_layers", "input_tensor", "composite"}
 
 
 def parameters(call: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The parameters of a call that have a name."""
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    found = inspect.signature(call).parameters
-    return {name: each for name, each in found.items() if each.kind in kinds and name != "self"}
+    every = inspect.signature(call).parameters
+    return {name: parameter for name, parameter in every.items() if parameter.kind in kinds and name != "self"}
 
 
-def needed(call: Callable[..., Any]) -> set[str]:
-    """The names of the parameters without default."""
-    return {name for name, each in parameters(call).items() if each.default is inspect.Parameter.empty}
+def required_parameters(call: Callable[..., Any]) -> set[str]:
+    """The names of a call's parameters that have no default."""
+    return {name for name, parameter in parameters(call).items() if parameter.default is inspect.Parameter.empty}
 
 
 def parse_call(text: str) -> tuple[str, Arguments]:
-    """Name and keyword arguments of `Name` or `Name(a=1, b=(2, 3))`; values are Python literals, nothing is evaluated.
+    """Parse name and keyword arguments of `Name` or `Name(a=1, b=(2, 3))`; values are literals, nothing is evaluated.
 
     >>> parse_call("Occlusion(strides=(3, 4, 4), show_progress=False)")
     ('Occlusion', {'strides': (3, 4, 4), 'show_progress': False})
@@ -172,7 +172,7 @@ def parse_call(text: str) -> tuple[str, Arguments]:
         tree = ast.parse(text.strip(), mode="eval").body
         name, keywords = (tree.func, tree.keywords) if isinstance(tree, ast.Call) else (tree, [])
         if isinstance(name, ast.Name) and not getattr(tree, "args", []):
-            return name.id, {str(each.arg): literal(each) for each in keywords}
+            return name.id, {str(keyword.arg): literal(keyword) for keyword in keywords}
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         pass
     raise WrongUsage(f'"{text}" cannot be read; write Name(argument=VALUE, ...) with plain numbers, texts and tuples')
@@ -185,18 +185,18 @@ def literal(keyword: ast.keyword) -> Any:
     return ast.literal_eval(keyword.value)
 
 
-def written(arguments: Arguments) -> str:
-    """Arguments as text, sorted by name: the same for the same arguments.
+def format_arguments(arguments: Arguments) -> str:
+    """Write arguments as text, sorted by name: the same for the same arguments.
 
-    >>> written({"b": (1, 2), "a": "x"})
+    >>> format_arguments({"b": (1, 2), "a": "x"})
     "a='x', b=(1, 2)"
     """
     return ", ".join(f"{name}={arguments[name]!r}" for name in sorted(arguments))
 
 
 @contextmanager
-def muted() -> Iterator[None]:
-    """Neither warnings nor progress bars nor prints: they are a toolkit's, and not about what a user does."""
+def mute() -> Iterator[None]:
+    """A block without warnings, progress bars and prints: a toolkit's are not about what the user does."""
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

@@ -15,8 +15,8 @@ from an8flower.names import unknown
 
 from ...case import Query
 from ...models.classifier import Classifier
-from .foreign import Arguments, Foreign, Loan, Toolkit, needed, parameters
-from .lent import Lent, copied, layer_of
+from .copies import CountedCopy, copy_network, find_layer
+from .foreign import Arguments, Foreign, Loan, Toolkit, parameters, required_parameters
 
 WRAPPED = "base_method"  # the class that another one wraps, by its name
 
@@ -45,53 +45,55 @@ class PytorchGradCam(Foreign):
     blind: ClassVar[frozenset[str]] = frozenset({"EigenCAM", "SegEigenCAM", "KPCA_CAM", "FEM", "RandomCAM"})
 
     def classes(self) -> Mapping[str, type]:
-        """All that take a model and layers."""
-        found = inspect.getmembers(self.toolkit.load(), inspect.isclass)
-        return {name: each for name, each in found if explains_layers(each)}
+        """All classes of pytorch-grad-cam that take a model and layers, by name."""
+        kinds = inspect.getmembers(self.toolkit.load(), inspect.isclass)
+        return {name: kind for name, kind in kinds if explains_layers(kind)}
 
     def check_arguments(self) -> None:
-        """Of constructor and call."""
-        made, _ = self.shared_out(self.thing.__init__, self.thing.__call__)
-        if WRAPPED in made and made[WRAPPED] not in self.classes():
-            raise WrongUsage(unknown("class of grad_cam", str(made[WRAPPED]), self.classes()))
+        """Check the arguments of constructor and call."""
+        constructor, _ = self.share_out(self.toolkit_class.__init__, self.toolkit_class.__call__)
+        if WRAPPED in constructor and constructor[WRAPPED] not in self.classes():
+            raise WrongUsage(unknown("class of grad_cam", str(constructor[WRAPPED]), self.classes()))
 
-    def lent(self, classifier: Classifier) -> Loan:
-        """A plain copy, and the layer."""
-        network = copied(classifier)
-        layer = layer_of(network, classifier, self.layer)
-        model = Lent(classifier, network, portions="ablation_layer" not in parameters(self.thing.__init__))
+    def lend(self, classifier: Classifier) -> Loan:
+        """Lend a plain copy of the network, and the layer in it."""
+        network = copy_network(classifier)
+        layer = find_layer(network, classifier, self.layer)
+        names = parameters(self.toolkit_class.__init__)
+        model = CountedCopy(classifier, network, in_portions="ablation_layer" not in names)
         # It differentiates with respect to the layer, which wants a gradient where some weight before it does.
         return Loan(model.requires_grad_(True).eval(), layer)
 
     def attribution(self, classifier: Classifier, loan: Loan, query: Query) -> Tensor:
-        """(B, H, W)."""
+        """The maps (B, H, W) as the toolkit scales them."""
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-        made, called = self.shared_out(self.thing.__init__, self.thing.__call__)
-        method = self.thing(loan.model, [loan.layer], **self.provided(classifier, made))
+        constructor, call = self.share_out(self.toolkit_class.__init__, self.toolkit_class.__call__)
+        method = self.toolkit_class(loan.model, [loan.layer], **self.fill_in(classifier, constructor))
         targets = [ClassifierOutputTarget(target) for target in query.targets.tolist()]
         try:
-            maps = method(query.images.clone(), targets, **called)
+            maps = method(query.images.clone(), targets, **call)
         finally:
             forget(method)
         return torch.as_tensor(maps, device=query.images.device)
 
-    def provided(self, classifier: Classifier, made: Arguments) -> Arguments:
-        """What the constructor is given besides the model and its layer."""
-        found = {"batch_size": classifier.in_flight} if "batch_size" in parameters(self.thing.__init__) else {}
-        inner = {WRAPPED: self.classes()[made[WRAPPED]]} if WRAPPED in made else {}
-        return {**found, **made, **inner}
+    def fill_in(self, classifier: Classifier, constructor: Arguments) -> Arguments:
+        """The constructor's arguments besides the model and its layer."""
+        names = parameters(self.toolkit_class.__init__)
+        defaults = {"batch_size": classifier.in_flight} if "batch_size" in names else {}
+        inner = {WRAPPED: self.classes()[constructor[WRAPPED]]} if WRAPPED in constructor else {}
+        return {**defaults, **constructor, **inner}
 
 
 def forget(method: Any) -> None:
-    """Drop what a method has kept of its passes: it would detach that in place later, which fails for views."""
-    kept = getattr(method, "activations_and_grads", None)
-    if kept is not None:
-        kept.activations, kept.gradients = [], []
+    """Drop the tensors that a method keeps of its passes: detaching them in place later fails for views."""
+    hooks = getattr(method, "activations_and_grads", None)
+    if hooks is not None:
+        hooks.activations, hooks.gradients = [], []
 
 
 def explains_layers(kind: type) -> bool:
-    """Whether a class is made of a model and its layers alone, is called with images, and is no base of others."""
-    made: Any = kind.__init__  # type: ignore[misc]
+    """Whether a class takes a model and its layers alone, is called with images, and is no base of others."""
+    constructor: Any = kind.__init__  # type: ignore[misc]
     layers = {"model", "target_layers"}
-    return needed(made) == layers and "__call__" in dir(kind) and kind.__name__ != "BaseCAM"
+    return required_parameters(constructor) == layers and "__call__" in dir(kind) and kind.__name__ != "BaseCAM"

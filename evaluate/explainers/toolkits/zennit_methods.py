@@ -16,10 +16,10 @@ from an8flower.errors import WrongUsage
 from ...case import Query
 from ...models.classifier import Classifier
 from ...models.networks.modules import LINEAR, MAXIMA, MEANS, NORMS, Constant, Mean, Sum
-from .foreign import Arguments, Foreign, Loan, Toolkit, needed
-from .lent import Lent, canonical_copy
+from .copies import CountedCopy, canonical_copy
+from .foreign import Arguments, Foreign, Loan, Toolkit, required_parameters
 
-BOUNDS = {"low": 0.0, "high": 1.0}  # of pixels; a composite wants them normalised
+BOUNDS = {"low": 0.0, "high": 1.0}  # of pixels; a composite needs them normalised
 
 
 @dataclass(frozen=True)
@@ -49,31 +49,31 @@ class Zennit(Foreign):
     )
 
     def classes(self) -> Mapping[str, type]:
-        """All composites that need no more than bounds."""
+        """All composites of Zennit that need no more than bounds, by name."""
         module = self.toolkit.load()
-        found = inspect.getmembers(module, inspect.isclass)
+        kinds = inspect.getmembers(module, inspect.isclass)
         return {
-            name: each
-            for name, each in found
-            if issubclass(each, module.LayerMapComposite) and needed(each.__init__) <= {*BOUNDS}
+            name: kind
+            for name, kind in kinds
+            if issubclass(kind, module.LayerMapComposite) and required_parameters(kind.__init__) <= {*BOUNDS}
         }
 
     def check_arguments(self) -> None:
-        """Of the constructor."""
-        self.shared_out(self.thing.__init__)
+        """Check the arguments of the constructor."""
+        self.share_out(self.toolkit_class.__init__)
         if self.layer is not None:
             raise WrongUsage(f"zennit:{self.kind} looks at no layer; leave layer={self.layer} out")
 
-    def lent(self, classifier: Classifier) -> Loan:
-        """A copy of modules that Zennit has rules for."""
+    def lend(self, classifier: Classifier) -> Loan:
+        """Lend a copy that consists of modules that Zennit has rules for."""
         from zennit.types import Activation
 
         known = (*LINEAR, *MEANS, *NORMS, *MAXIMA, Constant, *Activation.__subclass__)
         network = canonical_copy(classifier, f"zennit:{self.kind}", known)
-        return Loan(Lent(classifier, network, normalises=False))
+        return Loan(CountedCopy(classifier, network, normalises=False))
 
     def attribution(self, classifier: Classifier, loan: Loan, query: Query) -> Tensor:
-        """(B, 3, H, W)."""
+        """The attribution to each channel of each pixel, (B, 3, H, W)."""
         from zennit.attribution import Gradient
 
         images = classifier.normalise(query.images).float()
@@ -86,13 +86,14 @@ class Zennit(Foreign):
         from zennit.layer import Sum as ZennitSum
         from zennit.rules import Pass
 
-        composite = self.thing(**{**self.bounds(classifier), **self.given()})
+        composite = self.toolkit_class(**{**self.bounds(classifier), **self.parse_arguments()})
         rule = next((rule for types, rule in composite.layer_map if issubclass(ZennitSum, types)), None)
         if rule is not None:  # else its rules are those of a gradient, and so are these
             composite.layer_map = [((Sum, Mean), rule), ((Constant,), Pass()), *composite.layer_map]
         return composite
 
     def bounds(self, classifier: Classifier) -> Arguments:
-        """The normalised bounds that the composite wants."""
+        """The normalised bounds that the composite needs, by name."""
         black = torch.zeros(1, 3, 1, 1, device=classifier.device)
-        return {name: classifier.normalise(black + BOUNDS[name]).float() for name in needed(self.thing.__init__)}
+        names = required_parameters(self.toolkit_class.__init__)
+        return {name: classifier.normalise(black + BOUNDS[name]).float() for name in names}

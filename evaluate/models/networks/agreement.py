@@ -7,11 +7,8 @@ from torch import Tensor
 
 from .features import at_least_single
 
-SINGLE, HALF = 1e-2, 0.1
-"""How far outputs may be apart, as a share of the largest one: in single precision or finer, and in half precision.
-
-A GPU multiplies single precision in 10 bits where torch lets it, and a deep network adds such errors up.
-"""
+SINGLE, HALF = 1e-3, 0.1
+"""How far outputs may be apart, as a share of the largest one: in single precision or finer, and in half precision."""
 
 
 def agree(output: Tensor, expected: Tensor, precision: torch.dtype) -> bool:

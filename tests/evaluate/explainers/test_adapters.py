@@ -13,7 +13,7 @@ from an8flower.errors import NotApplicable, Refusal, WrongUsage
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.explainers.cam import GradCam, LayerCam
 from an8flower.evaluate.explainers.toolkits.adapters import adapted
-from an8flower.evaluate.explainers.toolkits.foreign import Toolkit, muted
+from an8flower.evaluate.explainers.toolkits.foreign import Toolkit, mute
 from an8flower.evaluate.explaining.contract import CHECKS, NETWORKS, Check, Trial, likeness, verdict
 from an8flower.evaluate.explaining.contract_networks import CLASSES, lively
 from an8flower.evaluate.explaining.explain import explain
@@ -127,7 +127,7 @@ def test_captum(
     plain: Classifier, query: MakeQuery, text: str, direct: Callable[[nn.Module, Tensor, Tensor], Tensor]
 ) -> None:
     asked = query(plain)
-    with muted():
+    with mute():
         expected = direct(normalising(plain), asked.images.clone(), asked.targets).sum(1).detach()
     torch.testing.assert_close(maps_of(text, plain, asked), expected, rtol=1e-4, atol=1e-5)
 

@@ -24,10 +24,10 @@ from an8flower.evaluate.explainers.attention import (
     RawAttention,
     Rollout,
     Tibav,
+    add_residual,
     attention_of,
-    chained,
-    rows_to_one,
-    with_residual,
+    multiply_blocks,
+    normalise_rows,
 )
 from an8flower.evaluate.explainers.attribution.attention_flow import flows
 from an8flower.evaluate.explainers.attribution.transformer_relevance import RelevanceAttending, relevance_of_attention
@@ -242,7 +242,7 @@ def test_raw_attention(query: MakeQuery, block: int, fusion: str) -> None:
 
 
 def test_rollout_in_closed_form() -> None:
-    joint = chained([rows_to_one(with_residual(each[None])) for each in (FIRST, SECOND)])[0]
+    joint = multiply_blocks([normalise_rows(add_residual(each[None])) for each in (FIRST, SECOND)])[0]
     torch.testing.assert_close(joint[0], torch.tensor([0.475, 0.24375, 0.28125]))
     torch.testing.assert_close(joint.sum(1), torch.ones(3))
 
@@ -281,7 +281,7 @@ def test_rollout_equals_the_slow_version(make: Make, query: MakeQuery, fusion: s
 
 
 def halved(*attention: Tensor) -> list[np.ndarray]:
-    return [(with_residual(each.double()) / 2).numpy() for each in attention]
+    return [(add_residual(each.double()) / 2).numpy() for each in attention]
 
 
 def test_attention_flow_in_closed_form() -> None:

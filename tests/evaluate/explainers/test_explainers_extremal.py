@@ -22,7 +22,7 @@ from an8flower.evaluate.explainers.extremal_perturbation import (
     SmoothMasks,
     SmoothMaximum,
     area_penalty,
-    parsed_areas,
+    parse_areas,
 )
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.models.classifier import Classifier, wrap
@@ -117,8 +117,8 @@ def test_masks_equal_the_slow_version(shape: SmoothMasks) -> None:
     )
     torch.testing.assert_close(slopes, expected_slopes, rtol=1e-4, atol=1e-4)
     start = shape.margin * shape.step
-    assert torch.equal(shape.cropped(canvases), canvases[:, start : start + shape.side, start : start + shape.side])
-    assert shape.cropped(canvases).shape == (2, shape.side, shape.side)
+    assert torch.equal(shape.crop(canvases), canvases[:, start : start + shape.side, start : start + shape.side])
+    assert shape.crop(canvases).shape == (2, shape.side, shape.side)
 
 
 def test_the_slopes_of_the_smooth_maximum() -> None:
@@ -189,7 +189,7 @@ def slow_explanation(
     optimiser = torch.optim.SGD([parameters], lr=explainer.rate, momentum=0.9, dampening=0.9)
     for step in range(explainer.iterations):
         canvas = slow_canvas(parameters, shape)
-        mask = shape.cropped(canvas[None])[0]
+        mask = shape.crop(canvas[None])[0]
         with torch.no_grad():
             wanted = slow_wanted(canvas.flatten(), area)
         penalty = 300 * 1.0035**step * (canvas.flatten() - wanted).square().mean()
@@ -202,7 +202,7 @@ def slow_explanation(
         (penalty - reward).backward()
         optimiser.step()
         parameters.data.clamp_(0, 1)
-    return shape.cropped(slow_canvas(parameters.detach(), shape)[None])[0]
+    return shape.crop(slow_canvas(parameters.detach(), shape)[None])[0]
 
 
 def slow_wanted(values: Tensor, area: float) -> Tensor:
@@ -298,7 +298,7 @@ def test_no_iteration_keeps_everything(make: Make, query: MakeQuery) -> None:
 
 
 def test_areas_are_parsed() -> None:
-    assert parsed_areas("0.025+0.05+0.1+0.2") == [0.025, 0.05, 0.1, 0.2]
+    assert parse_areas("0.025+0.05+0.1+0.2") == [0.025, 0.05, 0.1, 0.2]
 
 
 BAD: list[tuple[dict[str, Any], str]] = [

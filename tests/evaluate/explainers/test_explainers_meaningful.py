@@ -17,10 +17,10 @@ from an8flower.errors import WrongUsage
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.explainers.meaningful_perturbation import (
     MeaningfulPerturbation,
-    drawn_shifts,
-    smallest,
+    cut_windows,
+    draw_shifts,
+    first_sufficient,
     total_variation,
-    windows,
 )
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.models.classifier import Classifier, wrap
@@ -170,18 +170,18 @@ def test_the_slow_version_agrees(make: Make, query: MakeQuery, kind: str) -> Non
 
 def test_the_smallest_circle_that_drops_the_score() -> None:
     scores = torch.tensor([[0.9, 0.5, 0.101, 0.1], [0.9, 0.5, 0.2, 0.1], [0.9, 0.05, 0.2, 0.1], [0.7, 0.7, 0.7, 0.7]])
-    assert smallest(scores, torch.tensor([0.9, 0.9, 0.9, 0.7])).tolist() == [2, 3, 1, 3]
+    assert first_sufficient(scores, torch.tensor([0.9, 0.9, 0.9, 0.7])).tolist() == [2, 3, 1, 3]
 
 
 def test_windows_show_what_lies_at_their_corners() -> None:
     images = torch.arange(50.0).view(2, 1, 5, 5)
-    shown = windows(images, torch.tensor([[0, 2], [1, 0]]), 3)
+    shown = cut_windows(images, torch.tensor([[0, 2], [1, 0]]), 3)
     assert torch.equal(shown[0], images[0, :, 0:3, 2:5])
     assert torch.equal(shown[1], images[1, :, 1:4, 0:3])
 
 
 def test_shifts_are_each_rows_own() -> None:
-    shifts = drawn_shifts(torch.tensor([3, 8, 3]), 200, 3)
+    shifts = draw_shifts(torch.tensor([3, 8, 3]), 200, 3)
     assert torch.equal(shifts[0], shifts[2])
     assert not torch.equal(shifts[0], shifts[1])
     assert shifts.unique().tolist() == [0, 1, 2, 3]

@@ -13,7 +13,7 @@ from an8flower.errors import WrongUsage
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.explainers.activation_map import ActivationMap
 from an8flower.evaluate.explainers.attribution.activations import activations
-from an8flower.evaluate.explainers.opticam import OptiCam, combined, max_normalised
+from an8flower.evaluate.explainers.opticam import OptiCam, combine, normalise_by_maximum
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.models.classifier import Classifier, wrap
 from an8flower.evaluate.models.streamlined import Streamlined
@@ -157,7 +157,7 @@ def test_rounding_does_not_become_a_mask() -> None:
     half = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     channels = torch.cat([half, -half / 3, -half / 3, -half / 3], 1)
     weights = torch.full((1, 12, 1, 1), 1 / 12, requires_grad=True)
-    maps = combined(weights, channels)
+    maps = combine(weights, channels)
     assert (maps == maps[0, 0, 0]).all()
     assert (weights * channels).sum(1).any()
     assert torch.autograd.grad(maps.sum(), weights)[0].abs().min() > 0.1
@@ -213,7 +213,7 @@ def test_never_more_images_at_once_than_in_flight(
 
 def test_maps_without_a_positive_maximum_have_none_to_divide_by() -> None:
     maps = torch.tensor([[[-2.0, -1.0]], [[0.0, 0.0]], [[-1.0, 2.0]]])
-    assert max_normalised(maps).tolist() == [[[0, 0]], [[0, 0]], [[-0.5, 1]]]
+    assert normalise_by_maximum(maps).tolist() == [[[0, 0]], [[0, 0]], [[-0.5, 1]]]
 
 
 def test_half_precision_runs(make: Make, query: MakeQuery) -> None:

@@ -56,23 +56,23 @@ def slow_masks(masks: Masks, cells: int, side: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("cells", "side"), [(7, 112), (7, 16), (2, 9), (3, 28), (5, 5), (8, 224)])
 def test_masks_are_the_authors(cells: int, side: int) -> None:
-    masks = Rise(masks=20, cells=cells).drawn(side, side)
+    masks = Rise(masks=20, cells=cells).draw_masks(side, side)
     expected = torch.from_numpy(slow_masks(masks, cells, side)).float()
-    made = masks.enlarged(torch.arange(len(masks.times))).repeat_interleave(masks.times, 0)
+    made = masks.enlarge(torch.arange(len(masks.times))).repeat_interleave(masks.times, 0)
     torch.testing.assert_close(made, expected, rtol=0, atol=1e-5)
     assert expected.shape == (20, side, side)
 
 
 def test_images_need_not_be_square() -> None:
-    masks = Rise(masks=3, cells=4).drawn(20, 30)
-    assert masks.enlarged(torch.arange(3)).shape == (3, 20, 30)
+    masks = Rise(masks=3, cells=4).draw_masks(20, 30)
+    assert masks.enlarge(torch.arange(3)).shape == (3, 20, 30)
 
 
 @torch.no_grad()
 def slow(classifier: Classifier, query: Query, rise: Rise) -> Tensor:
     """Mask by mask, image by image."""
     side = query.images.shape[2]
-    masks = torch.from_numpy(slow_masks(rise.drawn(side, side), rise.cells, side)).float()
+    masks = torch.from_numpy(slow_masks(rise.draw_masks(side, side), rise.cells, side)).float()
     total = torch.zeros_like(query.images[:, 0])
     for row, (image, target) in enumerate(zip(query.images, query.targets.tolist(), strict=True)):
         for mask in masks:
@@ -99,14 +99,14 @@ def test_one_pass_for_each_mask_of_each_row(make: Make, query: MakeQuery) -> Non
 
 def test_a_mask_that_is_drawn_twice_costs_once(make: Make, query: MakeQuery) -> None:
     classifier, rise = make("inplace"), Rise(400, cells=2)
-    masks = rise.drawn(16, 16)
+    masks = rise.draw_masks(16, 16)
     assert masks.times.sum() == 400
     assert len(masks.times) < 400
     assert explain(classifier, rise, query(classifier)).cost.forwards == 5 * len(masks.times)
 
 
 def test_grids_and_shifts_are_drawn_evenly() -> None:
-    masks = Rise(4000, probability=0.3).drawn(112, 112)
+    masks = Rise(4000, probability=0.3).draw_masks(112, 112)
     assert masks.grids.unique().tolist() == [0, 1]
     assert masks.grids.mean().item() == pytest.approx(0.3, abs=0.01)
     assert masks.grids.mean(0).sub(0.3).abs().max() < 0.04
@@ -126,9 +126,9 @@ def test_one_set_of_masks_serves_all(make: Make, query: MakeQuery) -> None:
 
 def test_never_more_images_than_may_be_in_flight(make: Make, query: MakeQuery, monkeypatch: pytest.MonkeyPatch) -> None:
     classifier, sizes, shown = make("inplace"), [], []
-    count, enlarged = Classifier.count, Masks.enlarged
+    count, enlarged = Classifier.count, Masks.enlarge
     monkeypatch.setattr(Classifier, "count", lambda *call: sizes.append(len(call[1])) or count(*call))
-    monkeypatch.setattr(Masks, "enlarged", lambda *call: shown.append(len(call[1])) or enlarged(*call))
+    monkeypatch.setattr(Masks, "enlarge", lambda *call: shown.append(len(call[1])) or enlarged(*call))
     explain(classifier, Rise(50), query(classifier), batch=3)
     assert max(sizes) == max(shown) == 3
 

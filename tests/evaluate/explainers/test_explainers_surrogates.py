@@ -14,7 +14,12 @@ from torch import Tensor, nn
 
 from an8flower.errors import WrongUsage
 from an8flower.evaluate.case import Query
-from an8flower.evaluate.explainers.attribution.segments import SEGMENTATIONS, check_segments, mean_colours, segmented
+from an8flower.evaluate.explainers.attribution.segments import (
+    SEGMENTATIONS,
+    check_segments,
+    cut_into_segments,
+    mean_colours,
+)
 from an8flower.evaluate.explainers.surrogates import KernelShap, Lime, Surrogate
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.models.classifier import Classifier, wrap
@@ -56,19 +61,19 @@ def two(classifier: Classifier, query: MakeQuery, **changes: Any) -> Query:
 def test_segments_are_numbered_without_gaps(kind: str, side: int) -> None:
     images = torch.rand(2, 3, side, side, generator=generator(0))
     images[1] = 0.5
-    labels = segmented(images, kind, 9)
+    labels = cut_into_segments(images, kind, 9)
     assert labels.shape == (2, side, side)
     assert labels.dtype == torch.int64
     for row in labels:
         assert row.unique().tolist() == list(range(int(row.max()) + 1))
         assert len(row.unique()) >= min(8, side**2)
-    assert torch.equal(segmented(images[1:], kind, 9), labels[1:])
+    assert torch.equal(cut_into_segments(images[1:], kind, 9), labels[1:])
 
 
 def test_superpixels_follow_colours() -> None:
     image = torch.full((1, 3, 48, 48), 0.2)
     image[0, 0, 10:30, 12:36] = 0.9
-    labels = segmented(image, "slic", 30)[0]
+    labels = cut_into_segments(image, "slic", 30)[0]
     inside = image[0, 0] > 0.5
     assert not set(labels[inside].tolist()) & set(labels[~inside].tolist())
 
@@ -76,24 +81,24 @@ def test_superpixels_follow_colours() -> None:
 def test_where_quickshift_finds_too_few_slic_does() -> None:
     image = torch.full((1, 3, 28, 28), 0.3)
     assert len(np.unique(SEGMENTATIONS["quickshift"](image[0].permute(1, 2, 0).double().numpy(), 50))) < 8
-    assert torch.equal(segmented(image, "quickshift", 50), segmented(image, "slic", 50))
+    assert torch.equal(cut_into_segments(image, "quickshift", 50), cut_into_segments(image, "slic", 50))
 
 
 def test_where_slic_finds_too_few_the_grid_does() -> None:
     image = torch.rand(1, 3, 112, 112, generator=generator(0))
     assert len(np.unique(SEGMENTATIONS["slic"](image[0].permute(1, 2, 0).double().numpy(), 50))) < 8
-    assert torch.equal(segmented(image, "slic", 50), segmented(image, "grid", 50))
+    assert torch.equal(cut_into_segments(image, "slic", 50), cut_into_segments(image, "grid", 50))
 
 
 def test_the_grid() -> None:
-    labels = segmented(torch.zeros(1, 3, 6, 6), "grid", 10)[0]
+    labels = cut_into_segments(torch.zeros(1, 3, 6, 6), "grid", 10)[0]
     assert torch.equal(labels, torch.arange(9).view(3, 3).repeat_interleave(2, 0).repeat_interleave(2, 1))
-    assert segmented(torch.zeros(1, 3, 112, 112), "grid", 50).max() == 48
+    assert cut_into_segments(torch.zeros(1, 3, 112, 112), "grid", 50).max() == 48
 
 
 def test_mean_colours() -> None:
     image = torch.rand(3, 12, 12, generator=generator(0))
-    labels = segmented(torch.zeros(1, 3, 12, 12), "grid", 9)[0]
+    labels = cut_into_segments(torch.zeros(1, 3, 12, 12), "grid", 9)[0]
     for segment, channel in itertools.product(range(9), range(3)):
         place = labels == segment
         colours = mean_colours(image, labels)[channel][place]
@@ -122,7 +127,7 @@ def every_way(count: int) -> np.ndarray:
 def test_a_ridge_shrinks_the_coefficients_of_all_combinations(alpha: float, shrinkage: float) -> None:
     coefficients = np.array([1.0, -4, 3, 1.5])
     said = every_way(4) @ coefficients + 0.3
-    fitted = Lime(alpha=alpha, kernel_width=1e6).fitted(every_way(4), said)
+    fitted = Lime(alpha=alpha, kernel_width=1e6).fit(every_way(4), said)
     np.testing.assert_allclose(fitted, shrinkage * coefficients, rtol=1e-6)
 
 
@@ -138,7 +143,7 @@ def contributions(classifier: Classifier, query: Query, hidden: Tensor) -> Tenso
 def test_what_segments_add_is_found_again(query: MakeQuery, method: type[Surrogate], hide: str) -> None:
     classifier = additive(probability=method is Lime)
     asked = two(classifier, query)
-    labels = segmented(asked.images, "grid", 16)
+    labels = cut_into_segments(asked.images, "grid", 16)
     means = torch.stack([mean_colours(image, row) for image, row in zip(asked.images, labels, strict=True)])
     exactly = {"alpha": 0} if method is Lime else {}
     maps = explain(classifier, method(100, hide=hide, **GRIDS, **exactly), asked).maps
@@ -151,17 +156,17 @@ def test_samples_count_the_more_the_more_they_show() -> None:
     from sklearn.linear_model import Ridge
     from sklearn.metrics import pairwise_distances
 
-    shown = Lime(60).drawn(7, generator(0)).double().numpy()
+    shown = Lime(60).draw(7, generator(0)).double().numpy()
     shown[5] = 0
     said = np.sin(np.arange(60))
     distances = pairwise_distances(shown, shown[:1], metric="cosine").ravel()
     weights = np.sqrt(np.exp(-(distances**2) / 0.4**2))
     expected = Ridge(alpha=2, fit_intercept=True).fit(shown, said, sample_weight=weights).coef_
-    np.testing.assert_allclose(Lime(kernel_width=0.4, alpha=2).fitted(shown, said), expected, rtol=1e-9)
+    np.testing.assert_allclose(Lime(kernel_width=0.4, alpha=2).fit(shown, said), expected, rtol=1e-9)
 
 
 def test_samples_are_drawn_by_a_coin() -> None:
-    shown = Lime(5000).drawn(11, generator(0))
+    shown = Lime(5000).draw(11, generator(0))
     assert shown.shape == (5000, 11)
     assert shown[0].all()
     assert shown.double().mean(0).sub(0.5).abs().max() < 0.03
@@ -173,10 +178,10 @@ def slow_lime(classifier: Classifier, query: Query, lime: Lime) -> Tensor:
     from sklearn.linear_model import Ridge
 
     maps = []
-    labels = segmented(query.images, lime.segments, lime.count)
+    labels = cut_into_segments(query.images, lime.segments, lime.count)
     for image, segments, target, seed in zip(query.images, labels, query.targets, query.seeds, strict=True):
         count = int(segments.max()) + 1
-        shown, said = lime.drawn(count, generator(int(seed))), []
+        shown, said = lime.draw(count, generator(int(seed))), []
         for sample in shown:
             masked = image.clone()
             for segment in range(count):
@@ -225,14 +230,14 @@ def test_lime_agrees_with_captum(make: Make, query: MakeQuery) -> None:
         return torch.exp(-(distance**2) / (2 * 0.25**2))
 
     for row, image in enumerate(asked.images):
-        shown = lime.drawn(16, generator(int(asked.seeds[row])))
+        shown = lime.draw(16, generator(int(asked.seeds[row])))
         peer = Peer(
             lambda images: classifier(images).softmax(1),
             interpretable_model=SkLearnRidge(alpha=1.0),
             similarity_func=similarity,
             perturb_func=as_captum_takes_it(shown),
         )
-        labels = segmented(image[None], "grid", 16)[:, None]
+        labels = cut_into_segments(image[None], "grid", 16)[:, None]
         expected = peer.attribute(image[None], target=int(asked.targets[row]), feature_mask=labels, n_samples=80)[0, 0]
         torch.testing.assert_close(maps[row], expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
@@ -243,7 +248,7 @@ def test_lime_agrees_with_captum(make: Make, query: MakeQuery) -> None:
 @torch.no_grad()
 def slow_shapley(classifier: Classifier, query: Query, count: int) -> Tensor:
     """The mean, over all orders in which segments may appear, of what each adds to the logit when it does."""
-    labels = segmented(query.images, "grid", count)
+    labels = cut_into_segments(query.images, "grid", count)
     maps = torch.zeros_like(query.images[:, 0])
     orders = list(itertools.permutations(range(count)))
     for row, (image, target) in enumerate(zip(query.images, query.targets.tolist(), strict=True)):
@@ -273,7 +278,7 @@ def test_they_sum_to_what_all_segments_make(make: Make, query: MakeQuery, sample
     classifier = make("inplace").eval()
     asked = two(classifier, query)
     maps = explain(classifier, KernelShap(samples, "grid", 9, hide="black"), asked).maps
-    labels = segmented(asked.images, "grid", 9)
+    labels = cut_into_segments(asked.images, "grid", 9)
     sums = [sum(row[each == segment][0] for segment in range(9)) for row, each in zip(maps, labels, strict=True)]
     with torch.no_grad():
         worth = classifier(asked.images) - classifier(torch.zeros_like(asked.images))
@@ -290,7 +295,7 @@ def test_samples_estimate_the_exact_values(make: Make, query: MakeQuery) -> None
 
 
 def test_sizes_are_drawn_by_their_weights_in_pairs() -> None:
-    shown = KernelShap(20001).drawn(16, generator(0))
+    shown = KernelShap(20001).draw(16, generator(0))
     assert shown.shape == (20001, 16)
     assert shown[0].all()
     assert not shown[1].any()
@@ -311,8 +316,8 @@ def test_kernelshap_agrees_with_captum(make: Make, query: MakeQuery) -> None:
     maps = explain(classifier, kernelshap, asked).maps
     for row, image in enumerate(asked.images):
         peer = Peer(classifier)
-        peer.perturb_func = as_captum_takes_it(kernelshap.drawn(16, generator(int(asked.seeds[row]))))
-        labels = segmented(image[None], "grid", 16)[:, None]
+        peer.perturb_func = as_captum_takes_it(kernelshap.draw(16, generator(int(asked.seeds[row]))))
+        labels = cut_into_segments(image[None], "grid", 16)[:, None]
         expected = peer.attribute(image[None], target=int(asked.targets[row]), feature_mask=labels, n_samples=120)[0, 0]
         torch.testing.assert_close(maps[row], expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
@@ -320,8 +325,8 @@ def test_kernelshap_agrees_with_captum(make: Make, query: MakeQuery) -> None:
 @pytest.mark.parametrize(("method", "expected"), [(Lime(10, alpha=0), 2), (KernelShap(10), 2), (Lime(10), 0)])
 def test_one_segment(method: Surrogate, expected: float) -> None:
     """The sample without it weighs next to nothing in LIME, so that the penalty wins."""
-    shown = method.drawn(1, generator(0)).double().numpy()
-    assert method.fitted(shown, 2 * shown[:, 0] + 1).item() == pytest.approx(expected, abs=0.01)
+    shown = method.draw(1, generator(0)).double().numpy()
+    assert method.fit(shown, 2 * shown[:, 0] + 1).item() == pytest.approx(expected, abs=0.01)
 
 
 # Both
@@ -333,7 +338,7 @@ def test_one_pass_for_each_sample_that_differs(make: Make, query: MakeQuery, met
     asked = query(classifier)
     for count, samples in ((16, 40), (4, 100)):
         explainer = method(samples, "grid", count)
-        draws = [explainer.drawn(count, generator(seed)) for seed in asked.seeds.tolist()]
+        draws = [explainer.draw(count, generator(seed)) for seed in asked.seeds.tolist()]
         distinct = sum(len({tuple(sample) for sample in each.tolist()}) for each in draws)
         assert explain(classifier, explainer, asked, batch=2).cost.forwards == distinct
         assert distinct <= 5 * min(samples, 2**count)

@@ -16,7 +16,7 @@ from an8flower.evaluate.explainers.filters.filter_roles import (
     crop,
     mean_class_accuracy,
 )
-from an8flower.evaluate.explainers.filters.receptive_fields import Field, Span, receptive_fields
+from an8flower.evaluate.explainers.filters.receptive_fields import AxisField, ReceptiveField, receptive_fields
 from an8flower.evaluate.explainers.filters.relevant_filters import Filter, Relevance
 from an8flower.evaluate.explainers.filters.responses import Listening
 from an8flower.evaluate.models.classifier import Classifier, build, wrap
@@ -44,7 +44,7 @@ def test_the_recursion() -> None:
         nn.ReLU(inplace=True),
     )
     first, last = receptive_fields(classifier)
-    assert first == Field(Span(-1, 2, 1), Span(-1, 2, 1))
+    assert first == ReceptiveField(AxisField(-1, 2, 1), AxisField(-1, 2, 1))
     assert last.size == (10, 10)
     assert last.vertical.jump == 2
     assert (last.vertical.low + last.vertical.high) / 2 == 1  # the centre of the upper left pooled cell
@@ -102,7 +102,7 @@ def test_gradients_reach_as_far_as_the_field(make: Callable[[], Classifier]) -> 
 @pytest.mark.parametrize("joined", ["add", "cat"])
 def test_branches_are_joined(joined: str) -> None:
     (field,) = receptive_fields(sequential(Block(joined)))
-    assert field == Field(Span(-2, 3, 2), Span(-1, 6, 1))
+    assert field == ReceptiveField(AxisField(-2, 3, 2), AxisField(-1, 6, 1))
 
 
 # Average images
@@ -110,7 +110,7 @@ def test_branches_are_joined(joined: str) -> None:
 
 def test_crops_at_the_border() -> None:
     image = torch.arange(16.0).view(1, 4, 4)
-    seen = crop(image, Field(Span(-1, 2, 1), Span(-1, 2, 2)), torch.tensor([0, 1]))
+    seen = crop(image, ReceptiveField(AxisField(-1, 2, 1), AxisField(-1, 2, 2)), torch.tensor([0, 1]))
     assert seen[0, 0].isnan().all()
     assert seen[0, 1:].tolist() == [[1, 2, 3], [5, 6, 7]]
 

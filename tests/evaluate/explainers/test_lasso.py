@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from an8flower.evaluate.explainers.filters.lasso import accelerated, bounded_lasso, projected
+from an8flower.evaluate.explainers.filters.lasso import bounded_lasso, project, solve_by_projected_gradients
 
 
 def columns(*values: float) -> Tensor:
@@ -51,7 +51,7 @@ POINTS = arrays(np.float64, st.integers(1, 12), elements=st.floats(-10, 10, widt
 
 @given(POINTS, st.floats(0.01, 20), st.booleans())
 def test_projection_equals_bisection(point: np.ndarray, bound: float, positive: bool) -> None:
-    ours = projected(torch.from_numpy(point.copy()), bound, positive).numpy()
+    ours = project(torch.from_numpy(point.copy()), bound, positive).numpy()
     np.testing.assert_allclose(ours, slow_projection(point, bound, positive), atol=1e-9)
 
 
@@ -109,7 +109,7 @@ def test_no_feature_is_forgotten(positive: bool) -> None:
     """More features than are let in at once: as if all were looked at in every step."""
     features, wanted = problem(150, 100, seed=4)
     ours = bounded_lasso(features, wanted, 2.0, positive)
-    theirs = torch.stack([accelerated(features, column, 2.0, positive) for column in wanted.T], 1)
+    theirs = torch.stack([solve_by_projected_gradients(features, column, 2.0, positive) for column in wanted.T], 1)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
     assert ours.count_nonzero() > 40 or positive
 

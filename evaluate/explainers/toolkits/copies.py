@@ -19,56 +19,56 @@ from ...models.networks.split import submodule
 from ...models.networks.unrolled import layers_of, unrolled
 
 
-class Lent(nn.Module):
-    """Images -> logits, in float32; passes are booked on the classifier that the network was copied from."""
+class CountedCopy(nn.Module):
+    """A copy of a classifier's network, images -> logits in float32; its passes are booked on that classifier."""
 
     def __init__(
-        self, classifier: Classifier, network: nn.Module, normalises: bool = True, portions: bool = True
+        self, classifier: Classifier, network: nn.Module, normalises: bool = True, in_portions: bool = True
     ) -> None:
         super().__init__()
         self.network = network
         self.normalises = normalises  # False: images come normalised
-        self.portions = portions  # False: all images at once, for who counts the calls
+        self.in_portions = in_portions  # False: all images in one call, for methods that count the calls
         self._lender = (classifier,)  # in a tuple, so that the classifier is no submodule
 
     def forward(self, images: Tensor) -> Tensor:
-        """Without gradients, no more images at once than may be in flight."""
-        if torch.is_grad_enabled() or not self.portions:
-            return self.answer(images)
-        return torch.cat([self.answer(portion) for portion in images.split(self._lender[0].in_flight)])
+        """The logits of images; without gradients, no more images at once than may be in flight."""
+        if torch.is_grad_enabled() or not self.in_portions:
+            return self.run_portion(images)
+        return torch.cat([self.run_portion(portion) for portion in images.split(self._lender[0].in_flight)])
 
-    def answer(self, images: Tensor) -> Tensor:
-        """The logits of one portion."""
+    def run_portion(self, images: Tensor) -> Tensor:
+        """The logits of one portion of the images."""
         (classifier,) = self._lender
         values = classifier.normalise(images) if self.normalises else images
         return classifier.count(self.network(at_least_single(values)), 1.0)
 
 
-class Maps(nn.Module):
-    """Tokens (B, T, D) as maps (B, D, h, w); those before the grid are left out."""
+class TokensToMaps(nn.Module):
+    """A module that turns tokens (B, T, D) into maps (B, D, h, w); tokens before the grid are left out."""
 
     def __init__(self, grid: tuple[int, int]) -> None:
         super().__init__()
         self.grid = grid
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Only the last h * w tokens."""
+        """The last h * w tokens as maps."""
         height, width = self.grid
         # Not a view, since toolkits detach in place what they get.
         return tokens[:, -height * width :].transpose(1, 2).unflatten(2, self.grid).contiguous()
 
 
-class Tokens(nn.Module):
-    """The inverse of `Maps`, with the tokens that were left out."""
+class MapsToTokens(nn.Module):
+    """The inverse of `TokensToMaps`, which puts the tokens that were left out in front again."""
 
     def forward(self, maps: Tensor, tokens: Tensor) -> Tensor:
-        """(B, D, h, w) and the former (B, T, D) -> (B, T, D)."""
+        """Tokens (B, T, D) from maps (B, D, h, w) and the tokens (B, T, D) that the maps were made of."""
         last = maps.flatten(2).transpose(1, 2)
         return torch.cat([tokens[:, : tokens.shape[1] - last.shape[1]], last], dim=1)
 
 
-def copied(classifier: Classifier) -> nn.Module:
-    """A float32 copy of the network in which nothing works in place and every call has a module of its own.
+def copy_network(classifier: Classifier) -> nn.Module:
+    """Copy the network in float32, so that nothing works in place and every call has a module of its own.
 
     Where torch.fx cannot follow the network, a plain copy whose modules do not work in place.
     """
@@ -86,7 +86,7 @@ def copied(classifier: Classifier) -> nn.Module:
 
 
 def canonical_copy(classifier: Classifier, method: str, known: Collection[type[nn.Module]]) -> fx.GraphModule:
-    """A float32 copy with batch norms folded and nothing but known modules.
+    """Copy the network in float32, with batch norms folded and nothing but known modules.
 
     Raises:
         NotApplicable: the network has operations that the method has no rule for.
@@ -94,11 +94,11 @@ def canonical_copy(classifier: Classifier, method: str, known: Collection[type[n
     return canonical(classifier, method, known).float()
 
 
-def separated(network: fx.GraphModule) -> fx.GraphModule:
-    """The same network, in which each operation is given a tensor of its own; changed in place.
+def separate_operations(network: fx.GraphModule) -> fx.GraphModule:
+    """Give each operation of a network a tensor of its own; the network is changed in place and returned.
 
-    Some toolkits hook the tensor that a module is given, and would meet the gradient of all that it was given to, and
-    the hooks of the module that gave it.
+    Some toolkits hook a module's input tensor. Shared with other modules, it would have the gradient of all of them,
+    and the hooks of the module that it comes from.
     """
     for node in list(network.graph.nodes):
         for user in list(node.users):
@@ -108,10 +108,10 @@ def separated(network: fx.GraphModule) -> fx.GraphModule:
     return network
 
 
-def layer_of(network: nn.Module, classifier: Classifier, layer: str | None) -> nn.Module:
-    """The module of a copy that gives what a layer of the original gives, as maps (B, K, h, w).
+def find_layer(network: nn.Module, classifier: Classifier, layer: str | None) -> nn.Module:
+    """Find the module of a copy that gives what a layer of the original gives, as maps (B, K, h, w).
 
-    Of token models, whose layers give no maps, and of layers that share their module, a module is put there.
+    In token models, whose layers give no maps, and for layers that share their module, a new module is inserted.
 
     Raises:
         WrongUsage: there is no such layer.
@@ -121,38 +121,38 @@ def layer_of(network: nn.Module, classifier: Classifier, layer: str | None) -> n
     name = layer or classifier.target_layer
     values = values_at(classifier, name)
     if isinstance(network, fx.GraphModule):
-        return inserted(network, name, values)
+        return insert_layer(network, name, values)
     if values.ndim == 3:
         raise NotApplicable(f"{classifier.arch} cannot be traced by torch.fx, and its tokens are no maps; use gradcam")
     return submodule(network, name)
 
 
 def values_at(classifier: Classifier, layer: str) -> Tensor:
-    """What a layer gives for one plain image."""
+    """The output of a layer for one plain image."""
     with torch.no_grad():
         return classifier.split(layer).head(classifier.probe(1)).values
 
 
-def inserted(network: fx.GraphModule, layer: str, values: Tensor) -> nn.Module:
-    """A module behind a layer whose output is that layer's, as maps; the network is changed in place."""
+def insert_layer(network: fx.GraphModule, layer: str, values: Tensor) -> nn.Module:
+    """Insert a module behind a layer that gives the layer's output as maps; the network is changed in place."""
     place = next((node for node in network.graph.nodes if layer in layers_of(node)), None)
     if place is None:
         raise NotApplicable(f'the layer "{layer}" does not show in the graph of the network; use another')
-    module = Maps(token_grid(values.shape[1])) if values.ndim == 3 else nn.Identity()
+    module = TokensToMaps(token_grid(values.shape[1])) if values.ndim == 3 else nn.Identity()
     users = list(place.users)
     with network.graph.inserting_after(place):
-        maps = call(network, "lent_maps", module, (place,))
+        maps = add_call(network, "lent_maps", module, (place,))
     behind = maps
     if values.ndim == 3:
         with network.graph.inserting_after(maps):
-            behind = call(network, "lent_tokens", Tokens(), (maps, place))
+            behind = add_call(network, "lent_tokens", MapsToTokens(), (maps, place))
     for user in users:
         user.replace_input_with(place, behind)
     network.recompile()
     return module
 
 
-def call(network: fx.GraphModule, name: str, module: nn.Module, args: tuple[Any, ...]) -> fx.Node:
-    """A new node that calls a new module."""
+def add_call(network: fx.GraphModule, name: str, module: nn.Module, args: tuple[Any, ...]) -> fx.Node:
+    """Add a node to the graph that calls a new module."""
     network.add_submodule(name, module)
     return network.graph.call_module(name, args)
