@@ -14,34 +14,36 @@ import torch
 from torch import Tensor
 
 from ..case import Truth
-from .metric import Metric, Reading, entered, sentence
+from .metric import Metric, Reading, register, sentence
 
 
 def sparseness_of_noise(masks: Tensor) -> Tensor:
     """analytic, to second order in 1 / N: (N - 1) / (3 N) (1 + 1 / (3 N))"""
     pixels = masks[0].numel()
-    return alike(masks, (pixels - 1) / (3 * pixels) * (1 + 1 / (3 * pixels)))
+    return fill(masks, (pixels - 1) / (3 * pixels) * (1 + 1 / (3 * pixels)))
 
 
 def complexity_of_noise(masks: Tensor) -> Tensor:
     """analytic, to second order in 1 / N: log(N / 2) + 1 / 2 + 1 / (18 N)"""
     pixels = masks[0].numel()
-    return alike(masks, math.log(pixels / 2) + 0.5 + 1 / (18 * pixels))
+    return fill(masks, math.log(pixels / 2) + 0.5 + 1 / (18 * pixels))
 
 
-def alike(masks: Tensor, value: float) -> Tensor:
-    """The same for each of the masks (B, H, W)."""
+def fill(masks: Tensor, value: float) -> Tensor:
+    """The same value for each of the masks (B, H, W): (B,) float32."""
     return torch.full((len(masks),), value, device=masks.device)
 
 
 def magnitudes(maps: Tensor, truth: Truth) -> Tensor:
-    """|M| as shares of their largest: (B, N) float64, NaN where the map is zero everywhere."""
+    """The magnitudes |M| as shares of their largest: (B, N) float64, NaN where the map is zero everywhere."""
     values = maps.flatten(1).double().abs()
     return values / values.amax(1, keepdim=True)
 
 
-def measures(name: str, **card: Any) -> Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]]:
-    """Registers what is read off magnitudes (B, N), in (B,) float64, as a metric."""
+def register_compactness_metric(
+    name: str, **card: Any
+) -> Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]]:
+    """Make a decorator that registers a score (B,) float64 of magnitudes (B, N) as a metric."""
 
     def file(read: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         metric = Metric(
@@ -55,13 +57,13 @@ def measures(name: str, **card: Any) -> Callable[[Callable[[Tensor], Tensor]], C
             definition=sentence(read),
             **card,
         )
-        entered(metric)
+        register(metric)
         return read
 
     return file
 
 
-@measures(
+@register_compactness_metric(
     "sparseness",
     unit="Gini index",
     bounds=(0.0, 1.0),
@@ -80,7 +82,7 @@ def _sparseness(values: Tensor) -> Tensor:
     return (values.sort(1).values * weights).sum(1) / (count * values.sum(1))
 
 
-@measures(
+@register_compactness_metric(
     "complexity",
     unit="nat",
     bounds=(0.0, math.inf),

@@ -13,10 +13,10 @@ import numpy as np
 from torch import Tensor
 
 from . import chance
-from .metric import Metric, Reading, Score, entered, sentence
-from .ranking import Ranking, dilate, known, share, tolerance
+from .metric import Metric, Reading, Score, register, sentence
+from .ranking import Ranking, dilate, nan_where_empty, share, tolerance
 
-Read = Callable[[Ranking], Tensor]
+RankingScore = Callable[[Ranking], Tensor]
 T = TypeVar("T", bound=Callable[..., Any])
 
 EMPTY = "the mask is empty"
@@ -31,7 +31,7 @@ ORACLE = "1: the mask taken as the map (a mask that covers the whole image is a 
 COMMON = {"oracle": ORACLE, "resize": "none: maps are scored at the size of the masks"}
 
 
-def enter(
+def register_localisation_metric(
     name: str,
     score: Score,
     definition: str,
@@ -42,7 +42,7 @@ def enter(
     further: dict[str, str],
     **card: Any,
 ) -> None:
-    """Registers a metric of the family, by itself a share that is best at 1."""
+    """Register a metric of the family "localisation": a share that is best at 1, unless the arguments say otherwise."""
     metric = Metric(
         name=name,
         family="localisation",
@@ -55,11 +55,13 @@ def enter(
         version=1,
         **card,
     )
-    entered(metric)
+    register(metric)
 
 
-def localises(name: str, *, undefined: str = EMPTY, further: dict[str, str], **card: Any) -> Callable[[T], T]:
-    """Registers what is read off a ranking, in (B,) or (B, T), as a metric; NaN for empty masks.
+def register_ranking_metric(
+    name: str, *, undefined: str = EMPTY, further: dict[str, str], **card: Any
+) -> Callable[[T], T]:
+    """Make a decorator that registers a score of rankings, (B,) or (B, T), as a metric; NaN for empty masks.
 
     A metric with options is the class of them, a frozen dataclass whose instances are called with a ranking.
     """
@@ -67,18 +69,18 @@ def localises(name: str, *, undefined: str = EMPTY, further: dict[str, str], **c
     def file(read: T) -> T:
         reading = read() if isinstance(read, type) else read
         score = Reading(Ranking.of, reading if isinstance(read, type) else _undefined_when_empty(reading))
-        enter(name, score, sentence(read), undefined=undefined, further=further, **card)
+        register_localisation_metric(name, score, sentence(read), undefined=undefined, further=further, **card)
         return read
 
     return file
 
 
-def _undefined_when_empty(read: Read) -> Read:
-    """The same reading in float32, with NaN in the rows whose mask is empty."""
-    return lambda ranking: known(read(ranking), ranking.size)
+def _undefined_when_empty(read: RankingScore) -> RankingScore:
+    """Wrap a score so that it gives float32, with NaN in the rows whose mask is empty."""
+    return lambda ranking: nan_where_empty(read(ranking), ranking.size)
 
 
-@localises(
+@register_ranking_metric(
     "iou",
     chance=chance.iou,
     sign=SHIFTED,
@@ -101,7 +103,7 @@ def best_threshold(curves: np.ndarray) -> np.ndarray:
     return curves[:, known.mean(0).argmax()] if len(known) else np.full(len(curves), np.nan)
 
 
-@localises(
+@register_ranking_metric(
     "iou_best",
     chance=chance.iou_curve,
     select=best_threshold,
@@ -119,7 +121,7 @@ def _iou_best(ranking: Ranking) -> Tensor:
     return ranking.iou
 
 
-@localises(
+@register_ranking_metric(
     "iou_mean",
     chance=chance.iou_above_mean,
     sign="read as they are: negative values lower the mean",
@@ -133,7 +135,7 @@ def _iou_mean(ranking: Ranking) -> Tensor:
     return both / (above + ranking.size - both)
 
 
-@localises(
+@register_ranking_metric(
     "iou_area",
     chance=chance.iou_same_area,
     sign=RANKED,
@@ -146,7 +148,7 @@ def _iou_area(ranking: Ranking) -> Tensor:
     return ranking.top / (2 * ranking.size - ranking.top)
 
 
-@localises(
+@register_ranking_metric(
     "pointing",
     chance=chance.area,
     sign=RANKED,
@@ -161,7 +163,7 @@ def _pointing(ranking: Ranking) -> Tensor:
     return share(ranking.peaks, ranking.masks)
 
 
-@localises(
+@register_ranking_metric(
     "pointing_tol",
     chance=chance.dilated_area,
     sign=RANKED,
@@ -177,7 +179,7 @@ def _pointing_tol(ranking: Ranking) -> Tensor:
     return share(ranking.peaks, dilate(ranking.masks, tolerance(ranking.masks)))
 
 
-@localises(
+@register_ranking_metric(
     "energy_pointing",
     chance=chance.area,
     sign=SHIFTED,
@@ -192,7 +194,7 @@ def _energy_pointing(ranking: Ranking) -> Tensor:
     return inside / whole
 
 
-@localises(
+@register_ranking_metric(
     "relevance_mass",
     chance=chance.area,
     sign="negative values count as 0",
@@ -206,7 +208,7 @@ def _relevance_mass(ranking: Ranking) -> Tensor:
     return share(ranking.maps.clamp(min=0), ranking.masks)
 
 
-@localises(
+@register_ranking_metric(
     "relevance_rank",
     chance=chance.area,
     sign=RANKED,
@@ -219,7 +221,7 @@ def _relevance_rank(ranking: Ranking) -> Tensor:
     return ranking.top / ranking.size
 
 
-@localises(
+@register_ranking_metric(
     "auroc",
     chance=chance.half,
     sign=RANKED,

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from an8flower.names import check_known
 
 from . import chance
-from .localisation import RANGE, RANKED, SHIFTED, THRESHOLDED, localises
-from .ranking import Ranking, known, range_normalised
+from .localisation import RANGE, RANKED, SHIFTED, THRESHOLDED, register_ranking_metric
+from .ranking import Ranking, nan_where_empty, range_normalised
 
 BINS = 256
 TIBAV = "Chefer, Gur, Wolf: Transformer Interpretability Beyond Attention Visualization, CVPR 2021"
@@ -25,7 +25,7 @@ CUT = "the map's mean, strictly above"
 CONSTANT_IS_BACKGROUND = f"{THRESHOLDED}; a constant map is background everywhere"
 
 
-@localises(
+@register_ranking_metric(
     "iou_otsu",
     sign="only differences of values count, whatever their sign",
     ties=f"{THRESHOLDED}; a constant map has no pixel above, and scores 0",
@@ -37,7 +37,7 @@ CONSTANT_IS_BACKGROUND = f"{THRESHOLDED}; a constant map is background everywher
 )
 def _iou_otsu(ranking: Ranking) -> Tensor:
     """IoU of {M > t} and G at the threshold t that parts the values of M best, their variance within being least."""
-    cuts = at_most(otsu(ranking))
+    cuts = round_down(otsu(ranking))
     return ranking.iou_from(ranking.first(cuts[:, None], beyond=True))[:, 0]
 
 
@@ -45,7 +45,7 @@ def otsu(ranking: Ranking) -> Tensor:
     """Otsu's threshold of each map, (B,) float64: the centre of a bin; the value itself of a constant map."""
     edges = _edges(ranking.values)
     # float32 values are below an edge when they are below the next float32 at or above it
-    inner = ranking.first(at_least(edges[:, 1:-1]), beyond=False)
+    inner = ranking.first(round_up(edges[:, 1:-1]), beyond=False)
     before = F.pad(inner, (1, 0))
     counts = torch.diff(F.pad(before, (0, 1), value=ranking.pixels), dim=1).double()
     centres = (edges[:, :-1] + edges[:, 1:]) / 2
@@ -63,22 +63,22 @@ def _between(counts: Tensor, centres: Tensor) -> Tensor:
     """Variance between two classes, parted after each bin but the last: histograms (B, K) -> (B, K - 1)."""
     sums = counts * centres
     lower, lower_sum = counts.cumsum(1)[:, :-1], sums.cumsum(1)[:, :-1]
-    upper, upper_sum = (each.flip(1).cumsum(1).flip(1)[:, 1:] for each in (counts, sums))
+    upper, upper_sum = (histogram.flip(1).cumsum(1).flip(1)[:, 1:] for histogram in (counts, sums))
     return lower * upper * (lower_sum / lower - upper_sum / upper) ** 2
 
 
-def at_least(values: Tensor) -> Tensor:
-    """The smallest float32 not below each float64."""
+def round_up(values: Tensor) -> Tensor:
+    """Round each float64 up to the smallest float32 that is not below it."""
     rounded = values.float()
     return torch.where(rounded < values, rounded.nextafter(torch.full_like(rounded, torch.inf)), rounded)
 
 
-def at_most(values: Tensor) -> Tensor:
-    """The largest float32 not above each float64."""
-    return -at_least(-values)
+def round_down(values: Tensor) -> Tensor:
+    """Round each float64 down to the largest float32 that is not above it."""
+    return -round_up(-values)
 
 
-@localises(
+@register_ranking_metric(
     "f1",
     chance=chance.soft_f1,
     sign=SHIFTED,
@@ -96,7 +96,7 @@ def _f1(ranking: Ranking) -> Tensor:
     return torch.where(span > 0, 2 * inside / (whole + span * ranking.size), 0)
 
 
-@localises(
+@register_ranking_metric(
     "pixel_accuracy",
     chance=chance.even,
     sign=BY_MEAN,
@@ -110,7 +110,7 @@ def _pixel_accuracy(ranking: Ranking) -> Tensor:
     return 1 - (above + ranking.size - 2 * both).double() / ranking.pixels
 
 
-@localises(
+@register_ranking_metric(
     "miou",
     chance=chance.miou,
     sign=BY_MEAN,
@@ -148,7 +148,7 @@ def pooled_iou(areas: np.ndarray) -> np.ndarray:
     return values / 2
 
 
-@localises(
+@register_ranking_metric(
     "miou_pooled",
     chance=chance.areas,
     select=pooled_iou,
@@ -166,7 +166,7 @@ def _miou_pooled(ranking: Ranking) -> Tensor:
     return _areas(ranking)
 
 
-@localises(
+@register_ranking_metric(
     "average_precision",
     chance=chance.average_precision,
     sign=RANKED,
@@ -184,14 +184,14 @@ class AveragePrecision:
         check_known("classes", self.classes, ("foreground", "both"))
 
     def __call__(self, ranking: Ranking) -> Tensor:
-        asked = ranking if self.classes == "foreground" else _both_classes(ranking)
-        return known(_precision(asked), ranking.size)
+        ranked = ranking if self.classes == "foreground" else _both_classes(ranking)
+        return nan_where_empty(_precision(ranked), ranking.size)
 
 
 def _precision(ranking: Ranking) -> Tensor:
-    """Average precision (B,) float64."""
-    found = ranking.size[:, None] - ranking.below.gather(1, ranking.smaller)
-    return (ranking.hits * found / (ranking.pixels - ranking.smaller).double()).sum(1) / ranking.size
+    """The average precision of each row, (B,) float64."""
+    hits = ranking.size[:, None] - ranking.below.gather(1, ranking.smaller)
+    return (ranking.hits * hits / (ranking.pixels - ranking.smaller).double()).sum(1) / ranking.size
 
 
 def _both_classes(ranking: Ranking) -> Ranking:

@@ -21,9 +21,9 @@ from ..data.world import World
 from ..explaining.explain import explain
 from ..explaining.methods import Method
 from ..metrics.interventions.part_threshold import ROWS as THRESHOLD_ROWS
-from ..metrics.interventions.part_threshold import Thresholds, chosen
-from ..metrics.interventions.reliance import UNTOLD, reliance
-from ..metrics.metric import Metric, Scored, reason, score_and_trace
+from ..metrics.interventions.part_threshold import Thresholds, choose_thresholds
+from ..metrics.interventions.reliance import WHY_UNDEFINED, measure_reliance
+from ..metrics.metric import Metric, MetricValues, reasons, score_and_trace
 from ..models.classifier import Classifier, Cost
 from ..models.networks.borrow import evaluating
 from ..models.streamlined import deviation
@@ -95,7 +95,7 @@ class Judge:
         case = self.validation.sample(classifier, THRESHOLD_ROWS, "thresholds")
         maps = mapped(case)
         with classifier.holding(self.resources.in_flight), evaluating(classifier), torch.no_grad():
-            return chosen(maps, case)
+            return choose_thresholds(maps, case)
 
     def sample(self, classifier: Classifier, count: int, purpose: str) -> Case:
         """Some rows of the split, or all where there are fewer, spread over the classes."""
@@ -155,7 +155,7 @@ class Judge:
         assert self.world, "asked for only where rows can be rendered again"
         labels = self.split.labels[indices]
         with evaluating(classifier):
-            found = reliance(classifier, self.world, indices, labels, predicted, self.resources.in_flight)
+            found = measure_reliance(classifier, self.world, indices, labels, predicted, self.resources.in_flight)
         about = {"row": indices, "label": labels, "predicted": predicted}
         about |= {"model": classifier.name, "explainer": RELIANCE}
         return pa.concat_tables(
@@ -179,17 +179,17 @@ class Judge:
             for name, scores in ((CHANCE, chance), (ORACLE, oracle))
         )
 
-    def _measured_chance(self, metrics: list[Metric], case: Case) -> Scored:
+    def _measured_chance(self, metrics: list[Metric], case: Case) -> MetricValues:
         """Mean scores of a few noise maps per row; of fewer where the model is asked."""
         if not metrics:
-            return Scored({}, {})
+            return MetricValues({}, {})
         drawn = []
         for repeat in range(NOISE_MAPS if case.classifier is None else NOISE_MAPS_ASKING):
             guessing = case._replace(explain=partial(noise_for, case.truth, repeat))
             drawn.append(self._score_all(metrics, noise(case.truth, repeat), guessing))
-        return Scored(*(_means(found) for found in zip(*drawn, strict=True)))
+        return MetricValues(*(_means(found) for found in zip(*drawn, strict=True)))
 
-    def _score_all(self, metrics: Iterable[Metric], maps: Tensor, case: Case) -> Scored:
+    def _score_all(self, metrics: Iterable[Metric], maps: Tensor, case: Case) -> MetricValues:
         """Scores by the metrics' names, with no more images in the network than it may hold."""
         if case.classifier is None:
             return score_and_trace(metrics, maps, case)
@@ -218,7 +218,7 @@ class Judge:
         return Truth._make(None if one is None else torch.from_numpy(one).to(self.resources.device) for one in given)
 
     @staticmethod
-    def _long(metrics: tuple[Metric, ...], scores: Scored, truth: Truth, about: dict[str, Any]) -> pa.Table:
+    def _long(metrics: tuple[Metric, ...], scores: MetricValues, truth: Truth, about: dict[str, Any]) -> pa.Table:
         """One row for each image and metric; what `about` does not say is null."""
         if not metrics:
             return SCHEMA.empty_table()
@@ -231,7 +231,7 @@ class Judge:
 
 def _untold(name: str, values: np.ndarray) -> list[str | None]:
     """Why rows have no value (NaN), None where they have one."""
-    return [UNTOLD[name] if none else None for none in np.isnan(values)]
+    return [WHY_UNDEFINED[name] if none else None for none in np.isnan(values)]
 
 
 def _per_image(cost: Cost, count: int) -> dict[str, float]:
@@ -253,12 +253,12 @@ def _means(found: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:
     return {name: torch.stack([each[name] for each in found]).nanmean(0) for name in found[0]}
 
 
-def _values(metric: Metric, scored: Scored, masks: Tensor) -> dict[str, Any]:
+def _values(metric: Metric, scored: MetricValues, masks: Tensor) -> dict[str, Any]:
     """The value, the curve or both, and why there is none where there is none."""
     scores = scored.values[metric.name]
     missing = scores.reshape(len(scores), -1).isnan().any(1).tolist()
-    reasons = [why if none else None for why, none in zip(reason(metric, masks), missing, strict=True)]
+    why_none = [why if none else None for why, none in zip(reasons(metric, masks), missing, strict=True)]
     found = {"curve" if scores.ndim == 2 else "value": scores}
     if metric.name in scored.traces:
         found["curve"] = scored.traces[metric.name]
-    return {**{column: list(each.cpu().numpy()) for column, each in found.items()}, "reason": reasons}
+    return {**{column: list(each.cpu().numpy()) for column, each in found.items()}, "reason": why_none}
