@@ -26,8 +26,8 @@ from an8flower.evaluate.metrics.metric import score_all
 from an8flower.evaluate.metrics.naming import parse_metric
 from an8flower.evaluate.models.classifier import build
 from an8flower.evaluate.resources import Resources
-from an8flower.evaluate.scoring import judge as cells
 from an8flower.evaluate.scoring import run as scoring
+from an8flower.evaluate.scoring import thresholds
 from an8flower.evaluate.scoring.references import evidence, evidence_for, noise
 from an8flower.evaluate.scoring.run import ScoringPlan, score
 from an8flower.factors import PARTS
@@ -275,7 +275,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Case]:
         cases.append(case)
         return part_threshold.choose_thresholds(maps, case)
 
-    monkeypatch.setattr(cells, "choose_thresholds", watched)
+    monkeypatch.setattr(thresholds, "choose_thresholds", watched)
     return cases
 
 
