@@ -17,7 +17,7 @@ from an8flower.factors import PARTS
 from ..case import Case
 from ..data.world import World
 from ..registry import metrics
-from .localisation import register_localisation_metric
+from .localisation import register_localisation
 from .metric import Asking, Metric, Reading, score_all, sentence
 
 
@@ -107,7 +107,7 @@ def _fits(metric: Any) -> bool:
     return alone and metric.family == "localisation" and metric.higher_is_better
 
 
-register_localisation_metric(
+register_localisation(
     "best_set",
     Asking(Ways, BestSet()),
     sentence(BestSet),

@@ -23,7 +23,7 @@ from an8flower.names import check_known
 from ..case import Case
 from ..models.networks.passes import answers
 from .components import best_overlaps, largest_boxes
-from .localisation import EMPTY, RANGE, SHIFTED, THRESHOLDED, register_localisation_metric, register_ranking_metric
+from .localisation import EMPTY, RANGE, SHIFTED, THRESHOLDED, register_localisation, register_ranking
 from .metric import Asking, sentence
 from .ranking import THRESHOLDS, Ranking, nan_where_empty, range_normalised
 
@@ -149,7 +149,7 @@ class _Match:
         return iou if self.overlap == "soft" else (iou > 0.5).double()
 
 
-@register_ranking_metric(
+@register_ranking(
     "le",
     higher_is_better=False,
     sign=BY_MEAN,
@@ -179,7 +179,7 @@ class BoxMisfitOrWrongClass(_Match):
         return nan_where_empty(1 - matched * cropped.right, cropped.ranking.size)
 
 
-register_localisation_metric(
+register_localisation(
     "om",
     Asking(Cropped, BoxMisfitOrWrongClass()),
     sentence(BoxMisfitOrWrongClass),
@@ -204,7 +204,7 @@ def _saliency_metric(cropped: Cropped) -> Tensor:
     return (covered.clamp(min=SMALLEST).log() + cropped.surprise).float()
 
 
-register_localisation_metric(
+register_localisation(
     "sm",
     Asking(Cropped, _saliency_metric),
     sentence(_saliency_metric),
@@ -235,7 +235,7 @@ def best_thresholds(curves: np.ndarray) -> np.ndarray:
     return hits[:, np.arange(hits.shape[1]), chosen].mean(1)
 
 
-@register_ranking_metric(
+@register_ranking(
     "box_accuracy",
     select=best_thresholds,
     sign=SHIFTED,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..case import Truth
-from .metric import Metric, Reading, register, sentence
+from .metric import Metric, Reading, register_metric, sentence
 
 
 def sparseness_of_noise(masks: Tensor) -> Tensor:
@@ -40,10 +40,8 @@ def magnitudes(maps: Tensor, truth: Truth) -> Tensor:
     return values / values.amax(1, keepdim=True)
 
 
-def register_compactness_metric(
-    name: str, **card: Any
-) -> Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]]:
-    """Make a decorator that registers a score (B,) float64 of magnitudes (B, N) as a metric."""
+def register_compactness(name: str, **card: Any) -> Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]]:
+    """Register what is read off magnitudes (B, N), in (B,) float64, as a metric."""
 
     def file(read: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         metric = Metric(
@@ -57,13 +55,13 @@ def register_compactness_metric(
             definition=sentence(read),
             **card,
         )
-        register(metric)
+        register_metric(metric)
         return read
 
     return file
 
 
-@register_compactness_metric(
+@register_compactness(
     "sparseness",
     unit="Gini index",
     bounds=(0.0, 1.0),
@@ -82,7 +80,7 @@ def _sparseness(values: Tensor) -> Tensor:
     return (values.sort(1).values * weights).sum(1) / (count * values.sum(1))
 
 
-@register_compactness_metric(
+@register_compactness(
     "complexity",
     unit="nat",
     bounds=(0.0, math.inf),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .intervention import register_intervention_metric
+from .intervention import register_intervention
 from .interventions.effects import Interventions
 from .interventions.important_parts import Regions
 from .metric import Asking, sentence
@@ -30,7 +30,7 @@ def scale(maps: Tensor) -> Tensor:
     return (maps / total).where(total > 0, 0)
 
 
-register_intervention_metric(
+register_intervention(
     "contrast",
     Asking(Interventions, contrast),
     sentence(contrast),

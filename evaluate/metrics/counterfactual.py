@@ -13,7 +13,7 @@ from an8flower.errors import WrongUsage
 from an8flower.interventions import as_class
 
 from ..models.networks.passes import probability
-from .intervention import register_intervention_metric
+from .intervention import register_intervention
 from .interventions.effects import Interventions, Memo
 from .masking import Masking
 from .metric import Asking, sentence
@@ -148,7 +148,7 @@ NOTES = {
     "replacement": "every picture on the way is made of two rendered ones: there is no black, grey or blurred pixel",
     "threshold": "steps of equal numbers of pixels, out of all pixels of the image, not only those that differ",
 }
-register_intervention_metric(
+register_intervention(
     "counterfactual_deletion",
     Asking(Interventions, CounterfactualDeletion()),
     sentence(CounterfactualDeletion),
@@ -156,7 +156,7 @@ register_intervention_metric(
     further={**NOTES, "best": BEST.format("(p / 2 + (n - 1/2) q) / n")},
     **SHARED,
 )
-register_intervention_metric(
+register_intervention(
     "counterfactual_insertion",
     Asking(Interventions, CounterfactualInsertion()),
     sentence(CounterfactualInsertion),

@@ -19,7 +19,7 @@ from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
 from .masking import ORIGINAL, Faded, ImageChange, Masking, check_baseline, explain_images, remove_ranks
-from .metric import Asking, Metric, register, sentence
+from .metric import Asking, Metric, register_metric, sentence
 
 RANKED = "read by rank: only the order of the values counts, whatever their sign"
 SHIFTED = "the map is range-normalised: its minimum becomes 0, whatever its sign"
@@ -37,8 +37,8 @@ OUTSIDE = "a network that never saw black pixels may take them for a class: read
 NORMALISED_SPACE = "pytorch-grad-cam's documentation masks the normalised tensor: masked pixels turn grey"
 
 
-def register_masking_metric(name: str, *, further: dict[str, str], **card: Any) -> Callable[[type], type]:
-    """Make a decorator that registers a frozen dataclass which scores a `Masking` as a metric, with its defaults."""
+def register_masking(name: str, *, further: dict[str, str], **card: Any) -> Callable[[type], type]:
+    """Register a frozen dataclass that reads a `Masking`, made with its defaults, as a metric of this family."""
 
     def file(kind: type) -> type:
         card.setdefault("needs", ("model",))
@@ -51,7 +51,7 @@ def register_masking_metric(name: str, *, further: dict[str, str], **card: Any) 
             version=1,
             **card,
         )
-        register(metric)
+        register_metric(metric)
         return kind
 
     return file
@@ -87,7 +87,7 @@ class FadedScore:
         return before, after
 
 
-@register_masking_metric(
+@register_masking(
     "average_drop",
     unit="share",
     bounds=(0.0, 1.0),
@@ -106,7 +106,7 @@ class AverageDrop(FadedScore):
         return ((before.share - after.share).clamp(min=0) / before.share).float()
 
 
-@register_masking_metric(
+@register_masking(
     "average_increase",
     unit="share",
     bounds=(0.0, 1.0),
@@ -126,7 +126,7 @@ class AverageIncrease(FadedScore):
         return (after.share / after.rest > before.share / before.rest).float()
 
 
-@register_masking_metric(
+@register_masking(
     "average_gain",
     unit="share",
     bounds=(0.0, 1.0),
@@ -148,7 +148,7 @@ class AverageGain(FadedScore):
         return ((before.rest - after.rest).clamp(min=0) / before.rest).float()
 
 
-@register_masking_metric(
+@register_masking(
     "adcc",
     unit="share",
     bounds=(0.0, 1.0),
@@ -252,7 +252,7 @@ RISE = "Petsiuk, Das, Saenko: RISE, BMVC 2018"
 STEPS = "as many pixels a step, ceil(N / steps), the last step the rest; the trapezoid rule"
 
 
-@register_masking_metric(
+@register_masking(
     "deletion",
     unit="probability",
     bounds=(0.0, 1.0),
@@ -275,7 +275,7 @@ class Deletion(Curve):
         return remove_ranks(self.baseline, 0, count)
 
 
-@register_masking_metric(
+@register_masking(
     "insertion",
     unit="probability",
     bounds=(0.0, 1.0),
@@ -334,7 +334,7 @@ PERTURBED: dict[str, Any] = {
 }
 
 
-@register_masking_metric("perturbation_positive", higher_is_better=False, **PERTURBED)
+@register_masking("perturbation_positive", higher_is_better=False, **PERTURBED)
 class PositivePerturbation(Perturbation):
     """Top-1 accuracy with the label, mean over the removal of the 10, 20, ..., 90 % largest pixels of M."""
 
@@ -343,7 +343,7 @@ class PositivePerturbation(Perturbation):
         return remove_ranks(self.baseline, 0, count)
 
 
-@register_masking_metric("perturbation_negative", higher_is_better=True, **PERTURBED)
+@register_masking("perturbation_negative", higher_is_better=True, **PERTURBED)
 class NegativePerturbation(Perturbation):
     """Top-1 accuracy with the label, mean over the removal of the 10, 20, ..., 90 % smallest pixels of M."""
 

@@ -18,7 +18,7 @@ from an8flower.names import check_known
 from ..case import Truth
 from .interventions.effects import Interventions
 from .interventions.swaps import Effects, measure_removals, measure_swaps
-from .metric import Asking, Metric, Reading, Score, register, sentence
+from .metric import Asking, Metric, Reading, Score, register_metric, sentence
 
 FUNNYBIRDS = "Hesse, Schaub-Meyer, Roth: FunnyBirds, ICCV 2023"
 WAYS: dict[str, Callable[[Interventions], Effects]] = {"swap": measure_swaps, "remove": measure_removals}
@@ -34,13 +34,11 @@ REGION = "the pixels where the part is seen in the row; of a part that the row h
 MEASURED_TRUTH = "measured: the mask is a map of two values and knows no order of the parts beyond the evidence"
 
 
-def register_intervention_metric(
-    name: str, score: Score, definition: str, further: dict[str, str], **card: Any
-) -> Metric:
-    """Register a score as a metric of the family "intervention"."""
+def register_intervention(name: str, score: Score, definition: str, further: dict[str, str], **card: Any) -> Metric:
+    """Register a score as a metric of the family `intervention`."""
     about: dict[str, Any] = {"family": "intervention", "version": 1, **card}
     metric = Metric(name=name, score=score, definition=definition, further=further, **about)
-    return register(metric)
+    return register_metric(metric)
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ def largest(values: Tensor, known: Tensor) -> Tensor:
     return known & (values == values.amax(1, keepdim=True))
 
 
-register_intervention_metric(
+register_intervention(
     "effect_correlation",
     Asking(Interventions, EffectCorrelation()),
     sentence(EffectCorrelation),
@@ -130,7 +128,7 @@ register_intervention_metric(
     needs=("model", "parts", "renderer"),
     further={"oracle": MEASURED_TRUTH, "change": CHANGED, "region": REGION},
 )
-register_intervention_metric(
+register_intervention(
     "top_part",
     Asking(Interventions, TopPart()),
     sentence(TopPart),
@@ -176,7 +174,7 @@ def absence_mass(marked: Marked) -> Tensor:
     return shares.float().where(marked.absent.flatten(1).any(1), torch.nan)
 
 
-register_intervention_metric(
+register_intervention(
     "absence_mass",
     Reading(Marked.of, absence_mass),
     sentence(absence_mass),

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from . import chance
-from .metric import Metric, Reading, Score, register, sentence
+from .metric import Metric, Reading, Score, register_metric, sentence
 from .ranking import Ranking, dilate, nan_where_empty, share, tolerance
 
 RankingScore = Callable[[Ranking], Tensor]
@@ -31,7 +31,7 @@ ORACLE = "1: the mask taken as the map (a mask that covers the whole image is a 
 COMMON = {"oracle": ORACLE, "resize": "none: maps are scored at the size of the masks"}
 
 
-def register_localisation_metric(
+def register_localisation(
     name: str,
     score: Score,
     definition: str,
@@ -42,7 +42,7 @@ def register_localisation_metric(
     further: dict[str, str],
     **card: Any,
 ) -> None:
-    """Register a metric of the family "localisation": a share that is best at 1, unless the arguments say otherwise."""
+    """Register a metric of the family `localisation`; by default a share that is best at 1."""
     metric = Metric(
         name=name,
         family="localisation",
@@ -55,13 +55,11 @@ def register_localisation_metric(
         version=1,
         **card,
     )
-    register(metric)
+    register_metric(metric)
 
 
-def register_ranking_metric(
-    name: str, *, undefined: str = EMPTY, further: dict[str, str], **card: Any
-) -> Callable[[T], T]:
-    """Make a decorator that registers a score of rankings, (B,) or (B, T), as a metric; NaN for empty masks.
+def register_ranking(name: str, *, undefined: str = EMPTY, further: dict[str, str], **card: Any) -> Callable[[T], T]:
+    """Register what is read off a ranking, (B,) or (B, T), as a metric of this family; NaN for empty masks.
 
     A metric with options is the class of them, a frozen dataclass whose instances are called with a ranking.
     """
@@ -69,7 +67,7 @@ def register_ranking_metric(
     def file(read: T) -> T:
         reading = read() if isinstance(read, type) else read
         score = Reading(Ranking.of, reading if isinstance(read, type) else _undefined_when_empty(reading))
-        register_localisation_metric(name, score, sentence(read), undefined=undefined, further=further, **card)
+        register_localisation(name, score, sentence(read), undefined=undefined, further=further, **card)
         return read
 
     return file
@@ -80,7 +78,7 @@ def _undefined_when_empty(read: RankingScore) -> RankingScore:
     return lambda ranking: nan_where_empty(read(ranking), ranking.size)
 
 
-@register_ranking_metric(
+@register_ranking(
     "iou",
     chance=chance.iou,
     sign=SHIFTED,
@@ -103,7 +101,7 @@ def best_threshold(curves: np.ndarray) -> np.ndarray:
     return curves[:, known.mean(0).argmax()] if len(known) else np.full(len(curves), np.nan)
 
 
-@register_ranking_metric(
+@register_ranking(
     "iou_best",
     chance=chance.iou_curve,
     select=best_threshold,
@@ -121,7 +119,7 @@ def _iou_best(ranking: Ranking) -> Tensor:
     return ranking.iou
 
 
-@register_ranking_metric(
+@register_ranking(
     "iou_mean",
     chance=chance.iou_above_mean,
     sign="read as they are: negative values lower the mean",
@@ -135,7 +133,7 @@ def _iou_mean(ranking: Ranking) -> Tensor:
     return both / (above + ranking.size - both)
 
 
-@register_ranking_metric(
+@register_ranking(
     "iou_area",
     chance=chance.iou_same_area,
     sign=RANKED,
@@ -148,7 +146,7 @@ def _iou_area(ranking: Ranking) -> Tensor:
     return ranking.top / (2 * ranking.size - ranking.top)
 
 
-@register_ranking_metric(
+@register_ranking(
     "pointing",
     chance=chance.area,
     sign=RANKED,
@@ -163,7 +161,7 @@ def _pointing(ranking: Ranking) -> Tensor:
     return share(ranking.peaks, ranking.masks)
 
 
-@register_ranking_metric(
+@register_ranking(
     "pointing_tol",
     chance=chance.dilated_area,
     sign=RANKED,
@@ -179,7 +177,7 @@ def _pointing_tol(ranking: Ranking) -> Tensor:
     return share(ranking.peaks, dilate(ranking.masks, tolerance(ranking.masks)))
 
 
-@register_ranking_metric(
+@register_ranking(
     "energy_pointing",
     chance=chance.area,
     sign=SHIFTED,
@@ -194,7 +192,7 @@ def _energy_pointing(ranking: Ranking) -> Tensor:
     return inside / whole
 
 
-@register_ranking_metric(
+@register_ranking(
     "relevance_mass",
     chance=chance.area,
     sign="negative values count as 0",
@@ -208,7 +206,7 @@ def _relevance_mass(ranking: Ranking) -> Tensor:
     return share(ranking.maps.clamp(min=0), ranking.masks)
 
 
-@register_ranking_metric(
+@register_ranking(
     "relevance_rank",
     chance=chance.area,
     sign=RANKED,
@@ -221,7 +219,7 @@ def _relevance_rank(ranking: Ranking) -> Tensor:
     return ranking.top / ranking.size
 
 
-@register_ranking_metric(
+@register_ranking(
     "auroc",
     chance=chance.half,
     sign=RANKED,

@@ -113,8 +113,8 @@ class Metric:
         }
 
 
-def register(metric: Metric) -> Metric:
-    """Register a metric under its name, with what its card says of family and source, and return it."""
+def register_metric(metric: Metric) -> Metric:
+    """Register a metric under its name and return it: its card says all that the registry wants to know."""
     metrics.register(metric.name, family=metric.family, source=metric.source)(metric)
     return metric
 

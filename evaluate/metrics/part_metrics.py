@@ -11,7 +11,7 @@ from an8flower.factors import PARTS
 from an8flower.names import check_known
 
 from ..case import Truth
-from .localisation import register_localisation_metric
+from .localisation import register_localisation
 from .metric import Reading, sentence
 from .ranking import nan_where_empty, share
 
@@ -43,7 +43,7 @@ class PartMass:
         return nan_where_empty(share(shown.maps.clamp(min=0), seen), seen.flatten(1).sum(1))
 
 
-register_localisation_metric(
+register_localisation(
     "part_mass",
     Reading(Shown.of, PartMass()),
     sentence(PartMass),

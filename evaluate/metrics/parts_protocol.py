@@ -23,7 +23,7 @@ from an8flower.spec import DatasetSpec
 
 from ..models.networks.passes import logit
 from ..seeds import seed_of
-from .intervention import FUNNYBIRDS, register_intervention_metric
+from .intervention import FUNNYBIRDS, register_intervention
 from .interventions.effects import BITS, Interventions
 from .interventions.important_parts import RELEVANCE, ImportantParts, Regions, at_threshold
 from .metric import Asking, sentence
@@ -63,13 +63,11 @@ class PartsScore(ABC):
 CHOSEN = {relevance: partial(at_threshold, relevance=relevance) for relevance in RELEVANCE}
 
 
-def register_parts_metric(
-    name: str, abbreviation: str, undefined: str
-) -> Callable[[type[PartsScore]], type[PartsScore]]:
-    """Make a decorator that registers a score of the important parts as a metric."""
+def register_check(name: str, abbreviation: str, undefined: str) -> Callable[[type[PartsScore]], type[PartsScore]]:
+    """Register what is read off the important parts as a metric."""
 
     def file(read: type[PartsScore]) -> type[PartsScore]:
-        register_intervention_metric(
+        register_intervention(
             name,
             Asking(Interventions, read()),
             sentence(read),
@@ -86,9 +84,7 @@ def register_parts_metric(
     return file
 
 
-@register_parts_metric(
-    "completeness_parts", "CSDC", "the row is classified wrongly, or nothing of its evidence can be seen"
-)
+@register_check("completeness_parts", "CSDC", "the row is classified wrongly, or nothing of its evidence can be seen")
 class Completeness(PartsScore):
     """Share of a minimal set of parts sufficient for the class that is important; the largest of all such sets."""
 
@@ -97,7 +93,7 @@ class Completeness(PartsScore):
         return parts.completeness()
 
 
-@register_parts_metric("preservation", "PC, preservation check", "never")
+@register_check("preservation", "PC, preservation check", "never")
 class Preservation(PartsScore):
     """Whether the model's prediction stays when all parts that are not important are taken away."""
 
@@ -106,7 +102,7 @@ class Preservation(PartsScore):
         return parts.preservation()
 
 
-@register_parts_metric("deletion_check", "DC, deletion check", "never")
+@register_check("deletion_check", "DC, deletion check", "never")
 class DeletionCheck(PartsScore):
     """Whether the model's prediction changes when the important parts are taken away."""
 
@@ -115,7 +111,7 @@ class DeletionCheck(PartsScore):
         return parts.deletion()
 
 
-@register_parts_metric(
+@register_check(
     "distractibility", "D; there 1 where nothing is important", "no part is important, or no part is irrelevant"
 )
 class Distractibility(PartsScore):
@@ -199,7 +195,7 @@ def compare(batch: Interventions, rows: Tensor, classes: Tensor, sets: Tensor) -
     return ((2 + wins[0] + wins[1]) / 4).float()
 
 
-register_intervention_metric(
+register_intervention(
     "target_sensitivity",
     Asking(Interventions, target_sensitivity),
     sentence(target_sensitivity),

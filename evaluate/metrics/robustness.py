@@ -18,9 +18,9 @@ from an8flower.names import check_known
 
 from ..case import Case
 from ..seeds import generator, seed_of
-from .faithfulness import COMMON, WEIGHED, register_masking_metric
+from .faithfulness import COMMON, WEIGHED, register_masking
 from .masking import ORIGINAL, ImageChange, Masking, check_baseline, explain_images
-from .metric import Metric, register, sentence
+from .metric import Metric, register_metric, sentence
 
 YEH = "Yeh et al.: On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019"
 
@@ -108,7 +108,7 @@ OUTPUTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-@register_masking_metric(
+@register_masking(
     "infidelity",
     unit="squared output",
     bounds=(0.0, torch.inf),
@@ -204,7 +204,7 @@ def uniform(number: int, seeds: list[int], like: Tensor) -> Tensor:
     return 2 * torch.stack([torch.rand(like.shape[1:], generator=source) for source in sources]).to(like.device) - 1
 
 
-register(
+register_metric(
     Metric(
         name="max_sensitivity",
         family="faithfulness",

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from an8flower.names import check_known
 
 from . import chance
-from .localisation import RANGE, RANKED, SHIFTED, THRESHOLDED, register_ranking_metric
+from .localisation import RANGE, RANKED, SHIFTED, THRESHOLDED, register_ranking
 from .ranking import Ranking, nan_where_empty, range_normalised
 
 BINS = 256
@@ -25,7 +25,7 @@ CUT = "the map's mean, strictly above"
 CONSTANT_IS_BACKGROUND = f"{THRESHOLDED}; a constant map is background everywhere"
 
 
-@register_ranking_metric(
+@register_ranking(
     "iou_otsu",
     sign="only differences of values count, whatever their sign",
     ties=f"{THRESHOLDED}; a constant map has no pixel above, and scores 0",
@@ -78,7 +78,7 @@ def round_down(values: Tensor) -> Tensor:
     return -round_up(-values)
 
 
-@register_ranking_metric(
+@register_ranking(
     "f1",
     chance=chance.soft_f1,
     sign=SHIFTED,
@@ -96,7 +96,7 @@ def _f1(ranking: Ranking) -> Tensor:
     return torch.where(span > 0, 2 * inside / (whole + span * ranking.size), 0)
 
 
-@register_ranking_metric(
+@register_ranking(
     "pixel_accuracy",
     chance=chance.even,
     sign=BY_MEAN,
@@ -110,7 +110,7 @@ def _pixel_accuracy(ranking: Ranking) -> Tensor:
     return 1 - (above + ranking.size - 2 * both).double() / ranking.pixels
 
 
-@register_ranking_metric(
+@register_ranking(
     "miou",
     chance=chance.miou,
     sign=BY_MEAN,
@@ -148,7 +148,7 @@ def pooled_iou(areas: np.ndarray) -> np.ndarray:
     return values / 2
 
 
-@register_ranking_metric(
+@register_ranking(
     "miou_pooled",
     chance=chance.areas,
     select=pooled_iou,
@@ -166,7 +166,7 @@ def _miou_pooled(ranking: Ranking) -> Tensor:
     return _areas(ranking)
 
 
-@register_ranking_metric(
+@register_ranking(
     "average_precision",
     chance=chance.average_precision,
     sign=RANKED,
