@@ -5,7 +5,7 @@ Nothing is made that is not there: data and models have to be named.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -134,8 +134,7 @@ def score(
     folder = Path("runs") / store.path.stem if output is None else Path(output)
     with _as_it_was(given):
         found = judge(plan, Resources(_device(device, given), batch), folder, progress or (lambda done, total: None))
-    if not found.document["results"]:
-        raise Refusal((found.document["failed"] or found.document["skipped"])[0]["reason"])
+    refuse_if_nothing_was_scored(found.document)
     return ScoreResult(found.document, Run(folder).table(found.filed), folder)
 
 
@@ -177,11 +176,8 @@ def audit(
     from .audits.run import audit as carry_out
 
     wanted = plan if isinstance(plan, plans.Plan) else plans.load(str(plan))
-    if not (trust or isinstance(plan, plans.Plan)) and (own := wanted.own_code()):
-        named = ", ".join(own)
-        raise Refusal(
-            f"{plan} would have {named} imported, which runs code; read it, and add trust=True if it is meant"
-        )
+    if not isinstance(plan, plans.Plan):
+        refuse_untrusted(str(plan), wanted.own_code(), trust, "trust=True")
     wanted = (wanted.at_reduced_size() if reduced else wanted).instead(
         data=_texts(data),
         models=_texts(models),
@@ -192,6 +188,25 @@ def audit(
     )
     done = carry_out(wanted, None if output is None else Path(output), How(**how), fresh=fresh)
     return AuditResult.read(done.folder)
+
+
+def refuse_if_nothing_was_scored(document: Mapping[str, Any]) -> None:
+    """Raise a Refusal with the first reason where no method came through."""
+    if not document["results"]:
+        raise Refusal((document["failed"] or document["skipped"])[0]["reason"])
+
+
+def refuse_untrusted(plan: str, modules: Sequence[str], trusted: bool, consent: str) -> None:
+    """Raise a Refusal where a plan names code of the user's own and nobody said that it may run.
+
+    Args:
+        plan: how the message calls the plan.
+        modules: what would be imported.
+        consent: what to add to let it run, as in `--trust`.
+    """
+    if modules and not trusted:
+        named = ", ".join(modules)
+        raise Refusal(f"{plan} would have {named} imported, which runs code; read it, and add {consent} if it is meant")
 
 
 def _texts(given: Place | Sequence[Place]) -> list[str]:

@@ -45,5 +45,5 @@ def parse_value(place: str, kind: Any, text: str) -> Any:
 
 def defaults(kind: Any) -> dict[str, Any]:
     """The default of every parameter of a dataclass of parameters; MISSING where there is none."""
-    made = ((each, each.default_factory) for each in fields(kind) if each.init)
-    return {each.name: each.default if make is MISSING else make() for each, make in made}
+    makers = ((each, each.default_factory) for each in fields(kind) if each.init)
+    return {each.name: each.default if make is MISSING else make() for each, make in makers}

@@ -1,4 +1,8 @@
-"""Named things that users and plug-ins add to: one class, and its instances for explainers, metrics and archs."""
+"""Named things that users and plug-ins add to: one class, and its instances for explainers, metrics and archs.
+
+Whoever asks for `package.module:attribute` changes this process: the current folder is put first on `sys.path`, as
+`python -m` does, and stays there, because the user's module may import its neighbours at any later time.
+"""
 
 from __future__ import annotations
 
@@ -103,14 +107,19 @@ class Registry:
             importlib.import_module(f"{self._package}.{module.name}")
 
 
-def import_attribute(place: str) -> Any:
-    """The object at `package.module:attribute`, which the user typed; raises WrongUsage where there is none.
-
-    As with `python -m`, modules in the current folder are found as well.
-    """
-    module, _, attribute = place.partition(":")
+def search_current_folder() -> None:
+    """Let this process import modules from the current folder, now and later; see the top of this file."""
     if "" not in sys.path:
         sys.path.insert(0, "")
+
+
+def import_attribute(place: str) -> Any:
+    """Import the object at `package.module:attribute`, which the user typed; raises WrongUsage where there is none.
+
+    From then on, modules in the current folder are found as well.
+    """
+    module, _, attribute = place.partition(":")
+    search_current_folder()
     try:
         return getattr(importlib.import_module(module), attribute)
     except Exception as error:  # also what the module itself raises while it is imported

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from an8flower.errors import WrongUsage
 from an8flower.names import unknown
+
+if TYPE_CHECKING:
+    import torch  # whoever carries work to processes asks here what went wrong, and does without torch
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ def in_flight_on(device: torch.device) -> int:
 
 def device_named(name: str) -> torch.device:
     """`auto` is the first GPU where there is one, else the CPU; raises WrongUsage for one that is not here."""
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -45,5 +50,21 @@ def device_named(name: str) -> torch.device:
 
 
 def _present() -> list[str]:
+    import torch
+
     cuda = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))] if torch.cuda.is_available() else []
     return ["auto", "cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])]
+
+
+def is_out_of_main_memory(error: BaseException) -> bool:
+    """Whether main memory ran out; libraries have several ways to say so. (A GPU's memory is another matter.)"""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in ("t allocate memory", "bad_alloc"))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the memory of a GPU or of the machine ran out, so that a smaller portion may pass."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or is_out_of_main_memory(error)

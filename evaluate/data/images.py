@@ -4,17 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from an8flower.names import check_known
 
 
-def blur_matrix(side: int, sigma: float, continued: bool = True) -> Tensor:
-    """The matrix (side, side) that blurs a line of pixels; the identity where sigma is 0.
+def as_images(pictures: np.ndarray, device: torch.device) -> Tensor:
+    """Pictures (B, H, W, 3) uint8 as images (B, 3, H, W) float32 in [0, 1], as models take them."""
+    return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).contiguous().float() / 255
 
-    A matrix, because lines are short: `matrix @ image @ matrix.T` is the blurred image, on any device and exact in any
-    batch.
+
+def convolution_matrix(kernel: Tensor, side: int, continued: bool = True) -> Tensor:
+    """The matrix (side, side) float64 that convolves a line of pixels with a kernel (2 r + 1,) symmetric in its middle.
+
+    A matrix, because lines are short, and a convolution of torch rounds by the size of the batch.
+
+    Args:
+        continued: beyond the border the outermost pixel goes on; otherwise there is zero.
+    """
+    radius = len(kernel) // 2
+    places = torch.arange(side)[:, None] + torch.arange(-radius, radius + 1)
+    inside = (places >= 0) & (places < side)
+    portions = kernel.double() * (inside | continued)
+    return torch.zeros(side, side, dtype=torch.float64).scatter_add_(1, places.clamp(0, side - 1), portions)
+
+
+def blur_matrix(side: int, sigma: float, continued: bool = True) -> Tensor:
+    """The matrix (side, side) float32 that blurs a line of pixels; the identity where sigma is 0.
+
+    `matrix @ image @ matrix.T` is the blurred image, on any device and exact in any batch.
 
     Args:
         sigma: the Gaussian's standard deviation in pixels; it ends after four of them, and sums to one.
@@ -23,10 +43,7 @@ def blur_matrix(side: int, sigma: float, continued: bool = True) -> Tensor:
     radius = int(4 * sigma + 0.5)
     offsets = torch.arange(-radius, radius + 1)
     weights = torch.exp(-0.5 * (offsets / max(sigma, 1e-9)).square().double())
-    places = torch.arange(side)[:, None] + offsets
-    inside = (places >= 0) & (places < side)
-    portions = (weights / weights.sum()) * (inside | continued)
-    return torch.zeros(side, side, dtype=torch.float64).scatter_add_(1, places.clamp(0, side - 1), portions).float()
+    return convolution_matrix(weights / weights.sum(), side, continued).float()
 
 
 def blurred(images: Tensor, sigma: float, continued: bool = True) -> Tensor:

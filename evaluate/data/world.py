@@ -18,6 +18,7 @@ from an8flower.spec import DatasetSpec
 from an8flower.store import FlowerSplit
 
 from ..seeds import seed_of
+from .images import as_images
 
 IN_SIGHT = 1024  # rows photographed at a time: 112 px of them take 150 MB as floats
 
@@ -59,7 +60,7 @@ class World:
     def photographed(self, table: np.ndarray) -> Photographs:
         """Pictures of a factors table (n,)."""
         images, parts = render(build(table), self.spec.size, self.threads)
-        pictures = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).contiguous().float() / 255
+        pictures = as_images(images, self.device)
         return Photographs(pictures, torch.from_numpy(parts).to(self.device))
 
     def near_classes(self, rows: Tensor, labels: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
 from ..models.classifier import Classifier, wrap
+from ..models.networks.random_state import kept_random
 
 CLASSES = ("rose", "lily", "aster", "iris")
 SIZE = 16  # pixels
@@ -73,7 +74,7 @@ def reuse() -> Classifier:
 
 def vit() -> Classifier:
     """A vision transformer of 4 x 4 patches, two blocks and two heads, in training mode."""
-    with torch.random.fork_rng(devices=[]):  # its layers draw weights when they are made
+    with kept_random():  # its layers draw weights when they are made
         network = VisionTransformer(SIZE, SIZE // 4, 2, 2, hidden_dim=16, mlp_dim=32, num_classes=len(CLASSES))
     return wrap(attentive(network), CLASSES, SIZE, "encoder.layers.encoder_layer_1.ln_1")
 

@@ -13,7 +13,7 @@ from an8flower.errors import Refusal, WrongUsage
 from ..case import Explainer, Query
 from ..models.classifier import Classifier, Cost
 from ..models.networks.borrow import borrowed
-from ..resources import in_flight_on
+from ..resources import in_flight_on, is_out_of_memory
 
 
 class Explanation(NamedTuple):
@@ -66,7 +66,7 @@ def attempt(classifier: Classifier, explainer: Explainer, query: Query, in_fligh
         with classifier.holding(in_flight), classifier.counting() as cost:
             maps = explainer(classifier, query)
     except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         if classifier.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -75,11 +75,6 @@ def attempt(classifier: Classifier, explainer: Explainer, query: Query, in_fligh
         torch.cuda.synchronize(classifier.device)
     cost.seconds = time.perf_counter() - began
     return Explanation(maps, cost)
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: the CPU's allocator says so in words only."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def check_query(classifier: Classifier, query: Query) -> None:

@@ -14,19 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 import an8flower
-from an8flower.atomic import moved_into
 from an8flower.store import FlowerStore
 
 from ..case import Explainer
+from ..data.images import as_images
 from ..data.selection import select_rows
 from ..explainers.fittable import Examples, Fittable, Fitted, Learnt
 from ..models.classifier import Classifier
 from ..models.networks.borrow import borrowed
+from ..models.safetensors_files import DAMAGE, read_tensors, write_tensors
 from ..resources import in_flight_on
 from ..seeds import seed_of
 
@@ -63,7 +62,7 @@ class StoredExamples:
         chosen = torch.from_numpy(select_rows(split.labels, min(count, len(split)), seed_of("examples")))
         for indices in chosen.split(portion):
             rows = split.take(indices.numpy())
-            images = torch.from_numpy(rows.images).to(self.device).permute(0, 3, 1, 2).contiguous().float() / 255
+            images = as_images(rows.images, self.device)
             yield images, torch.from_numpy(rows.labels).to(self.device)
 
 
@@ -132,16 +131,13 @@ def place(explainer: Explainer, identity: str, model: str, folder: Path | None) 
 def read(path: Path, identity: str) -> Learnt | None:
     """What a file holds; None where there is none, or not the one that is wanted."""
     try:
-        with safe_open(path, "pt") as file:
-            if file.metadata() != {"format": FORMAT, "identity": identity}:
-                return None
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError):
+        metadata, learnt = read_tensors(path)
+    except DAMAGE:
         return None
+    return learnt if metadata == {"format": FORMAT, "identity": identity} else None
 
 
 def write(path: Path, identity: str, learnt: Learnt) -> None:
     """File what was learnt, whole or not at all."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in learnt.items()}
-    with suppress(OSError, SafetensorError), moved_into(path) as unfinished:
-        save_file(tensors, unfinished, {"format": FORMAT, "identity": identity})
+    with suppress(*DAMAGE):
+        write_tensors(path, learnt, {"format": FORMAT, "identity": identity})

@@ -19,6 +19,7 @@ from an8flower.picture import Framed, framed
 from an8flower.store import FlowerStore
 
 from ..case import Query
+from ..data.images import as_images
 from ..explainers.fittable import Fittable
 from ..models.classifier import Classifier
 from ..models.networks.borrow import evaluating
@@ -164,7 +165,7 @@ def _explained(
     names = classifier.class_names
     if target is not None and not 0 <= target < len(names):
         raise WrongUsage(f"--target {target}: expected 0 to {len(names) - 1}, the {len(names)} classes of the model")
-    images = torch.from_numpy(picture.seen.copy()).permute(2, 0, 1)[None].float().div(255).to(classifier.device)
+    images = as_images(picture.seen[None].copy(), classifier.device)
     with evaluating(classifier), torch.no_grad():
         chances = classifier(images).softmax(1)[0].cpu()
     guessed = int(chances.argmax())

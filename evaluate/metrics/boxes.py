@@ -21,11 +21,12 @@ from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
 from ..case import Case
+from ..maps import range_normalised
 from ..models.networks.passes import answers
 from .components import best_overlaps, largest_boxes
 from .localisation import EMPTY, RANGE, SHIFTED, THRESHOLDED, register_localisation, register_ranking
 from .metric import Asking, sentence
-from .ranking import THRESHOLDS, Ranking, nan_where_empty, range_normalised
+from .ranking import THRESHOLDS, Ranking, nan_where_empty
 
 CUT = "the map's mean, strictly above"
 BY_MEAN = "read as they are: negative values lower the mean"
@@ -61,7 +62,7 @@ class Cropped:
     def right(self) -> Tensor:
         """Whether the model predicts the label, (B,) bool."""
         portions = self.case.query.images.split(self.classifier.in_flight)
-        predicted = torch.cat([self.classifier(images).argmax(1) for images in portions])
+        predicted = torch.cat([self.classifier.predict(images) for images in portions])
         return predicted == self.case.truth.labels
 
     @cached_property
@@ -281,7 +282,7 @@ class BoxAccuracy:
 
 def _levels(ranking: Ranking) -> np.ndarray:
     """How many of THRESHOLDS each pixel of the range-normalised maps lies above, (B, H, W) int64."""
-    ranged = range_normalised(ranking.maps.flatten(1)).view_as(ranking.maps)
+    ranged = range_normalised(ranking.maps).contiguous()
     return torch.searchsorted(THRESHOLDS.to(ranged.device), ranged).cpu().numpy()
 
 

@@ -20,7 +20,7 @@ from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
 from ..case import Case, Query
-from ..data.images import REPLACEMENTS
+from ..data.images import REPLACEMENTS, convolution_matrix
 from ..maps import range_normalised
 from ..models.classifier import Classifier
 from ..models.networks.passes import Network, answers
@@ -36,7 +36,7 @@ def rise_blurred(images: Tensor) -> Tensor:
     Source: Petsiuk, Das and Saenko, BMVC 2018, the authors' code.
     """
     line = rise_kernel(images.shape[-1])
-    down, across = (banded(side, line).to(images.device) for side in images.shape[-2:])
+    down, across = (convolution_matrix(line, side).float().to(images.device) for side in images.shape[-2:])
     return (down @ images @ across.T).clamp(0, 1)  # rows of a matrix sum to one but for rounding
 
 
@@ -46,17 +46,6 @@ def rise_kernel(width: int) -> Tensor:
     middle = np.zeros(2 * radius + 1)
     middle[radius] = 1
     return torch.from_numpy(gaussian_filter1d(middle, 5 * width / 224))
-
-
-def banded(side: int, line: Tensor) -> Tensor:
-    """The matrix (side, side) float32 that convolves a line of pixels with a kernel, so that each image is on its own.
-
-    A convolution of torch rounds by the size of the batch.
-    """
-    radius = len(line) // 2
-    places = torch.arange(side)[:, None] + torch.arange(-radius, radius + 1)
-    matrix = torch.zeros(side, side, dtype=torch.float64)
-    return matrix.scatter_add_(1, places.clamp(0, side - 1), line.expand(side, -1)).float()
 
 
 # Images (B, 3, H, W) in [0, 1] -> what masked pixels become, of the same shape and range.

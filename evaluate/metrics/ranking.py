@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..case import Truth
+from ..maps import range_normalised
 
 THRESHOLDS = torch.arange(100) / 100
 """0, 0.01, ..., 0.99 of a range-normalised map, (T,) float32."""
@@ -104,7 +105,7 @@ class Ranking:
     @cached_property
     def iou(self) -> Tensor:
         """IoU of the mask and the pixels above each of THRESHOLDS in the range-normalised map, (B, T) float64."""
-        ranged = range_normalised(self.values)  # in order as well
+        ranged = range_normalised(self.values[:, None])[:, 0]  # in order as well
         cuts = THRESHOLDS.to(ranged.device).expand(len(ranged), -1)
         return self.iou_from(torch.searchsorted(ranged, cuts.contiguous(), right=True))
 
@@ -138,12 +139,6 @@ def _ascending(keys: Tensor) -> Tensor:
         keys.numpy().sort(axis=1)
         return keys
     return keys.sort(1).values
-
-
-def range_normalised(values: Tensor) -> Tensor:
-    """Rows (B, N) float32 from 0 at their minimum to 1 at their maximum; rows of one value become zeros."""
-    low, high = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
-    return torch.where(high > low, (values - low) / (high - low), 0)
 
 
 def nan_where_empty(values: Tensor, size: Tensor) -> Tensor:

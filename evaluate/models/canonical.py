@@ -14,6 +14,7 @@ from torch import fx, nn
 from an8flower.errors import NotApplicable
 
 from .classifier import Classifier
+from .networks.agreement import agree
 from .networks.borrow import evaluating
 from .networks.features import at_least_single
 from .networks.modules import MOVING, modular, strangers
@@ -50,7 +51,4 @@ def faithful(network: nn.Module, classifier: Classifier) -> bool:
     """Whether a copy gives the logits of the classifier's network, as nearly as its precision allows."""
     images = classifier.probe(1)
     with evaluating(classifier), torch.no_grad():
-        expected = at_least_single(classifier.network(images))
-        found = network(at_least_single(images))
-    rough = 1e-3 if classifier.dtype.itemsize >= 4 else 0.1
-    return bool((found - expected).abs().max() <= rough * expected.abs().max())
+        return agree(network(at_least_single(images)), classifier.network(images), classifier.dtype)

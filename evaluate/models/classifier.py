@@ -12,12 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from an8flower.atomic import moved_into
 from an8flower.errors import Refusal
 
 from ..registry import archs
@@ -25,7 +22,9 @@ from ..seeds import seed_of
 from .networks.borrow import evaluating
 from .networks.code import digest_of
 from .networks.features import Features, at_least_single, token_grid
+from .networks.random_state import seeded
 from .networks.split import Split, split
+from .safetensors_files import DAMAGE, write_tensors
 
 FORMAT = "an8flower classifier 1"
 MEAN = (0.485, 0.456, 0.406)
@@ -159,6 +158,11 @@ class Classifier(nn.Module):
         """Logits (B, C), of at least single precision."""
         return self.count(at_least_single(self.network(self.normalise(images))), 1.0)
 
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Tensor:
+        """The predicted classes (B,) int64 of images (B, 3, H, W), in one pass."""
+        return torch.as_tensor(self(images).argmax(1))
+
     def head(self, images: Tensor, layer: str | None = None) -> Features:
         """What a layer gives (default: the target layer), with all that `tail` needs besides; in eval mode."""
         layer = layer or self.target_layer
@@ -201,24 +205,15 @@ class Classifier(nn.Module):
         height, width = token_grid(values.shape[1])
         return values[:, -height * width :].transpose(1, 2).unflatten(2, (height, width))
 
-    @property
-    def grid(self) -> tuple[int, int] | None:
-        """The grid (h, w) of the tokens at the target layer; None where the features are maps already."""
-        with evaluating(self.network), torch.no_grad():
-            values = self.split(self.target_layer).head(self.probe(1)).values
-        return token_grid(values.shape[1]) if values.ndim == 3 else None
-
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights and card as safetensors, for `load`; the file appears when it is whole.
 
         Raises:
             Refusal: it cannot be written there.
         """
-        weights = {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()}
         try:
-            with moved_into(Path(path)) as unfinished:
-                save_file(weights, unfinished, self.card.to_metadata())
-        except (OSError, SafetensorError) as error:
+            write_tensors(Path(path), self.state_dict(), self.card.to_metadata())
+        except DAMAGE as error:
             raise Refusal(f"{path}: cannot be written ({error})") from error
 
     @contextmanager
@@ -306,8 +301,7 @@ def build(arch: str, class_names: Sequence[str], size: int, seed: int) -> Classi
         Refusal: the architecture cannot take images of this size.
     """
     entry = archs[arch]
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed_of("weights", arch, seed))
+    with seeded(seed_of("weights", arch, seed)):
         network = entry.thing(len(class_names), size)
     return Classifier(network, Card(arch, tuple(class_names), size, seed), entry.about["layer"])
 

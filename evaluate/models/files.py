@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from an8flower.errors import Refusal
 
 from ..registry import archs
 from .classifier import Card, Classifier, build
+from .safetensors_files import DAMAGE, read_tensors
 
 PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".th", ".tar"}
 MARKS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # what torch.save and pickle start with
@@ -52,9 +52,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"it with torch yourself, and convert it once: {CONVERT}"
         )
     try:
-        with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+        return read_tensors(path)[1]
+    except DAMAGE as error:
         raise Refusal(f"{path}: not a safetensors file, or damaged ({error}); write it anew with {CONVERT}") from None
 
 
@@ -103,7 +102,6 @@ def read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     if not path.is_file():
         raise Refusal(f"{path}: no such file; train one with `an8flower train -o {path}`")
     try:
-        with safe_open(path, "pt") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+        return read_tensors(path)
+    except DAMAGE as error:
         raise Refusal(f"{path}: not a safetensors file, or damaged ({error})") from error

@@ -13,6 +13,7 @@ from an8flower.errors import NotApplicable
 from an8flower.names import check_known
 
 from .classifier import Classifier
+from .networks.agreement import agree
 from .networks.borrow import evaluating
 from .networks.features import at_least_single
 from .networks.unrolled import folded, unrolled
@@ -72,10 +73,7 @@ def agrees(network: nn.Module, classifier: Classifier) -> bool:
     """Whether another network gives the classifier's logits: a graph may miss what happens outside it."""
     images = classifier.probe(2)
     with evaluating(classifier), torch.no_grad():
-        expected = at_least_single(classifier.network(images))
-        return torch.allclose(
-            at_least_single(network(images)), expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max().nan_to_num())
-        )
+        return agree(network(images), classifier.network(images), classifier.dtype)
 
 
 @torch.no_grad()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -25,6 +24,7 @@ from ..registry import archs
 from ..seeds import generator, seed_of
 from .classifier import Classifier, build
 from .networks.borrow import evaluating
+from .networks.random_state import seeded
 
 EPOCHS = 12
 LEARNING_RATE = 1e-3
@@ -91,7 +91,7 @@ def train(
         raise Refusal(f"{store.path}: no rows in {', '.join(empty)}; training wants rows in {', '.join(SPLITS)}")
     recipe = recipe_for(arch, epochs, batch, learning_rate, patience, seed)
     classifier = build(arch, store.class_names, store.size, seed).to(device)
-    with seeded(seed_of("train", arch, seed), classifier.device):
+    with seeded(seed_of("train", arch, seed)):  # dropout draws from global generators
         history = fit(classifier, source(store, "train", device), source(store, "val", device), recipe, on_epoch)
     reached = accuracy(classifier, source(store, "test", device))
     data = {"name": store.name, "digest": store.digest, "epochs": str(recipe.epochs)}
@@ -238,15 +238,3 @@ class Best:
     def restore(self) -> None:
         """Put the best weights back."""
         self._classifier.load_state_dict(self._weights)
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Global generators (dropout draws from them) started from a seed, and put back afterwards."""
-    cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
-        torch.default_generator.manual_seed(seed)
-        for each in cuda:
-            with torch.cuda.device(each):
-                torch.cuda.manual_seed(seed)
-        yield

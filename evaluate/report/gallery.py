@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..results.files import without_nan
 from .pictures import colour, grey, levels
 from .reading import Arrays, Missing, Source
 from .study import Study
@@ -164,13 +165,9 @@ def _places(arrays: Arrays, role: str) -> list[int]:
 
 def _cells(method: str, arrays: Arrays, places: Sequence[int]) -> list[Cell]:
     return [
-        Cell(method, int(arrays["rows"][at]), grey(levels(arrays["maps"][at])), _known(arrays["iou"][at]))
+        Cell(method, int(arrays["rows"][at]), grey(levels(arrays["maps"][at])), without_nan(arrays["iou"][at]))
         for at in places
     ]
-
-
-def _known(value: np.floating) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def _pictures(

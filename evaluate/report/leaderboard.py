@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..results.wording import LETTERS
+from ..results.wording import NUMBERS, letters
 from .figures import Cell, Table
 from .numbers import DASH, Scaled, between, brief, number, scaled
 from .study import Method, Study
@@ -121,13 +121,13 @@ def _row(method: Method, metric: str, groups: Sequence[Sequence[str]], standing:
         return Row(method, [Field(DASH, None)] * 12 + _costs(method), None)
     place = scaled(m)
     relying = (m.get("relying") or {}).get("calibrated") if place else None
-    letters = tied(method.text, groups)
+    tied = letters(method.text, groups)
     rank = standing["rank"] if standing else None
     ranks = Field(f"{standing['low']:g} to {standing['high']:g}", standing["low"]) if standing else Field(DASH, None)
     fields = [
         Field(number(place and place.mean, 2), place and place.mean),
         Field(between(place and place.low, place and place.high, 2), place and place.low),
-        Field(letters or DASH, letters or None),
+        Field(tied or DASH, tied or None),
         Field(number(rank, 1), rank),
         ranks,
         Field(number(m["mean"]), m["mean"]),
@@ -147,11 +147,6 @@ def _costs(method: Method) -> list[Field]:
     milliseconds = None if seconds is None else 1000 * seconds
     told = [milliseconds, cost.get("forwards"), cost.get("backwards")]
     return [Field(brief(value), value) for value in told]
-
-
-def tied(method: str, groups: Sequence[Sequence[str]]) -> str:
-    """A letter for each set of methods that a method cannot be told from; numbers where letters are used up."""
-    return " ".join(LETTERS[i] if i < len(LETTERS) else str(i) for i, each in enumerate(groups) if method in each)
 
 
 def bar(place: Scaled) -> Bar:
@@ -189,9 +184,6 @@ def _heat(method: Method, metric: str) -> Heat:
     return Heat(number(place.mean, 2), round(min(max(place.mean, 0), 1), 3)) if place else Heat(DASH, None)
 
 
-NUMBERS = ("mean", "low", "high", "n", "undefined", "chance", "oracle", "calibrated")
-
-
 def everything(studies: Sequence[Study]) -> Table:
     """All scores of all data sets in one long table."""
     columns = ["dataset", "method", "control", "metric", *NUMBERS, "where_relied_on", "rank", "tied"]
@@ -207,6 +199,6 @@ def _lines(study: Study, method: Method) -> list[list[Cell]]:
         groups = (study.scores.get("comparisons") or {}).get(metric, {}).get("groups", [])
         standing = (((study.scores.get("ranks") or {}).get(metric) or {}).get("methods") or {}).get(method.text) or {}
         told = [m.get(name) for name in NUMBERS]
-        further = [(m.get("relying") or {}).get("calibrated"), standing.get("rank"), tied(method.text, groups)]
+        further = [(m.get("relying") or {}).get("calibrated"), standing.get("rank"), letters(method.text, groups)]
         found.append([study.name, method.text, "yes" if method.control else "no", metric, *told, *further, *costs])
     return found

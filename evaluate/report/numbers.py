@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..results.wording import UNKNOWN
+from ..results import wording
 
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
@@ -25,7 +25,7 @@ def number(value: float | None, digits: int = 3) -> str:
     >>> number(0.12345), number(-0.0001), number(-2.0, 0) == MINUS + "2", number(None) == DASH
     ('0.123', '0.000', True, True)
     """
-    return DASH if value is None else f"{round(value, digits) + 0.0:.{digits}f}".replace("-", MINUS)
+    return DASH if value is None else wording.number(value, digits).replace("-", MINUS)
 
 
 def brief(value: float | None) -> str:
@@ -84,12 +84,6 @@ def listed(names: list[str], most: int = 4) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
 
 
-def lower_is_better(m: Mapping[str, Any]) -> bool:
-    """Whether the truth scores less than chance."""
-    chance, oracle = m.get("chance"), m.get("oracle")
-    return chance is not None and oracle is not None and bool(oracle < chance)
-
-
 def scaled(m: Mapping[str, Any]) -> Scaled | None:
     """A metric's mean and interval between chance and the truth.
 
@@ -101,5 +95,5 @@ def scaled(m: Mapping[str, Any]) -> Scaled | None:
     if m.get("low") is None or m.get("high") is None:
         return None
     ends = sorted((m[end] - chance) / (oracle - chance) for end in ("low", "high"))
-    known = all(map(math.isfinite, ends)) and (ends[1] - ends[0]) / 2 < UNKNOWN
+    known = all(map(math.isfinite, ends)) and (ends[1] - ends[0]) / 2 < wording.UNKNOWN
     return Scaled(mean, *ends) if known else None

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from .numbers import DASH, lower_is_better
+from ..results.wording import is_lower_better
+from .numbers import DASH
 from .plots import Look, looks
 
-CONTROLS = ("center", "edges", "fakecam", "intensity", "random")  # explain nothing: what a method has to beat
+CONTROLS = "baselines"  # the family of methods that explain nothing: what a method has to beat
 LEADING = "iou"
 
 
@@ -72,7 +73,7 @@ class Study:
         card = next((card for card in self.scores.get("cards") or () if card.get("name") == metric), None)
         if card is not None and "higher_is_better" in card:
             return not card["higher_is_better"]
-        return any(lower_is_better(method.result["metrics"].get(metric, {})) for method in self.methods)
+        return any(is_lower_better(method.result["metrics"].get(metric, {})) for method in self.methods)
 
     @property
     def digests(self) -> list[tuple[str, str]]:
@@ -89,4 +90,4 @@ class Study:
 
 def is_control(result: Mapping[str, Any]) -> bool:
     """Whether a method explains nothing, and is there to be beaten."""
-    return bool(result.get("family") == "baselines" or result["method"] in CONTROLS)
+    return bool(result.get("family") == CONTROLS)

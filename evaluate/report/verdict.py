@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..results import wording
 from .numbers import between, counted, listed, number, percent, scaled
 from .study import Method, Study
 
-HIGH, HALF = 0.9, 0.5  # shares from which a certificate speaks of relying, and of doing so in part
 UNDEFINED = 0.05  # share of rows without a value that is worth a word
 
 
@@ -20,12 +20,7 @@ def verdict(studies: Sequence[Study], summary: Mapping[str, Any]) -> list[str]:
 
 def reliance(certificate: Mapping[str, Any]) -> str:
     """What a certificate says in a word: yes, part, no, or unknown."""
-    follows, stays = (certificate[name]["mean"] for name in ("flip_rate", "stability"))
-    if follows is None:
-        return "unknown"
-    if follows >= HIGH and (stays or 0) >= HIGH:
-        return "yes"
-    return "part" if follows >= HALF else "no"
+    return wording.reliance(certificate["flip_rate"]["mean"], certificate["stability"]["mean"])
 
 
 def _truth(studies: Sequence[Study]) -> str:

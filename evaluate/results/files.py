@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from an8flower import atomic
 from an8flower.atomic import moved_into
@@ -20,9 +23,25 @@ COSTS = "costs.json"  # what each cell has taken, in seconds
 
 
 def write_json(place: Path, document: Mapping[str, Any]) -> None:
-    """File a document."""
+    """Write a JSON document; the file appears when it is whole.
+
+    Raises:
+        OSError: it cannot be written there.
+        ValueError: it holds NaN, which JSON does not have; see `without_nan`.
+    """
     with moved_into(place) as unfinished:
         unfinished.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def without_nan(value: Any) -> Any:
+    """The same document with None for NaN, since JSON has no NaN, and plain numbers for numpy's."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(entry) for entry in value]
+    if isinstance(value, np.generic):
+        return without_nan(value.item())
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def read_json(place: Path) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,8 @@ import pyarrow.parquet as pq
 
 from an8flower.atomic import moved_into
 from an8flower.errors import Refusal
+
+from .files import write_json
 
 SCHEMA = pa.schema(
     [
@@ -55,8 +56,7 @@ class Run:
 
     def write_json(self, place: Path, document: Mapping[str, Any]) -> None:
         """File a JSON document."""
-        with moved_into(place) as unfinished:
-            unfinished.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        write_json(place, document)
 
     def has(self, cell: str) -> bool:
         """Whether a cell is done, here or in a neighbour; a part that is damaged counts as missing."""

@@ -18,6 +18,7 @@ import pyarrow as pa
 import an8flower
 from an8flower.errors import NotApplicable
 
+from .files import write_json
 from .folder import Run
 
 
@@ -93,7 +94,7 @@ class Ledger:
     def broke(self, cell: Cell, reason: str, trace: str) -> None:
         """A cell failed: its reason is told, and where it broke lies on disk."""
         told = {**cell.about, "reason": reason}
-        self.run.write_json(self.run.failure(cell.name), {**told, "traceback": trace})
+        write_json(self.run.failure(cell.name), {**told, "traceback": trace})
         self.failed.append(told)
         self._step()
 

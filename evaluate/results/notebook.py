@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from an8flower.errors import Refusal
 
-NUMBERS = ["mean", "low", "high", "n", "undefined", "chance", "oracle", "calibrated"]
+from .wording import NUMBERS
 
 
 @dataclass(frozen=True, eq=False)

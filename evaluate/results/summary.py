@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..seeds import seed_of
+from .files import without_nan
 from .statistics.comparisons import Comparison, compare, groups
 from .statistics.intervals import Interval, calibrated, intervals, known_mean, row_means
 from .statistics.power import rows_needed
@@ -85,7 +86,7 @@ def _summaries(scores: Scores, metric: str, kind: Kind, seed: int) -> list[dict[
         for method, entry, told in zip(scores.methods, entries, relying, strict=True):
             share = float(known_mean(relies[scores.asked(metric, method)], axis=0))
             kept = {key: told[key] for key in ("mean", "low", "high", "n", "calibrated")}
-            entry["relying"] = {**_no_nan({"share": share}), **kept}
+            entry["relying"] = {**without_nan({"share": share}), **kept}
     return entries
 
 
@@ -106,7 +107,7 @@ def _entry(scores: Scores, metric: str, kind: Kind, found: Interval, where: np.n
         "calibrated": calibrated(found.mean, chance, oracle),
         "n": found.n,
     }
-    return _no_nan(numbers)
+    return dict(without_nan(numbers))
 
 
 def _best_first(pairs: list[Comparison], kind: Kind) -> list[Comparison]:
@@ -136,7 +137,7 @@ def _told_pair(names: list[str], pair: Comparison) -> dict[str, Any]:
         "effect": pair.effect,
         "rank_biserial": pair.rank_biserial,
     }
-    return {"a": names[pair.first], "b": names[pair.second], **_no_nan(numbers), "apart": pair.apart}
+    return {"a": names[pair.first], "b": names[pair.second], **without_nan(numbers), "apart": pair.apart}
 
 
 def _told_power(names: list[str], pair: Comparison) -> dict[str, Any]:
@@ -151,14 +152,9 @@ def _told_ranks(
     )
     methods = {name: vars(own) if own else None for name, own in zip(names, found.standings, strict=True)}
     taus = {"tau_seeds": found.seeds, "tau_architectures": found.architectures}
-    return {"methods": methods, **_no_nan({"agreement": found.agreement, **taus})}
+    return {"methods": methods, **without_nan({"agreement": found.agreement, **taus})}
 
 
 def _told_shares(names: list[str], values: np.ndarray) -> dict[str, Any]:
     found = {name: shares(own) for name, own in zip(names, values, strict=True)}
     return {name: vars(own) if own else None for name, own in found.items()}
-
-
-def _no_nan(numbers: Mapping[str, float]) -> dict[str, float | None]:
-    """The same numbers, but None for NaN, which JSON does not have."""
-    return {key: None if math.isnan(value) else value for key, value in numbers.items()}

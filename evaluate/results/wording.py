@@ -7,12 +7,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 UNKNOWN = 10  # half an interval, in distances of the truth from chance
-
-
+HIGH, HALF = 0.9, 0.5  # shares from which a certificate speaks of relying on the evidence, and of doing so in part
 LETTERS = string.ascii_lowercase
-
-
 NUMBERS = ("mean", "low", "high", "n", "undefined", "chance", "oracle", "calibrated")
+"""What a document says of a method by a metric, in the order of tables."""
+
+
+def reliance(follows: float | None, stays: float | None) -> str:
+    """Whether a model relies on the designed evidence, in a word: yes, part, no, or unknown.
+
+    >>> reliance(0.95, 0.92), reliance(0.95, 0.7), reliance(0.1, 0.99), reliance(None, 0.9)
+    ('yes', 'part', 'no', 'unknown')
+
+    Args:
+        follows: in which share of the cases it predicts the class whose evidence it is given.
+        stays: in which share it stays with its prediction when all else is drawn again.
+    """
+    if follows is None:
+        return "unknown"
+    if follows >= HIGH and (stays or 0) >= HIGH:
+        return "yes"
+    return "part" if follows >= HALF else "no"
 
 
 def shares(certificate: Mapping[str, Any]) -> list[list[str]]:
@@ -84,6 +99,29 @@ def named(result: Mapping[str, Any]) -> str:
     return f"{result['method']}:{parameters}" if parameters else str(result["method"])
 
 
-def number(value: float | None) -> str:
-    """Two digits without a negative zero; a dash where there is none."""
-    return "-" if value is None else f"{round(value, 2) + 0.0:.2f}"
+def number(value: float | None, digits: int = 2) -> str:
+    """A number without a negative zero; a dash where there is none.
+
+    >>> number(0.12345), number(-0.0001), number(2.0, 1), number(None)
+    ('0.12', '0.00', '2.0', '-')
+    """
+    return "-" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def letters(method: str, groups: Sequence[Sequence[str]]) -> str:
+    """A letter for each set of tied methods that a method is in; a number where letters are used up.
+
+    >>> letters("gradcam", [["gradcam", "lrp"], ["lrp"], ["gradcam"]])
+    'a c'
+    """
+    return " ".join(LETTERS[i] if i < len(LETTERS) else str(i) for i, group in enumerate(groups) if method in group)
+
+
+def is_lower_better(numbers: Mapping[str, Any]) -> bool:
+    """Whether the truth scores less by a metric than chance; `numbers` are what a method scores by it.
+
+    >>> is_lower_better({"chance": 0.5, "oracle": 0.1}), is_lower_better({"chance": 0.5, "oracle": None})
+    (True, False)
+    """
+    chance, oracle = numbers.get("chance"), numbers.get("oracle")
+    return chance is not None and oracle is not None and bool(oracle < chance)

@@ -16,6 +16,7 @@ from torch import Tensor
 from an8flower.store import FlowerSplit, Rows
 
 from ..case import Case, Query, Truth
+from ..data.images import as_images
 from ..data.world import World
 from ..explaining.explain import explain
 from ..explaining.methods import Method
@@ -66,14 +67,12 @@ class Judge:
 
     def predict(self, classifier: Classifier, indices: np.ndarray) -> np.ndarray:
         """The predicted classes (n,) of rows."""
-        with torch.inference_mode():
-            portions = np.split(indices, range(self.resources.in_flight, len(indices), self.resources.in_flight))
-            guesses = [classifier(self._images(self.split.take(portion))).argmax(1) for portion in portions]
-        return torch.cat(guesses).cpu().numpy()
+        portions = np.split(indices, range(self.resources.in_flight, len(indices), self.resources.in_flight))
+        return torch.cat([classifier.predict(self._images(portion)) for portion in portions]).cpu().numpy()
 
     def precision_error(self, classifier: Classifier, indices: np.ndarray, precision: str) -> dict[str, float]:
         """How far the class probabilities of rows are off at a precision: the mean over rows, and the largest."""
-        apart = deviation(classifier, self._images(self.split.take(indices)), precision)
+        apart = deviation(classifier, self._images(indices), precision)
         return {"mean": float(apart.mean()), "max": float(apart.max())}
 
     def case(self, classifier: Classifier, indices: np.ndarray, predicted: np.ndarray) -> Case:
@@ -171,15 +170,15 @@ class Judge:
     def _case(self, classifier: Classifier | None, rows: Rows, indices: np.ndarray, query: Query) -> Case:
         return Case(classifier, query, self._truth(rows, indices), None, self.world)
 
-    def _images(self, rows: Rows) -> Tensor:
-        """(B, 3, S, S) float32 in [0, 1]."""
-        return torch.from_numpy(rows.images).to(self.resources.device).permute(0, 3, 1, 2).contiguous().float() / 255
+    def _images(self, indices: np.ndarray) -> Tensor:
+        """The images of rows, (B, 3, S, S) float32 in [0, 1]."""
+        return as_images(self.split.take(indices).images, self.resources.device)
 
     def _query(self, rows: Rows, indices: np.ndarray, targets: np.ndarray) -> Query:
         names = ("explain", self.seed, self.split.store.digest, self.split.name)
         seeds = torch.tensor([seed_of(*names, index) for index in indices.tolist()])
         device = self.resources.device
-        return Query(self._images(rows), torch.from_numpy(targets).to(device), seeds.to(device))
+        return Query(as_images(rows.images, device), torch.from_numpy(targets).to(device), seeds.to(device))
 
     def _truth(self, rows: Rows, indices: np.ndarray) -> Truth:
         given = (indices, rows.labels, rows.masks, rows.parts)

@@ -7,7 +7,7 @@ ones that the data set could hold.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -24,12 +24,14 @@ from ..models.networks.borrow import evaluating
 from ..models.sources import Source, open_model
 from ..models.streamlined import streamlined
 from ..resources import Resources
+from ..results.files import without_nan
 from ..results.statistics.intervals import Interval, interval, row_means, share_interval
+from ..results.wording import reliance
 from ..seeds import seed_of
 from .questions import ALL, CertifiedRows, Question, QuestionKind, class_parts, questions_about, rows_of
 
 ROWS = 300  # how many a certificate asks about by default
-HIGH, HALF = 0.9, 0.5  # shares from which the verdict speaks of relying, and of doing so in part
+SAID = {"yes": "relies", "part": "relies in part", "no": "does not rely"}
 
 Change = Literal["redrawn", "swapped", "removed"]
 
@@ -77,15 +79,16 @@ class Certificate:
 
     def document(self) -> dict[str, Any]:
         """The certificate ready for JSON, with None for each undefined number."""
-        return {
+        document = {
             "model": self.model,
             "evidence": list(self.evidence),
             "verdict": self.verdict,
-            **{name: _to_json(getattr(self, name)) for name in ("accuracy", "flip_rate", "stability")},
-            "stability_by_group": {name: _to_json(share) for name, share in self.stability_by_group.items()},
-            "effects": [_effect_to_json(effect) for effect in self.effects],
-            "shortcut": self.shortcut and {name: _to_json(value) for name, value in vars(self.shortcut).items()},
+            **{name: asdict(getattr(self, name)) for name in ("accuracy", "flip_rate", "stability")},
+            "stability_by_group": {name: asdict(stability) for name, stability in self.stability_by_group.items()},
+            "effects": [asdict(effect) for effect in self.effects],
+            "shortcut": self.shortcut and asdict(self.shortcut),
         }
+        return dict(without_nan(document))
 
 
 class Answers(NamedTuple):
@@ -266,13 +269,10 @@ def _main_sentence(certificate: Certificate) -> str:
         f"given the {parts} of another class, it predicts that class in {_percent(follows)} of the cases; "
         f"with all else drawn again, it stays with its prediction in {_percent(stays)}."
     )
-    if np.isnan(follows):
+    relies = reliance(without_nan(follows), without_nan(stays))
+    if relies == "unknown":
         return f"{certificate.model}: whether it relies on the {parts} cannot be told; {numbers}"
-    if follows >= HIGH and stays >= HIGH:
-        return f"{certificate.model} relies on the designed evidence, the {parts}: {numbers}"
-    if follows >= HALF:
-        return f"{certificate.model} relies in part on the designed evidence, the {parts}: {numbers}"
-    return f"{certificate.model} does not rely on the designed evidence, the {parts}: {numbers}"
+    return f"{certificate.model} {SAID[relies]} on the designed evidence, the {parts}: {numbers}"
 
 
 def _shortcut_sentence(certificate: Certificate) -> list[str]:
@@ -287,14 +287,3 @@ def _shortcut_sentence(certificate: Certificate) -> list[str]:
 
 def _percent(share: float) -> str:
     return "an unknown share" if np.isnan(share) else f"{share:.1%}"
-
-
-def _effect_to_json(effect: Effect) -> dict[str, Any]:
-    return {name: _to_json(value) for name, value in vars(effect).items()}
-
-
-def _to_json(value: Any) -> Any:
-    """A value ready for JSON: an interval as a mapping, NaN as None."""
-    if isinstance(value, Interval):
-        return {name: _to_json(number) for name, number in vars(value).items()}
-    return None if isinstance(value, float) and np.isnan(value) else value

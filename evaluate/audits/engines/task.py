@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any, Protocol
 
 from an8flower.errors import Refusal
 
+from ...resources import is_out_of_main_memory
 from .here import memory_limit
 
 
@@ -67,13 +67,6 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, Refusal):
         return str(error)
     told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    if not is_out_of_memory(error) or not (limit := memory_limit()):
+    if not is_out_of_main_memory(error) or not (limit := memory_limit()):
         return told
     return f"out of memory: its process may hold {limit:g} GiB, raise that with --memory-limit ({told})"
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether main memory ran out; libraries have several ways to say so. (A GPU's memory is another matter.)"""
-    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in ("t allocate memory", "bad_alloc"))

@@ -18,8 +18,9 @@ from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import Any
 
+from ...resources import is_out_of_main_memory
 from .here import Place, settle
-from .task import is_out_of_memory, sentence
+from .task import sentence
 
 READY, BEGUN = "ready", "begun"  # the signs of life that go before an answer
 GIB = 2**30
@@ -70,7 +71,7 @@ def carry_out(order: bytes, memory_limit: float | None, begun: Callable[[], None
         return Answer(pickle.dumps(call(*arguments)), worn=is_worn(memory_limit))
     except (Exception, SystemExit) as error:  # a foreign method may raise anything
         traceback.clear_frames(error.__traceback__)  # what they hold may be all the memory that there is
-        worn = is_out_of_memory(error) or is_worn(memory_limit)
+        worn = is_out_of_main_memory(error) or is_worn(memory_limit)
         return Answer(error=sentence(error), traceback=traceback.format_exc(), worn=worn)
 
 

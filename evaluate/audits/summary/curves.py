@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from ...metrics.metric import Metric
 from ...metrics.ranking import THRESHOLDS
+from ...results.files import without_nan
 from ...results.statistics.intervals import intervals
 from ...results.statistics.scores import Scores
 from ...results.summary import CHANCE, ORACLE
@@ -89,4 +90,4 @@ def _line(scores: Scores, metric: Metric, explainer: str, seed: int) -> dict[str
 def _clipped(values: list[float], bounds: tuple[float, float] | None) -> list[float | None]:
     """Values within bounds; None for NaN."""
     clipped = np.clip(values, *bounds) if bounds else np.array(values)
-    return [None if np.isnan(value) else float(value) for value in clipped]
+    return list(without_nan(clipped.tolist()))

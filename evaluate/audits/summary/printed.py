@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from scipy.stats import kendalltau, rankdata
 
 from ...metrics.metric import Metric
+from ...results.files import without_nan
 from ...results.statistics.intervals import known_mean, resampled_means, row_means
 from ...results.statistics.scores import Scores
 from ...results.summary import Kind, contrasts
@@ -203,7 +204,8 @@ class Beside:
         return told
 
     def _mean(self, column: str, method: str) -> float | None:
-        return _no_nan(self.ours.means.get(column, {}).get(method, np.nan))
+        mean = self.ours.means.get(column, {}).get(method, np.nan)
+        return None if np.isnan(mean) else mean
 
     def _spread(self, column: str, method: str) -> float | None:
         """The standard deviation of the models' means; None for fewer than two models."""
@@ -224,7 +226,7 @@ class Beside:
         if column in self._metrics:
             rows = self._each(self._rowwise(column))
             low, high = tau_limits(wanted, np.stack([rows[method] for method in common]), self.study.seed)
-        return {"tau": _no_nan(tau), "low": _no_nan(low), "high": _no_nan(high), "n": len(common)}
+        return dict(without_nan({"tau": tau, "low": low, "high": high, "n": len(common)}))
 
 
 def tau_limits(theirs: np.ndarray, rows: np.ndarray, seed: int) -> tuple[float, float]:
@@ -242,7 +244,3 @@ def tau_limits(theirs: np.ndarray, rows: np.ndarray, seed: int) -> tuple[float, 
 
 def _tau(theirs: np.ndarray, ours: np.ndarray) -> float:
     return float(kendalltau(theirs, ours.round(9)).statistic)
-
-
-def _no_nan(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

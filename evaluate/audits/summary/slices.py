@@ -13,6 +13,7 @@ from an8flower.occlusion import occlusion
 from an8flower.store import FlowerSplit, Rows
 
 from ...metrics.metric import Metric
+from ...results.files import without_nan
 from ...results.statistics.intervals import calibrated, intervals
 from ...results.statistics.scores import Scores
 from ...results.summary import CHANCE, ORACLE
@@ -153,5 +154,5 @@ def _numbers(
         chance, oracle = (scores.reference(metric.name, name, counted) for name in (CHANCE, ORACLE))
         low, high = (float(np.clip(limit, *metric.bounds)) for limit in (own.low, own.high))
         numbers = {"mean": own.mean, "low": low, "high": high, "calibrated": calibrated(own.mean, chance, oracle)}
-        told[text] = {key: None if np.isnan(number) else number for key, number in numbers.items()}
+        told[text] = without_nan(numbers)
     return told

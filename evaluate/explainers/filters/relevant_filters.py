@@ -40,20 +40,11 @@ class Relevance(NamedTuple):
         layer = int(torch.searchsorted(ends, row, right=True))
         return Filter(int(self.layers[layer]), row - int(ends[layer] - self.channels[layer]))
 
-    def filters(self, target: int, absent: bool = False) -> list[tuple[Filter, float]]:
-        """The filters that speak for a class, with their weights, the weightiest first.
-
-        Where `absent`, those that speak against it: what must not be seen for this class. There are some only where
-        negative weights were allowed in the fit.
-        """
-        weights = self.weights[:, target] * (-1 if absent else 1)
+    def filters(self, target: int) -> list[tuple[Filter, float]]:
+        """The filters that speak for a class, with their weights, the weightiest first."""
+        weights = self.weights[:, target]
         order = weights.argsort(descending=True, stable=True)[: int((weights > 0).sum())]
         return [(self.place(row), float(self.weights[row, target])) for row in order.tolist()]
-
-    @property
-    def nonzeros(self) -> list[int]:
-        """How many filters have a weight, for each class."""
-        return self.weights.count_nonzero(0).tolist()
 
 
 class Fit(NamedTuple):
@@ -100,5 +91,5 @@ def responses(classifier: Classifier, images: Tensor, root: bool = False) -> tup
     """The energies (n, K_l) of every ReLU's filters, and the predicted classes (n,)."""
     layers: list[Tensor] = []
     with evaluating(classifier), Listening(lambda number, maps: layers.append(energies(maps, root))):
-        predicted = classifier(images).argmax(1)
+        predicted = classifier.predict(images)
     return layers, predicted

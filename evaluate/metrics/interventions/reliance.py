@@ -18,6 +18,7 @@ from an8flower.spec import DatasetSpec
 
 from ...data.world import World
 from ...models.networks.passes import Network
+from ...results.files import without_nan
 from ...results.summary import RELIES
 from ...seeds import seed_of
 
@@ -93,7 +94,7 @@ def shares(filed: pd.DataFrame) -> dict[str, float | None]:
     """The shares that a report shows: means of the rows' defined values, None if no row has one."""
     keys = {RELIES: "share", FOLLOWS: "flip_rate", SHORTCUT: "shortcut_share"}
     means = {name: float(filed.value[filed.metric == name].mean()) for name in keys if (filed.metric == name).any()}
-    return {keys[name]: None if np.isnan(mean) else mean for name, mean in means.items()}
+    return {keys[name]: without_nan(mean) for name, mean in means.items()}
 
 
 def warnings(model: str, numbers: Mapping[str, float | None], spec: DatasetSpec) -> list[str]:

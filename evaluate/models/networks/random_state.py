@@ -31,7 +31,11 @@ def kept_random() -> Iterator[None]:
 def seeded(seed: int) -> Iterator[None]:
     """Start the global random states from a seed, and put them back afterwards."""
     with kept_random():
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_initialized():  # before that, torch would remember the seed and use it after the block
+            torch.cuda.manual_seed_all(seed)
+        if torch.backends.mps.is_available():
+            torch.mps.manual_seed(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
         yield

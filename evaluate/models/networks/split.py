@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from an8flower.errors import Refusal, WrongUsage
 from an8flower.names import unknown
 
+from .agreement import agree
 from .borrow import evaluating
 from .features import Features
 
@@ -48,7 +49,7 @@ def split(network: nn.Module, layer: str, images: Tensor) -> Split:
         refuse_flat(layer, hooks.probe(images))
         try:
             halves = traced(network, module, images)
-            return halves if agree(halves, hooks, network, images) else hooks
+            return halves if compose(halves, hooks, network, images) else hooks
         except Exception:  # torch.fx runs foreign code on proxies, which fails in any way it likes
             return hooks
 
@@ -207,8 +208,8 @@ def part(network: nn.Module, inputs: list[fx.Node], nodes: list[fx.Node], output
     return fx.GraphModule(network, graph)
 
 
-def agree(halves: Split, hooks: Split, network: nn.Module, images: Tensor) -> bool:
+def compose(halves: Split, hooks: Split, network: nn.Module, images: Tensor) -> bool:
     """Whether the halves give what the layer and the whole network give."""
     features = halves.head(images)
-    same_values = torch.allclose(features.values, hooks.head(images).values, rtol=1e-3, atol=1e-4)
-    return same_values and torch.allclose(halves.tail(features), network(images), rtol=1e-3, atol=1e-4)
+    pairs = ((features.values, hooks.head(images).values), (halves.tail(features), network(images)))
+    return all(agree(output, expected, images.dtype) for output, expected in pairs)

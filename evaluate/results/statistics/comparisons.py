@@ -1,4 +1,8 @@
-"""Which of two methods is better: every pair on the same rows and models, corrected for how many pairs there are."""
+"""Which of two methods is better: every pair on the same rows and models, corrected for how many pairs there are.
+
+Holm's correction and the largest sets of tied methods are written here, in 5 and 9 lines, and not taken from
+statsmodels and networkx, whose imports alone take 3.4 s and 0.6 s, and which nothing else at run time needs.
+"""
 
 from __future__ import annotations
 

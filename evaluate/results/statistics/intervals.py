@@ -1,4 +1,8 @@
-"""What may be said of a mean over rows and models: its interval, and where it lies between chance and the truth."""
+"""What may be said of a mean over rows and models: its interval, and where it lies between chance and the truth.
+
+BCa limits are computed here and not by `scipy.stats.bootstrap`, which knows no missing values and draws anew at every
+call: for 20 methods on 300 rows it takes 40 times as long as these limits, whose draws all methods share.
+"""
 
 from __future__ import annotations
 

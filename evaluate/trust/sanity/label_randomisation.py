@@ -27,7 +27,8 @@ from ...data.batches import Resident, Rows
 from ...data.selection import select_rows
 from ...models.classifier import Classifier, build
 from ...models.files import load
-from ...models.training import EpochReport, accuracy, fit, recipe_for, seeded
+from ...models.networks.random_state import seeded
+from ...models.training import EpochReport, accuracy, fit, recipe_for
 from ...registry import archs
 from ...seeds import seed_of
 
@@ -116,7 +117,7 @@ def train_on_permuted(
     recipe = recipe._replace(learning_rate=recipe.learning_rate / 2, augmented=False, enough=ENOUGH)
     fresh = build(classifier.arch, classifier.class_names, classifier.size, seed_of("memory", memory.seed))
     fresh.to(classifier.device)
-    with seeded(seed_of("memorise", classifier.arch, memory.seed), fresh.device):
+    with seeded(seed_of("memorise", classifier.arch, memory.seed)):
         fit(fresh, rows, rows, recipe, on_epoch)
     reached = accuracy(fresh, rows)
     data = {"name": store.name, "digest": store.digest, "labels": "permuted", "memorised": repr(reached)}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from an8flower.errors import Refusal
 
 from ...models.classifier import Classifier, build
+from ...models.networks.random_state import seeded
 from ...registry import archs
 from ...seeds import generator, seed_of
 from .layers import Layer
@@ -88,9 +89,7 @@ def reset(network: nn.Module, seed: int) -> dict[str, Tensor]:
     with torch.no_grad():
         for parameter in blank.parameters():
             parameter.fill_(torch.nan)  # what is still NaN afterwards, no module initialises
-    devices = {parameter.device.index or 0 for parameter in blank.parameters() if parameter.device.type == "cuda"}
-    with torch.random.fork_rng(devices=sorted(devices)):
-        torch.manual_seed(seed)
+    with seeded(seed):
         for module in blank.modules():  # parents first: they may reset their children in another way
             again = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
             if callable(again):

@@ -38,6 +38,12 @@ def test_normalisation_lies_inside(flowernet: Classifier) -> None:
     torch.testing.assert_close(flowernet(images()), flowernet.network(normalised))
 
 
+def test_the_predicted_class_has_the_largest_logit(flowernet: Classifier) -> None:
+    predicted = flowernet.predict(images())
+    assert torch.equal(predicted, flowernet(images()).argmax(1))
+    assert not predicted.requires_grad
+
+
 def test_the_seed_fixes_the_weights_and_nothing_global_moves() -> None:
     before = torch.get_rng_state()
     first, again, other = (build("flowernet", NAMES, 28, seed).digest for seed in (3, 3, 4))
@@ -127,7 +133,6 @@ def test_a_moved_classifier_is_cut_anew() -> None:
 
 def test_tokens_return_to_their_grid() -> None:
     classifier = build("flowervit", NAMES, 28, seed=0).eval()
-    assert classifier.grid == (14, 14)
     values = torch.arange(197.0)[None, :, None].expand(2, -1, 5)  # every token holds its own number
     maps = classifier.spatial(values)
     assert maps.shape == (2, 5, 14, 14)
@@ -136,7 +141,6 @@ def test_tokens_return_to_their_grid() -> None:
 
 
 def test_maps_have_no_token_grid(flowernet: Classifier) -> None:
-    assert flowernet.grid is None
     assert flowernet.spatial(torch.ones(2, 3, 4, 4)).shape == (2, 3, 4, 4)
 
 

@@ -27,8 +27,7 @@ from an8flower.evaluate.report.page import for_script, write_page
 from an8flower.evaluate.report.pictures import levels
 from an8flower.evaluate.report.plots import looks
 from an8flower.evaluate.report.study import Study
-from an8flower.evaluate.report.verdict import HALF, HIGH, reliance, verdict
-from an8flower.evaluate.trust import certificate as certificates
+from an8flower.evaluate.report.verdict import reliance, verdict
 
 
 def _load_sample() -> Any:
@@ -303,10 +302,6 @@ def test_values_that_are_no_numbers_are_above_no_threshold() -> None:
 
 
 # ---- The verdict -----------------------------------------------------------------------------------------------
-
-
-def test_the_verdict_uses_the_shares_of_the_certificate() -> None:
-    assert (HIGH, HALF) == (certificates.HIGH, certificates.HALF)
 
 
 @pytest.mark.parametrize(

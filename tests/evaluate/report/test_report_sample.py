@@ -11,6 +11,7 @@ import numpy as np
 
 SIZE, ROWS = 24, 4
 METHODS = ("random", "center", "gradcam", "gradcam_pp", "layercam")
+CONTROLS = ("random", "center", "edges")
 HOSTILE = (
     '<img src=x onerror="alert(1)">',
     "=HYPERLINK(\"http://evil\",'x')",
@@ -57,6 +58,7 @@ def scores(methods: Sequence[str]) -> dict[str, Any]:
             "method": name,
             "text": name,
             "parameters": {},
+            "family": "baselines" if name in CONTROLS else "cam",
             "metrics": {metric: numbers(metric, quality) for metric in METRICS},
             "cost": {"seconds": 0.001 * 3**i, "forwards": float(i), "backwards": float(i > 1)},
         }

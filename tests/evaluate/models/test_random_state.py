@@ -1,0 +1,35 @@
+"""Global random states: started from a seed, and put back, also on an error."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from an8flower.evaluate.models.networks.random_state import kept_random, seeded
+
+
+def draws() -> tuple[float, float, float]:
+    return float(torch.rand(1)), float(np.random.rand()), random.random()
+
+
+def test_a_seed_fixes_all_draws() -> None:
+    drawn = []
+    for seed in (2**62 + 1, 2**62 + 1, 2):
+        with seeded(seed):
+            drawn.append(draws())
+    first, again, other = drawn
+    assert first == again
+    assert all(one != another for one, another in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("block", [kept_random(), seeded(1)], ids=["kept", "seeded"])
+def test_states_are_put_back_also_on_an_error(block) -> None:  # type: ignore[no-untyped-def]
+    with kept_random():
+        expected = draws()
+    with pytest.raises(ValueError, match="broken"), block:
+        draws()
+        raise ValueError("broken")
+    assert draws() == expected
