@@ -32,28 +32,28 @@ class Ways:
     @cached_property
     def sets(self) -> list[tuple[frozenset[str], ...]]:
         """The minimal sufficient sets of each row's class."""
-        found = cache(lambda label: sufficient_sets(self.world.spec, label))
-        return [found(label) for label in self.case.truth.labels.tolist()]
+        sets_of = cache(lambda label: sufficient_sets(self.world.spec, label))
+        return [sets_of(label) for label in self.case.truth.labels.tolist()]
 
     @cached_property
     def cases(self) -> list[tuple[Tensor, Case]]:
         """Which rows (n,) have a first set, a second one, ..., and those rows with the masks of that set alone."""
-        found = []
+        cases = []
         for number in range(max(map(len, self.sets), default=0)):
             rows = [row for row, sets in enumerate(self.sets) if len(sets) > number]
             indices = torch.tensor(rows, device=self.maps.device)
             masks = torch.stack([self._mask(row, number) for row in rows])
-            found.append((indices, self._case_of(indices, masks)))
-        return found
+            cases.append((indices, self._case_of(indices, masks)))
+        return cases
 
     def _case_of(self, rows: Tensor, masks: Tensor) -> Case:
-        """Some rows with other masks; nothing is known of a model."""
-        query = type(self.case.query)._make(each[rows] for each in self.case.query)
-        truth = type(self.case.truth)._make(None if each is None else each[rows] for each in self.case.truth)
+        """A case of some of the rows, with masks of their own and without a model."""
+        query = type(self.case.query)._make(values[rows] for values in self.case.query)
+        truth = type(self.case.truth)._make(None if values is None else values[rows] for values in self.case.truth)
         return Case(None, query, truth._replace(masks=masks))
 
     def _mask(self, row: int, number: int) -> Tensor:
-        """The mask (H, W) uint8 of one set in a row; that of the only set is the row's own."""
+        """The mask (H, W) uint8 of one set in a row; a row with one set keeps its own mask."""
         sets, mask = self.sets[row], self.case.truth.masks[row]
         if len(sets) == 1:
             return mask
@@ -62,7 +62,7 @@ class Ways:
         return (seen | self._missing(row, sets[number])).to(mask.dtype)
 
     def _missing(self, row: int, parts: frozenset[str]) -> Tensor:
-        """Where those of the parts that the row's class lacks would be seen, (H, W) bool."""
+        """Pixels (H, W) bool where the parts that the row's class lacks would be seen."""
         truth = self.case.truth
         lacking = absent_evidence(self.world.spec, int(truth.labels[row]))
         covered = torch.zeros_like(truth.masks[row], dtype=torch.bool)
@@ -72,7 +72,7 @@ class Ways:
 
 
 def _seen_with(world: World, rows: Tensor, part: str, count: int) -> Tensor:
-    """Where a part would be seen in a row (1,) if it were there, (H, W) bool."""
+    """Pixels (H, W) bool where a row (1,) would show a part if it had that part."""
     table = draw.override(world.factors(rows), {f"{part}.count": count})
     return world.photographed(table).parts[0] == PARTS.index(part)
 
@@ -92,15 +92,15 @@ class BestSet:
             )
 
     def __call__(self, ways: Ways) -> Tensor:
-        asked = metrics[self.metric].thing
+        metric = metrics[self.metric].thing
         best = ways.maps.new_full((len(ways.maps),), torch.nan)
         for rows, case in ways.cases:
-            best[rows] = best[rows].fmax(score_all([asked], ways.maps[rows], case)[asked.name])
+            best[rows] = best[rows].fmax(score_all([metric], ways.maps[rows], case)[metric.name])
         return best
 
 
 def _fits(metric: Any) -> bool:
-    """Whether it is a value per row, of map and mask alone, that is best at 1."""
+    """Whether a metric gives one value per row, from map and mask alone, and is best at 1."""
     if not isinstance(metric, Metric):
         return False
     alone = isinstance(metric.score, Reading) and not metric.needs and metric.select is None

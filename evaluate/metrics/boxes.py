@@ -26,7 +26,7 @@ from ..models.networks.passes import answers
 from .components import best_overlaps, largest_boxes
 from .localisation import EMPTY, RANGE, SHIFTED, THRESHOLDED, register_localisation, register_ranking
 from .metric import Asking, sentence
-from .ranking import THRESHOLDS, Ranking, known
+from .ranking import THRESHOLDS, Ranking, nan_where_empty
 
 CUT = "the map's mean, strictly above"
 BY_MEAN = "read as they are: negative values lower the mean"
@@ -47,7 +47,7 @@ SMALLEST = 0.05  # share of the image below which no crop is rewarded any furthe
 
 
 class Cropped:
-    """A batch of maps, their boxes and what the model says of them; nothing is asked twice, or unless it is needed."""
+    """A batch of maps, their boxes, and what the model says of the cropped images, each computed once when needed."""
 
     def __init__(self, maps: Tensor, case: Case) -> None:
         assert case.classifier is not None, "metrics that need the model are given one"
@@ -69,10 +69,10 @@ class Cropped:
     def surprise(self) -> Tensor:
         """-log p of the target in what the box cuts out of the image, (B,) float64; NaN where there is no box."""
         rows = (area(self.boxes) > 0).nonzero()[:, 0]
-        found = torch.full(self.boxes.shape[:1], torch.nan, dtype=torch.float64, device=self.boxes.device)
+        values = torch.full(self.boxes.shape[:1], torch.nan, dtype=torch.float64, device=self.boxes.device)
         if len(rows):
-            found[rows] = answers(self.classifier, self.case.query.targets, rows, rows, self._crops, surprise)
-        return found
+            values[rows] = answers(self.classifier, self.case.query.targets, rows, rows, self._crops, surprise)
+        return values
 
     def _crops(self, rows: Tensor, _: Tensor) -> Tensor:
         """What the boxes of rows (n,) cut out of the images, (n, 3, H, W)."""
@@ -98,8 +98,8 @@ def main_boxes(ranking: Ranking) -> Tensor:
 
 def _largest(regions: Tensor) -> Tensor:
     """The box of the largest component of each of the regions (B, H, W) bool: (B, 4) int64."""
-    found = largest_boxes(regions.long().cpu().numpy(), 1)[:, 0]
-    return torch.from_numpy(found).to(regions.device)
+    boxes = largest_boxes(regions.long().cpu().numpy(), 1)[:, 0]
+    return torch.from_numpy(boxes).to(regions.device)
 
 
 def tight_boxes(masks: Tensor) -> Tensor:
@@ -127,13 +127,9 @@ def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def true_boxes(ranking: Ranking, truth: str) -> list[Tensor]:
-    """The boxes that are right, each (B, 4) int64: that of the mask, and in `pieces` also that of its largest piece."""
+    """The boxes that count as right, each (B, 4) int64: around the mask and, for `pieces`, around its largest piece."""
     whole = tight_boxes(ranking.masks)
     return [whole] if truth == "mask" else [whole, _largest(ranking.masks)]
-
-
-def _check(option: str, given: str, choices: tuple[str, ...]) -> None:
-    check_known(option, given, choices)
 
 
 @dataclass(frozen=True)
@@ -145,11 +141,11 @@ class _Match:
     truth: str = "pieces"
 
     def __post_init__(self) -> None:
-        _check("overlap", self.overlap, ("soft", "hard"))
-        _check("truth", self.truth, ("mask", "pieces"))
+        check_known("overlap", self.overlap, ("soft", "hard"))
+        check_known("truth", self.truth, ("mask", "pieces"))
 
-    def matched(self, ranking: Ranking, boxes: Tensor) -> Tensor:
-        """How well boxes (B, 4) fit: (B,) float64."""
+    def match(self, ranking: Ranking, boxes: Tensor) -> Tensor:
+        """How well boxes (B, 4) fit the right box that fits them best: (B,) float64."""
         iou = torch.stack([box_iou(boxes, right) for right in true_boxes(ranking, self.truth)]).amax(0)
         return iou if self.overlap == "soft" else (iou > 0.5).double()
 
@@ -171,7 +167,7 @@ class BoxMisfit(_Match):
     """1 - IoU of the tight box of G (or of its largest piece) and that of the largest component of {M > mean of M}."""
 
     def __call__(self, ranking: Ranking) -> Tensor:
-        return known(1 - self.matched(ranking, main_boxes(ranking)), ranking.size)
+        return nan_where_empty(1 - self.match(ranking, main_boxes(ranking)), ranking.size)
 
 
 @dataclass(frozen=True)
@@ -180,8 +176,8 @@ class BoxMisfitOrWrongClass(_Match):
     piece) and that of the largest component of {M > mean of M}."""
 
     def __call__(self, cropped: Cropped) -> Tensor:
-        matched = self.matched(cropped.ranking, cropped.boxes)
-        return known(1 - matched * cropped.right, cropped.ranking.size)
+        matched = self.match(cropped.ranking, cropped.boxes)
+        return nan_where_empty(1 - matched * cropped.right, cropped.ranking.size)
 
 
 register_localisation(
@@ -265,8 +261,8 @@ class BoxAccuracy:
     truth: str = "pieces"
 
     def __post_init__(self) -> None:
-        _check("components", self.components, ("largest", "all"))
-        _check("truth", self.truth, ("mask", "pieces"))
+        check_known("components", self.components, ("largest", "all"))
+        check_known("truth", self.truth, ("mask", "pieces"))
         if not all(0 < delta <= 1 for delta in self._numbers()):
             raise WrongUsage(f'deltas is "{self.deltas}"; expected shares above 0 up to 1 such as 0.3/0.5/0.7')
 
@@ -277,11 +273,11 @@ class BoxAccuracy:
             raise WrongUsage(f'deltas is "{self.deltas}"; expected numbers such as 0.3/0.5/0.7') from None
 
     def __call__(self, ranking: Ranking) -> Tensor:
-        """Hits (B, D * T): delta by delta, each at every threshold."""
+        """Whether a row's box fits, (B, D * T) float32: delta by delta, each at every threshold."""
         levels, fits = _levels(ranking), OVERLAPS[self.components]
         overlaps = torch.stack([fits(levels, right) for right in true_boxes(ranking, self.truth)]).amax(0)
         hits = torch.cat([(overlaps >= delta).float() for delta in self._numbers()], 1)
-        return known(hits, ranking.size)
+        return nan_where_empty(hits, ranking.size)
 
 
 def _levels(ranking: Ranking) -> np.ndarray:
@@ -291,13 +287,13 @@ def _levels(ranking: Ranking) -> np.ndarray:
 
 
 def _of_largest(levels: np.ndarray, truths: Tensor) -> Tensor:
-    """IoU of boxes (B, 4) and that of the largest component at each of THRESHOLDS, (B, T) float64."""
+    """IoU of boxes (B, 4) and the largest component's box at each of THRESHOLDS, (B, T) float64."""
     boxes = torch.from_numpy(largest_boxes(levels, len(THRESHOLDS))).to(truths.device)
     return box_iou(boxes.flatten(0, 1), truths.repeat_interleave(len(THRESHOLDS), 0)).view(len(boxes), -1)
 
 
 def _of_all(levels: np.ndarray, truths: Tensor) -> Tensor:
-    """The same with whichever component fits best."""
+    """IoU of boxes (B, 4) and the best fitting component's box at each of THRESHOLDS, (B, T) float64."""
     return torch.from_numpy(best_overlaps(levels, len(THRESHOLDS), truths.cpu().numpy())).to(truths.device)
 
 

@@ -27,7 +27,10 @@ def dilated_area(masks: Tensor) -> Tensor:
 
 
 def half(masks: Tensor) -> Tensor:
-    """exact: 1/2"""
+    """exact: 1/2
+
+    Of two pixels of noise either is the larger as often as the other. NaN if the mask is empty or covers the image.
+    """
     covered = (masks > 0).flatten(1)
     return torch.where(covered.any(1) & ~covered.all(1), 0.5, torch.nan)
 

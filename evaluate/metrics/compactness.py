@@ -20,22 +20,22 @@ from .metric import Metric, Reading, register_metric, sentence
 def sparseness_of_noise(masks: Tensor) -> Tensor:
     """analytic, to second order in 1 / N: (N - 1) / (3 N) (1 + 1 / (3 N))"""
     pixels = masks[0].numel()
-    return alike(masks, (pixels - 1) / (3 * pixels) * (1 + 1 / (3 * pixels)))
+    return fill(masks, (pixels - 1) / (3 * pixels) * (1 + 1 / (3 * pixels)))
 
 
 def complexity_of_noise(masks: Tensor) -> Tensor:
     """analytic, to second order in 1 / N: log(N / 2) + 1 / 2 + 1 / (18 N)"""
     pixels = masks[0].numel()
-    return alike(masks, math.log(pixels / 2) + 0.5 + 1 / (18 * pixels))
+    return fill(masks, math.log(pixels / 2) + 0.5 + 1 / (18 * pixels))
 
 
-def alike(masks: Tensor, value: float) -> Tensor:
-    """The same for each of the masks (B, H, W)."""
+def fill(masks: Tensor, value: float) -> Tensor:
+    """The same value for each of the masks (B, H, W): (B,) float32."""
     return torch.full((len(masks),), value, device=masks.device)
 
 
 def magnitudes(maps: Tensor, truth: Truth) -> Tensor:
-    """|M| as shares of their largest: (B, N) float64, NaN where the map is zero everywhere."""
+    """The magnitudes |M| as shares of their largest: (B, N) float64, NaN where the map is zero everywhere."""
     values = maps.flatten(1).double().abs()
     return values / values.amax(1, keepdim=True)
 

@@ -29,9 +29,9 @@ def largest_boxes(levels: np.ndarray, cuts: int) -> np.ndarray:
     Returns:
         (B, T, 4) int64. Of several components of the largest size it is the box around all of them.
     """
-    found = np.zeros((len(levels), cuts, 4), np.int64)
-    _fill_boxes(np.ascontiguousarray(levels), found)
-    return found
+    boxes = np.zeros((len(levels), cuts, 4), np.int64)
+    _fill_boxes(np.ascontiguousarray(levels), boxes)
+    return boxes
 
 
 def best_overlaps(levels: np.ndarray, cuts: int, truths: np.ndarray) -> np.ndarray:
@@ -45,15 +45,15 @@ def best_overlaps(levels: np.ndarray, cuts: int, truths: np.ndarray) -> np.ndarr
     Returns:
         (B, T) float64; 0 where no pixel is above the cut.
     """
-    found = np.zeros((len(levels), cuts))
-    _fill_overlaps(np.ascontiguousarray(levels), np.ascontiguousarray(truths), found)
-    return found
+    overlaps = np.zeros((len(levels), cuts))
+    _fill_overlaps(np.ascontiguousarray(levels), np.ascontiguousarray(truths), overlaps)
+    return overlaps
 
 
 @compiled
-def _fill_boxes(levels: np.ndarray, found: np.ndarray) -> None:
+def _fill_boxes(levels: np.ndarray, boxes: np.ndarray) -> None:
     rows, height, width = levels.shape
-    cuts = found.shape[1]
+    cuts = boxes.shape[1]
     forest, order = np.empty((height * width, 6), np.int64), np.empty(height * width, np.int64)
     above = np.empty(cuts + 1, np.int64)
     for row in range(rows):
@@ -62,24 +62,24 @@ def _fill_boxes(levels: np.ndarray, found: np.ndarray) -> None:
         for cut in range(cuts - 1, -1, -1):
             if cut + 1 < cuts:
                 for side in range(4):
-                    found[row, cut, side] = found[row, cut + 1, side]
+                    boxes[row, cut, side] = boxes[row, cut + 1, side]
             for place in range(above[cut + 1], above[cut]):
                 root = _join(forest, order[place], height, width)
                 # The largest size never falls, and a component that grows beyond it is alone there.
                 if forest[root, SIZE] > most:
                     most = forest[root, SIZE]
                     for side in range(4):
-                        found[row, cut, side] = forest[root, TOP + side]
+                        boxes[row, cut, side] = forest[root, TOP + side]
                 elif forest[root, SIZE] == most:
                     for side in range(2):
-                        found[row, cut, side] = min(found[row, cut, side], forest[root, TOP + side])
-                        found[row, cut, 2 + side] = max(found[row, cut, 2 + side], forest[root, BOTTOM + side])
+                        boxes[row, cut, side] = min(boxes[row, cut, side], forest[root, TOP + side])
+                        boxes[row, cut, 2 + side] = max(boxes[row, cut, 2 + side], forest[root, BOTTOM + side])
 
 
 @compiled
-def _fill_overlaps(levels: np.ndarray, truths: np.ndarray, found: np.ndarray) -> None:
+def _fill_overlaps(levels: np.ndarray, truths: np.ndarray, overlaps: np.ndarray) -> None:
     rows, height, width = levels.shape
-    cuts = found.shape[1]
+    cuts = overlaps.shape[1]
     forest, order = np.empty((height * width, 6), np.int64), np.empty(height * width, np.int64)
     above, roots = np.empty(cuts + 1, np.int64), np.empty(height * width, np.int64)
     for row in range(rows):
@@ -90,14 +90,14 @@ def _fill_overlaps(levels: np.ndarray, truths: np.ndarray, found: np.ndarray) ->
                 _join(forest, order[place], height, width)
                 roots[count] = order[place]
                 count += 1
-            kept = 0  # roots that other components have taken in are forgotten
+            alive = 0  # roots that other components have taken in are forgotten
             for place in range(count):
                 root = roots[place]
                 if forest[root, LINK] == root:
-                    roots[kept] = root
-                    kept += 1
-                    found[row, cut] = max(found[row, cut], _iou(forest, root, truths, row))
-            count = kept
+                    roots[alive] = root
+                    alive += 1
+                    overlaps[row, cut] = max(overlaps[row, cut], _iou(forest, root, truths, row))
+            count = alive
 
 
 @compiled
@@ -163,7 +163,7 @@ def _unite(forest: np.ndarray, root: int, neighbour: int) -> int:
 
 @compiled
 def _iou(forest: np.ndarray, root: int, truths: np.ndarray, row: int) -> float:
-    """IoU of a component's box with that of the truth."""
+    """IoU of a component's box with the box of the truth."""
     both, area, truth = 1, 1, 1
     for side in range(2):
         top, bottom = forest[root, TOP + side], forest[root, BOTTOM + side]

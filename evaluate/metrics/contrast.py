@@ -11,21 +11,21 @@ from .interventions.important_parts import Regions
 from .metric import Asking, sentence
 
 
-def contrast(asked: Interventions) -> Tensor:
+def contrast(batch: Interventions) -> Tensor:
     """Part of max(M_a - M_b, 0) that lies on the parts in which classes a and b differ.
 
     M_a is the map for the target, M_b the map of the same method for the near class, each scaled so that its positive
     values sum to 1.
     """
-    near = asked.world.near_classes(asked.case.truth.rows, asked.case.query.targets)
-    lead = (scaled(asked.maps) - scaled(asked.explained(near))).clamp(min=0).flatten(1)
-    differing = asked.world.differing(asked.case.query.targets, near)
-    where = asked.once(Regions).covered(differing).flatten(1)
+    near = batch.world.near_classes(batch.case.truth.rows, batch.case.query.targets)
+    lead = (scale(batch.maps) - scale(batch.explain(near))).clamp(min=0).flatten(1)
+    differing = batch.world.differing(batch.case.query.targets, near)
+    where = batch.compute_once(Regions).pixels_of(differing).flatten(1)
     return ((lead * where).sum(1) / lead.sum(1)).float().where(where.any(1), torch.nan)
 
 
-def scaled(maps: Tensor) -> Tensor:
-    """Maps (B, H, W) by the sum of their positive values, float64; zeros where there are none."""
+def scale(maps: Tensor) -> Tensor:
+    """Divide maps (B, H, W) by the sum of their positive values: float64, zeros where a map has no positive value."""
     total = maps.clamp(min=0).sum((1, 2), dtype=torch.float64)[:, None, None]
     return (maps / total).where(total > 0, 0)
 

@@ -23,55 +23,55 @@ Towards = Literal["other", "original"]
 
 @dataclass(frozen=True, eq=False)
 class Counterfactual:
-    """Rows beside the same scenes as another class, and what the model says of anything in between."""
+    """Rows beside the same scenes as another class, and what the model says of any mixture of the two pictures."""
 
-    asked: Interventions
+    batch: Interventions
 
     @cached_property
     def other(self) -> Tensor:
         """The same scenes with every class factor of the near class, (B, 3, H, W) float32."""
-        truth, world = self.asked.case.truth, self.asked.world
-        near = world.near_classes(truth.rows, self.asked.case.query.targets).cpu().numpy()
-        pictures = self.asked.photographed(as_class(world.spec, self.asked.table, near))
-        return torch.cat([some.images for some in pictures])
+        truth, world = self.batch.case.truth, self.batch.world
+        near = world.near_classes(truth.rows, self.batch.case.query.targets).cpu().numpy()
+        pictures = self.batch.photograph(as_class(world.spec, self.batch.table, near))
+        return torch.cat([photographs.images for photographs in pictures])
 
     @cached_property
     def _differing(self) -> Tensor:
         """Where the two pictures differ, with the pixels in the order of the map, (B, N) bool."""
-        differ = (self.asked.case.query.images != self.other).any(1).flatten(1)
+        differ = (self.batch.case.query.images != self.other).any(1).flatten(1)
         return torch.zeros_like(differ).scatter_(1, self._ranks, differ)
 
     @cached_property
     def _ranks(self) -> Tensor:
         """Each pixel's place in the order of decreasing values, chance ordering equal ones: (B, N) int64."""
-        return Masking.of(self.asked.maps, self.asked.case).ranks.flatten(1).long()
+        return Masking.of(self.batch.maps, self.batch.case).ranks.flatten(1).long()
 
     @cached_property
-    def _replaced(self) -> Tensor:
+    def _counts(self) -> Tensor:
         """At k: how many of the first k pixels differ, (B, N + 1) int64. Only these are worth a pass."""
         return torch.nn.functional.pad(self._differing.cumsum(1), (1, 0))
 
     @property
     def size(self) -> Tensor:
         """How many pixels differ, (B,) int64."""
-        return self._replaced[:, -1]
+        return self._counts[:, -1]
 
     @cached_property
     def _memo(self) -> Memo:
-        return Memo(self._says)
+        return Memo(self._ask)
 
-    def _says(self, rows: Tensor, keys: Tensor) -> Tensor:
+    def _ask(self, rows: Tensor, keys: Tensor) -> Tensor:
         """The logits (n, C) of mixed pictures, not more of them at once than the network may hold."""
-        portion = self.asked.network.in_flight
+        portion = self.batch.network.in_flight
         portions = zip(rows.split(portion), keys.split(portion), strict=True)
-        return torch.cat([self.asked.says(self.mixed(some, which)) for some, which in portions])
+        return torch.cat([self.batch.logits_of(self.mix(some_rows, some_keys)) for some_rows, some_keys in portions])
 
-    def mixed(self, rows: Tensor, keys: Tensor) -> Tensor:
+    def mix(self, rows: Tensor, keys: Tensor) -> Tensor:
         """Pictures (n, 3, H, W) of rows (n,): with key k >= 0 the original, of which the first k differing pixels are
         the other's; with -1 - k the other, of which the first k differing pixels are the original's."""
-        images, other, ranks = self.asked.case.query.images[rows], self.other[rows], self._ranks[rows]
+        images, other, ranks = self.batch.case.query.images[rows], self.other[rows], self._ranks[rows]
         limits = torch.where(keys < 0, -1 - keys, keys).to(ranks.device)
-        taken = self._replaced[rows].gather(1, ranks + 1) <= limits[:, None]  # at a differing pixel: is it one of k?
+        taken = self._counts[rows].gather(1, ranks + 1) <= limits[:, None]  # at a differing pixel: is it one of k?
         swapped = (taken == (keys >= 0).to(ranks.device)[:, None]).view(len(rows), 1, *images.shape[2:])
         return torch.where(swapped, other, images)
 
@@ -79,17 +79,17 @@ class Counterfactual:
         """The target's probability (B, steps + 1) while the pixels of one picture replace those of the other one."""
         pixels = self._differing.shape[1]
         cuts = torch.tensor([round(step * pixels / steps) for step in range(steps + 1)], device=self._ranks.device)
-        replaced, size = self._replaced[:, cuts], self.size[:, None]
+        replaced, size = self._counts[:, cuts], self.size[:, None]
         back = torch.where(replaced == 0, size, torch.where(replaced == size, 0, -1 - replaced))
         keys = replaced if towards == "other" else back  # the ends of both ways are the same two pictures
         rows = torch.arange(len(keys), device=keys.device).repeat_interleave(steps + 1)
         logits = self._memo(rows, keys.flatten())
-        return probability(logits, self.asked.case.query.targets[rows]).view(keys.shape)
+        return probability(logits, self.batch.case.query.targets[rows]).view(keys.shape)
 
 
 @dataclass(frozen=True)
 class CounterfactualArea:
-    """What is read off a curve from one picture of a row to the other."""
+    """The area under the target's probability on the way from one picture of a row to the other."""
 
     towards: ClassVar[Towards]
     steps: int = 28  # as in the large runs of RISE: 224 x 8 pixels of 224 x 224 at a time
@@ -97,9 +97,9 @@ class CounterfactualArea:
     def __post_init__(self) -> None:
         check_steps(self.steps)
 
-    def __call__(self, asked: Interventions) -> Tensor:
-        """(B,) float32 in [0, 1]."""
-        return area(asked.once(Counterfactual), self.towards, self.steps)
+    def __call__(self, batch: Interventions) -> Tensor:
+        """The area under each row's curve, (B,) float32 in [0, 1]."""
+        return area(batch.compute_once(Counterfactual), self.towards, self.steps)
 
 
 class CounterfactualDeletion(CounterfactualArea):
@@ -129,8 +129,8 @@ def check_steps(steps: int) -> None:
 def area(between: Counterfactual, towards: Towards, steps: int) -> Tensor:
     """The area under a curve by trapezoids, (B,) float32; NaN where both pictures are the same."""
     curve = between.curve(towards, steps).double()
-    found = (curve.sum(1) - (curve[:, 0] + curve[:, -1]) / 2) / steps
-    return found.float().where(between.size > 0, torch.nan)
+    areas = (curve.sum(1) - (curve[:, 0] + curve[:, -1]) / 2) / steps
+    return areas.float().where(between.size > 0, torch.nan)
 
 
 SHARED = {

@@ -18,7 +18,7 @@ from torch import Tensor
 from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
-from .masking import ORIGINAL, Faded, Kind, Masking, check_baseline, explained, removed
+from .masking import ORIGINAL, Faded, ImageChange, Masking, check_baseline, explain_images, remove_ranks
 from .metric import Asking, Metric, register_metric, sentence
 
 RANKED = "read by rank: only the order of the values counts, whatever their sign"
@@ -26,7 +26,7 @@ SHIFTED = "the map is range-normalised: its minimum becomes 0, whatever its sign
 SHUFFLED = "in a random order, fixed by the row's seed"
 WEIGHED = "none: every pixel counts by its value"
 TARGETS = ("asked", "predicted")
-DRAWN = 57  # points of a curve that are kept: more than a picture shows
+PLOTTED = 57  # points of a curve that are kept: more than a picture shows
 COMMON = {
     "oracle": "measured: what the mask scores, taken as the map",
     "resize": "none: maps and images have one size",
@@ -61,19 +61,19 @@ class Belief(NamedTuple):
     """How sure the network is of a class, with nothing lost where that is nearly one."""
 
     share: Tensor  # float64: the probability of the class
-    rest: Tensor  # float64: that of all others together
+    rest: Tensor  # float64: the probability of all other classes together
 
     @classmethod
     def of(cls, logits: Tensor, classes: Tensor) -> Belief:
-        """From logits (B, K, C), of one class (B,) a row: two (B, K)."""
+        """The beliefs (B, K) in one class (B,) a row, from logits (B, K, C)."""
         shares = logits.double().softmax(2)
-        own = classes[:, None, None].expand(-1, shares.shape[1], 1)
-        return cls(shares.gather(2, own)[..., 0], shares.scatter(2, own, 0.0).sum(2))
+        indices = classes[:, None, None].expand(-1, shares.shape[1], 1)
+        return cls(shares.gather(2, indices)[..., 0], shares.scatter(2, indices, 0.0).sum(2))
 
 
 @dataclass(frozen=True)
 class FadedScore:
-    """What is read off the class's probability before and after the image is multiplied by its map."""
+    """A score of the class's probability before and after the image is multiplied by its map."""
 
     baseline: str = "black"  # or mean (each image's own colour), or blur
 
@@ -81,7 +81,7 @@ class FadedScore:
         check_baseline(self.baseline)
 
     def beliefs(self, masking: Masking) -> tuple[Belief, Belief]:
-        """In the class asked for, on the image and on the masked one: values (B,)."""
+        """The beliefs (B,) in the class that the method was asked about, on the image and on the masked image."""
         both = Belief.of(masking.logits([ORIGINAL, Faded(self.baseline)]), masking.query.targets)
         before, after = (Belief(*values) for values in zip(*(value.unbind(1) for value in both), strict=True))
         return before, after
@@ -174,19 +174,19 @@ class Adcc(FadedScore):
         before, after = self.beliefs(masking)
         every = torch.arange(len(masking.maps), device=masking.maps.device)
         masked = Faded(self.baseline).images(masking, every)
-        coherency = (correlation(masking.maps, explained(masking.case, masked)) + 1) / 2
-        brevity = 1 - masking.shown.double().mean((1, 2))
-        kept = 1 - (before.share - after.share).clamp(min=0) / before.share
-        return (3 / (1 / coherency + 1 / brevity + 1 / kept)).float()  # one of them 0: 3 / inf
+        coherency = (correlation(masking.maps, explain_images(masking.case, masked)) + 1) / 2
+        brevity = 1 - masking.normalised_maps.double().mean((1, 2))
+        retained = 1 - (before.share - after.share).clamp(min=0) / before.share
+        return (3 / (1 / coherency + 1 / brevity + 1 / retained)).float()  # one of them 0: 3 / inf
 
 
 def correlation(first: Tensor, second: Tensor) -> Tensor:
     """Pearson's correlation of maps (B, H, W) with others: (B,) float64 in [-1, 1]; NaN where one is constant."""
-    one, other = (apart(maps.double().flatten(1)) for maps in (first, second))
-    return (one * other).sum(1).clamp(-1, 1)
+    left, right = (standardise(maps.double().flatten(1)) for maps in (first, second))
+    return (left * right).sum(1).clamp(-1, 1)
 
 
-def apart(values: Tensor) -> Tensor:
+def standardise(values: Tensor) -> Tensor:
     """Values (B, N) less their mean, of length 1; NaN where they are constant."""
     low, high = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
     scaled = (values - low) / (high - low)  # first, so that neither tiny nor huge values are lost in the squares
@@ -214,7 +214,7 @@ class Curve(ABC):
         return [*range(0, pixels, step), pixels]
 
     @abstractmethod
-    def kind(self, count: int, pixels: int) -> Kind:
+    def kind(self, count: int, pixels: int) -> ImageChange:
         """The images of which so many of all pixels are changed."""
 
     def __call__(self, masking: Masking) -> Tensor:
@@ -235,17 +235,17 @@ class Curve(ABC):
     def trace(self, masking: Masking) -> Tensor:
         """The heights (B, DRAWN) float32 at some of the points, from the first to the last."""
         heights = self.heights(masking)
-        return heights[:, drawn(heights.shape[1])].float()
+        return heights[:, plotted_points(heights.shape[1])].float()
 
     def levels(self, pixels: int) -> list[float]:
         """The share of the pixels that is changed at each of these points."""
         counts = self.counts(pixels)
-        return [counts[point] / pixels for point in drawn(len(counts))]
+        return [counts[point] / pixels for point in plotted_points(len(counts))]
 
 
-def drawn(points: int) -> list[int]:
+def plotted_points(points: int) -> list[int]:
     """Which of so many points of a curve are kept for a picture of it: all, or DRAWN of them, evenly spread."""
-    return sorted({round(place * (points - 1) / (DRAWN - 1)) for place in range(DRAWN)})
+    return sorted({round(place * (points - 1) / (PLOTTED - 1)) for place in range(PLOTTED)})
 
 
 RISE = "Petsiuk, Das, Saenko: RISE, BMVC 2018"
@@ -270,9 +270,9 @@ STEPS = "as many pixels a step, ceil(N / steps), the last step the rest; the tra
 class Deletion(Curve):
     """Area under the class's probability while pixels of decreasing M turn into the baseline, over their share."""
 
-    def kind(self, count: int, pixels: int) -> Kind:
-        """The largest are gone."""
-        return removed(self.baseline, 0, count)
+    def kind(self, count: int, pixels: int) -> ImageChange:
+        """The images in which the pixels of the largest values are replaced."""
+        return remove_ranks(self.baseline, 0, count)
 
 
 @register_masking(
@@ -295,9 +295,9 @@ class Insertion(Curve):
 
     baseline: str = "blur"  # or black, or mean (each image's own colour)
 
-    def kind(self, count: int, pixels: int) -> Kind:
-        """All but the largest are gone."""
-        return removed(self.baseline, count, pixels)
+    def kind(self, count: int, pixels: int) -> ImageChange:
+        """The images in which all but the pixels of the largest values are replaced."""
+        return remove_ranks(self.baseline, count, pixels)
 
 
 @dataclass(frozen=True)
@@ -310,7 +310,7 @@ class Perturbation(ABC):
         check_baseline(self.baseline)
 
     @abstractmethod
-    def kind(self, count: int, pixels: int) -> Kind:
+    def kind(self, count: int, pixels: int) -> ImageChange:
         """The images that lack so many of all pixels."""
 
     def __call__(self, masking: Masking) -> Tensor:
@@ -338,15 +338,15 @@ PERTURBED: dict[str, Any] = {
 class PositivePerturbation(Perturbation):
     """Top-1 accuracy with the label, mean over the removal of the 10, 20, ..., 90 % largest pixels of M."""
 
-    def kind(self, count: int, pixels: int) -> Kind:
-        """The largest are gone."""
-        return removed(self.baseline, 0, count)
+    def kind(self, count: int, pixels: int) -> ImageChange:
+        """The images in which the pixels of the largest values are replaced."""
+        return remove_ranks(self.baseline, 0, count)
 
 
 @register_masking("perturbation_negative", higher_is_better=True, **PERTURBED)
 class NegativePerturbation(Perturbation):
     """Top-1 accuracy with the label, mean over the removal of the 10, 20, ..., 90 % smallest pixels of M."""
 
-    def kind(self, count: int, pixels: int) -> Kind:
-        """The smallest are gone."""
-        return removed(self.baseline, pixels - count, pixels)
+    def kind(self, count: int, pixels: int) -> ImageChange:
+        """The images in which the pixels of the smallest values are replaced."""
+        return remove_ranks(self.baseline, pixels - count, pixels)

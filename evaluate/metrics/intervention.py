@@ -17,11 +17,11 @@ from an8flower.names import check_known
 
 from ..case import Truth
 from .interventions.effects import Interventions
-from .interventions.swaps import Effects, removed, swapped
+from .interventions.swaps import Effects, measure_removals, measure_swaps
 from .metric import Asking, Metric, Reading, Score, register_metric, sentence
 
 FUNNYBIRDS = "Hesse, Schaub-Meyer, Roth: FunnyBirds, ICCV 2023"
-WAYS: dict[str, Callable[[Interventions], Effects]] = {"swap": swapped, "remove": removed}
+WAYS: dict[str, Callable[[Interventions], Effects]] = {"swap": measure_swaps, "remove": measure_removals}
 RELEVANCE = ("sum", "mean")
 SIGNED = "read as they are: negative values count against a part"
 CHANGED = (
@@ -49,15 +49,15 @@ class EffectCorrelation:
     relevance: str = "sum"  # sum or mean of M over the part's pixels
 
     def __post_init__(self) -> None:
-        check("by", self.by, WAYS)
-        check("relevance", self.relevance, RELEVANCE)
+        check_known("by", self.by, WAYS)
+        check_known("relevance", self.relevance, RELEVANCE)
 
-    def __call__(self, asked: Interventions) -> Tensor:
-        """(B,) float32 in [-1, 1]."""
-        effects = asked.once(WAYS[self.by])
-        relevance = effects.relevance(asked.maps, asked.parts)
+    def __call__(self, batch: Interventions) -> Tensor:
+        """The correlation of each row, (B,) float32 in [-1, 1]."""
+        effects = batch.compute_once(WAYS[self.by])
+        relevance = effects.relevance(batch.maps, batch.parts)
         if self.relevance == "mean":
-            relevance = relevance / effects.sizes(asked.maps)
+            relevance = relevance / effects.sizes(batch.maps)
         return spearman(relevance, effects.drops).float()
 
 
@@ -68,18 +68,13 @@ class TopPart:
     by: str = "swap"  # how parts are changed: swap or remove
 
     def __post_init__(self) -> None:
-        check("by", self.by, WAYS)
+        check_known("by", self.by, WAYS)
 
-    def __call__(self, asked: Interventions) -> Tensor:
-        """(B,) float32 in [0, 1]."""
-        effects = asked.once(WAYS[self.by])
-        relevance = effects.relevance(asked.maps, asked.parts) / effects.sizes(asked.maps)
+    def __call__(self, batch: Interventions) -> Tensor:
+        """The share of each row's most relevant parts that have the largest effect, (B,) float32 in [0, 1]."""
+        effects = batch.compute_once(WAYS[self.by])
+        relevance = effects.relevance(batch.maps, batch.parts) / effects.sizes(batch.maps)
         return top_shared(relevance, effects.drops).float()
-
-
-def check(parameter: str, given: str, known: Any) -> None:
-    """Raise WrongUsage with the nearest name where an option has no such value."""
-    check_known(parameter, given, known)
 
 
 def spearman(values: Tensor, others: Tensor) -> Tensor:
@@ -88,10 +83,10 @@ def spearman(values: Tensor, others: Tensor) -> Tensor:
     Parts that are NaN in `others` are left out; NaN with fewer than three parts, or where either does not vary.
     """
     known = ~others.isnan()
-    one, other = centred_ranks(values, known), centred_ranks(others, known)
-    scale = (one.square().sum(1) * other.square().sum(1)).sqrt()
+    first, second = centred_ranks(values, known), centred_ranks(others, known)
+    scale = (first.square().sum(1) * second.square().sum(1)).sqrt()
     defined = (known.sum(1) >= 3) & (scale > 0)
-    return ((one * other).sum(1) / scale).clamp(-1, 1).where(defined, torch.nan)
+    return ((first * second).sum(1) / scale).clamp(-1, 1).where(defined, torch.nan)
 
 
 def centred_ranks(values: Tensor, known: Tensor) -> Tensor:
@@ -155,7 +150,7 @@ register_intervention(
 
 @dataclass(frozen=True)
 class Marked:
-    """Maps beside the evidence by absence."""
+    """A batch of maps beside its evidence by absence."""
 
     maps: Tensor  # (B, H, W) float32
     absent: Tensor  # (B, H, W) bool
@@ -175,8 +170,8 @@ def absent_area(masks: Tensor) -> Tensor:
 def absence_mass(marked: Marked) -> Tensor:
     """Part of the sum of max(M, 0) that lies on evidence by absence: where a part would be if it were there."""
     weights = marked.maps.clamp(min=0).flatten(1)
-    found = (weights * marked.absent.flatten(1)).sum(1, dtype=torch.float64) / weights.sum(1, dtype=torch.float64)
-    return found.float().where(marked.absent.flatten(1).any(1), torch.nan)
+    shares = (weights * marked.absent.flatten(1)).sum(1, dtype=torch.float64) / weights.sum(1, dtype=torch.float64)
+    return shares.float().where(marked.absent.flatten(1).any(1), torch.nan)
 
 
 register_intervention(

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from . import chance
 from .metric import Metric, Reading, Score, register_metric, sentence
-from .ranking import Ranking, dilate, known, share, tolerance
+from .ranking import Ranking, dilate, nan_where_empty, share, tolerance
 
-Read = Callable[[Ranking], Tensor]
+RankingScore = Callable[[Ranking], Tensor]
 T = TypeVar("T", bound=Callable[..., Any])
 
 EMPTY = "the mask is empty"
@@ -73,9 +73,9 @@ def register_ranking(name: str, *, undefined: str = EMPTY, further: dict[str, st
     return file
 
 
-def _undefined_when_empty(read: Read) -> Read:
-    """The same reading in float32, with NaN in the rows whose mask is empty."""
-    return lambda ranking: known(read(ranking), ranking.size)
+def _undefined_when_empty(read: RankingScore) -> RankingScore:
+    """Wrap a score so that it gives float32, with NaN in the rows whose mask is empty."""
+    return lambda ranking: nan_where_empty(read(ranking), ranking.size)
 
 
 @register_ranking(

@@ -61,24 +61,24 @@ def check_baseline(name: str) -> None:
     check_known("baseline", name, BASELINES)
 
 
-class Kind(ABC):
+class ImageChange(ABC):
     """One way to change every image of a batch. Kinds that are equal make equal images: subclasses are frozen."""
 
     @abstractmethod
     def images(self, masking: Masking, rows: Tensor) -> Tensor:
         """The changed images (n, 3, H, W) in [0, 1] of some rows (n,)."""
 
-    def changed(self, masking: Masking) -> Tensor:
+    def changed_rows(self, masking: Masking) -> Tensor:
         """Which rows may have become another image, (B,) bool; the network need not see the others again."""
         return torch.ones(len(masking.maps), dtype=torch.bool, device=masking.maps.device)
 
 
 @dataclass(frozen=True)
-class Original(Kind):
+class Original(ImageChange):
     """The images as they are."""
 
     def images(self, masking: Masking, rows: Tensor) -> Tensor:
-        """Unchanged."""
+        """The images of some rows without any change."""
         return masking.query.images.index_select(0, rows)
 
 
@@ -86,7 +86,7 @@ ORIGINAL = Original()
 
 
 @dataclass(frozen=True)
-class Removed(Kind):
+class Removed(ImageChange):
     """The pixels of some ranks, from `start` up to but not including `stop`, replaced by the baseline."""
 
     baseline: str
@@ -94,39 +94,40 @@ class Removed(Kind):
     stop: int
 
     def images(self, masking: Masking, rows: Tensor) -> Tensor:
-        """The mask is made here, of the ranks, and not kept."""
+        """The images whose pixels of these ranks are replaced; the mask is made anew each time, which saves memory."""
         ranks = masking.ranks.index_select(0, rows)
-        return masking.replaced(rows, self.baseline, ((ranks >= self.start) & (ranks < self.stop)).float())
+        return masking.replace(rows, self.baseline, ((ranks >= self.start) & (ranks < self.stop)).float())
 
 
-def removed(baseline: str, start: int, stop: int) -> Kind:
-    """`Removed`, or the original where no rank is removed."""
+def remove_ranks(baseline: str, start: int, stop: int) -> ImageChange:
+    """Replace the pixels of some ranks by the baseline; the original image if there is no such rank."""
     return Removed(baseline, start, stop) if start < stop else ORIGINAL
 
 
 @dataclass(frozen=True)
-class Faded(Kind):
+class Faded(ImageChange):
     """x n(M) + r (1 - n(M)): the image where the range-normalised map is large, the baseline r where it is small."""
 
     baseline: str
 
     def images(self, masking: Masking, rows: Tensor) -> Tensor:
-        """The map is the mask."""
-        return masking.replaced(rows, self.baseline, 1 - masking.shown.index_select(0, rows))
+        """The images, each pixel as far from the baseline as its map says."""
+        return masking.replace(rows, self.baseline, 1 - masking.normalised_maps.index_select(0, rows))
 
-    def changed(self, masking: Masking) -> Tensor:
-        """A row whose faded pixels look like the baseline already is not asked twice: rounding would tell it apart."""
+    def changed_rows(self, masking: Masking) -> Tensor:
+        """The rows in which a faded pixel differs from the baseline; only these are shown to the network again."""
+        # Rounding would tell the others apart from the original, which they look like.
         other = (masking.query.images != masking.replacement(self.baseline)).any(1)
-        return ((masking.shown < 1) & other).flatten(1).any(1)
+        return ((masking.normalised_maps < 1) & other).flatten(1).any(1)
 
 
 @dataclass(frozen=True, eq=False)
 class Masking:
-    """A batch of maps, and the answers to images changed by them; what is asked twice is answered from memory."""
+    """A batch of maps, and the network's logits of images changed by them, each computed once."""
 
     maps: Tensor  # (B, H, W) float32, finite
     case: Case
-    _said: dict[Kind, Tensor] = field(default_factory=dict)  # logits (B, C) by kind
+    _logits: dict[ImageChange, Tensor] = field(default_factory=dict)  # logits (B, C) by kind
     _replacements: dict[str, Tensor] = field(default_factory=dict)  # (B, 3, H, W) by baseline
 
     @classmethod
@@ -136,34 +137,34 @@ class Masking:
 
     @property
     def query(self) -> Query:
-        """What the maps explain."""
+        """The query whose answers the maps are: images, classes and seeds."""
         return self.case.query
 
     @property
     def pixels(self) -> int:
-        """N, the pixels of a map."""
+        """The number N of pixels in a map."""
         return self.maps[0].numel()
 
     @cached_property
     def network(self) -> Network:
         """The faster copy of the classifier, for every image, so that all answers are rounded alike."""
-        return streamlined(present(self.case.classifier))
+        return streamlined(require_classifier(self.case.classifier))
 
     @cached_property
     def ranks(self) -> Tensor:
         """Each pixel's place in the order of decreasing values, (B, H, W) int32 from 0; chance orders equal ones."""
-        shuffled = self._shuffled()
+        shuffled = self._shuffle()
         order = self.maps.flatten(1).gather(1, shuffled).argsort(dim=1, descending=True, stable=True)
         places = torch.arange(self.pixels, dtype=torch.int32, device=order.device).expand_as(order)
         return torch.empty_like(places).scatter_(1, shuffled.gather(1, order), places).view_as(self.maps)
 
-    def _shuffled(self) -> Tensor:
-        """The pixels of each row in an order of its own, which is fixed by the row's seed: (B, N) int64."""
+    def _shuffle(self) -> Tensor:
+        """Shuffle the pixels of each row into an order that the row's seed fixes: (B, N) int64."""
         sources = [generator(seed_of("equal pixels", seed)) for seed in self.query.seeds.tolist()]
         return torch.stack([torch.randperm(self.pixels, generator=source) for source in sources]).to(self.maps.device)
 
     @cached_property
-    def shown(self) -> Tensor:
+    def normalised_maps(self) -> Tensor:
         """The maps, range-normalised: (B, H, W) float32 in [0, 1], zeros where a map is constant."""
         return range_normalised(self.maps.double()).float()  # in double, where no range is too wide
 
@@ -173,51 +174,51 @@ class Masking:
             self._replacements[baseline] = BASELINES[baseline](self.query.images)
         return self._replacements[baseline]
 
-    def replaced(self, rows: Tensor, baseline: str, gone: Tensor) -> Tensor:
+    def replace(self, rows: Tensor, baseline: str, gone: Tensor) -> Tensor:
         """Images (n, 3, H, W) of rows (n,), each pixel as far gone as (n, H, W) says: 0 the image, 1 the baseline."""
         # At 0 and 1 lerp is exact, and on a processor many times faster than where.
         images, instead = self.query.images, self.replacement(baseline)
         return torch.lerp(images.index_select(0, rows), instead.index_select(0, rows), gone[:, None])
 
-    def logits(self, kinds: Sequence[Kind]) -> Tensor:
-        """What the network says of all rows, changed in each of some ways: (B, K, C)."""
-        unchanged = [kind for kind in kinds if kind not in self._said and not kind.changed(self).all()]
+    def logits(self, kinds: Sequence[ImageChange]) -> Tensor:
+        """The network's logits (B, K, C) of all rows, each changed in K ways."""
+        unchanged = [kind for kind in kinds if kind not in self._logits and not kind.changed_rows(self).all()]
         self._ask([ORIGINAL] if unchanged else [])  # its answer stands for rows that are not changed
         self._ask(kinds)
-        return torch.stack([self._said[kind] for kind in kinds], 1)
+        return torch.stack([self._logits[kind] for kind in kinds], 1)
 
-    def _ask(self, kinds: Sequence[Kind]) -> None:
-        """Show the network the rows that are changed by kinds of which it has not spoken yet, kind by kind."""
-        new = [kind for kind in dict.fromkeys(kinds) if kind not in self._said]
+    def _ask(self, kinds: Sequence[ImageChange]) -> None:
+        """Show the network what is new: the rows that a kind changes, for each kind that has no logits yet."""
+        new = [kind for kind in dict.fromkeys(kinds) if kind not in self._logits]
         if not new:
             return
-        changed = torch.stack([kind.changed(self) for kind in new])
-        said = self._answers(new, *changed.nonzero().unbind(1)) if changed.any() else self._said[ORIGINAL][:0]
+        changed = torch.stack([kind.changed_rows(self) for kind in new])
+        said = self._answers(new, *changed.nonzero().unbind(1)) if changed.any() else self._logits[ORIGINAL][:0]
         logits = said.new_empty(len(new), len(self.maps), said.shape[1])
         logits[changed] = said
         if not changed.all():
-            logits[~changed] = self._said[ORIGINAL].expand_as(logits)[~changed]
-        self._said.update(zip(new, logits, strict=True))
+            logits[~changed] = self._logits[ORIGINAL].expand_as(logits)[~changed]
+        self._logits.update(zip(new, logits, strict=True))
 
-    def _answers(self, kinds: list[Kind], numbers: Tensor, rows: Tensor) -> Tensor:
+    def _answers(self, kinds: list[ImageChange], numbers: Tensor, rows: Tensor) -> Tensor:
         """The logits (P, C) of some rows (P,), each changed in the way of its number (P,); numbers in order."""
 
-        def shown(rows: Tensor, numbers: Tensor) -> Tensor:
-            held = numbers.unique_consecutive().tolist()
-            return torch.cat([kinds[number].images(self, rows[numbers == number]) for number in held])
+        def change(rows: Tensor, numbers: Tensor) -> Tensor:
+            unique = numbers.unique_consecutive().tolist()
+            return torch.cat([kinds[number].images(self, rows[numbers == number]) for number in unique])
 
-        return answers(self.network, self.query.targets, rows, numbers, shown, lambda logits, _: logits)
+        return answers(self.network, self.query.targets, rows, numbers, change, lambda logits, _: logits)
 
 
-def present(classifier: Classifier | None) -> Classifier:
-    """The model; raises WrongUsage where a case has none."""
+def require_classifier(classifier: Classifier | None) -> Classifier:
+    """The classifier of a case; raises WrongUsage if the case has none."""
     if classifier is None:
         raise WrongUsage("the case has no classifier; masked images have to be shown to one")
     return classifier
 
 
-def explained(case: Case, images: Tensor) -> Tensor:
-    """What the method says of other images (B, 3, H, W) for the same classes: maps (B, H, W).
+def explain_images(case: Case, images: Tensor) -> Tensor:
+    """Explain other images (B, 3, H, W) of a case with the same method, for the same classes: maps (B, H, W).
 
     Raises WrongUsage where a case has no method to ask.
     """

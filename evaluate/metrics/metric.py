@@ -30,8 +30,8 @@ _PIXELS_AT_ONCE = 2**17
 
 
 @runtime_checkable
-class Traced(Protocol):
-    """What a score is read by, where it can also tell the curve behind each row's value."""
+class Tracer(Protocol):
+    """The reading side of a score that can also give the curve behind each row's value."""
 
     def trace(self, prepared: Any) -> Tensor:
         """The curves (B, T) float32 behind the values (B,) of what was prepared; NaN in rows without a value."""
@@ -71,26 +71,26 @@ class Metric:
     @property
     def options(self) -> Any:
         """The frozen dataclass that holds what a user may choose of the definition; None where there is no choice."""
-        read = self._read
+        read = self._reader
         return read if is_dataclass(read) and fields(read) else None
 
     @property
-    def traced(self) -> Traced | None:
-        """Who tells the curves behind its values; None where there are none to tell."""
-        read = self._read
-        return read if isinstance(self.score, Asking) and isinstance(read, Traced) else None
+    def traced(self) -> Tracer | None:
+        """What gives the curves behind the metric's values; None if the metric has no such curves."""
+        read = self._reader
+        return read if isinstance(self.score, Asking) and isinstance(read, Tracer) else None
 
     @property
-    def _read(self) -> Any:
+    def _reader(self) -> Any:
         return self.score.read if isinstance(self.score, Reading | Asking) else self.score
 
     @property
     def asks_model(self) -> bool:
-        """Whether the same map scores otherwise on another model, so that chance and truth do as well."""
+        """Whether the score of a map depends on the model; then those of chance and truth do as well."""
         return "model" in self.needs or "method" in self.needs
 
     def card(self) -> dict[str, Any]:
-        """What travels with every result: ready for JSON, and without any number that depends on data."""
+        """The description that travels with every result: ready for JSON, without any number that depends on data."""
         return {
             "name": self.name,
             "family": self.family,
@@ -104,7 +104,7 @@ class Metric:
             "undefined": self.undefined,
             "level": "data set" if self.select else "row",
             "needs": list(self.needs),
-            "parameters": {each.name: getattr(self.options, each.name) for each in fields(self.options)}
+            "parameters": {option.name: getattr(self.options, option.name) for option in fields(self.options)}
             if self.options
             else {},
             "source": self.source,
@@ -130,7 +130,7 @@ class Reading:
     read: Callable[[Any], Tensor]
 
     def __call__(self, maps: Tensor, case: Case) -> Tensor:
-        """The score (B,) of maps (B, H, W), on its own."""
+        """The score (B,) of maps (B, H, W), computed without any other score."""
         return self.read(self.prepare(maps, case.truth))
 
 
@@ -146,12 +146,12 @@ class Asking:
     read: Callable[[Any], Tensor]
 
     def __call__(self, maps: Tensor, case: Case) -> Tensor:
-        """The score (B,) of maps (B, H, W), on its own."""
+        """The score (B,) of maps (B, H, W), computed without any other score."""
         return self.read(self.prepare(maps, case))
 
 
-class Scored(NamedTuple):
-    """What is found of one batch, by the metrics' names."""
+class MetricValues(NamedTuple):
+    """The values of one batch, and the curves behind some of them, by the metrics' names."""
 
     values: dict[str, Tensor]  # (B,), or (B, T) of a curve metric
     traces: dict[str, Tensor]  # (B, T) of those metrics that can tell the curve behind a value
@@ -162,35 +162,35 @@ def score_all(metrics: Iterable[Metric], maps: Tensor, case: Case) -> dict[str, 
     return score_and_trace(metrics, maps, case, tracing=False).values
 
 
-def score_and_trace(metrics: Iterable[Metric], maps: Tensor, case: Case, tracing: bool = True) -> Scored:
-    """As `score_all`, and the curves behind the values: they are read off what is computed anyway."""
+def score_and_trace(metrics: Iterable[Metric], maps: Tensor, case: Case, tracing: bool = True) -> MetricValues:
+    """Score one batch as `score_all` does, and read the curves behind the values off what is computed anyway."""
     metrics = list(metrics)
     readings = {metric.name: metric.score for metric in metrics if isinstance(metric.score, Reading)}
-    parts = [_read(readings, *part) for part in _parts(maps, case.truth)]
+    parts = [_read_scores(readings, *part) for part in _portions(maps, case.truth)]
     shared = cache(lambda prepare: prepare(maps, case))
 
-    def scored(metric: Metric) -> Tensor:
+    def score_metric(metric: Metric) -> Tensor:
         if metric.name in readings:
             return torch.cat([part[metric.name] for part in parts])
         score = metric.score
         return score.read(shared(score.prepare)) if isinstance(score, Asking) else score(maps, case)
 
-    def traced(metric: Metric) -> Tensor | None:
-        by = metric.traced if tracing else None
-        return by.trace(shared(metric.score.prepare)) if by and isinstance(metric.score, Asking) else None
+    def trace_metric(metric: Metric) -> Tensor | None:
+        tracer = metric.traced if tracing else None
+        return tracer.trace(shared(metric.score.prepare)) if tracer and isinstance(metric.score, Asking) else None
 
-    values = {metric.name: scored(metric) for metric in metrics}
-    found = {metric.name: traced(metric) for metric in metrics}
-    return Scored(values, {name: curves for name, curves in found.items() if curves is not None})
+    values = {metric.name: score_metric(metric) for metric in metrics}
+    traces = {metric.name: trace_metric(metric) for metric in metrics}
+    return MetricValues(values, {name: curves for name, curves in traces.items() if curves is not None})
 
 
-def _read(readings: Mapping[str, Reading], maps: Tensor, truth: Truth) -> dict[str, Tensor]:
+def _read_scores(readings: Mapping[str, Reading], maps: Tensor, truth: Truth) -> dict[str, Tensor]:
     """The scores of one part, each `prepare` being called once."""
     prepared = {prepare: prepare(maps, truth) for prepare in {reading.prepare for reading in readings.values()}}
     return {name: reading.read(prepared[reading.prepare]) for name, reading in readings.items()}
 
 
-def _parts(maps: Tensor, truth: Truth) -> Iterator[tuple[Tensor, Truth]]:
+def _portions(maps: Tensor, truth: Truth) -> Iterator[tuple[Tensor, Truth]]:
     """A batch in parts that a processor's cache holds; a GPU takes it whole."""
     rows = max(1, _PIXELS_AT_ONCE // maps[0].numel()) if maps.device.type == "cpu" else len(maps)
     for start in range(0, len(maps), rows):
@@ -198,8 +198,8 @@ def _parts(maps: Tensor, truth: Truth) -> Iterator[tuple[Tensor, Truth]]:
         yield maps[part], Truth._make(None if values is None else values[part] for values in truth)
 
 
-def reason(metric: Metric, masks: Tensor) -> list[str]:
-    """Why rows without a value have none: a sentence for each of their masks (B, H, W)."""
+def reasons(metric: Metric, masks: Tensor) -> list[str]:
+    """Say why rows have no value of a metric: a sentence for each of their masks (B, H, W)."""
     if metric.needs:  # then it is not the mask alone that decides
         return [metric.undefined] * len(masks)
     covered = (masks > 0).flatten(1)

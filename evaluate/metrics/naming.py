@@ -21,12 +21,12 @@ def parse_metrics(texts: Iterable[str]) -> list[Metric]:
 
     Raises WrongUsage as `parse_metric` does, and for an unknown family.
     """
-    wanted = [text for each in texts for text in expanded(each)]
+    wanted = [text for pattern in texts for text in expand(pattern)]
     return list({metric.name: metric for metric in map(parse_metric, wanted)}.values())
 
 
 def parse_metric(text: str) -> Metric:
-    """A metric, called as it is written, with the options that are given.
+    """The metric that a text such as `deletion:steps=28` names, called by that text.
 
     Raises WrongUsage for an unknown name or option, or a value of another type than the option's.
     """
@@ -39,18 +39,18 @@ def parse_metric(text: str) -> Metric:
     return with_options(metric, match["parameters"]) if match["parameters"] else metric
 
 
-def with_options(metric: Metric, given: str) -> Metric:
-    """The metric with other options, which its name tells from then on."""
+def with_options(metric: Metric, text: str) -> Metric:
+    """A metric with other options, written as `steps=28,baseline=mean`; its new name ends in them."""
     if metric.options is None:
-        raise WrongUsage(f"{metric.name} has no parameters; came {given}")
-    values = parse_parameters(metric.name, type(metric.options), given)
+        raise WrongUsage(f"{metric.name} has no parameters; came {text}")
+    values = parse_parameters(metric.name, type(metric.options), text)
     options: Any = replace(metric.options, **values)
     score = replace(metric.score, read=options) if isinstance(metric.score, Reading | Asking) else options
     chance = metric.chance if options == metric.options else None  # a formula is that of the usual options
-    return replace(metric, name=f"{metric.name}:{given}", score=score, chance=chance)
+    return replace(metric, name=f"{metric.name}:{text}", score=score, chance=chance)
 
 
-def expanded(text: str) -> list[str]:
+def expand(text: str) -> list[str]:
     """The names that `usual`, `all` or `family:NAME` stands for; anything else stands for itself."""
     kind, _, family = text.partition(":")
     if text not in (USUAL, "all") and kind != "family":
@@ -61,4 +61,4 @@ def expanded(text: str) -> list[str]:
     families = {name: metric.family for name, metric in known.items()}
     if text != "all" and family not in families.values():
         raise WrongUsage(unknown("family", family, set(families.values())))
-    return [name for name, own in families.items() if text == "all" or own == family]
+    return [name for name, its_family in families.items() if text == "all" or its_family == family]

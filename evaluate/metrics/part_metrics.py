@@ -13,11 +13,11 @@ from an8flower.names import check_known
 from ..case import Truth
 from .localisation import register_localisation
 from .metric import Reading, sentence
-from .ranking import known, share
+from .ranking import nan_where_empty, share
 
 
 class Shown(NamedTuple):
-    """Maps beside the parts that are seen at their pixels."""
+    """A batch of maps beside the parts that are seen at each pixel."""
 
     maps: Tensor  # (B, H, W) float32
     parts: Tensor  # (B, H, W) uint8
@@ -40,7 +40,7 @@ class PartMass:
 
     def __call__(self, shown: Shown) -> Tensor:
         seen = shown.parts == PARTS.index(self.part)
-        return known(share(shown.maps.clamp(min=0), seen), seen.flatten(1).sum(1))
+        return nan_where_empty(share(shown.maps.clamp(min=0), seen), seen.flatten(1).sum(1))
 
 
 register_localisation(

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from an8flower.evidence import shared_evidence
 from an8flower.factors import PARTS
+from an8flower.names import check_known
 from an8flower.spec import DatasetSpec
 
 from ..models.networks.passes import logit
 from ..seeds import seed_of
-from .intervention import FUNNYBIRDS, check, register_intervention
+from .intervention import FUNNYBIRDS, register_intervention
 from .interventions.effects import BITS, Interventions
 from .interventions.important_parts import RELEVANCE, ImportantParts, Regions, at_threshold
 from .metric import Asking, sentence
@@ -41,31 +42,31 @@ SHARED: dict[str, Any] = {"unit": "share", "bounds": (0.0, 1.0), "higher_is_bett
 
 
 @dataclass(frozen=True)
-class Read(ABC):
-    """What is read off the important parts of a row."""
+class PartsScore(ABC):
+    """A score that is read off the important parts of a row."""
 
     relevance: str = "excess"  # excess: a part's share of max(M, 0) less its share of the image; sum: the share itself
 
     def __post_init__(self) -> None:
-        check("relevance", self.relevance, RELEVANCE)
+        check_known("relevance", self.relevance, RELEVANCE)
 
-    def __call__(self, asked: Interventions) -> Tensor:
-        """(B,) float32 in [0, 1]."""
-        return self.read(asked.once(CHOSEN[self.relevance]))[:, 0].float()
+    def __call__(self, batch: Interventions) -> Tensor:
+        """The score of each row at the chosen threshold, (B,) float32 in [0, 1]."""
+        return self.read(batch.compute_once(CHOSEN[self.relevance]))[:, 0].float()
 
     @abstractmethod
     def read(self, parts: ImportantParts) -> Tensor:
-        """(B, T) float64."""
+        """The score of each row at each threshold, (B, T) float64."""
 
 
 # One function for each, so that all metrics of a batch share what they find.
 CHOSEN = {relevance: partial(at_threshold, relevance=relevance) for relevance in RELEVANCE}
 
 
-def register_check(name: str, abbreviation: str, undefined: str) -> Callable[[type[Read]], type[Read]]:
+def register_check(name: str, abbreviation: str, undefined: str) -> Callable[[type[PartsScore]], type[PartsScore]]:
     """Register what is read off the important parts as a metric."""
 
-    def file(read: type[Read]) -> type[Read]:
+    def file(read: type[PartsScore]) -> type[PartsScore]:
         register_intervention(
             name,
             Asking(Interventions, read()),
@@ -84,43 +85,43 @@ def register_check(name: str, abbreviation: str, undefined: str) -> Callable[[ty
 
 
 @register_check("completeness_parts", "CSDC", "the row is classified wrongly, or nothing of its evidence can be seen")
-class Completeness(Read):
+class Completeness(PartsScore):
     """Share of a minimal set of parts sufficient for the class that is important; the largest of all such sets."""
 
     def read(self, parts: ImportantParts) -> Tensor:
-        """(B, T) float64."""
+        """The completeness of each row at each threshold, (B, T) float64."""
         return parts.completeness()
 
 
 @register_check("preservation", "PC, preservation check", "never")
-class Preservation(Read):
+class Preservation(PartsScore):
     """Whether the model's prediction stays when all parts that are not important are taken away."""
 
     def read(self, parts: ImportantParts) -> Tensor:
-        """(B, T) float64."""
+        """Whether each row keeps its prediction at each threshold, (B, T) float64."""
         return parts.preservation()
 
 
 @register_check("deletion_check", "DC, deletion check", "never")
-class DeletionCheck(Read):
+class DeletionCheck(PartsScore):
     """Whether the model's prediction changes when the important parts are taken away."""
 
     def read(self, parts: ImportantParts) -> Tensor:
-        """(B, T) float64."""
+        """Whether each row loses its prediction at each threshold, (B, T) float64."""
         return parts.deletion()
 
 
 @register_check(
     "distractibility", "D; there 1 where nothing is important", "no part is important, or no part is irrelevant"
 )
-class Distractibility(Read):
+class Distractibility(PartsScore):
     """1 less the share of the irrelevant parts that is important: of those whose removal alone costs less than 5 %.
 
     Of the size of the target's logit, that is; or whose removal raises it.
     """
 
     def read(self, parts: ImportantParts) -> Tensor:
-        """(B, T) float64."""
+        """The distractibility of each row at each threshold, (B, T) float64."""
         return parts.distractibility().where(parts.important.any(2), torch.nan)
 
 
@@ -131,33 +132,35 @@ class Rivals(NamedTuple):
     sets: tuple[int, int]
 
 
-def target_sensitivity(asked: Interventions) -> Tensor:
+def target_sensitivity(batch: Interventions) -> Tensor:
     """Whether the parts that a row shares with class a weigh more in the map for a than in that for b, and the reverse.
 
     a and b: classes that share different evidence with the row; the mean of both comparisons.
     """
-    values = torch.full((len(asked.maps),), torch.nan, device=asked.maps.device)
-    found = rivals(asked)
-    rows = torch.tensor(sorted(found), dtype=torch.int64, device=asked.maps.device)
+    values = torch.full((len(batch.maps),), torch.nan, device=batch.maps.device)
+    pairs = rivals(batch)
+    rows = torch.tensor(sorted(pairs), dtype=torch.int64, device=batch.maps.device)
     if not len(rows):
         return values
-    classes, sets = (torch.tensor([found[row][k] for row in rows.tolist()], device=rows.device) for k in (0, 1))
-    holds = premise(asked, rows, classes, sets)
-    values[rows] = compared(asked, rows, classes, sets).where(holds, torch.nan)
+    classes, sets = (torch.tensor([pairs[row][k] for row in rows.tolist()], device=rows.device) for k in (0, 1))
+    holds = is_premise_met(batch, rows, classes, sets)
+    values[rows] = compare(batch, rows, classes, sets).where(holds, torch.nan)
     return values
 
 
-def rivals(asked: Interventions) -> dict[int, Rivals]:
+def rivals(batch: Interventions) -> dict[int, Rivals]:
     """By row, a pair of classes, drawn by the row's index; rows that have none, or do not show it, are left out."""
-    pairs = {label: rival_pairs(asked.spec, label) for label in set(asked.labels)}
-    there = (asked.once(Regions).there * BITS.to(asked.maps.device)).sum(1).tolist()
-    found = {}
-    for row, (index, label) in enumerate(zip(asked.case.truth.rows.tolist(), asked.labels, strict=True)):
-        shown = [Rivals(each.classes, (each.sets[0] & there[row], each.sets[1] & there[row])) for each in pairs[label]]
-        shown = [each for each in shown if all(each.sets)]
+    pairs = {label: rival_pairs(batch.spec, label) for label in set(batch.labels)}
+    present = (batch.compute_once(Regions).has_pixels * BITS.to(batch.maps.device)).sum(1).tolist()
+    chosen = {}
+    for row, (index, label) in enumerate(zip(batch.case.truth.rows.tolist(), batch.labels, strict=True)):
+        shown = [
+            Rivals(pair.classes, (pair.sets[0] & present[row], pair.sets[1] & present[row])) for pair in pairs[label]
+        ]
+        shown = [pair for pair in shown if all(pair.sets)]
         if shown:
-            found[row] = shown[seed_of("rivals", index) % len(shown)]
-    return found
+            chosen[row] = shown[seed_of("rivals", index) % len(shown)]
+    return chosen
 
 
 def rival_pairs(spec: DatasetSpec, label: int) -> list[Rivals]:
@@ -172,22 +175,24 @@ def shared_set(spec: DatasetSpec, label: int, other: int) -> int:
     return sum(int(BITS[PARTS.index(part)]) for part in shared_evidence(spec, label, other))
 
 
-def premise(asked: Interventions, rows: Tensor, classes: Tensor, sets: Tensor) -> Tensor:
-    """Whether the model sees it so: each class's logit falls lower without its own parts than without the other's."""
-    without = [asked.removed(rows, sets[:, k]) for k in (0, 1)]
+def is_premise_met(batch: Interventions, rows: Tensor, classes: Tensor, sets: Tensor) -> Tensor:
+    """Whether the model itself weighs rows (n,) so: each class's logit is lower without that class's parts than without
+    the other's, (n,) bool.
+    """
+    without = [batch.logits_without(rows, sets[:, k]) for k in (0, 1)]
     falls = [logit(without[k], classes[:, k]) < logit(without[1 - k], classes[:, k]) for k in (0, 1)]
     return falls[0] & falls[1]
 
 
-def compared(asked: Interventions, rows: Tensor, classes: Tensor, sets: Tensor) -> Tensor:
-    """The mean of both comparisons (n,) in [0, 1]; equal weights count half."""
-    regions, inside = asked.once(Regions), (sets[:, :, None] & BITS.to(sets.device)) > 0
+def compare(batch: Interventions, rows: Tensor, classes: Tensor, sets: Tensor) -> Tensor:
+    """The mean of two comparisons of sets of parts by weight in a map, (n,) in [0, 1]; equal weights count half."""
+    regions, inside = batch.compute_once(Regions), (sets[:, :, None] & BITS.to(sets.device)) > 0
     shares = []
     for k in (0, 1):
-        targets = asked.case.query.targets.index_put((rows,), classes[:, k])
-        shares.append(regions.shares(asked.explained(targets))[rows])
-    own = [torch.sign(((shares[k] - shares[1 - k]) * inside[:, k]).sum(1)) for k in (0, 1)]
-    return ((2 + own[0] + own[1]) / 4).float()
+        targets = batch.case.query.targets.index_put((rows,), classes[:, k])
+        shares.append(regions.shares(batch.explain(targets))[rows])
+    wins = [torch.sign(((shares[k] - shares[1 - k]) * inside[:, k]).sum(1)) for k in (0, 1)]
+    return ((2 + wins[0] + wins[1]) / 4).float()
 
 
 register_intervention(

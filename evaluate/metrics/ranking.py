@@ -34,7 +34,7 @@ class Ranking:
 
     @property
     def pixels(self) -> int:
-        """N."""
+        """The number N of pixels in a map."""
         return self.maps[0].numel()
 
     @cached_property
@@ -134,14 +134,14 @@ class Ranking:
 
 
 def _ascending(keys: Tensor) -> Tensor:
-    """Rows sorted, perhaps in place; on the CPU by numpy, in a fifth of torch's time, which sorts indices along."""
+    """Sort rows, perhaps in place; on the CPU by numpy, in a fifth of torch's time, which sorts indices along."""
     if keys.device.type == "cpu":
         keys.numpy().sort(axis=1)
         return keys
     return keys.sort(1).values
 
 
-def known(values: Tensor, size: Tensor) -> Tensor:
+def nan_where_empty(values: Tensor, size: Tensor) -> Tensor:
     """Values (B,) or (B, T) in float32, with NaN in the rows whose mask, of `size` pixels (B,), is empty."""
     return values.float().where((size > 0).view(-1, *[1] * (values.ndim - 1)), torch.nan)
 

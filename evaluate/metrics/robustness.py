@@ -19,19 +19,19 @@ from an8flower.names import check_known
 from ..case import Case
 from ..seeds import generator, seed_of
 from .faithfulness import COMMON, WEIGHED, register_masking
-from .masking import ORIGINAL, Kind, Masking, check_baseline, explained
+from .masking import ORIGINAL, ImageChange, Masking, check_baseline, explain_images
 from .metric import Metric, register_metric, sentence
 
 YEH = "Yeh et al.: On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019"
 
 
 def check_at_least_one(metric: str, samples: int) -> None:
-    """Raise WrongUsage where nothing would be drawn."""
+    """Raise WrongUsage if a metric is asked for less than one sample."""
     if samples < 1:
         raise WrongUsage(f"{metric}: samples is {samples}; expected at least 1")
 
 
-class Perturbed(Kind):
+class Perturbed(ImageChange):
     """Images that differ a little from the original, each number in another way."""
 
     @abstractmethod
@@ -47,7 +47,7 @@ class Squared(Perturbed):
     baseline: str
 
     def taken(self, masking: Masking, rows: Tensor) -> Tensor:
-        """1 in the square, 0 outside."""
+        """How much of each pixel is taken away, (n, H, W): 1 in the square, 0 outside."""
         seeds = [seed_of("square", self.number, seed) for seed in masking.query.seeds[rows].tolist()]
         side, top, left = square(seeds, *masking.maps.shape[1:]).to(rows.device)[:, :, None].unbind(1)
         down, across = (torch.arange(length, device=rows.device) for length in masking.maps.shape[1:])
@@ -57,8 +57,8 @@ class Squared(Perturbed):
         return inside.float()
 
     def images(self, masking: Masking, rows: Tensor) -> Tensor:
-        """Without the square."""
-        return masking.replaced(rows, self.baseline, self.taken(masking, rows))
+        """The images with the square replaced by the baseline."""
+        return masking.replace(rows, self.baseline, self.taken(masking, rows))
 
 
 def square(seeds: list[int], height: int, width: int) -> Tensor:
@@ -79,13 +79,13 @@ class Noisy(Perturbed):
     spread: float
 
     def images(self, masking: Masking, rows: Tensor) -> Tensor:
-        """With the noise, which is drawn anew whenever it is wanted, from the rows' seeds."""
+        """The images with noise, which the rows' seeds fix and which is drawn anew at each call."""
         seeds = [seed_of("noise", self.number, seed) for seed in masking.query.seeds[rows].tolist()]
         noise = normal(seeds, masking.maps)[:, None]
         return (masking.query.images.index_select(0, rows) + self.spread * noise).clamp(0, 1)
 
     def taken(self, masking: Masking, rows: Tensor) -> Tensor:
-        """The mean difference over the channels, which differ where the noise is cut off."""
+        """How much of each pixel is taken away, (n, H, W): the mean over the channels."""
         return (masking.query.images.index_select(0, rows) - self.images(masking, rows)).mean(1)
 
 
@@ -95,16 +95,16 @@ def normal(seeds: list[int], like: Tensor) -> Tensor:
     return torch.stack(drawn).to(like.device)
 
 
-def chosen(logits: Tensor, classes: Tensor) -> Tensor:
-    """Of (B, K, C), those (B, K) of one class (B,) a row."""
+def select_class(logits: Tensor, classes: Tensor) -> Tensor:
+    """The logits (B, K) of one class (B,) a row, out of logits (B, K, C)."""
     return logits.gather(2, classes[:, None, None].expand(-1, logits.shape[1], 1))[..., 0]
 
 
 PERTURBATIONS = ("square", "noise")
 # (logits (B, K, C) float64, classes (B,)) -> (B, K)
 OUTPUTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "logit": chosen,
-    "probability": lambda logits, classes: chosen(logits.softmax(2), classes),
+    "logit": select_class,
+    "probability": lambda logits, classes: select_class(logits.softmax(2), classes),
 }
 
 
@@ -150,24 +150,24 @@ class Infidelity:
         check_known("output", self.output, OUTPUTS)
 
     def kinds(self) -> list[Perturbed]:
-        """The perturbations."""
+        """The perturbations of an image, as many as there are samples."""
         if self.perturbation == "noise":
             return [Noisy(number, self.spread) for number in range(self.samples)]
         return [Squared(number, self.baseline) for number in range(self.samples)]
 
     def __call__(self, masking: Masking) -> Tensor:
         kinds = self.kinds()
-        said = OUTPUTS[self.output](masking.logits([ORIGINAL, *kinds]).double(), masking.query.targets)
-        drops = said[:, :1] - said[:, 1:]
-        told = torch.stack([paired(masking, kind) for kind in kinds], 1)
+        outputs = OUTPUTS[self.output](masking.logits([ORIGINAL, *kinds]).double(), masking.query.targets)
+        drops = outputs[:, :1] - outputs[:, 1:]
+        products = torch.stack([inner_products(masking, kind) for kind in kinds], 1)
         if self.scaled:
-            power = told.square().sum(1, keepdim=True)
-            told = told * ((told * drops).sum(1, keepdim=True) / power.where(power > 0, 1.0))
-        return (told - drops).square().mean(1).float()
+            power = products.square().sum(1, keepdim=True)
+            products = products * ((products * drops).sum(1, keepdim=True) / power.where(power > 0, 1.0))
+        return (products - drops).square().mean(1).float()
 
 
-def paired(masking: Masking, kind: Perturbed) -> Tensor:
-    """The inner product (B,) float64 of the maps with what is taken away."""
+def inner_products(masking: Masking, kind: Perturbed) -> Tensor:
+    """The inner products (B,) float64 of the maps with what a perturbation takes away."""
     every = torch.arange(len(masking.maps), device=masking.maps.device)
     return (kind.taken(masking, every).double() * masking.maps.double()).sum((1, 2))
 
@@ -189,13 +189,13 @@ class MaxSensitivity:
         first = maps.double().flatten(1)
         length = first.norm(dim=1)
         length = length.where(length > 0, torch.nan)
-        away = [self.explained(case, number).double().flatten(1) - first for number in range(self.samples)]
-        return torch.stack([each.norm(dim=1) / length for each in away]).amax(0).float()
+        away = [self.explain_noisy(case, number).double().flatten(1) - first for number in range(self.samples)]
+        return torch.stack([difference.norm(dim=1) / length for difference in away]).amax(0).float()
 
-    def explained(self, case: Case, number: int) -> Tensor:
+    def explain_noisy(self, case: Case, number: int) -> Tensor:
         """The maps (B, H, W) of images with one of the noises."""
         images, seeds = case.query.images, case.query.seeds.tolist()
-        return explained(case, (images + self.radius * uniform(number, seeds, images)).clamp(0, 1))
+        return explain_images(case, (images + self.radius * uniform(number, seeds, images)).clamp(0, 1))
 
 
 def uniform(number: int, seeds: list[int], like: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from an8flower.names import check_known
 from ..maps import range_normalised
 from . import chance
 from .localisation import RANGE, RANKED, SHIFTED, THRESHOLDED, register_ranking
-from .ranking import Ranking, known
+from .ranking import Ranking, nan_where_empty
 
 BINS = 256
 TIBAV = "Chefer, Gur, Wolf: Transformer Interpretability Beyond Attention Visualization, CVPR 2021"
@@ -38,7 +38,7 @@ CONSTANT_IS_BACKGROUND = f"{THRESHOLDED}; a constant map is background everywher
 )
 def _iou_otsu(ranking: Ranking) -> Tensor:
     """IoU of {M > t} and G at the threshold t that parts the values of M best, their variance within being least."""
-    cuts = at_most(otsu(ranking))
+    cuts = round_down(otsu(ranking))
     return ranking.iou_from(ranking.first(cuts[:, None], beyond=True))[:, 0]
 
 
@@ -49,7 +49,7 @@ def otsu(ranking: Ranking) -> Tensor:
     """
     edges = _edges(ranking.values)
     # float32 values are below an edge when they are below the next float32 at or above it
-    inner = ranking.first(at_least(edges[:, 1:-1]), beyond=False)
+    inner = ranking.first(round_up(edges[:, 1:-1]), beyond=False)
     before = F.pad(inner, (1, 0))
     counts = torch.diff(F.pad(before, (0, 1), value=ranking.pixels), dim=1).double()
     centres = (edges[:, :-1] + edges[:, 1:]) / 2
@@ -67,19 +67,19 @@ def _between(counts: Tensor, centres: Tensor) -> Tensor:
     """Variance between two classes, parted after each bin but the last: histograms (B, K) -> (B, K - 1)."""
     sums = counts * centres
     lower, lower_sum = counts.cumsum(1)[:, :-1], sums.cumsum(1)[:, :-1]
-    upper, upper_sum = (each.flip(1).cumsum(1).flip(1)[:, 1:] for each in (counts, sums))
+    upper, upper_sum = (histogram.flip(1).cumsum(1).flip(1)[:, 1:] for histogram in (counts, sums))
     return lower * upper * (lower_sum / lower - upper_sum / upper) ** 2
 
 
-def at_least(values: Tensor) -> Tensor:
-    """The smallest float32 not below each float64."""
+def round_up(values: Tensor) -> Tensor:
+    """Round each float64 up to the smallest float32 that is not below it."""
     rounded = values.float()
     return torch.where(rounded < values, rounded.nextafter(torch.full_like(rounded, torch.inf)), rounded)
 
 
-def at_most(values: Tensor) -> Tensor:
-    """The largest float32 not above each float64."""
-    return -at_least(-values)
+def round_down(values: Tensor) -> Tensor:
+    """Round each float64 down to the largest float32 that is not above it."""
+    return -round_up(-values)
 
 
 @register_ranking(
@@ -188,14 +188,14 @@ class AveragePrecision:
         check_known("classes", self.classes, ("foreground", "both"))
 
     def __call__(self, ranking: Ranking) -> Tensor:
-        asked = ranking if self.classes == "foreground" else _both_classes(ranking)
-        return known(_precision(asked), ranking.size)
+        ranked = ranking if self.classes == "foreground" else _both_classes(ranking)
+        return nan_where_empty(_precision(ranked), ranking.size)
 
 
 def _precision(ranking: Ranking) -> Tensor:
-    """Average precision (B,) float64."""
-    found = ranking.size[:, None] - ranking.below.gather(1, ranking.smaller)
-    return (ranking.hits * found / (ranking.pixels - ranking.smaller).double()).sum(1) / ranking.size
+    """The average precision of each row, (B,) float64."""
+    hits = ranking.size[:, None] - ranking.below.gather(1, ranking.smaller)
+    return (ranking.hits * hits / (ranking.pixels - ranking.smaller).double()).sum(1) / ranking.size
 
 
 def _both_classes(ranking: Ranking) -> Ranking:

@@ -20,11 +20,12 @@ from ..results import kept_maps
 from ..results.ledger import Cell, Ledger, Work
 from ..results.summary import RELIANCE
 from .judge import Judge
+from .thresholds import method_thresholds, reference_thresholds
 
 
 @dataclass(frozen=True)
 class ModelCells:
-    """A model of a plan, who judges it, and which cells it has."""
+    """The cells of one model of a plan, and the judge that fills them."""
 
     judge: Judge
     classifier: Classifier
@@ -34,23 +35,23 @@ class ModelCells:
     keep_maps: bool = False
 
     def cells(self, methods: tuple[Method, ...]) -> Iterator[Work]:
-        """All that is asked of the model: what chance and the truth score, its methods, and what it relies on."""
+        """All cells of the model: chance and the truth, each method, and what the model relies on."""
         if self.judge.of_models:
-            yield from self._references()
+            yield from self._reference_cells()
         for method in methods:
-            yield from self._explained(method)
+            yield from self._method_cells(method)
         if self.judge.world:
-            yield from self._reliance()
+            yield from self._reliance_cells()
 
     def described(self, methods: tuple[Method, ...], ledger: Ledger) -> dict[str, Any]:
-        """What is known of the model, with its accuracy on the chosen rows."""
+        """The entry of the model in a document, with its accuracy on the chosen rows."""
         labels = self.judge.split.labels[np.concatenate(self.blocks)]
         return {
             "arch": self.classifier.arch,
             "seed": self.classifier.card.seed,
             "digest": self.digest,
             "accuracy": float((np.concatenate(self._predicted) == labels).mean()),
-            **self._relied(ledger),
+            **self._reliance_shares(ledger),
             **self._precision_errors(methods),
         }
 
@@ -65,79 +66,79 @@ class ModelCells:
 
     @cached_property
     def digest(self) -> str:
-        """That of the classifier, computed once."""
+        """The digest of the classifier, computed once, since it runs over all parameters."""
         return self.classifier.digest
 
     @cached_property
     def name(self) -> str:
-        """How results call it."""
+        """The name of the model in results."""
         return self.classifier.name
 
     @property
-    def _asked(self) -> tuple[str, ...]:
-        """What all cells that put questions to the model depend on."""
+    def _identity(self) -> tuple[str, ...]:
+        """What the numbers of all cells that ask the model depend on, besides method and rows."""
         return (*self.judge.identity, self.digest, self.judge.target)
 
-    def _references(self) -> Iterator[Work]:
-        """What chance and the truth score; their thresholds are chosen only when a cell is missing."""
-        thresholds = cache(partial(self.judge.reference_thresholds, self.classifier))
+    def _reference_cells(self) -> Iterator[Work]:
+        """The cells of chance and the truth; their thresholds are chosen only when a cell is missing."""
+        thresholds = cache(partial(reference_thresholds, self.judge.validation, self.classifier))
 
-        def scored(block: int) -> pa.Table:
+        def score(block: int) -> pa.Table:
             return self.judge.score_model_references(self.classifier, *self._block(block), thresholds())
 
         about = {"method": "chance and truth", "model": self.name}
         for number, indices in enumerate(self.blocks):
-            yield Cell(f"{self.name}-reference", ("reference", *self._asked), indices, about), partial(scored, number)
+            yield Cell(f"{self.name}-reference", ("reference", *self._identity), indices, about), partial(score, number)
 
-    def _explained(self, method: Method) -> Iterator[Work]:
-        """What a method scores; it is made ready only when a cell is missing."""
+    def _method_cells(self, method: Method) -> Iterator[Work]:
+        """The cells of a method, which is made ready to explain only when a cell is missing."""
         ready = cache(partial(self.fitted, method))
-        thresholds = cache(partial(self.judge.thresholds, self.classifier, ready))
+        thresholds = cache(partial(method_thresholds, self.judge.validation, self.classifier, ready))
 
-        def scored(block: int, cell: Cell) -> pa.Table:
+        def score(block: int, cell: Cell) -> pa.Table:
             keep = self._keeper(block, cell)
             return self.judge.score(self.classifier, ready(), *self._block(block), thresholds(), keep)
 
         label = f"{self.name}-{method.name.replace(':', '.')}"
         about = {"method": method.text, "model": self.name}
         for number, indices in enumerate(self.blocks):
-            cell = Cell(label, (*self._asked, repr(method.explainer)), indices, about, explains=True)
-            yield cell, partial(scored, number, cell)
+            cell = Cell(label, (*self._identity, repr(method.explainer)), indices, about, explains=True)
+            yield cell, partial(score, number, cell)
 
     def _keeper(self, block: int, cell: Cell) -> Callable[[Tensor], None]:
-        """What is done with the maps of a cell besides scoring them."""
+        """The function that gets the maps of a cell: it writes them to disk if maps are kept, and does nothing else."""
         if not self.keep_maps:
             return lambda maps: None
         place = kept_maps.place(self.folder, cell.name)
         return lambda maps: kept_maps.write(place, self.blocks[block], maps.cpu().numpy())
 
     def fitted(self, method: Method) -> Method:
-        """A method that is ready to explain: fitted on the training split where it has to be."""
+        """Make a method ready to explain: fit it on the training split if it has to be fitted."""
         store, resources = self.judge.split.store, self.judge.resources
         examples, batch = StoredExamples(store, resources.device), resources.in_flight
         explainer = fitted_once(method.explainer, self.classifier, examples, self.source, self.folder, batch)
         return method._replace(explainer=explainer)
 
-    def _reliance(self) -> Iterator[Work]:
-        """Whether the model relies on the designed evidence, row by row."""
+    def _reliance_cells(self) -> Iterator[Work]:
+        """The cells that tell, row by row, whether the model relies on the designed evidence."""
 
-        def scored(block: int) -> pa.Table:
+        def score(block: int) -> pa.Table:
             return self.judge.score_reliance(self.classifier, *self._block(block))
 
         identity = (RELIANCE, str(VERSION), *self.judge.identity[:2], self.digest)  # no seed, no metrics
         about = {"method": RELIANCE, "model": self.name}
         for number, indices in enumerate(self.blocks):
-            yield Cell(f"{self.name}-{RELIANCE}", identity, indices, about), partial(scored, number)
+            yield Cell(f"{self.name}-{RELIANCE}", identity, indices, about), partial(score, number)
 
-    def _relied(self, ledger: Ledger) -> dict[str, Any]:
-        """The shares of the rows in which it does, where one can ask and every row was asked."""
-        names = [cell.name for cell, _ in self._reliance()] if self.judge.world else []
+    def _reliance_shares(self, ledger: Ledger) -> dict[str, Any]:
+        """The shares of rows in which the model relies on the evidence; empty unless every row has been asked."""
+        names = [cell.name for cell, _ in self._reliance_cells()] if self.judge.world else []
         if not names or not set(names) <= set(ledger.filed):
             return {}
         return {RELIANCE: shares(ledger.run.table(names).to_pandas())}
 
     def _precision_errors(self, methods: tuple[Method, ...]) -> dict[str, Any]:
         """What lower precisions, where methods were asked for them, cost in accuracy; measured on the first rows."""
-        asked = {getattr(method.explainer, "precision", "float32") for method in methods} - {"float32"}
-        measured = partial(self.judge.precision_error, self.classifier, self.blocks[0])
-        return {"precision_error": {each: measured(each) for each in sorted(asked)}} if asked else {}
+        precisions = {getattr(method.explainer, "precision", "float32") for method in methods} - {"float32"}
+        measure = partial(self.judge.precision_error, self.classifier, self.blocks[0])
+        return {"precision_error": {name: measure(name) for name in sorted(precisions)}} if precisions else {}

@@ -37,18 +37,18 @@ def evidence_for(case: Case, query: Query) -> Tensor:
 
 def noise(truth: Truth, repeat: int) -> Tensor:
     """Independent uniform noise (B, H, W) float32 on the truth's device, fixed by the rows; each `repeat` another."""
-    return drawn(truth, [seed_of("chance", repeat, row) for row in truth.rows.tolist()])
+    return draw_noise(truth, [seed_of("chance", repeat, row) for row in truth.rows.tolist()])
 
 
 def noise_for(truth: Truth, repeat: int, query: Query) -> Tensor:
-    """What chance says when it is asked again: other noise for another image or class."""
-    asked = zip(
+    """The maps (B, H, W) of chance when it is asked again: other noise for another image or class."""
+    queries = zip(
         truth.rows.tolist(), query.targets.tolist(), query.images.double().flatten(1).mean(1).tolist(), strict=True
     )
-    return drawn(truth, [seed_of("chance again", repeat, row, target, str(mean)) for row, target, mean in asked])
+    return draw_noise(truth, [seed_of("chance again", repeat, row, target, str(mean)) for row, target, mean in queries])
 
 
-def drawn(truth: Truth, seeds: list[int]) -> Tensor:
-    """A map of noise for each seed."""
+def draw_noise(truth: Truth, seeds: list[int]) -> Tensor:
+    """Draw a map of uniform noise for each seed: (B, H, W) float32 on the truth's device."""
     maps = [torch.rand(truth.masks.shape[1:], generator=generator(seed)) for seed in seeds]
     return torch.stack(maps).to(truth.masks.device)

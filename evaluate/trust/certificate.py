@@ -18,7 +18,7 @@ from an8flower.factors import PARTS
 
 from ..data.selection import select_rows
 from ..data.world import World
-from ..metrics.interventions.reliance import asked, by_shortcut
+from ..metrics.interventions.reliance import classify_scenes, goes_with_shortcut
 from ..models.classifier import Classifier
 from ..models.networks.borrow import evaluating
 from ..models.sources import Source, open_model
@@ -28,9 +28,9 @@ from ..results.files import without_nan
 from ..results.statistics.intervals import Interval, interval, row_means, share_interval
 from ..results.wording import reliance
 from ..seeds import seed_of
-from .questions import ALL, Kind, Question, Rows, evidence, questions_about, rows_of
+from .questions import ALL, CertifiedRows, Question, QuestionKind, class_parts, questions_about, rows_of
 
-ROWS = 300  # that a certificate asks about unless told otherwise
+ROWS = 300  # how many a certificate asks about by default
 SAID = {"yes": "relies", "part": "relies in part", "no": "does not rely"}
 
 Change = Literal["redrawn", "swapped", "removed"]
@@ -51,7 +51,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Decision:
-    """Who decides where the shortcut has the value of another class than the evidence: three shares that sum to 1."""
+    """What decides if the shortcut has the value of another class than the evidence: three shares that sum to 1."""
 
     factor: str
     by_shortcut: Interval
@@ -74,11 +74,11 @@ class Certificate:
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """The certificate in one or two sentences."""
         return " ".join([_main_sentence(self), *_shortcut_sentence(self)])
 
     def document(self) -> dict[str, Any]:
-        """Ready for JSON: None where a number is undefined."""
+        """The certificate ready for JSON, with None for each undefined number."""
         document = {
             "model": self.model,
             "evidence": list(self.evidence),
@@ -92,25 +92,25 @@ class Certificate:
 
 
 class Answers(NamedTuple):
-    """The logits before and after a change, and which were asked for."""
+    """The logits of all rows before and after the change that a question makes."""
 
     question: Question
     before: Tensor  # (n, C) on the CPU
     after: Tensor  # (n, C)
 
-    def where_asked(self, values: Tensor | np.ndarray) -> np.ndarray:
-        """Values (n,) as float64, NaN where the question makes no sense."""
-        return np.where(self.question.asked, np.asarray(values, np.float64), np.nan)
+    def where_defined(self, values: Tensor | np.ndarray) -> np.ndarray:
+        """Values (n,) as float64, NaN in the rows to which the question does not apply."""
+        return np.where(self.question.applies, np.asarray(values, np.float64), np.nan)
 
     @property
     def predicted(self) -> np.ndarray:
-        """The classes (n,) after the change."""
+        """The predicted classes (n,) after the change."""
         return self.after.argmax(1).numpy()
 
     @property
     def stays(self) -> np.ndarray:
-        """Whether the prediction is the same, (n,)."""
-        return self.where_asked(self.after.argmax(1) == self.before.argmax(1))
+        """Whether the prediction stays the same, (n,) float64: 1, 0, or NaN if the question does not apply."""
+        return self.where_defined(self.after.argmax(1) == self.before.argmax(1))
 
 
 def certify(
@@ -122,7 +122,7 @@ def certify(
     batch: int = 16,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Certificate:
-    """Ask a classifier what it relies on.
+    """Certify what a classifier relies on, by asking it about changed scenes.
 
     Args:
         world: of the split that the rows belong to; its spec says what may change.
@@ -130,18 +130,18 @@ def certify(
         seed: which classes give a row their look, and which other draws are made; a row has the same ones whoever
             else is asked about.
         batch: how many images the network gets at once.
-        progress: is told how many changes are through, of how many.
+        progress: called with how many changes are through, of how many.
     """
     rows = rows_of(world, indices, seed)
     questions = list(questions_about(rows))
     network = streamlined(classifier)
     with evaluating(classifier):
-        before = asked(network, world, rows.table, batch)
+        before = classify_scenes(network, world, rows.table, batch)
         answers = []
         for done, question in enumerate(questions, 1):
-            answers.append(Answers(question, before, asked(network, world, question.scenes(), batch)))
+            answers.append(Answers(question, before, classify_scenes(network, world, question.scenes(), batch)))
             progress(done, len(questions))
-    return certificate(classifier.name, rows, before, answers)
+    return compute_certificate(classifier.name, rows, before, answers)
 
 
 def certified(
@@ -155,7 +155,7 @@ def certified(
     """The certificates of models (files, or package.module:factory) as `certify --json` prints them.
 
     Args:
-        count: of rows, spread evenly over the classes; where None, `ROWS`, or all where there are fewer.
+        count: how many rows, spread evenly over the classes; None means `ROWS`, or all if there are fewer.
 
     Raises:
         Refusal: no such model, or it does not fit the data.
@@ -165,45 +165,45 @@ def certified(
     count = min(ROWS, len(labels)) if count is None else count
     indices = select_rows(labels, count, seed_of("rows", seed))
     models = [open_model(source, store, resources.device) for source in sources]
-    found = [
+    certificates = [
         certify(model, world, indices, seed=seed, batch=resources.in_flight, progress=progress) for model in models
     ]
     data = {"name": store.name, "digest": store.digest, "split": world.split.name, "rows": len(indices)}
-    return {"dataset": data, "seed": seed, "certificates": [each.document() for each in found]}
+    return {"dataset": data, "seed": seed, "certificates": [certificate.document() for certificate in certificates]}
 
 
-def certificate(model: str, rows: Rows, before: Tensor, answers: list[Answers]) -> Certificate:
-    """The numbers of all answers."""
+def compute_certificate(model: str, rows: CertifiedRows, before: Tensor, answers: list[Answers]) -> Certificate:
+    """Compute the numbers of a certificate from the answers to all questions."""
     stability = {
-        group: _share(rows, [answer.stays for answer in _some(answers, "redrawn", group)])
+        group: _share(rows, [answer.stays for answer in _select(answers, "redrawn", group)])
         for group in (ALL, *interventions.groups_of(rows.spec))
     }
     return Certificate(
         model,
-        tuple(part for part in PARTS if part in evidence(rows.spec)),
+        tuple(part for part in PARTS if part in class_parts(rows.spec)),
         _share(rows, [(before.argmax(1).numpy() == rows.labels).astype(float)]),
-        _share(rows, [_follows(answer) for answer in _some(answers, "followed")]),
+        _share(rows, [_follows(answer) for answer in _select(answers, "followed")]),
         stability.pop(ALL),
         stability,
         tuple(
-            _effect(rows, part, change, _some(answers, change, part))
+            _effect(rows, part, change, _select(answers, change, part))
             for part in interventions.parts_of(rows.spec)
             for change in ("redrawn", "swapped", "removed")
         ),
-        _decision(rows, _some(answers, "contradicted")) if rows.spec.shortcut else None,
+        _decision(rows, _select(answers, "contradicted")) if rows.spec.shortcut else None,
     )
 
 
 def _follows(answer: Answers) -> np.ndarray:
-    """Whether the prediction follows (n,); NaN where that class was predicted before, so that it cannot show."""
+    """Whether the prediction follows the evidence to its class, (n,); NaN if that class was predicted before."""
     classes = answer.question.classes
-    told = answer.where_asked(answer.predicted == classes)
-    return np.where(answer.before.argmax(1).numpy() == classes, np.nan, told)
+    follows = answer.where_defined(answer.predicted == classes)
+    return np.where(answer.before.argmax(1).numpy() == classes, np.nan, follows)
 
 
-def _effect(rows: Rows, part: str, change: Change, answers: list[Answers]) -> Effect:
-    counted = [answer.question.asked for answer in answers]
-    within = [answer.question.in_the_data[some] for answer, some in zip(answers, counted, strict=True)]
+def _effect(rows: CertifiedRows, part: str, change: Change, answers: list[Answers]) -> Effect:
+    applies = [answer.question.applies for answer in answers]
+    within = [answer.question.in_the_data[rows_asked] for answer, rows_asked in zip(answers, applies, strict=True)]
     pictures = np.concatenate([np.empty(0), *within])
     return Effect(
         part,
@@ -217,10 +217,10 @@ def _effect(rows: Rows, part: str, change: Change, answers: list[Answers]) -> Ef
 
 
 def _difference(answer: Answers, read: Callable[[Tensor], Tensor]) -> np.ndarray:
-    """After less before (n,), of the class that was predicted before."""
+    """The change (n,) of what `read` gives of the class that was predicted before: after less before."""
     predicted = answer.before.argmax(1, keepdim=True)
     apart = (read(answer.after.double()) - read(answer.before.double())).gather(1, predicted)[:, 0]
-    return answer.where_asked(apart)
+    return answer.where_defined(apart)
 
 
 def _why_none(change: Change, part: str, possible: bool) -> str:
@@ -234,53 +234,55 @@ def _why_none(change: Change, part: str, possible: bool) -> str:
     return reasons[change]
 
 
-def _decision(rows: Rows, answers: list[Answers]) -> Decision:
-    """Who decides, over all contradictions."""
-    by_tag = [by_shortcut(rows.world, a.question.classes, a.predicted) for a in answers]
-    by_evidence = [answer.where_asked(answer.predicted == rows.labels) for answer in answers]
+def _decision(rows: CertifiedRows, answers: list[Answers]) -> Decision:
+    """The decision between shortcut and evidence, over all rows in which they contradict each other."""
+    by_tag = [goes_with_shortcut(rows.world, a.question.classes, a.predicted) for a in answers]
+    by_evidence = [answer.where_defined(answer.predicted == rows.labels) for answer in answers]
     by_neither = [1 - tag - evidence for tag, evidence in zip(by_tag, by_evidence, strict=True)]
     assert rows.spec.shortcut, "asked for only where there is one"
-    return Decision(rows.spec.shortcut.factor, *(_share(rows, found) for found in (by_tag, by_evidence, by_neither)))
+    return Decision(rows.spec.shortcut.factor, *(_share(rows, values) for values in (by_tag, by_evidence, by_neither)))
 
 
-def _some(answers: list[Answers], kind: Kind, about: str = "") -> list[Answers]:
+def _select(answers: list[Answers], kind: QuestionKind, about: str = "") -> list[Answers]:
     return [answer for answer in answers if (answer.question.kind, answer.question.about) == (kind, about)]
 
 
-def _share(rows: Rows, values: list[np.ndarray]) -> Interval:
-    """The share of several answers a row, (n,) each, with its interval: a row is drawn with all of them."""
+def _share(rows: CertifiedRows, values: list[np.ndarray]) -> Interval:
+    """The share of rows, with its interval, from several answers (n,) for each row, which are resampled together."""
     return share_interval(_by_row(rows, values), seed=seed_of("certificate", rows.seed))
 
 
-def _mean(rows: Rows, values: list[np.ndarray]) -> Interval:
-    """The same of values that are no shares."""
+def _mean(rows: CertifiedRows, values: list[np.ndarray]) -> Interval:
+    """The mean over rows, with its interval, from several values (n,) for each row."""
     return interval(_by_row(rows, values), seed=seed_of("certificate", rows.seed))
 
 
-def _by_row(rows: Rows, values: list[np.ndarray]) -> np.ndarray:
-    """(n,): the mean of what is defined."""
+def _by_row(rows: CertifiedRows, values: list[np.ndarray]) -> np.ndarray:
+    """The mean (n,) of the defined values of each row."""
     return row_means(np.stack(values, axis=1) if values else np.full((len(rows.indices), 1), np.nan))
 
 
-def _main_sentence(found: Certificate) -> str:
-    parts = " and ".join(found.evidence)
-    follows, stays = found.flip_rate.mean, found.stability.mean
+def _main_sentence(certificate: Certificate) -> str:
+    parts = " and ".join(certificate.evidence)
+    follows, stays = certificate.flip_rate.mean, certificate.stability.mean
     numbers = (
         f"given the {parts} of another class, it predicts that class in {_percent(follows)} of the cases; "
         f"with all else drawn again, it stays with its prediction in {_percent(stays)}."
     )
     relies = reliance(without_nan(follows), without_nan(stays))
     if relies == "unknown":
-        return f"{found.model}: whether it relies on the {parts} cannot be told; {numbers}"
-    return f"{found.model} {SAID[relies]} on the designed evidence, the {parts}: {numbers}"
+        return f"{certificate.model}: whether it relies on the {parts} cannot be told; {numbers}"
+    return f"{certificate.model} {SAID[relies]} on the designed evidence, the {parts}: {numbers}"
 
 
-def _shortcut_sentence(found: Certificate) -> list[str]:
-    decided = found.shortcut
-    if decided is None or np.isnan(decided.by_shortcut.mean):
+def _shortcut_sentence(certificate: Certificate) -> list[str]:
+    decision = certificate.shortcut
+    if decision is None or np.isnan(decision.by_shortcut.mean):
         return []
-    tag, evidence = _percent(decided.by_shortcut.mean), _percent(decided.by_evidence.mean)
-    return [f"Where {decided.factor} speaks for another class, it decides {tag} of the cases, the evidence {evidence}."]
+    tag, evidence = _percent(decision.by_shortcut.mean), _percent(decision.by_evidence.mean)
+    return [
+        f"Where {decision.factor} speaks for another class, it decides {tag} of the cases, the evidence {evidence}."
+    ]
 
 
 def _percent(share: float) -> str:

@@ -22,23 +22,23 @@ DONORS = 5  # other classes whose look, or whose shortcut, a row is given; all o
 DRAWS = 2  # times that what is left to chance is drawn again
 ALL = "everything"  # the group of all that is left to chance
 
-Kind = Literal["followed", "redrawn", "swapped", "removed", "contradicted"]
+QuestionKind = Literal["followed", "redrawn", "swapped", "removed", "contradicted"]
 
 
 class Question(NamedTuple):
-    """One change to every row."""
+    """One change to every row that a certificate asks about."""
 
-    kind: Kind
+    kind: QuestionKind
     about: str  # a part, a group of factors, or nothing in particular
     scenes: Callable[[], np.ndarray]  # the factors table (n,) after the change
-    asked: np.ndarray  # (n,) bool: in which rows the change makes sense
+    applies: np.ndarray  # (n,) bool: in which rows the change makes sense
     classes: np.ndarray  # (n,) int64: the class that the change comes from, -1 where it comes from none
     in_the_data: np.ndarray  # (n,) bool
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The rows that are asked about."""
+class CertifiedRows:
+    """The rows that a certificate asks about, with their labels and factors."""
 
     world: World
     indices: np.ndarray  # (n,) within the split
@@ -48,40 +48,40 @@ class Rows:
 
     @property
     def spec(self) -> DatasetSpec:
-        """What the rows were made from."""
+        """The spec that the rows were made from."""
         return self.world.spec
 
     def donors(self, candidates: np.ndarray, name: str, count: int) -> np.ndarray:
-        """Classes (count, n) among candidates (n, C), -1 where there are no more."""
+        """Draw up to `count` classes for each row among candidates (n, C) bool: (count, n), -1 if there are no more."""
         return donors_of(candidates, self.indices, count, seed_of(self.seed, name))
 
 
-def rows_of(world: World, indices: np.ndarray, seed: int) -> Rows:
-    """Rows with their labels and factors."""
-    return Rows(world, indices, world.split.labels[indices], world.factors(torch.from_numpy(indices)), seed)
+def rows_of(world: World, indices: np.ndarray, seed: int) -> CertifiedRows:
+    """Gather rows of a split with their labels and factors."""
+    return CertifiedRows(world, indices, world.split.labels[indices], world.factors(torch.from_numpy(indices)), seed)
 
 
-def questions_about(rows: Rows) -> Iterator[Question]:
-    """Every change that the certificate rests on."""
-    yield from _followed(rows)
-    yield from _redrawn(rows)
+def questions_about(rows: CertifiedRows) -> Iterator[Question]:
+    """Ask every question that the certificate rests on."""
+    yield from _follow(rows)
+    yield from _redraw(rows)
     for part in interventions.parts_of(rows.spec):
-        yield from _swapped(rows, part)
-        yield from _removed(rows, part)
+        yield from _swap(rows, part)
+        yield from _remove(rows, part)
     if rows.spec.shortcut:
-        yield from _contradicted(rows)
+        yield from _contradict(rows)
 
 
-def _followed(rows: Rows) -> Iterator[Question]:
-    """The class factors of other classes, all else equal."""
+def _follow(rows: CertifiedRows) -> Iterator[Question]:
+    """Give the rows the class factors of other classes, all else equal."""
     others = np.arange(rows.spec.class_count) != rows.labels[:, None]
     for classes in rows.donors(others, "followed", DONORS):
-        scenes = partial(interventions.as_class, rows.spec, rows.table, _or(classes, rows.labels))
+        scenes = partial(interventions.as_class, rows.spec, rows.table, _or_own(classes, rows.labels))
         yield Question("followed", "", scenes, classes >= 0, classes, classes >= 0)
 
 
-def _redrawn(rows: Rows) -> Iterator[Question]:
-    """What is left to chance drawn again: all of it, and each group by itself."""
+def _redraw(rows: CertifiedRows) -> Iterator[Question]:
+    """Draw again what is left to chance: all of it, and each group by itself."""
     everything = interventions.nuisance_of(rows.spec)
     for group, names in {ALL: everything, **interventions.groups_of(rows.spec)}.items():
         there = interventions.has(rows.table, group)
@@ -93,12 +93,12 @@ def _redrawn(rows: Rows) -> Iterator[Question]:
             yield Question("redrawn", group, scenes, there, np.full(len(there), -1), there)
 
 
-def _swapped(rows: Rows, part: str) -> Iterator[Question]:
-    """One part as it is in another class; a part that carries the shortcut has its value of another class."""
+def _swap(rows: CertifiedRows, part: str) -> Iterator[Question]:
+    """Make one part look as in another class; a part that carries the shortcut gets another class's value of it."""
     spec, shortcut = rows.spec, rows.spec.shortcut
-    if part in evidence(spec):
+    if part in class_parts(spec):
         (classes,) = rows.donors(interventions.apart(spec, part)[rows.labels], part, 1)
-        scenes = partial(interventions.as_class, spec, rows.table, _or(classes, rows.labels), part)
+        scenes = partial(interventions.as_class, spec, rows.table, _or_own(classes, rows.labels), part)
         pairs = zip(rows.labels.tolist(), classes.tolist(), strict=True)
         known = np.array([interventions.occurs(spec, label, part, donor) for label, donor in pairs])
         yield Question("swapped", part, scenes, classes >= 0, classes, known)
@@ -109,26 +109,26 @@ def _swapped(rows: Rows, part: str) -> Iterator[Question]:
         yield Question("swapped", part, scenes, classes >= 0, classes, classes >= 0)
 
 
-def _removed(rows: Rows, part: str) -> Iterator[Question]:
-    """One part taken away."""
+def _remove(rows: CertifiedRows, part: str) -> Iterator[Question]:
+    """Take one part away from the rows that have it."""
     there = interventions.has(rows.table, part)
     lacking = np.array([interventions.can_lack(rows.spec, label, part) for label in rows.labels.tolist()])
     scenes = partial(interventions.without, rows.table, part)
     yield Question("removed", part, scenes, there, np.full(len(there), -1), lacking)
 
 
-def _contradicted(rows: Rows) -> Iterator[Question]:
-    """The shortcut's value of other classes than the row's own."""
+def _contradict(rows: CertifiedRows) -> Iterator[Question]:
+    """Give the rows the shortcut's value of other classes than their own."""
     for classes in rows.donors(shortcut_rivals(rows.world, rows.table, rows.labels), "contradicted", DONORS):
         scenes = partial(interventions.with_shortcut, rows.spec, rows.table, classes)
         yield Question("contradicted", "", scenes, classes >= 0, classes, classes >= 0)
 
 
-def _or(classes: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The row's own class where there is no other."""
+def _or_own(classes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Replace classes (n,) that are -1, for lack of a donor, by the row's own label."""
     return np.where(classes < 0, labels, classes)
 
 
-def evidence(spec: DatasetSpec) -> set[str | None]:
-    """The parts that tell the classes."""
+def class_parts(spec: DatasetSpec) -> set[str | None]:
+    """The parts whose factors tell the classes apart."""
     return {part_of(name) for name in spec.classes}

@@ -26,7 +26,7 @@ from ...models.streamlined import Streamlined, streamlined
 BITS = 2 ** torch.arange(len(PARTS))
 """A set of parts is written as the sum of its parts' bits, by part id: (P,) int64."""
 
-Made = TypeVar("Made")
+Value = TypeVar("Value")
 
 
 class Memo:
@@ -47,77 +47,77 @@ class Memo:
 
 @dataclass(frozen=True, eq=False)
 class Interventions:
-    """A batch of maps, its rows, and what the model says of them after changes; kept once it has been asked."""
+    """A batch of maps, its rows, and what the model says of the rows after changes, each computed once."""
 
     maps: Tensor  # (B, H, W) float32
     case: Case
-    _made: dict[Any, Any] = field(default_factory=dict, repr=False)
+    _values: dict[Any, Any] = field(default_factory=dict, repr=False)
 
-    def once(self, make: Callable[[Interventions], Made]) -> Made:
-        """What `make` makes of this: the same for every metric of the batch."""
-        if make not in self._made:
-            self._made[make] = make(self)
-        return cast(Made, self._made[make])
+    def compute_once(self, make: Callable[[Interventions], Value]) -> Value:
+        """The value of `make` on this batch, computed once for all metrics of the batch."""
+        if make not in self._values:
+            self._values[make] = make(self)
+        return cast(Value, self._values[make])
 
     @property
     def world(self) -> World:
-        """Who renders the rows again."""
+        """The world that renders the rows again."""
         assert self.case.world is not None, "where nothing can be rendered, metrics that need it are left out"
         return self.case.world
 
     @property
     def spec(self) -> DatasetSpec:
-        """What the data set is."""
+        """The spec of the data set that the rows come from."""
         return self.world.spec
 
     @property
     def parts(self) -> Tensor:
-        """Part maps (B, H, W) uint8."""
+        """The part maps of the rows, (B, H, W) uint8."""
         assert self.case.truth.parts is not None, "where there are no part maps, metrics that need them are left out"
         return self.case.truth.parts
 
     @cached_property
     def network(self) -> Streamlined:
-        """The model."""
+        """The faster copy of the classifier that is asked."""
         assert self.case.classifier is not None, "metrics that ask the model are given it"
         return streamlined(self.case.classifier)
 
     @cached_property
     def labels(self) -> list[int]:
-        """The rows' classes."""
+        """The label of each row, (B,)."""
         labels: list[int] = self.case.truth.labels.tolist()
         return labels
 
     @cached_property
     def table(self) -> np.ndarray:
-        """The rows' factors, (B,)."""
+        """The table of the rows' factors, (B,)."""
         return self.world.factors(self.case.truth.rows)
 
     @cached_property
-    def seen(self) -> Tensor:
-        """How many pixels of each part are seen, (B, P) float64."""
+    def visible_pixels(self) -> Tensor:
+        """How many pixels of each part are visible in each row, (B, P) float64."""
         return part_sums(torch.ones_like(self.maps), self.parts)
 
     @cached_property
     def logits(self) -> Tensor:
-        """What the model says of the rows as they are, (B, C)."""
-        return self.says(self.case.query.images)
+        """The model's logits (B, C) of the rows as they are."""
+        return self.logits_of(self.case.query.images)
 
-    def says(self, images: Tensor) -> Tensor:
-        """Logits (n, C) of images (n, 3, H, W), n > 0."""
-        return torch.cat([self.network(some) for some in images.split(self.network.in_flight)])
+    def logits_of(self, images: Tensor) -> Tensor:
+        """The model's logits (n, C) of images (n, 3, H, W), n > 0."""
+        return torch.cat([self.network(portion) for portion in images.split(self.network.in_flight)])
 
-    def photographed(self, table: np.ndarray) -> Iterator[Photographs]:
-        """Pictures of a factors table (n,), as many at a time as memory holds."""
+    def photograph(self, table: np.ndarray) -> Iterator[Photographs]:
+        """Render the scenes of a factors table (n,), as many at a time as memory holds."""
         return (self.world.photographed(table[start : start + IN_SIGHT]) for start in range(0, len(table), IN_SIGHT))
 
-    def explained(self, targets: Tensor) -> Tensor:
-        """The maps (B, H, W) of the same method for other targets (B,)."""
+    def explain(self, targets: Tensor) -> Tensor:
+        """Explain the rows with the same method for other targets (B,): maps (B, H, W)."""
         assert self.case.explain is not None, "metrics that ask the method are given it"
         key = tuple(targets.tolist())
-        if key not in self._made:
-            self._made[key] = self.case.explain(self.case.query._replace(targets=targets))
-        return cast(Tensor, self._made[key])
+        if key not in self._values:
+            self._values[key] = self.case.explain(self.case.query._replace(targets=targets))
+        return cast(Tensor, self._values[key])
 
     @cached_property
     def absent(self) -> list[dict[str, int]]:
@@ -126,26 +126,26 @@ class Interventions:
 
     @cached_property
     def removable(self) -> Tensor:
-        """The set of parts, (B,) int64, that can be taken away: what a row has, and what it tells by lacking it."""
-        found = torch.zeros(len(self.table), dtype=torch.int64)
+        """The set of parts of each row, (B,) int64, that can be taken away: those there, and evidence by absence."""
+        sets = torch.zeros(len(self.table), dtype=torch.int64)
         for part in parts_of(self.spec):
             lacked = np.array([part in parts for parts in self.absent])
-            found += torch.from_numpy((self.table[f"{part}.count"] > 0) | lacked) * BITS[PARTS.index(part)]
-        return found.to(self.maps.device)
+            sets += torch.from_numpy((self.table[f"{part}.count"] > 0) | lacked) * BITS[PARTS.index(part)]
+        return sets.to(self.maps.device)
 
     @cached_property
-    def removed(self) -> Memo:
-        """Logits of rows without a set of parts; evidence by absence is taken away by putting the part there."""
-        return Memo(self._without)
+    def logits_without(self) -> Memo:
+        """The logits of rows without a set of parts; evidence by absence is taken away by putting the part there."""
+        return Memo(self._ask_without)
 
-    def _without(self, rows: Tensor, sets: Tensor) -> Tensor:
+    def _ask_without(self, rows: Tensor, sets: Tensor) -> Tensor:
         logits, changed = self.logits[rows], sets > 0
         if changed.any():
-            pictures = self.photographed(self.lacking(rows[changed], sets[changed]))
-            logits[changed] = torch.cat([self.says(some.images) for some in pictures])
+            pictures = self.photograph(self.factors_without(rows[changed], sets[changed]))
+            logits[changed] = torch.cat([self.logits_of(photographs.images) for photographs in pictures])
         return logits
 
-    def lacking(self, rows: Tensor, sets: Tensor) -> np.ndarray:
+    def factors_without(self, rows: Tensor, sets: Tensor) -> np.ndarray:
         """The factors (n,) of rows (n,) without sets (n,) of parts; evidence by absence is put there."""
         table = self.table[rows.cpu().numpy()]  # indexing copies
         for part in parts_of(self.spec):

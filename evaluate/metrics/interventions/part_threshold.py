@@ -25,7 +25,7 @@ Thresholds = Mapping[str, float]
 
 
 def lacking(store: FlowerStore, split: str) -> dict[Need, str]:
-    """Why no threshold can be chosen for rows of a split; empty where it can."""
+    """Why no threshold can be chosen for the rows of a split; empty if one can."""
     if SPLIT not in store.splits:
         return {"threshold": f"{store.path} has no validation rows to choose the threshold of important parts on"}
     if split == SPLIT:
@@ -33,24 +33,31 @@ def lacking(store: FlowerStore, split: str) -> dict[Need, str]:
     return {}
 
 
-def chosen(maps: Tensor, case: Case) -> Thresholds:
-    """For each way to read relevance, the threshold at which maps (B, H, W) of validation rows do best."""
-    asked = Interventions(maps, case)
-    return {relevance: best(ImportantParts(asked, THRESHOLDS.to(maps.device), relevance)) for relevance in RELEVANCE}
+def choose_thresholds(maps: Tensor, case: Case) -> Thresholds:
+    """Choose, for each way to read relevance, the threshold at which maps (B, H, W) of validation rows do best."""
+    batch = Interventions(maps, case)
+    return {
+        relevance: choose_threshold(ImportantParts(batch, THRESHOLDS.to(maps.device), relevance))
+        for relevance in RELEVANCE
+    }
 
 
-def best(parts: ImportantParts) -> float:
+def choose_threshold(parts: ImportantParts) -> float:
     """The threshold at which (CSDC + PC + DC) / 3 + D is largest; for the names see `metrics/parts_protocol.py`.
 
     Where several are best, the one in their middle, which other rows are least likely to leave. What is undefined in
     every row does not count.
     """
-    complete = mean(parts.completeness()) + mean(parts.preservation()) + mean(parts.deletion())
-    worth = complete / 3 + mean(parts.distractibility())
+    complete = (
+        mean_where_defined(parts.completeness())
+        + mean_where_defined(parts.preservation())
+        + mean_where_defined(parts.deletion())
+    )
+    worth = complete / 3 + mean_where_defined(parts.distractibility())
     equal = (worth >= worth.max() - 1e-9).nonzero()[:, 0]
     return float(parts.thresholds[equal[len(equal) // 2]])
 
 
-def mean(values: Tensor) -> Tensor:
-    """The mean over rows (B, T) -> (T,), undefined ones left out; 0 where all are."""
+def mean_where_defined(values: Tensor) -> Tensor:
+    """The mean over rows (B, T) -> (T,), undefined rows left out; 0 if all are undefined."""
     return values.nanmean(0).nan_to_num(0)

@@ -27,48 +27,48 @@ AT_ONCE = 256  # scenes photographed at a time
 LOW, HIGH = 0.5, 0.5  # shares of rows below and above which scores are not to be read without a warning
 
 FOLLOWS, SHORTCUT = "follows", "shortcut"  # filed beside `results.RELIES`
-UNTOLD = {
+WHY_UNDEFINED = {
     FOLLOWS: "the model predicts that class without the change already",
     SHORTCUT: "no other class has another value of the shortcut, or the row lacks the part that carries it",
 }
 
 
 @torch.inference_mode()
-def asked(network: Network, world: World, table: np.ndarray, batch: int) -> Tensor:
-    """The logits (n, C), on the CPU, of scenes (n,), n > 0: photographed and answered in bounded portions."""
+def classify_scenes(network: Network, world: World, table: np.ndarray, batch: int) -> Tensor:
+    """Render scenes (n,), n > 0, in bounded portions, and give their logits (n, C) on the CPU."""
     portions = np.split(table, range(AT_ONCE, len(table), AT_ONCE))
     return torch.cat(
         [network(images).cpu() for portion in portions for images in world.photographed(portion).images.split(batch)]
     )
 
 
-def reliance(
+def measure_reliance(
     network: Network, world: World, rows: np.ndarray, labels: np.ndarray, predicted: np.ndarray, batch: int
 ) -> dict[str, np.ndarray]:
-    """What holds of rows (n,) of the split, 1 or 0, NaN where undefined: (n,) float64 by name.
+    """Whether a model goes by the designed evidence in rows (n,) of a split: 1, 0, or NaN if undefined, by name.
 
     `follows`: with the class factors of another class, all else equal, that class is predicted. `relies`: it does, and
     the row as it is gets its own label. `shortcut`, where the data have one: with the shortcut's value of another
     class, all else equal, a class with that value is predicted. Raises NotApplicable where there is but one class.
     """
     if world.spec.class_count < 2:
-        raise NotApplicable(f"{world.spec.name}: one class alone, so nothing can be told from another class")
+        raise NotApplicable(f"{world.spec.name}: one class alone, so nothing can be changed from another class")
     table = world.factors(torch.from_numpy(rows))
     donors = world.near_classes(torch.from_numpy(rows), torch.from_numpy(labels)).cpu().numpy()
-    answer = _asked_for(network, world, interventions.as_class(world.spec, table, donors), batch)
-    follows = np.where(predicted == donors, np.nan, answer == donors)
-    found = {RELIES: ((predicted == labels) & (answer == donors)).astype(float), FOLLOWS: follows}
+    predictions = _predict_scenes(network, world, interventions.as_class(world.spec, table, donors), batch)
+    follows = np.where(predicted == donors, np.nan, predictions == donors)
+    values = {RELIES: ((predicted == labels) & (predictions == donors)).astype(float), FOLLOWS: follows}
     if world.spec.shortcut:
         (rivals,) = donors_of(shortcut_rivals(world, table, labels), rows, 1, seed_of("rival"))
-        told = interventions.with_shortcut(world.spec, table, np.where(rivals < 0, labels, rivals))
-        found[SHORTCUT] = by_shortcut(world, rivals, _asked_for(network, world, told, batch))
-    return found
+        changed = interventions.with_shortcut(world.spec, table, np.where(rivals < 0, labels, rivals))
+        values[SHORTCUT] = goes_with_shortcut(world, rivals, _predict_scenes(network, world, changed, batch))
+    return values
 
 
-def by_shortcut(world: World, rivals: np.ndarray, answer: np.ndarray) -> np.ndarray:
-    """Whether an answer (n,) goes with the shortcut's value of the rivals (n,): 1 or 0, NaN where there is no rival."""
+def goes_with_shortcut(world: World, rivals: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """Whether predictions (n,) go with the shortcut's value of the rivals (n,): 1 or 0, NaN where there is no rival."""
     values = _values(world)
-    return np.where(rivals < 0, np.nan, values[answer] == values[rivals])
+    return np.where(rivals < 0, np.nan, values[predictions] == values[rivals])
 
 
 def shortcut_rivals(world: World, table: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -82,41 +82,41 @@ def donors_of(candidates: np.ndarray, rows: np.ndarray, count: int, seed: int) -
 
     They are fixed by the row's index, whoever else is asked about.
     """
-    found = np.full((count, len(rows)), -1)
+    donors = np.full((count, len(rows)), -1)
     for i, row in enumerate(rows.tolist()):
         shuffled = np.random.default_rng(seed_of("donors", seed, row)).permutation(candidates.shape[1])
         allowed = shuffled[candidates[i, shuffled]][:count]
-        found[: len(allowed), i] = allowed
-    return found
+        donors[: len(allowed), i] = allowed
+    return donors
 
 
 def shares(filed: pd.DataFrame) -> dict[str, float | None]:
-    """The report's numbers from the rows that were filed: means of what is defined, None where nothing is."""
+    """The shares that a report shows: means of the rows' defined values, None if no row has one."""
     keys = {RELIES: "share", FOLLOWS: "flip_rate", SHORTCUT: "shortcut_share"}
     means = {name: float(filed.value[filed.metric == name].mean()) for name in keys if (filed.metric == name).any()}
     return {keys[name]: without_nan(mean) for name, mean in means.items()}
 
 
-def warnings(model: str, told: Mapping[str, float | None], spec: DatasetSpec) -> list[str]:
-    """Sentences on a model whose scores do not mean what they seem to."""
-    share, by_tag, shortcut = told["share"], told.get("shortcut_share"), spec.shortcut
-    found = []
+def warnings(model: str, numbers: Mapping[str, float | None], spec: DatasetSpec) -> list[str]:
+    """The warnings, as sentences, about a model whose scores do not mean what they seem to."""
+    share, by_tag, shortcut = numbers["share"], numbers.get("shortcut_share"), spec.shortcut
+    sentences = []
     if share is not None and share < LOW:
-        found.append(
+        sentences.append(
             f"{model} relies on the designed evidence in {share:.0%} of the rows: "
             "the designed truth is not what it uses, so a faithful map may score low and an unfaithful one high"
         )
     if shortcut and by_tag is not None and by_tag > HIGH:
-        found.append(
+        sentences.append(
             f"{model} goes with {shortcut.factor} in {by_tag:.0%} of the rows where it and the designed evidence "
             "disagree; `an8flower certify` tells more"
         )
-    return found
+    return sentences
 
 
-def _asked_for(network: Network, world: World, table: np.ndarray, batch: int) -> np.ndarray:
-    """The predicted classes (n,) of scenes."""
-    return asked(network, world, table, batch).argmax(1).numpy()
+def _predict_scenes(network: Network, world: World, table: np.ndarray, batch: int) -> np.ndarray:
+    """The predicted classes (n,) of scenes (n,)."""
+    return classify_scenes(network, world, table, batch).argmax(1).numpy()
 
 
 def _values(world: World) -> np.ndarray:

@@ -45,7 +45,7 @@ class Effects:
     """How much the target's logit falls when a part is changed, and where that part is."""
 
     drops: Tensor  # (B, P) float64; NaN where the part cannot be changed, or is seen neither before nor after
-    seen: Tensor  # (B, P) float64: pixels of the part in the row
+    visible_pixels: Tensor  # (B, P) float64: pixels of the part in the row
     unseen: Unseen
 
     def relevance(self, maps: Tensor, parts: Tensor) -> Tensor:
@@ -54,135 +54,137 @@ class Effects:
 
     def sizes(self, maps: Tensor) -> Tensor:
         """Pixels of each part, (B, P) float64; of a part that is not seen in its row, the mean over the changes."""
-        return self.seen + self._beyond(torch.ones_like(maps))
+        return self.visible_pixels + self._beyond(torch.ones_like(maps))
 
     def _beyond(self, maps: Tensor) -> Tensor:
-        """The sum of maps over what is seen only after the change."""
+        """The sum of maps over the pixels where parts are seen only after their change, (B, P) float64."""
         rows, parts, where, weights = self.unseen
         inside = (maps[rows].double() * where).flatten(1).sum(1) * weights
-        return added(self.seen.shape, rows, parts, inside)
+        return sum_by_part(self.visible_pixels.shape, rows, parts, inside)
 
 
-def swapped(asked: Interventions) -> Effects:
-    """Each part, the background included, changed as the data vary it; the mean where chance decides."""
-    changes = swaps(asked)
-    logits, unseen = looked_at(asked, changes)
+def measure_swaps(batch: Interventions) -> Effects:
+    """The effects of changing each part, the background too, as the data vary it; the mean of the random changes."""
+    changes = list_swaps(batch)
+    logits, unseen = classify_changes(batch, changes)
     rows, parts = changes.rows, changes.parts
-    targets = asked.case.query.targets
-    falls = (logit(asked.logits, targets)[rows] - logit(logits, targets[rows])).double()
-    counts = added(asked.seen.shape, rows, parts, torch.ones_like(falls))
-    drops = added(asked.seen.shape, rows, parts, falls) / counts  # 0 / 0 where nothing was changed
+    targets = batch.case.query.targets
+    falls = (logit(batch.logits, targets)[rows] - logit(logits, targets[rows])).double()
+    counts = sum_by_part(batch.visible_pixels.shape, rows, parts, torch.ones_like(falls))
+    drops = sum_by_part(batch.visible_pixels.shape, rows, parts, falls) / counts  # 0 / 0 where nothing was changed
     unseen = unseen._replace(weights=1 / counts[unseen.rows, unseen.parts])
-    beyond = added(asked.seen.shape, unseen.rows, unseen.parts, unseen.where.flatten(1).sum(1).double())
-    return Effects(levelled(asked, drops).where(asked.seen + beyond > 0, torch.nan), asked.seen, unseen)
+    beyond = sum_by_part(batch.visible_pixels.shape, unseen.rows, unseen.parts, unseen.where.flatten(1).sum(1).double())
+    return Effects(
+        round_effects(batch, drops).where(batch.visible_pixels + beyond > 0, torch.nan), batch.visible_pixels, unseen
+    )
 
 
-def removed(asked: Interventions) -> Effects:
-    """Each part that is seen taken away; the background cannot be."""
-    rows, parts = (asked.seen[:, 1:] > 0).nonzero().T
-    targets = asked.case.query.targets
-    drops = torch.full_like(asked.seen, torch.nan)
+def measure_removals(batch: Interventions) -> Effects:
+    """The effects of taking each visible part away; the background cannot be."""
+    rows, parts = (batch.visible_pixels[:, 1:] > 0).nonzero().T
+    targets = batch.case.query.targets
+    drops = torch.full_like(batch.visible_pixels, torch.nan)
     if len(rows):
-        logits = asked.removed(rows, BITS.to(rows.device)[parts + 1])
-        falls = logit(asked.logits, targets)[rows] - logit(logits, targets[rows])
+        logits = batch.logits_without(rows, BITS.to(rows.device)[parts + 1])
+        falls = logit(batch.logits, targets)[rows] - logit(logits, targets[rows])
         drops[rows, parts + 1] = falls.double()
-    nowhere = torch.zeros(0, *asked.maps.shape[1:], dtype=torch.bool, device=rows.device)
-    none = Unseen(rows[:0], parts[:0], nowhere, asked.seen.new_zeros(0))
-    return Effects(levelled(asked, drops), asked.seen, none)
+    nowhere = torch.zeros(0, *batch.maps.shape[1:], dtype=torch.bool, device=rows.device)
+    none = Unseen(rows[:0], parts[:0], nowhere, batch.visible_pixels.new_zeros(0))
+    return Effects(round_effects(batch, drops), batch.visible_pixels, none)
 
 
-def levelled(asked: Interventions, drops: Tensor) -> Tensor:
-    """Effects (B, P) in steps of GRAIN, so that rounding errors are no order."""
-    grain = GRAIN * asked.logits.double().abs().amax(1, keepdim=True).clamp(min=torch.finfo().tiny)
+def round_effects(batch: Interventions, drops: Tensor) -> Tensor:
+    """Round effects (B, P) to steps of GRAIN, so that rounding errors put no parts in order."""
+    grain = GRAIN * batch.logits.double().abs().amax(1, keepdim=True).clamp(min=torch.finfo().tiny)
     return (drops / grain).round() * grain
 
 
-def added(shape: torch.Size, rows: Tensor, parts: Tensor, values: Tensor) -> Tensor:
-    """Values (n,) summed by row and part, float64 of the given shape (B, P)."""
+def sum_by_part(shape: torch.Size, rows: Tensor, parts: Tensor, values: Tensor) -> Tensor:
+    """Sum values (n,) by row and part: float64 of the given shape (B, P)."""
     sums = torch.zeros(shape, dtype=torch.float64, device=values.device)
     return sums.index_put((rows, parts), values, accumulate=True)
 
 
-def looked_at(asked: Interventions, changes: Changes) -> tuple[Tensor, Unseen]:
-    """What the model says after each change, (n, C), and where changed parts that their rows do not show then are."""
-    new = asked.seen[changes.rows, changes.parts] == 0
+def classify_changes(batch: Interventions, changes: Changes) -> tuple[Tensor, Unseen]:
+    """The logits (n, C) after each change, and where the changed parts are that their rows do not show."""
+    new = batch.visible_pixels[changes.rows, changes.parts] == 0
     logits, where = [], []
-    for start, pictures in zip(range(0, len(changes.table), IN_SIGHT), asked.photographed(changes.table), strict=True):
-        some = slice(start, start + IN_SIGHT)
-        logits.append(asked.says(pictures.images))
-        where.append(pictures.parts[new[some]] == changes.parts[some][new[some], None, None])
+    for start, pictures in zip(range(0, len(changes.table), IN_SIGHT), batch.photograph(changes.table), strict=True):
+        portion = slice(start, start + IN_SIGHT)
+        logits.append(batch.logits_of(pictures.images))
+        where.append(pictures.parts[new[portion]] == changes.parts[portion][new[portion], None, None])
     rows, parts = changes.rows[new], changes.parts[new]
-    return torch.cat(logits), Unseen(rows, parts, torch.cat(where), asked.seen.new_zeros(len(rows)))
+    return torch.cat(logits), Unseen(rows, parts, torch.cat(where), batch.visible_pixels.new_zeros(len(rows)))
 
 
-def swaps(asked: Interventions) -> Changes:
+def list_swaps(batch: Interventions) -> Changes:
     """Every change of every part: evidence becomes that of a class nearby, anything else what it could as well be."""
     tables, rows, parts = [], [], []
-    for part, some, table in swaps_by_part(asked):
-        new = unlike(table, asked.table[some])
+    for part, indices, table in swaps_by_part(batch):
+        new = differing_rows(table, batch.table[indices])
         tables.append(table[new])
-        rows.append(some[new])
+        rows.append(indices[new])
         parts.append(np.full(int(new.sum()), PARTS.index(part)))
-    where = (torch.from_numpy(np.concatenate(each)).to(asked.maps.device) for each in (rows, parts))
+    where = (torch.from_numpy(np.concatenate(arrays)).to(batch.maps.device) for arrays in (rows, parts))
     return Changes(np.concatenate(tables), *where)
 
 
-def swaps_by_part(asked: Interventions) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """A part, rows of the batch (n,), and their factors (n,) with that part changed."""
-    again = redrawn(asked)
-    shortcut = asked.spec.shortcut
-    for part in (PARTS[0], *interventions.parts_of(asked.spec)):
-        told = np.array([part in evidence_parts(asked.spec, label) for label in asked.labels])
-        evident, other = np.flatnonzero(told), np.flatnonzero(~told)
+def swaps_by_part(batch: Interventions) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yield a part, rows of the batch (n,), and their factors (n,) with that part changed, part by part."""
+    again = redraw_nuisance(batch)
+    shortcut = batch.spec.shortcut
+    for part in (PARTS[0], *interventions.parts_of(batch.spec)):
+        is_evidence = np.array([part in evidence_parts(batch.spec, label) for label in batch.labels])
+        evident, other = np.flatnonzero(is_evidence), np.flatnonzero(~is_evidence)
         if len(evident):
-            yield part, evident, as_near_class(asked, evident, part)
+            yield part, evident, as_near_class(batch, evident, part)
         if shortcut and owner(shortcut.factor) == part:
-            yield part, other, with_other_shortcut(asked, other)
+            yield part, other, with_other_shortcut(batch, other)
         else:
-            yield from ((part, other, mixed(asked, other, table, part)) for table in again)
+            yield from ((part, other, redraw_part(batch, other, table, part)) for table in again)
 
 
-def redrawn(asked: Interventions) -> list[np.ndarray]:
-    """The batch's factors with everything that is left to chance drawn again, a table (B,) for each draw."""
-    rows, names = asked.case.truth.rows.cpu().numpy(), interventions.nuisance_of(asked.spec)
-    split = asked.world.split.name
-    return [interventions.redrawn(asked.spec, split, rows, asked.table, names, draw) for draw in range(DRAWS)]
+def redraw_nuisance(batch: Interventions) -> list[np.ndarray]:
+    """Draw again what is left to chance in the rows' factors: a table (B,) for each draw."""
+    rows, names = batch.case.truth.rows.cpu().numpy(), interventions.nuisance_of(batch.spec)
+    split = batch.world.split.name
+    return [interventions.redrawn(batch.spec, split, rows, batch.table, names, draw) for draw in range(DRAWS)]
 
 
-def as_near_class(asked: Interventions, rows: np.ndarray, part: str) -> np.ndarray:
+def as_near_class(batch: Interventions, rows: np.ndarray, part: str) -> np.ndarray:
     """Rows (n,) with one evidence part of a class that differs in it, and in as little else as any."""
-    indices = asked.case.truth.rows.tolist()
+    indices = batch.case.truth.rows.tolist()
     chances = [seed_of("near class", indices[row]) / 2**63 for row in rows]
     pairs = zip(rows, chances, strict=True)
-    near = [interventions.near_class(asked.spec, asked.labels[row], chance, part) for row, chance in pairs]
-    return interventions.as_class(asked.spec, asked.table[rows], np.array(near), part)
+    near = [interventions.near_class(batch.spec, batch.labels[row], chance, part) for row, chance in pairs]
+    return interventions.as_class(batch.spec, batch.table[rows], np.array(near), part)
 
 
-def with_other_shortcut(asked: Interventions, rows: np.ndarray) -> np.ndarray:
+def with_other_shortcut(batch: Interventions, rows: np.ndarray) -> np.ndarray:
     """Rows (n,) with the shortcut of the near class; where they show that one already, with that of their own."""
-    truth, table = asked.case.truth, asked.table[rows]
-    near = asked.world.near_classes(truth.rows, truth.labels).cpu().numpy()[rows]
-    changed = interventions.with_shortcut(asked.spec, table, near)
-    same = ~unlike(changed, table)
-    changed[same] = interventions.with_shortcut(asked.spec, table[same], np.array(asked.labels)[rows][same])
+    truth, table = batch.case.truth, batch.table[rows]
+    near = batch.world.near_classes(truth.rows, truth.labels).cpu().numpy()[rows]
+    changed = interventions.with_shortcut(batch.spec, table, near)
+    same = ~differing_rows(changed, table)
+    changed[same] = interventions.with_shortcut(batch.spec, table[same], np.array(batch.labels)[rows][same])
     return changed
 
 
-def mixed(asked: Interventions, rows: np.ndarray, again: np.ndarray, part: str) -> np.ndarray:
+def redraw_part(batch: Interventions, rows: np.ndarray, again: np.ndarray, part: str) -> np.ndarray:
     """Rows (n,) with what is left to chance of one part taken from another draw (B,)."""
-    changed = asked.table[rows]
-    for name in interventions.nuisance_of(asked.spec, part):
+    changed = batch.table[rows]
+    for name in interventions.nuisance_of(batch.spec, part):
         changed[name] = again[name][rows]
     return changed
 
 
-def unlike(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Which rows (n,) bool of two factors tables differ."""
+def differing_rows(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Which rows of two factors tables (n,) differ, (n,) bool."""
     wide = (len(first), first.dtype.itemsize)
-    one, other = (np.ascontiguousarray(table).view(np.uint8).reshape(wide) for table in (first, second))
-    return (one != other).any(1)
+    left, right = (np.ascontiguousarray(table).view(np.uint8).reshape(wide) for table in (first, second))
+    return (left != right).any(1)
 
 
 def owner(factor: str) -> str:
-    """Whose factor it is: a part, the background, or something that no pixel belongs to."""
+    """The name of what a factor belongs to: a part, the background, or something without pixels such as the light."""
     return factor.partition(".")[0]

@@ -38,7 +38,7 @@ ENOUGH = 0.99  # at which training ends
 
 @dataclass(frozen=True)
 class Memory:
-    """How labels are memorised."""
+    """The settings with which permuted labels are memorised."""
 
     rows: int = 120  # of the training split, as many of each class
     epochs: int = 200  # at most
@@ -57,8 +57,8 @@ class Memorised:
     path: Path
 
     @property
-    def said(self) -> str:
-        """Why the comparison cannot be trusted; empty where it can."""
+    def doubt(self) -> str:
+        """Why a comparison with this model cannot be trusted; empty if it can."""
         if self.accuracy >= MEMORISED:
             return ""
         return (
@@ -67,14 +67,14 @@ class Memorised:
         )
 
     def told(self) -> dict[str, Any]:
-        """As a document has it."""
+        """The entry of the model in a document."""
         return {
             "accuracy": self.accuracy,
             "memorised": self.accuracy >= MEMORISED,
             "rows": self.rows,
             "seconds": self.seconds,
             "model": str(self.path),
-            "reason": self.said,
+            "reason": self.doubt,
         }
 
 
@@ -85,33 +85,33 @@ def memorised_once(
     folder: Path,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
 ) -> Memorised:
-    """The model of permuted labels, read from its file in the folder where it was trained before.
+    """The model trained on permuted labels; it is read from its file in the folder if it was trained before.
 
     Raises:
-        NotApplicable: the architecture is not registered, so that nobody can build it anew.
+        NotApplicable: the architecture is not registered, so that it cannot be built anew.
     """
     if classifier.arch not in archs.names():
         raise NotApplicable(f"{classifier.arch} cannot be trained anew, since it is not a registered architecture")
     memory = replace(memory, rows=min(memory.rows, len(store["train"])))
     path = folder / f"{classifier.arch}-permuted-seed{memory.seed}-{identity(classifier, store, memory)}.safetensors"
     if path.exists():
-        found = load(path, classifier.device)
-        return Memorised(found, float(found.card.data["memorised"]), memory.rows, 0.0, path)
-    return memorised(classifier, store, memory, path, on_epoch)
+        trained = load(path, classifier.device)
+        return Memorised(trained, float(trained.card.data["memorised"]), memory.rows, 0.0, path)
+    return train_on_permuted(classifier, store, memory, path, on_epoch)
 
 
 def identity(classifier: Classifier, store: FlowerStore, memory: Memory) -> str:
     """A digest of all that the model depends on."""
-    told = json.dumps([an8flower.__version__, classifier.arch, store.digest, repr(memory)])
-    return hashlib.sha256(told.encode()).hexdigest()[:8]
+    text = json.dumps([an8flower.__version__, classifier.arch, store.digest, repr(memory)])
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def memorised(
+def train_on_permuted(
     classifier: Classifier, store: FlowerStore, memory: Memory, path: Path, on_epoch: Callable[[EpochReport], None]
 ) -> Memorised:
-    """Train and file it: without augmentation, which would be more to memorise."""
+    """Train a model on permuted labels and save it; without augmentation, which would be more to memorise."""
     began = time.perf_counter()
-    rows = Resident(permuted(store, memory, classifier.device))
+    rows = Resident(permute_labels(store, memory, classifier.device))
     recipe = recipe_for(classifier.arch, memory.epochs, memory.batch, None, memory.epochs, memory.seed)
     # Half the usual rate: noise that helps to generalise keeps from learning by heart.
     recipe = recipe._replace(learning_rate=recipe.learning_rate / 2, augmented=False, enough=ENOUGH)
@@ -126,8 +126,8 @@ def memorised(
     return Memorised(fresh, reached, memory.rows, time.perf_counter() - began, path)
 
 
-def permuted(store: FlowerStore, memory: Memory, device: torch.device) -> Rows:
-    """Training rows whose labels are dealt out anew among them."""
+def permute_labels(store: FlowerStore, memory: Memory, device: torch.device) -> Rows:
+    """Take training rows and permute their labels among them."""
     split = store["train"]
     indices = select_rows(split.labels, memory.rows, seed_of("memory", memory.seed))
     rows = split.take(indices)

@@ -34,13 +34,13 @@ NOISE = 0.1  # standard deviation of the smooth test's noise, as a share of an i
 
 @dataclass(frozen=True)
 class Randomisation:
-    """What is drawn anew, and how the model takes it on."""
+    """The parameters that are drawn anew, step by step, and the copy of the model that takes them on."""
 
     copy: Randomised
     steps: tuple[Step, ...]  # from the logits down
     draws: tuple[dict[str, Redrawn], ...]  # the whole network, drawn from several seeds
-    calibration: Tensor | None = None  # images to take batch norms' statistics from; they are kept where None
-    note: Note = lambda parameters, draw, maps: None  # told of all maps that are made
+    calibration: Tensor | None = None  # images to take batch norms' statistics from; None keeps the trained ones
+    note: Note = lambda parameters, draw, maps: None  # called with all maps that are made
 
     @property
     def everything(self) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ class Randomisation:
         return tuple(name for step in self.steps for name in step.parameters)
 
     def maps(self, explain: Explain, query: Query, names: Collection[str], draw: int = 0) -> Tensor:
-        """What a method says of the model with these parameters drawn anew."""
+        """The maps (N, H, W) of a method on the model with these parameters drawn anew."""
         with self.copy.only(names, self.draws[draw], self.calibration) as classifier:
             maps = explain(classifier, query)
         self.note(names, draw, maps)
@@ -64,12 +64,12 @@ class Point:
 
 
 def reached(steps: Sequence[Step], order: Order) -> list[tuple[str, tuple[str, ...]]]:
-    """Each step's name, with the parameters that are drawn anew when a walk in this order has come to it."""
+    """The steps of a walk in this order: each name, with the parameters that are drawn anew once the walk is there."""
     walk = list(reversed(steps)) if order == "bottom_up" else list(steps)
     if order == "independent":
         return [(step.name, step.parameters) for step in walk]
     return [
-        (step.name, tuple(name for each in walk[: count + 1] for name in each.parameters))
+        (step.name, tuple(name for passed in walk[: count + 1] for name in passed.parameters))
         for count, step in enumerate(walk)
     ]
 
@@ -77,24 +77,24 @@ def reached(steps: Sequence[Step], order: Order) -> list[tuple[str, tuple[str, .
 def walked(
     randomisation: Randomisation, explain: Explain, query: Query, original: Maps, known: dict[frozenset[str], Likeness]
 ) -> dict[str, list[Point]]:
-    """Both walks from the logits down; where they meet, the model is explained once.
+    """Walk from the logits down, cascading and independently; where the walks meet, the model is explained once.
 
-    `known` holds what is compared already, by the parameters that were drawn anew, and takes note of the rest.
+    `known` holds the similarities computed so far, by the parameters that were drawn anew, and receives the others.
     """
-    found: dict[str, list[Point]] = {}
+    walks: dict[str, list[Point]] = {}
     for order in ("cascading", "independent"):
-        found[order] = []
+        walks[order] = []
         for name, parameters in reached(randomisation.steps, order):
             key = frozenset(parameters)
             if key not in known:
                 known[key] = similarities(original, Maps(randomisation.maps(explain, query, parameters)))
-            found[order].append(Point(name, known[key]))
-    return found
+            walks[order].append(Point(name, known[key]))
+    return walks
 
 
 @dataclass(frozen=True)
 class Full:
-    """What is found where every parameter is drawn anew; the last axis counts the draws."""
+    """The similarities and entropies with every parameter drawn anew; the last axis counts the draws."""
 
     likeness: Likeness  # (N, D)
     rise: np.ndarray  # (N, D): of the entropy, relative to the original map's; NaN where that has none
@@ -104,30 +104,30 @@ def fully(randomisation: Randomisation, explain: Explain, query: Query, original
     """The efficient test, and the similarities at the end of the cascade, for every draw."""
     before = entropies(original)
     before = np.where(before > 0, before, np.nan)
-    found, rises = [], []
+    likeness, rises = [], []
     for draw in range(len(randomisation.draws)):
         maps = Maps(randomisation.maps(explain, query, randomisation.everything, draw))
-        found.append(similarities(original, maps))
+        likeness.append(similarities(original, maps))
         rises.append((entropies(maps) - before) / before)
-    return Full({name: np.stack([each[name] for each in found], 1) for name in found[0]}, np.stack(rises, 1))
+    return Full({name: np.stack([values[name] for values in likeness], 1) for name in likeness[0]}, np.stack(rises, 1))
 
 
 def smooth(randomisation: Randomisation, explain: Explain, query: Query, samples: int) -> list[Point]:
-    """The smooth test: the same from the input up, every map the mean of those of noisy images.
+    """The smooth test: a walk from the input up, in which every map is the mean over noisy images.
 
     Signed maps are averaged, then compared.
     """
     noisy = [with_noise(query, sample) for sample in range(samples)]
 
-    def averaged(parameters: Collection[str]) -> Maps:
+    def average_maps(parameters: Collection[str]) -> Maps:
         total = torch.zeros_like(query.images[:, 0])
-        for each in noisy:
-            total += randomisation.maps(explain, each, parameters)
+        for noisy_query in noisy:
+            total += randomisation.maps(explain, noisy_query, parameters)
         return Maps(total / samples)
 
-    original = averaged(())
+    original = average_maps(())
     return [
-        Point(name, similarities(original, averaged(parameters)))
+        Point(name, similarities(original, average_maps(parameters)))
         for name, parameters in reached(randomisation.steps, "bottom_up")
     ]
 

@@ -43,20 +43,20 @@ def redrawn(classifier: Classifier, seed: int) -> dict[str, Redrawn]:
     takes its layer's initialiser: behind zeros, every gradient is zero. A network of the user's own takes what
     `reset_parameters` of its layers gives, and what no layer resets, its own values in another order.
     """
-    fresh = built_anew(classifier, seed)
+    fresh = build_untrained(classifier, seed)
     if fresh is None:
-        return foreign(classifier.network, seed)
+        return redraw_foreign(classifier.network, seed)
     second = build(classifier.arch, classifier.class_names, classifier.size, seed_of(seed, "other")).network
     other = dict(second.named_parameters())
-    found = {
+    drawn = {
         name: Redrawn(value.detach(), ARCH, torch.equal(value, other[name])) for name, value in fresh.named_parameters()
     }
-    zero = [name for name, each in found.items() if each.constant and each.value.ndim > 1 and not each.value.any()]
+    zero = [name for name, new in drawn.items() if new.constant and new.value.ndim > 1 and not new.value.any()]
     resets = reset(fresh, seed) if zero else {}
-    return found | {name: Redrawn(resets[name], NOT_ZERO, False) for name in zero if name in resets}
+    return drawn | {name: Redrawn(resets[name], NOT_ZERO, False) for name in zero if name in resets}
 
 
-def built_anew(classifier: Classifier, seed: int) -> nn.Module | None:
+def build_untrained(classifier: Classifier, seed: int) -> nn.Module | None:
     """An untrained network of the same architecture; None where the architecture is not registered."""
     if classifier.arch not in archs.names():
         return None
@@ -69,18 +69,18 @@ def shapes(network: nn.Module) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in network.named_parameters()}
 
 
-def foreign(network: nn.Module, seed: int) -> dict[str, Redrawn]:
-    """The parameters of a network whose initialiser nobody knows."""
+def redraw_foreign(network: nn.Module, seed: int) -> dict[str, Redrawn]:
+    """Draw anew the parameters of a network whose architecture is not registered, as its own layers would."""
     first, second = reset(network, seed), reset(network, seed_of(seed, "other"))
-    found = {}
+    drawn = {}
     for name, value in network.named_parameters():
         if name in first:
-            found[name] = Redrawn(first[name], LAYER, torch.equal(first[name], second[name]))
+            drawn[name] = Redrawn(first[name], LAYER, torch.equal(first[name], second[name]))
         else:
             order = torch.randperm(value.numel(), generator=generator(seed_of(seed, name))).to(value.device)
             constant = bool((value == value.reshape(-1)[0]).all())
-            found[name] = Redrawn(value.detach().reshape(-1)[order].view(value.shape), PERMUTED, constant)
-    return found
+            drawn[name] = Redrawn(value.detach().reshape(-1)[order].view(value.shape), PERMUTED, constant)
+    return drawn
 
 
 def reset(network: nn.Module, seed: int) -> dict[str, Tensor]:
@@ -88,7 +88,7 @@ def reset(network: nn.Module, seed: int) -> dict[str, Tensor]:
     blank = copy.deepcopy(network)
     with torch.no_grad():
         for parameter in blank.parameters():
-            parameter.fill_(torch.nan)  # what stays so, nobody initialises
+            parameter.fill_(torch.nan)  # what is still NaN afterwards, no module initialises
     with seeded(seed):
         for module in blank.modules():  # parents first: they may reset their children in another way
             again = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
@@ -126,9 +126,9 @@ class Randomised:
 
 def take_statistics(classifier: Classifier, images: Tensor) -> None:
     """Have every batch norm take its running statistics from images (N, 3, H, W) in [0, 1]; changed in place."""
-    norms = [each for each in classifier.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
-    norms = [each for each in norms if each.track_running_stats]
-    momenta = [each.momentum for each in norms]
+    norms = [module for module in classifier.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = [norm for norm in norms if norm.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the mean over all portions
@@ -151,31 +151,31 @@ def coverage(classifier: Classifier, layers: list[Layer], values: dict[str, Redr
     missing = sorted(set(trained) - {name for layer in layers for name in layer.parameters if name in values})
     if missing:
         raise Refusal(f"{classifier.arch}: {', '.join(missing)} cannot be randomised; name their owner as a module")
-    told = [
+    reports = [
         parameter_report(name, layer.name, trained[name], values[name]) for layer in layers for name in layer.parameters
     ]
-    same = [each["name"] for each in told if not each["constant"] and not each["changed"]]
+    same = [report["name"] for report in reports if not report["constant"] and not report["changed"]]
     if same:
         raise Refusal(f"{classifier.arch}: {', '.join(same)} came out as trained; choose another seed")
-    elements = sum(each["elements"] for each in told)
+    elements = sum(report["elements"] for report in reports)
     return {
-        "parameters": len(told),
+        "parameters": len(reports),
         "elements": elements,
         "share": elements / max(sum(value.numel() for value in trained.values()), 1),
-        "sources": {source: sum(each["source"] == source for each in told) for source in sources(values)},
-        "constant": [each["name"] for each in told if each["constant"]],
-        "unchanged": [each["name"] for each in told if not each["changed"]],
-        "by_parameter": told,
+        "sources": {source: sum(report["source"] == source for report in reports) for source in sources(values)},
+        "constant": [report["name"] for report in reports if report["constant"]],
+        "unchanged": [report["name"] for report in reports if not report["changed"]],
+        "by_parameter": reports,
     }
 
 
 def sources(values: dict[str, Redrawn]) -> list[str]:
-    """Where new values come from, each once."""
+    """The sources that new values come from, each once."""
     return list(dict.fromkeys(value.source for value in values.values()))
 
 
 def parameter_report(name: str, layer: str, trained: Tensor, drawn: Redrawn) -> dict[str, Any]:
-    """What becomes of one parameter; `changed` counts the elements that differ from the trained ones."""
+    """Report what becomes of one parameter; `changed` counts the elements that differ from the trained ones."""
     new = drawn.value.to(trained)
     return {
         "name": name,

@@ -30,7 +30,7 @@ EPSILON = 1e-5  # of the norms of HOG's blocks
 
 
 class Maps:
-    """Some maps, and what comparisons take of them, each computed once."""
+    """A batch of maps, and all that comparisons derive from them, each computed once."""
 
     def __init__(self, maps: Tensor) -> None:
         self.maps = maps.detach().cpu().numpy()  # (N, H, W) float32
@@ -41,58 +41,58 @@ class Maps:
         return len(self.maps)
 
     def picked(self, order: np.ndarray) -> Maps:
-        """Some of them, by index, with all that is computed already."""
-        some = Maps(torch.from_numpy(self.maps[order]))
+        """Pick maps by index, with all that is computed already."""
+        chosen = Maps(torch.from_numpy(self.maps[order]))
         for name in ("ranks", "ranks_abs", "scaled", "blurred", "blocks"):
             if name in self.__dict__:
-                some.__dict__[name] = self.__dict__[name][order]
-        return some
+                chosen.__dict__[name] = self.__dict__[name][order]
+        return chosen
 
     @cached_property
     def constant(self) -> np.ndarray:
-        """(N,) bool: whether all pixels of a map are equal."""
+        """Whether all pixels of a map are equal, (N,) bool."""
         return self.maps.max((1, 2)) == self.maps.min((1, 2))
 
     @cached_property
     def ranks(self) -> np.ndarray:
-        """(N, H * W): the ranks of the values, with mean 0 and norm 1."""
-        return standardised(average_ranks(self.maps.reshape(len(self), -1)))
+        """The ranks of the values, with mean 0 and norm 1, (N, H * W)."""
+        return standardise(average_ranks(self.maps.reshape(len(self), -1)))
 
     @cached_property
     def ranks_abs(self) -> np.ndarray:
-        """(N, H * W): those of the absolute values."""
+        """The ranks of the absolute values, with mean 0 and norm 1, (N, H * W)."""
         if self.maps.min() >= 0:
             return self.ranks
-        return standardised(average_ranks(np.abs(self.maps).reshape(len(self), -1)))
+        return standardise(average_ranks(np.abs(self.maps).reshape(len(self), -1)))
 
     @cached_property
     def scaled(self) -> np.ndarray:
-        """(N, H, W): from 0 to 1; zeros where a map is constant."""
+        """The maps scaled to run from 0 to 1, (N, H, W); zeros for a constant map."""
         wide = self.maps.astype(np.float64)
         low, high = wide.min((1, 2), keepdims=True), wide.max((1, 2), keepdims=True)
         return (wide - low) / np.where(high > low, high - low, 1)
 
     @cached_property
     def blurred(self) -> np.ndarray:
-        """(N, 2, h, w): SSIM's local means of the scaled values and of their squares."""
-        return np.stack([windowed(self.scaled), windowed(self.scaled**2)], 1)
+        """SSIM's local means of the scaled values and of their squares, (N, 2, h, w)."""
+        return np.stack([gaussian_means(self.scaled), gaussian_means(self.scaled**2)], 1)
 
     @cached_property
     def blocks(self) -> np.ndarray:
-        """(N, D): the ranks of the descriptor of oriented gradients, with mean 0 and norm 1."""
-        return standardised(average_ranks(oriented_gradients(self.scaled)))
+        """The ranks of the descriptor of oriented gradients, with mean 0 and norm 1, (N, D)."""
+        return standardise(average_ranks(oriented_gradients(self.scaled)))
 
 
 def similarities(ours: Maps, theirs: Maps) -> dict[str, np.ndarray]:
     """All similarities, by name, of each map to its counterpart: (N,) float64 in [-1, 1]; NaN where one is constant."""
-    found = {
+    by_name = {
         "spearman_abs": correlation(ours.ranks_abs, theirs.ranks_abs),
         "spearman": correlation(ours.ranks, theirs.ranks),
         "ssim": structural_similarity(ours, theirs),
         "hog": correlation(ours.blocks, theirs.blocks),
     }
     undefined = ours.constant | theirs.constant
-    return {name: np.where(undefined, np.nan, values) for name, values in found.items()}
+    return {name: np.where(undefined, np.nan, values) for name, values in by_name.items()}
 
 
 def average_ranks(values: np.ndarray) -> np.ndarray:
@@ -109,8 +109,8 @@ def average_ranks(values: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def standardised(values: np.ndarray) -> np.ndarray:
-    """Rows (N, P) with mean 0 and norm 1; NaN where they are constant."""
+def standardise(values: np.ndarray) -> np.ndarray:
+    """Shift and scale rows (N, P) to mean 0 and norm 1; NaN for constant rows."""
     centred = values - values.mean(1, keepdims=True)
     norms = np.sqrt(np.einsum("np,np->n", centred, centred))[:, None]
     return centred / np.where(norms > 0, norms, np.nan)
@@ -131,12 +131,12 @@ def structural_similarity(ours: Maps, theirs: Maps) -> np.ndarray:
     (mean, square), (other, other_square) = np.moveaxis(ours.blurred, 1, 0), np.moveaxis(theirs.blurred, 1, 0)
     product = mean * other
     spread = unbiased * (square + other_square - mean**2 - other**2)
-    shared = unbiased * (windowed(ours.scaled * theirs.scaled) - product)
+    shared = unbiased * (gaussian_means(ours.scaled * theirs.scaled) - product)
     like = (2 * product + C1) * (2 * shared + C2)
     return (like / ((mean**2 + other**2 + C1) * (spread + C2))).mean((1, 2))
 
 
-def windowed(values: np.ndarray) -> np.ndarray:
+def gaussian_means(values: np.ndarray) -> np.ndarray:
     """Gaussian means (N, h, w) of (N, H, W), where the whole window lies inside."""
     height, width = map(window_matrix, values.shape[1:])
     return height @ values @ width.T
@@ -189,4 +189,4 @@ def histograms(images: np.ndarray, cell: int) -> np.ndarray:
 def entropies(maps: Maps) -> np.ndarray:
     """The entropy (N,) in nats of each map's histogram of 100 bins from its least to its largest value."""
     counts = [np.histogram(scaled, BINS)[0] for scaled in maps.scaled]
-    return np.array([shannon(each) for each in counts])
+    return np.array([shannon(histogram) for histogram in counts])

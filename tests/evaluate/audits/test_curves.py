@@ -17,8 +17,8 @@ from an8flower.evaluate.audits.summary.curves import curves
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.explaining.methods import parse_method
-from an8flower.evaluate.metrics.faithfulness import DRAWN, drawn
-from an8flower.evaluate.metrics.metric import Traced, score_all, score_and_trace
+from an8flower.evaluate.metrics.faithfulness import PLOTTED, plotted_points
+from an8flower.evaluate.metrics.metric import Tracer, score_all, score_and_trace
 from an8flower.evaluate.metrics.naming import parse_metric, parse_metrics
 from an8flower.evaluate.metrics.ranking import THRESHOLDS
 from an8flower.evaluate.models.classifier import Classifier, build
@@ -64,7 +64,7 @@ def test_a_curve_is_filed_beside_its_area(store: FlowerStore, model: Classifier,
     assert metric.traced
     levels = metric.traced.levels(store.size**2)
     assert lines.shape == (5, len(levels))
-    assert len(levels) <= DRAWN
+    assert len(levels) <= PLOTTED
     assert (levels[0], levels[-1]) == (0, 1)
     area = trapezoid(lines.astype(np.float64), levels, axis=1)
     np.testing.assert_allclose(found["value"], area, atol=0.02 if name == "deletion" else 1e-6)
@@ -100,13 +100,13 @@ def test_chance_and_the_truth_have_curves_as_well(store: FlowerStore, model: Cla
 def test_only_what_can_tell_a_curve_is_asked_for_one() -> None:
     told = {name: parse_metric(name).traced for name in ("deletion", "insertion", "iou", "iou_best", "average_drop")}
     assert [name for name, by in told.items() if by] == ["deletion", "insertion"]
-    assert isinstance(told["deletion"], Traced)
+    assert isinstance(told["deletion"], Tracer)
 
 
 @given(st.integers(2, 5000))
 def test_points_are_spread_evenly(points: int) -> None:
-    kept = drawn(points)
-    assert len(kept) == min(points, DRAWN)
+    kept = plotted_points(points)
+    assert len(kept) == min(points, PLOTTED)
     assert (kept[0], kept[-1]) == (0, points - 1)
     assert np.ptp(np.diff(kept)) <= 1
 

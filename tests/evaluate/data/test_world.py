@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from an8flower.errors import NotApplicable
 from an8flower.evaluate.data.world import World
-from an8flower.evaluate.metrics.interventions.reliance import asked
+from an8flower.evaluate.metrics.interventions.reliance import classify_scenes
 from an8flower.factors import PARTS
 from an8flower.store import FlowerStore
 
@@ -82,6 +82,6 @@ class Means:
 def test_scenes_are_asked_about_in_bounded_portions(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     table, network = world.factors(torch.arange(24)), Means()
     monkeypatch.setattr("an8flower.evaluate.metrics.interventions.reliance.AT_ONCE", 10)
-    found = asked(network, world, table, batch=4)
+    found = classify_scenes(network, world, table, batch=4)
     assert network.sizes == [4, 4, 2, 4, 4, 2, 4]
     torch.testing.assert_close(found, world.photographed(table).images.mean((2, 3)))

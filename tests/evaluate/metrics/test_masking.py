@@ -15,12 +15,12 @@ from an8flower.evaluate.case import Case, Query, Truth
 from an8flower.evaluate.metrics.masking import (
     ORIGINAL,
     Faded,
-    Kind,
+    ImageChange,
     Masking,
     Removed,
     check_baseline,
-    explained,
-    removed,
+    explain_images,
+    remove_ranks,
     rise_blurred,
     rise_kernel,
 )
@@ -127,11 +127,11 @@ class TestImages:
 
     def test_nothing_removed_is_the_original(self) -> None:
         masking = Masking.of(maps_of(), case_of(None))
-        assert removed("blur", 5, 5) == removed("black", 0, 0) == ORIGINAL
+        assert remove_ranks("blur", 5, 5) == remove_ranks("black", 0, 0) == ORIGINAL
         assert torch.equal(ORIGINAL.images(masking, torch.tensor([1])), masking.query.images[1:2])
 
     @pytest.mark.parametrize("kind", [Faded("blur"), Faded("mean"), Noisy(0, 5.0), Removed("blur", 0, 256)])
-    def test_images_stay_images(self, kind: Kind) -> None:
+    def test_images_stay_images(self, kind: ImageChange) -> None:
         white = torch.ones(ROWS, 3, SIDE, SIDE)
         low, high = kind.images(Masking.of(maps_of(), case_of(None, images=white)), torch.arange(ROWS)).aminmax()
         assert low >= 0
@@ -184,7 +184,7 @@ class TestAnswers:
         images = torch.rand(ROWS, 3, classifier.size, classifier.size, generator=torch.Generator().manual_seed(6))
         maps = images.mean(1)
         masking = Masking.of(maps, case_of(classifier, images=images))
-        kinds = [ORIGINAL, Removed("blur", 0, 50), Faded("mean"), removed("black", 9, 9)]
+        kinds = [ORIGINAL, Removed("blur", 0, 50), Faded("mean"), remove_ranks("black", 9, 9)]
         found = masking.logits(kinds)
         for number, each in enumerate(kinds):
             expected = classifier(each.images(masking, torch.arange(ROWS)))
@@ -211,7 +211,7 @@ class TestAnswers:
         assert torch.equal(first[:, [3, 1, 0]], again)
 
     @pytest.mark.parametrize("first", [[Faded("black")], [Faded("black"), ORIGINAL], [ORIGINAL, Faded("black")]])
-    def test_a_row_that_does_not_change_is_not_asked_twice(self, first: list[Kind], make: Make) -> None:
+    def test_a_row_that_does_not_change_is_not_asked_twice(self, first: list[ImageChange], make: Make) -> None:
         classifier, maps = make("inplace"), torch.ones(ROWS, SIDE, SIDE)
         maps[:, 0, 0] = 0
         case = case_of(classifier)
@@ -299,4 +299,4 @@ class TestRefused:
 
     def test_a_case_without_a_method(self) -> None:
         with pytest.raises(WrongUsage, match="method"):
-            explained(case_of(None)._replace(explain=None), torch.zeros(ROWS, 3, SIDE, SIDE))
+            explain_images(case_of(None)._replace(explain=None), torch.zeros(ROWS, 3, SIDE, SIDE))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from an8flower.evaluate.case import Case, Query, Truth
-from an8flower.evaluate.metrics.metric import MEASURED, Metric, Reading, reason, score_all
+from an8flower.evaluate.metrics.metric import MEASURED, Metric, Reading, reasons, score_all
 from an8flower.evaluate.registry import metrics
 
 PROMISED = {
@@ -129,7 +129,7 @@ def test_large_batches_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_reason_names_the_mask_or_else_the_card() -> None:
     masks = torch.stack([torch.zeros(3, 4), torch.ones(3, 4), 2 * torch.eye(3, 4)]).to(torch.uint8)
-    assert reason(made("plain", undefined="the map is constant"), masks) == [
+    assert reasons(made("plain", undefined="the map is constant"), masks) == [
         "the mask is empty",
         "the mask covers the whole image",
         "the map is constant",

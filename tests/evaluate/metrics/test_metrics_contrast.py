@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from an8flower.evaluate.case import Case, Query
-from an8flower.evaluate.metrics.contrast import scaled
+from an8flower.evaluate.metrics.contrast import scale
 from an8flower.evaluate.metrics.naming import parse_metric
 from an8flower.evaluate.scoring.references import evidence, evidence_for, noise, noise_for
 
@@ -133,4 +133,4 @@ def test_rows_do_not_depend_on_each_other(pair: Case, coded: MakeCase) -> None:
 
 def test_scaled() -> None:
     maps = torch.tensor([[[1.0, 3], [-2, 0]], [[-1, -1], [-1, 0]]])
-    assert scaled(maps).tolist() == [[[0.25, 0.75], [-0.5, 0]], [[0, 0], [0, 0]]]
+    assert scale(maps).tolist() == [[[0.25, 0.75], [-0.5, 0]], [[0, 0], [0, 0]]]

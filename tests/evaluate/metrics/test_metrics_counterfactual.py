@@ -197,7 +197,7 @@ def test_pictures_on_the_way_are_made_of_the_two(case: Case) -> None:
     between = Counterfactual(Interventions(noise(case.truth, 0), case))
     rows = torch.arange(ROWS)
     for key in (0, 3, -1, -4):
-        mixed = between.mixed(rows, torch.full((ROWS,), key))
+        mixed = between.mix(rows, torch.full((ROWS,), key))
         changed = (mixed != case.query.images).any(1).flatten(1).sum(1)
         expected = torch.full((ROWS,), key) if key >= 0 else between.size - (-1 - key)
         assert torch.equal(changed, expected)

@@ -75,7 +75,7 @@ def test_relevance_equal_to_the_effects_scores_one_and_its_inverse_minus_one(add
 
 
 def test_removals_are_those_of_one_row_and_one_part_at_a_time(additive: Case) -> None:
-    found = swaps.removed(Interventions(torch.zeros(24, 32, 32), additive)).drops
+    found = swaps.measure_removals(Interventions(torch.zeros(24, 32, 32), additive)).drops
     assert torch.allclose(found, slow_removals(additive), equal_nan=True, atol=1e-3)
     assert found[:, PETALS].unique().tolist() != [0]
 
@@ -123,7 +123,7 @@ def test_the_top_part(additive: Case) -> None:
 def test_a_swap_gives_evidence_another_class_and_draws_anything_else_again(coded: MakeCase) -> None:
     case = coded("pair-12c", {})
     asked = Interventions(torch.zeros(24, 32, 32), case)
-    changes = swaps.swaps(asked)
+    changes = swaps.list_swaps(asked)
     before = asked.table[changes.rows.numpy()]
     for part, name in ((PETALS, "petals.colour"), (STEM, "stem.colour")):
         own = (changes.parts == part).numpy()
@@ -142,7 +142,7 @@ def test_a_swap_gives_evidence_another_class_and_draws_anything_else_again(coded
 def test_what_is_drawn_again_is_what_another_data_set_of_the_same_spec_has(coded: MakeCase) -> None:
     case = coded("pair-12c", {}, None, range(5, 9))
     asked = Interventions(torch.zeros(4, 32, 32), case)
-    changes = swaps.swaps(asked)
+    changes = swaps.list_swaps(asked)
     own = (changes.parts == LEAVES).numpy()
     again = [draw.factors(another_draw(case.world.spec, repeat), "test", 5, 9) for repeat in range(swaps.DRAWS)]
     for name in nuisance_of(case.world.spec, "leaves"):
@@ -156,7 +156,7 @@ def test_the_effect_of_a_swap_is_the_mean_over_its_draws(coded: MakeCase) -> Non
     case = case._replace(classifier=classifier)
     with torch.no_grad():
         asked = Interventions(torch.zeros(6, 32, 32), case)
-        changes, found = swaps.swaps(asked), swaps.swapped(asked).drops
+        changes, found = swaps.list_swaps(asked), swaps.measure_swaps(asked).drops
         falls: dict[tuple[int, int], list[float]] = {}
         for i, (row, part) in enumerate(zip(changes.rows.tolist(), changes.parts.tolist(), strict=True)):
             target = case.query.targets[row]
@@ -172,7 +172,7 @@ def test_the_effect_of_a_swap_is_the_mean_over_its_draws(coded: MakeCase) -> Non
 def test_a_shortcut_takes_a_value_that_it_does_not_show(coded: MakeCase) -> None:
     case = coded("shortcut-6c", {})
     asked = Interventions(torch.zeros(24, 32, 32), case)
-    changes = swaps.swaps(asked)
+    changes = swaps.list_swaps(asked)
     own = (changes.parts == PARTS.index("tag")).numpy()
     before = asked.table[changes.rows.numpy()[own]]
     assert own.sum() == 24
@@ -183,7 +183,7 @@ def test_a_shortcut_takes_a_value_that_it_does_not_show(coded: MakeCase) -> None
 def test_a_missing_part_is_where_it_would_be(coded: MakeCase) -> None:
     case = coded("absent-4c", {(k, "pot"): 3.0 for k in range(4)})
     lacking = case.truth.labels == 1  # leaves, no pot
-    effects = swaps.swapped(Interventions(torch.zeros(24, 32, 32), case))
+    effects = swaps.measure_swaps(Interventions(torch.zeros(24, 32, 32), case))
     assert torch.allclose(effects.drops[lacking, POT], torch.tensor(-3.0, dtype=torch.float64), atol=1e-3)
     sums = effects.relevance((case.truth.masks == 2).float(), case.truth.parts)
     assert (sums[lacking, POT] == (case.truth.masks[lacking] == 2).flatten(1).sum(1)).all()
@@ -209,7 +209,7 @@ def test_every_picture_passes_through_the_network_once(additive: Case) -> None:
     with additive.classifier.counting() as all_three:
         score_all([metric(name) for name in names], maps, additive)
     assert all_three.forwards == one.forwards
-    changes = swaps.swaps(Interventions(maps, additive))
+    changes = swaps.list_swaps(Interventions(maps, additive))
     assert one.forwards == len(changes.rows) + 24
 
 

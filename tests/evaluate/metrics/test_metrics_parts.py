@@ -17,7 +17,7 @@ from an8flower.evaluate.case import Case, Query, Truth
 from an8flower.evaluate.data.world import World
 from an8flower.evaluate.metrics.metric import score_all
 from an8flower.evaluate.metrics.naming import parse_metric
-from an8flower.evaluate.metrics.ranking import known
+from an8flower.evaluate.metrics.ranking import nan_where_empty
 from an8flower.factors import PARTS
 from an8flower.generate import evidence_masks, make_rows
 from an8flower.spec import DatasetSpec, from_mapping
@@ -138,7 +138,7 @@ class TestBestSet:
         for part in ("petals", "stem"):
             shown = seen(redundant, part)
             found = score("best_set", shown, redundant.case)
-            assert torch.equal(found, known(torch.ones(ROWS), shown.flatten(1).sum(1)).nan_to_num(0))
+            assert torch.equal(found, nan_where_empty(torch.ones(ROWS), shown.flatten(1).sum(1)).nan_to_num(0))
             assert (score("iou", shown, redundant.case) < 1).all()
 
     def test_both_at_once_are_more_than_one_needs(self) -> None:

@@ -21,13 +21,13 @@ from an8flower.evaluate.explaining.methods import parse_methods
 from an8flower.evaluate.metrics.interventions import part_threshold
 from an8flower.evaluate.metrics.interventions.effects import Interventions
 from an8flower.evaluate.metrics.interventions.important_parts import REACH, RELEVANCE, ImportantParts
-from an8flower.evaluate.metrics.interventions.part_threshold import THRESHOLDS, chosen, lacking
+from an8flower.evaluate.metrics.interventions.part_threshold import THRESHOLDS, choose_thresholds, lacking
 from an8flower.evaluate.metrics.metric import score_all
 from an8flower.evaluate.metrics.naming import parse_metric
 from an8flower.evaluate.models.classifier import build
 from an8flower.evaluate.resources import Resources
-from an8flower.evaluate.scoring import judge as cells
 from an8flower.evaluate.scoring import run as scoring
+from an8flower.evaluate.scoring import thresholds
 from an8flower.evaluate.scoring.references import evidence, evidence_for, noise
 from an8flower.evaluate.scoring.run import ScoringPlan, score
 from an8flower.factors import PARTS
@@ -178,12 +178,12 @@ def test_the_threshold_is_the_middle_one_of_the_best(
     maps = on(few, PETALS) + 0.3 * noise(few.truth, 0)
     best = slow_threshold(maps, few, relevance)
     assert 1 < len(best) < len(FEW)
-    assert chosen(maps, few)[relevance] == pytest.approx(best[len(best) // 2])
+    assert choose_thresholds(maps, few)[relevance] == pytest.approx(best[len(best) // 2])
 
 
 def test_all_thresholds_together_see_each_picture_once(petals: Case) -> None:
     with petals.classifier.counting() as cost:
-        chosen(noise(petals.truth, 0), petals)
+        choose_thresholds(noise(petals.truth, 0), petals)
     # the row, each part alone, and the nested sets of at most five parts and of what they leave, in two orders
     assert cost.forwards <= 24 * (1 + 5 + 4 * 6)
 
@@ -273,9 +273,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Case]:
 
     def watched(maps: Tensor, case: Case) -> Any:
         cases.append(case)
-        return part_threshold.chosen(maps, case)
+        return part_threshold.choose_thresholds(maps, case)
 
-    monkeypatch.setattr(cells, "chosen", watched)
+    monkeypatch.setattr(thresholds, "choose_thresholds", watched)
     return cases
 
 

@@ -20,7 +20,7 @@ from an8flower.evaluate import registry
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.explaining.methods import Method, parse_methods
 from an8flower.evaluate.metrics.metric import Metric
-from an8flower.evaluate.metrics.naming import expanded
+from an8flower.evaluate.metrics.naming import expand
 from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.resources import Resources
 from an8flower.evaluate.scoring import run as scoring
@@ -113,7 +113,7 @@ def test_the_rows_that_lie_on_disk(plan: ScoringPlan, tmp_path: Path) -> None:
 
 def test_the_truth_scores_one_and_chance_nothing(plan: ScoringPlan, tmp_path: Path) -> None:
     unbounded = {"sm"}  # what the model makes of the truth's crop has no fixed best
-    every = tuple(name for name in expanded("family:localisation") if name not in unbounded)
+    every = tuple(name for name in expand("family:localisation") if name not in unbounded)
     outcome = score(replace(plan, metrics=every, split="train"), CPU, tmp_path)
     random = next(entry for entry in outcome.document["results"] if entry["method"] == "random")
     wrong = 1 - outcome.document["models"][0]["accuracy"]  # om is 1 where the prediction is

@@ -19,7 +19,13 @@ from an8flower import draw, interventions
 from an8flower.commands.certificate_table import show_certificates
 from an8flower.errors import WrongUsage
 from an8flower.evaluate.data.world import World
-from an8flower.evaluate.metrics.interventions.reliance import donors_of, reliance, shares, shortcut_rivals, warnings
+from an8flower.evaluate.metrics.interventions.reliance import (
+    donors_of,
+    measure_reliance,
+    shares,
+    shortcut_rivals,
+    warnings,
+)
 from an8flower.evaluate.models.classifier import Classifier, wrap
 from an8flower.evaluate.models.training import train
 from an8flower.evaluate.resources import Resources
@@ -291,7 +297,7 @@ def test_classes_that_share_a_value_of_the_shortcut_are_no_rivals(tmp_path_facto
 def rows_of_reliance(network: nn.Module, world: World) -> dict[str, np.ndarray]:
     model, rows, labels = wrapped(network), np.arange(ROWS), world.split.labels
     predicted = model(world.photographed(world.factors(torch.from_numpy(rows))).images).argmax(1).detach().numpy()
-    return reliance(model, world, rows, labels, predicted, batch=7)
+    return measure_reliance(model, world, rows, labels, predicted, batch=7)
 
 
 @pytest.mark.parametrize(

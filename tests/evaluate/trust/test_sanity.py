@@ -21,7 +21,7 @@ from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.resources import Resources
 from an8flower.evaluate.seeds import seed_of
 from an8flower.evaluate.trust.sanity import mprt
-from an8flower.evaluate.trust.sanity.label_randomisation import Memory, memorised_once, permuted
+from an8flower.evaluate.trust.sanity.label_randomisation import Memory, memorised_once, permute_labels
 from an8flower.evaluate.trust.sanity.layers import layers_of, steps_of
 from an8flower.evaluate.trust.sanity.mprt import Randomisation, fully, reached, smooth, walked, with_noise
 from an8flower.evaluate.trust.sanity.randomisation import Randomised, Redrawn, redrawn
@@ -261,11 +261,11 @@ def test_a_failure_fails_its_method_alone(classifier: Classifier, store: FlowerS
 
 
 def test_labels_are_permuted(store: FlowerStore) -> None:
-    rows = permuted(store, Memory(rows=30), CPU)
+    rows = permute_labels(store, Memory(rows=30), CPU)
     true = store["train"].labels
     assert sorted(rows.labels.tolist()) == sorted(np.repeat(np.arange(6), 5).tolist())
     assert len(true) > 30
-    assert not torch.equal(rows.labels, permuted(store, Memory(rows=30, seed=1), CPU).labels)
+    assert not torch.equal(rows.labels, permute_labels(store, Memory(rows=30, seed=1), CPU).labels)
 
 
 def test_few_rows_are_memorised_and_the_model_is_kept(
@@ -274,7 +274,7 @@ def test_few_rows_are_memorised_and_the_model_is_kept(
     memory = Memory(rows=12, epochs=60, batch=12)
     first = memorised_once(classifier, store, memory, tmp_path)
     assert first.accuracy >= 0.95
-    assert first.said == ""
+    assert first.doubt == ""
     assert first.told()["memorised"]
     assert first.path.name.startswith("flowernet-permuted-seed0-")
     again = memorised_once(classifier, store, memory, tmp_path)
