@@ -18,25 +18,25 @@ OUTCOMES = {
 }
 
 
-class Certificate(NamedTuple):
-    """A model, and what it relies on."""
+class CertificateRow(NamedTuple):
+    """What one model relies on: a row of the table of certificates, with its details."""
 
     model: str
     relies: str  # yes, part, no, unknown
     outcome: str
     verdict: str
-    key_numbers: Sequence[tuple[str, str, str]]  # what, share, interval
+    key_numbers: Sequence[tuple[str, str, str]]  # column, share, interval
     shares: Sequence[Sequence[str]]
     effects: Sequence[Sequence[str]]
     reasons: Sequence[str]
 
 
-def certificates(study: Study) -> list[Certificate]:
+def certificate_rows(study: Study) -> list[CertificateRow]:
     """The certificates of all models of a data set."""
-    return [_certificate(found) for found in study.document.get("certificates") or ()]
+    return [_certificate_row(certificate) for certificate in study.document.get("certificates") or ()]
 
 
-def accuracies(study: Study) -> list[tuple[str, str, str]]:
+def accuracy_rows(study: Study) -> list[tuple[str, str, str]]:
     """Each model that was scored, with its accuracy and the share of rows in which it relies on the evidence."""
     return [
         (
@@ -48,37 +48,42 @@ def accuracies(study: Study) -> list[tuple[str, str, str]]:
     ]
 
 
-def _certificate(found: Mapping[str, Any]) -> Certificate:
-    asked = {"accuracy": "is right", "flip_rate": "follows the evidence", "stability": "stays when the rest changes"}
-    relies = reliance(found)
-    return Certificate(
-        str(found["model"]),
+def _certificate_row(certificate: Mapping[str, Any]) -> CertificateRow:
+    columns = {"accuracy": "is right", "flip_rate": "follows the evidence", "stability": "stays when the rest changes"}
+    relies = reliance(certificate)
+    effects = certificate["effects"]
+    return CertificateRow(
+        str(certificate["model"]),
         relies,
         OUTCOMES[relies],
-        str(found["verdict"]),
-        [(said, percent(found[name]["mean"]), between_shares(found[name])) for name, said in asked.items()]
-        + _shortcut(found),
-        [[what, percent(each["mean"]), between_shares(each)] for what, each in _shares(found).items()],
-        [_effect(effect) for effect in found["effects"] if not effect["reason"]],
-        [f"{e['change']}: {e['reason']}" for e in found["effects"] if e["reason"] and e["change"] != "swapped"],
+        str(certificate["verdict"]),
+        [
+            (column, percent(certificate[name]["mean"]), between_shares(certificate[name]))
+            for name, column in columns.items()
+        ]
+        + _shortcut(certificate),
+        [[label, percent(share["mean"]), between_shares(share)] for label, share in _shares(certificate).items()],
+        [_effect(effect) for effect in effects if not effect["reason"]],
+        [f"{e['change']}: {e['reason']}" for e in effects if e["reason"] and e["change"] != "swapped"],
     )
 
 
-def _shortcut(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """In how many cases the shortcut decides against the evidence; nothing where there is none."""
-    if not found.get("shortcut"):
+def _shortcut(certificate: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The share of cases in which the shortcut decides against the evidence; empty for data without a shortcut."""
+    if not certificate.get("shortcut"):
         return []
-    decided = found["shortcut"]["by_shortcut"]
+    decided = certificate["shortcut"]["by_shortcut"]
     return [("the shortcut decides", percent(decided["mean"]), between_shares(decided))]
 
 
-def _shares(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Shares by what they are of."""
-    rows = wording.shares(found)
-    asked = [found["accuracy"], found["flip_rate"], found["stability"], *found["stability_by_group"].values()]
-    if decided := found.get("shortcut"):
-        asked += [decided[key] for key in ("by_shortcut", "by_evidence", "by_neither")]
-    return {row[0].strip(): each for row, each in zip(rows, asked, strict=True)}
+def _shares(certificate: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The shares of a certificate by their labels in words."""
+    rows = wording.shares(certificate)
+    shares = [certificate[name] for name in ("accuracy", "flip_rate", "stability")]
+    shares += certificate["stability_by_group"].values()
+    if decided := certificate.get("shortcut"):
+        shares += [decided[key] for key in ("by_shortcut", "by_evidence", "by_neither")]
+    return {row[0].strip(): share for row, share in zip(rows, shares, strict=True)}
 
 
 def _effect(effect: Mapping[str, Any]) -> list[str]:
@@ -92,7 +97,7 @@ def _effect(effect: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _with_half(found: Mapping[str, Any], digits: int) -> str:
-    if found["mean"] is None:
+def _with_half(interval: Mapping[str, Any], digits: int) -> str:
+    if interval["mean"] is None:
         return DASH
-    return f"{number(found['mean'], digits)} ± {number((found['high'] - found['low']) / 2, digits)}"
+    return f"{number(interval['mean'], digits)} ± {number((interval['high'] - interval['low']) / 2, digits)}"

@@ -1,4 +1,4 @@
-"""A figure of the page: a plot, what it shows, who is who in it, and the numbers behind it."""
+"""A figure of the page: a plot, how to read it, its legend, and the numbers behind it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .plots import Look
 Cell = str | float | int | None
 
 
-class Entry(NamedTuple):
-    """A line of a legend."""
+class LegendEntry(NamedTuple):
+    """One entry of the legend of a plot."""
 
-    place: int
+    place: int  # the number of the method on the page
     name: str
     look: Look
 
@@ -30,13 +30,13 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
 
-    def shown(self) -> list[list[str]]:
-        """Its cells as they are written on the page."""
-        return [[_written(cell) for cell in row] for row in self.rows]
+    def to_text(self) -> list[list[str]]:
+        """The cells of the table as they are written on the page."""
+        return [[_format_cell(cell) for cell in row] for row in self.rows]
 
-    def data(self) -> dict[str, Any]:
-        """As the script gets it, in full; six figures of each number."""
-        return {"columns": list(self.columns), "rows": [[_six(cell) for cell in row] for row in self.rows]}
+    def to_document(self) -> dict[str, Any]:
+        """The whole table for the page's script, numbers with six significant figures."""
+        return {"columns": list(self.columns), "rows": [[_round_cell(cell) for cell in row] for row in self.rows]}
 
 
 @dataclass(frozen=True)
@@ -45,31 +45,31 @@ class Drawing:
 
     key: str  # unique on the page
     title: str
-    says: str
+    caption: str  # how to read the plot
     svg: Markup
     table: Table  # all numbers, for the download
-    legend: Sequence[Entry] = ()
-    shown: Table | None = None  # those for reading, where all would be too many
+    legend: Sequence[LegendEntry] = ()
+    shown: Table | None = None  # numbers for reading, if all would be too many
     markers: bool = False  # the legend shows markers instead of lines
 
     @property
-    def banded(self) -> bool:
-        """Whether lines have intervals around them."""
+    def has_bands(self) -> bool:
+        """Whether lines of the plot have intervals around them."""
         return 'class="band"' in self.svg
 
     @property
-    def readable(self) -> Table:
-        """The numbers to be read on the page."""
+    def page_table(self) -> Table:
+        """The numbers that stand below the plot on the page."""
         return self.shown or self.table
 
 
-def _written(cell: Cell) -> str:
+def _format_cell(cell: Cell) -> str:
     if cell is None:
         return DASH
     return brief(cell) if isinstance(cell, float) else str(cell)
 
 
-def _six(cell: Cell) -> Cell:
+def _round_cell(cell: Cell) -> Cell:
     if isinstance(cell, float):
         return float(f"{cell:.6g}") if math.isfinite(cell) else None
     return cell

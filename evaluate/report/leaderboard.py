@@ -7,83 +7,83 @@ from typing import Any, NamedTuple
 
 from ..results.wording import NUMBERS, letters
 from .figures import Cell, Table
-from .numbers import DASH, Scaled, between, brief, number, scaled
+from .numbers import DASH, CalibratedInterval, between, brief, calibrated_interval, number
 from .study import Method, Study
 
 LEFT = -0.5  # where the bar of an interval begins; it ends at 1, the truth
 
 
-class Column(NamedTuple):
-    """A column of the leaderboard."""
+class BoardColumn(NamedTuple):
+    """One column of the leaderboard."""
 
     title: str
-    says: str
+    meaning: str
 
 
-class Bar(NamedTuple):
-    """An interval on the scale from `LEFT` to 1, in percent of its width."""
+class IntervalBar(NamedTuple):
+    """The bar of an interval on the scale from `LEFT` to 1, in percent of the width of the scale."""
 
     start: float
     width: float
     mean: float
 
 
-class Field(NamedTuple):
-    """A cell: what it says, and what it is sorted by."""
+class BoardCell(NamedTuple):
+    """One cell of the leaderboard: its text, and the value that it is sorted by."""
 
     text: str
     sort: float | str | None
 
 
 COLUMNS = (
-    Column("calibrated", "the score where a random map has 0 and the truth has 1"),
-    Column("95 % interval", "of the calibrated score, for other images and for models trained anew"),
-    Column("tied", "methods with a common letter cannot be told apart (Holm)"),
-    Column("rank", "mean rank over redrawn rows, 1 is best"),
-    Column("95 % of ranks", "where the rank lies in 95 % of the draws"),
-    Column("mean", "the score as it is"),
-    Column("interval of the mean", "95 %"),
-    Column("chance", "the expected score of a random map"),
-    Column("truth", "the score of the truth itself"),
-    Column("where relied on", "calibrated, over the rows in which the models rely on the designed evidence"),
-    Column("n", "rows scored"),
-    Column("undefined", "rows of these without a value"),
-    Column("ms", "milliseconds per image"),
-    Column("forwards", "passes through the network per image"),
-    Column("backwards", "backward passes per image"),
+    BoardColumn("calibrated", "the mean score on a scale where a random map has 0 and the truth has 1"),
+    BoardColumn("95 % interval", "of the calibrated score, for other images and for models trained anew"),
+    BoardColumn("tied", "methods that share a letter cannot be told apart (paired tests, corrected by Holm)"),
+    BoardColumn("rank", "mean rank of the method when the images are drawn again, 1 is best"),
+    BoardColumn("95 % of ranks", "where the rank lies in 95 % of these draws"),
+    BoardColumn("mean", "the mean score in the unit of the metric"),
+    BoardColumn("interval of the mean", "the 95 % interval of the mean score"),
+    BoardColumn("chance", "the expected score of a random map"),
+    BoardColumn("truth", "the score of a map that shows exactly the truth"),
+    BoardColumn("where relied on", "the calibrated score on those images for which the models rely on the evidence"),
+    BoardColumn("n", "how many images were scored"),
+    BoardColumn("undefined", "how many of these images have no value, since the metric is not defined for them"),
+    BoardColumn("ms", "milliseconds per image"),
+    BoardColumn("forwards", "forward passes through the network per image"),
+    BoardColumn("backwards", "backward passes through the network per image"),
 )
 
 
-class Row(NamedTuple):
-    """A method in the leaderboard."""
+class BoardRow(NamedTuple):
+    """The row of one method in the leaderboard."""
 
     method: Method
-    fields: Sequence[Field]
-    bar: Bar | None
+    fields: Sequence[BoardCell]
+    bar: IntervalBar | None
 
 
-class Board(NamedTuple):
+class Leaderboard(NamedTuple):
     """The leaderboard of one metric."""
 
     metric: str
     family: str
     lower: bool
-    rows: Sequence[Row]
+    rows: Sequence[BoardRow]
 
 
-def boards(study: Study) -> list[Board]:
+def leaderboards(study: Study) -> list[Leaderboard]:
     """A leaderboard for each metric, each with all methods in the order of the plan."""
     families = study.scores.get("families", {})
     return [
-        Board(metric, families.get(metric, ""), study.lower_is_better(metric), _rows(study, metric))
+        Leaderboard(metric, families.get(metric, ""), study.lower_is_better(metric), _rows(study, metric))
         for metric in study.metrics
     ]
 
 
-def best_first(board: Board) -> Board:
-    """The same, sorted as it is shown first: by the calibrated score, by the mean where there is none."""
+def sort_best_first(board: Leaderboard) -> Leaderboard:
+    """The leaderboard as it is shown first: sorted by the calibrated score, or by the mean if there is none."""
 
-    def place(row: Row) -> tuple[bool, float]:
+    def place(row: BoardRow) -> tuple[bool, float]:
         calibrated, mean = row.fields[0].sort, row.fields[5].sort
         if isinstance(calibrated, float):
             return False, -calibrated
@@ -92,8 +92,8 @@ def best_first(board: Board) -> Board:
     return board._replace(rows=sorted(board.rows, key=place))
 
 
-def board_data(boards: Sequence[Board]) -> dict[str, Any]:
-    """As the script gets it: for each metric, cells and bars by the number of the method."""
+def board_data(boards: Sequence[Leaderboard]) -> dict[str, Any]:
+    """The leaderboards for the page's script: for each metric, cells and bars by the number of the method."""
     return {
         board.metric: {
             "lower": board.lower,
@@ -109,83 +109,90 @@ def board_data(boards: Sequence[Board]) -> dict[str, Any]:
     }
 
 
-def _rows(study: Study, metric: str) -> list[Row]:
+def _rows(study: Study, metric: str) -> list[BoardRow]:
     groups = (study.scores.get("comparisons") or {}).get(metric, {}).get("groups", [])
     standings = ((study.scores.get("ranks") or {}).get(metric) or {}).get("methods") or {}
     return [_row(method, metric, groups, standings.get(method.text)) for method in study.methods]
 
 
-def _row(method: Method, metric: str, groups: Sequence[Sequence[str]], standing: Mapping[str, Any] | None) -> Row:
+def _row(method: Method, metric: str, groups: Sequence[Sequence[str]], standing: Mapping[str, Any] | None) -> BoardRow:
     m = method.result["metrics"].get(metric)
     if m is None:
-        return Row(method, [Field(DASH, None)] * 12 + _costs(method), None)
-    place = scaled(m)
+        return BoardRow(method, [BoardCell(DASH, None)] * 12 + _costs(method), None)
+    place = calibrated_interval(m)
     relying = (m.get("relying") or {}).get("calibrated") if place else None
     tied = letters(method.text, groups)
-    rank = standing["rank"] if standing else None
-    ranks = Field(f"{standing['low']:g} to {standing['high']:g}", standing["low"]) if standing else Field(DASH, None)
-    fields = [
-        Field(number(place and place.mean, 2), place and place.mean),
-        Field(between(place and place.low, place and place.high, 2), place and place.low),
-        Field(tied or DASH, tied or None),
-        Field(number(rank, 1), rank),
-        ranks,
-        Field(number(m["mean"]), m["mean"]),
-        Field(between(m["low"], m["high"]), m["low"]),
-        Field(number(m["chance"]), m["chance"]),
-        Field(number(m["oracle"]), m["oracle"]),
-        Field(number(relying, 2), relying),
-        Field(str(m["n"]), m["n"]),
-        Field(str(m["undefined"]), m["undefined"]),
+    cells = [
+        BoardCell(number(place and place.mean, 2), place and place.mean),
+        BoardCell(between(place and place.low, place and place.high, 2), place and place.low),
+        BoardCell(tied or DASH, tied or None),
+        *_ranks(standing),
+        BoardCell(number(m["mean"]), m["mean"]),
+        BoardCell(between(m["low"], m["high"]), m["low"]),
+        BoardCell(number(m["chance"]), m["chance"]),
+        BoardCell(number(m["oracle"]), m["oracle"]),
+        BoardCell(number(relying, 2), relying),
+        BoardCell(str(m["n"]), m["n"]),
+        BoardCell(str(m["undefined"]), m["undefined"]),
     ]
-    return Row(method, fields + _costs(method), place and bar(place))
+    return BoardRow(method, cells + _costs(method), place and interval_bar(place))
 
 
-def _costs(method: Method) -> list[Field]:
+def _ranks(standing: Mapping[str, Any] | None) -> list[BoardCell]:
+    if not standing:
+        return [BoardCell(DASH, None), BoardCell(DASH, None)]
+    low, high = standing["low"], standing["high"]
+    return [BoardCell(number(standing["rank"], 1), standing["rank"]), BoardCell(f"{low:g} to {high:g}", low)]
+
+
+def _costs(method: Method) -> list[BoardCell]:
     cost = method.result.get("cost") or {}
     seconds = cost.get("seconds")
     milliseconds = None if seconds is None else 1000 * seconds
-    told = [milliseconds, cost.get("forwards"), cost.get("backwards")]
-    return [Field(brief(value), value) for value in told]
+    values = [milliseconds, cost.get("forwards"), cost.get("backwards")]
+    return [BoardCell(brief(value), value) for value in values]
 
 
-def bar(place: Scaled) -> Bar:
-    """Where an interval is drawn.
+def interval_bar(place: CalibratedInterval) -> IntervalBar:
+    """The bar of an interval, cut at both ends of the scale.
 
-    >>> bar(Scaled(0.25, -0.5, 1.0))
-    Bar(start=0.0, width=100.0, mean=50.0)
+    >>> interval_bar(CalibratedInterval(0.25, -0.5, 1.0))
+    IntervalBar(start=0.0, width=100.0, mean=50.0)
     """
-    low, high, mean = (round(100 * (min(max(each, LEFT), 1) - LEFT) / (1 - LEFT), 2) for each in place[1:] + place[:1])
-    return Bar(low, round(high - low, 2), mean)
+    numbers = (place.low, place.high, place.mean)
+    low, high, mean = (round(100 * (min(max(value, LEFT), 1) - LEFT) / (1 - LEFT), 2) for value in numbers)
+    return IntervalBar(low, round(high - low, 2), mean)
 
 
-class Heat(NamedTuple):
-    """A cell of the heat map: its number, and how much of its colour it has, 0 to 1."""
+class HeatCell(NamedTuple):
+    """One cell of the heat map: its number, and how strong its colour is, 0 to 1."""
 
     text: str
     strength: float | None
 
 
-def heat_map(study: Study) -> list[tuple[Method, list[Heat]]]:
-    """Calibrated scores of all methods by all metrics; strongest by the leading metric first."""
-    order = (
-        {row.method.place: place for place, row in enumerate(best_first(_leading(study)).rows)} if study.leading else {}
-    )
+def heat_map(study: Study) -> list[tuple[Method, list[HeatCell]]]:
+    """Calibrated scores of all methods by all metrics; the best method by the leading metric comes first."""
+    order: dict[int, int] = {}
+    if study.leading:
+        best_first = sort_best_first(leading_board(study, leaderboards(study))).rows
+        order = {row.method.place: place for place, row in enumerate(best_first)}
     methods = sorted(study.methods, key=lambda method: order.get(method.place, 0))
     return [(method, [_heat(method, metric) for metric in study.metrics]) for method in methods]
 
 
-def _leading(study: Study) -> Board:
-    return next(board for board in boards(study) if board.metric == study.leading)
+def leading_board(study: Study, boards: Sequence[Leaderboard]) -> Leaderboard:
+    """The leaderboard of the metric that the verdict speaks of."""
+    return next(board for board in boards if board.metric == study.leading)
 
 
-def _heat(method: Method, metric: str) -> Heat:
-    place = scaled(method.result["metrics"].get(metric, {}))
-    return Heat(number(place.mean, 2), round(min(max(place.mean, 0), 1), 3)) if place else Heat(DASH, None)
+def _heat(method: Method, metric: str) -> HeatCell:
+    place = calibrated_interval(method.result["metrics"].get(metric, {}))
+    return HeatCell(number(place.mean, 2), round(min(max(place.mean, 0), 1), 3)) if place else HeatCell(DASH, None)
 
 
-def everything(studies: Sequence[Study]) -> Table:
-    """All scores of all data sets in one long table."""
+def all_scores(studies: Sequence[Study]) -> Table:
+    """All scores of all data sets in one long table, for the download."""
     columns = ["dataset", "method", "control", "metric", *NUMBERS, "where_relied_on", "rank", "tied"]
     rows = [line for study in studies for method in study.methods for line in _lines(study, method)]
     return Table([*columns, "seconds", "forwards", "backwards"], rows)
@@ -194,11 +201,12 @@ def everything(studies: Sequence[Study]) -> Table:
 def _lines(study: Study, method: Method) -> list[list[Cell]]:
     cost = method.result.get("cost") or {}
     costs = [cost.get(name) for name in ("seconds", "forwards", "backwards")]
-    found = []
+    lines: list[list[Cell]] = []
     for metric, m in method.result["metrics"].items():
         groups = (study.scores.get("comparisons") or {}).get(metric, {}).get("groups", [])
         standing = (((study.scores.get("ranks") or {}).get(metric) or {}).get("methods") or {}).get(method.text) or {}
-        told = [m.get(name) for name in NUMBERS]
+        numbers = [m.get(name) for name in NUMBERS]
         further = [(m.get("relying") or {}).get("calibrated"), standing.get("rank"), letters(method.text, groups)]
-        found.append([study.name, method.text, "yes" if method.control else "no", metric, *told, *further, *costs])
-    return found
+        control = "yes" if method.control else "no"
+        lines.append([study.name, method.text, control, metric, *numbers, *further, *costs])
+    return lines

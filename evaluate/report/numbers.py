@@ -11,8 +11,8 @@ from ..results import wording
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 
-class Scaled(NamedTuple):
-    """A mean and its 95 % interval where 0 is a random map and 1 is the truth."""
+class CalibratedInterval(NamedTuple):
+    """A mean and its 95 % interval on a scale where 0 is a random map and 1 is the truth."""
 
     mean: float
     low: float
@@ -20,7 +20,7 @@ class Scaled(NamedTuple):
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number with a typographic minus and without a negative zero.
+    """A number as text, with a typographic minus and without a negative zero; a dash for None.
 
     >>> number(0.12345), number(-0.0001), number(-2.0, 0) == MINUS + "2", number(None) == DASH
     ('0.123', '0.000', True, True)
@@ -29,19 +29,19 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def brief(value: float | None) -> str:
-    """A number of any size in three figures.
+    """A number of any size as text, in three significant figures.
 
     >>> brief(1234.56), brief(0.0123456)
     ('1235', '0.0123')
     """
     if value is None:
         return DASH
-    told = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return told.replace("-", MINUS)
+    text = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return text.replace("-", MINUS)
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """A share.
+    """A share as text in percent.
 
     >>> percent(0.9834), percent(0.05, 0)
     ('98.3 %', '5 %')
@@ -50,7 +50,7 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def between(low: float | None, high: float | None, digits: int = 3) -> str:
-    """An interval.
+    """An interval as text, from its low end to its high end.
 
     >>> between(0.1, 0.25, 2)
     '0.10 to 0.25'
@@ -58,24 +58,24 @@ def between(low: float | None, high: float | None, digits: int = 3) -> str:
     return DASH if low is None or high is None else f"{number(low, digits)} to {number(high, digits)}"
 
 
-def between_shares(found: Mapping[str, Any]) -> str:
-    """The interval of a share."""
-    return DASH if found["low"] is None else f"{percent(found['low'])} to {percent(found['high'])}"
+def between_shares(share: Mapping[str, Any]) -> str:
+    """The interval of a share as text in percent."""
+    return DASH if share["low"] is None else f"{percent(share['low'])} to {percent(share['high'])}"
 
 
-def counted(count: int, thing: str) -> str:
-    """A number of things.
+def count_of(count: int, noun: str) -> str:
+    """A count with its noun, which takes an s unless there is one.
 
-    >>> counted(1, "model"), counted(2, "model")
+    >>> count_of(1, "model"), count_of(2, "model")
     ('1 model', '2 models')
     """
-    return f"{count} {thing}{'' if count == 1 else 's'}"
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def listed(names: list[str], most: int = 4) -> str:
-    """Names in a sentence; only the first where there are many.
+def join_names(names: list[str], most: int = 4) -> str:
+    """Names joined for a sentence; if there are many, only the first and how many more.
 
-    >>> listed(["a", "b", "c"]), listed(list("abcdef"))
+    >>> join_names(["a", "b", "c"]), join_names(list("abcdef"))
     ('a, b and c', 'a, b, c, d and 2 more')
     """
     shown = names[:most] if len(names) > most + 1 else names
@@ -84,10 +84,11 @@ def listed(names: list[str], most: int = 4) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
 
 
-def scaled(m: Mapping[str, Any]) -> Scaled | None:
-    """A metric's mean and interval between chance and the truth.
+def calibrated_interval(m: Mapping[str, Any]) -> CalibratedInterval | None:
+    """The mean and the interval of a metric on the scale from chance, 0, to the truth, 1.
 
-    None where it is undefined, and where both score so alike that an interval would span the whole scale many times.
+    None if it is undefined, or if chance and the truth score so alike that the interval would span the scale many
+    times.
     """
     chance, oracle, mean = m.get("chance"), m.get("oracle"), m.get("calibrated")
     if mean is None or chance is None or oracle is None or oracle == chance:
@@ -96,4 +97,4 @@ def scaled(m: Mapping[str, Any]) -> Scaled | None:
         return None
     ends = sorted((m[end] - chance) / (oracle - chance) for end in ("low", "high"))
     known = all(map(math.isfinite, ends)) and (ends[1] - ends[0]) / 2 < wording.UNKNOWN
-    return Scaled(mean, *ends) if known else None
+    return CalibratedInterval(mean, *ends) if known else None

@@ -1,5 +1,5 @@
 "use strict";
-// The page works on what it brought along: it asks nobody for anything.
+// The page works on the data inside it: it loads nothing and sends nothing.
 
 const root = document.documentElement;
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -11,7 +11,7 @@ root.classList.add("script");
 const themeButton = document.getElementById("theme");
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
 
-function remembered() {
+function savedTheme() {
   try { return localStorage.getItem("an8flower-theme"); } catch { return null; }
 }
 
@@ -26,7 +26,7 @@ function turnTheme() {
   showTheme();
 }
 
-if (["light", "dark"].includes(remembered())) root.dataset.theme = remembered();
+if (["light", "dark"].includes(savedTheme())) root.dataset.theme = savedTheme();
 themeButton.addEventListener("click", turnTheme);
 systemDark.addEventListener("change", showTheme);
 showTheme();
@@ -74,16 +74,16 @@ function onSort(button) {
   sortBoard(button.closest("table"), Number(button.dataset.sort), before === first ? other : first);
 }
 
-function fillRow(row, found) {
-  found.cells.forEach(([text, sort], column) => {
+function fillRow(row, content) {
+  content.cells.forEach(([text, sort], column) => {
     const cell = row.cells[column + 1];
     cell.querySelector(".text").textContent = text;
     cell.dataset.sort = sort === null ? "" : sort;
   });
   const bar = row.querySelector(".bar");
-  bar.hidden = !found.bar;
-  if (!found.bar) return;
-  const [start, width, mean] = found.bar;
+  bar.hidden = !content.bar;
+  if (!content.bar) return;
+  const [start, width, mean] = content.bar;
   Object.assign(bar.querySelector(".reach").style, { left: `${start}%`, width: `${width}%` });
   bar.querySelector(".dot").style.left = `${mean}%`;
 }
@@ -98,7 +98,7 @@ function showMetric(select) {
   sortBoard(table, Number(sorted.querySelector("button").dataset.sort), sorted.getAttribute("aria-sort"));
 }
 
-// ---- Plots: lines come and go, and one is lit while its name is pointed at ---------------------------------------
+// ---- Plots: lines are shown or hidden, and a line is lit while the pointer is on its name -------------------------
 
 function onLine(box) {
   const plot = box.closest(".plot");
@@ -186,7 +186,7 @@ function overlap(levels, truth, threshold) {
 const SHARES = { overlay: [0.25, 0.7], map: [1, 1], mask: [0.8, 0] };
 
 // What a pixel of the picture becomes: under the map, as the map alone, or dark outside the mask.
-function painted(image, levels, threshold, layer) {
+function mix(image, levels, threshold, layer) {
   const result = new ImageData(image.width, image.height);
   for (let i = 0; i < levels.length; i += 4) {
     const share = SHARES[layer][levels[i] > threshold ? 1 : 0];
@@ -205,11 +205,11 @@ const outlines = new Map();
 
 // The border of the truth, drawn once for each picture and scale.
 function outline(key, truth, scale) {
-  if (!outlines.has(key)) outlines.set(key, traced(truth.data, truth.width, scale));
+  if (!outlines.has(key)) outlines.set(key, trace(truth.data, truth.width, scale));
   return outlines.get(key);
 }
 
-function traced(values, size, scale) {
+function trace(values, size, scale) {
   const path = new Path2D();
   const at = (x, y) => x >= 0 && y >= 0 && x < size && y < size && values[4 * (y * size + x)] > 0;
   const line = (x, y, right, down) => {
@@ -239,7 +239,7 @@ function paint(canvas, image, mask, truth, levels, threshold, layer) {
   if (canvas.width !== size * scale) canvas.width = canvas.height = size * scale;
   const small = document.createElement("canvas");
   small.width = small.height = size;
-  small.getContext("2d").putImageData(levels ? painted(image, levels.data, threshold, layer) : image, 0, 0);
+  small.getContext("2d").putImageData(levels ? mix(image, levels.data, threshold, layer) : image, 0, 0);
   const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = false;
   context.drawImage(small, 0, 0, size * scale, size * scale);
@@ -248,9 +248,9 @@ function paint(canvas, image, mask, truth, levels, threshold, layer) {
   stroke(context, border, "#22e3ff", 2);
 }
 
-function tell(canvas, truth, levels, threshold) {
+function showOverlap(canvas, truth, levels, threshold) {
   const value = overlap(levels.data, truth.data, threshold);
-  const shown = value === null ? "undefined: no truth to see" : value.toFixed(2);
+  const shown = value === null ? "undefined: no evidence is visible" : value.toFixed(2);
   const where = `${canvas.dataset.method}, row ${canvas.dataset.row}, ${canvas.dataset.class}`;
   canvas.parentElement.querySelector(".overlap").textContent = `IoU ${shown}`;
   canvas.setAttribute("aria-label", `Map of ${where}: IoU ${shown} at threshold ${(threshold / 100).toFixed(2)}`);
@@ -258,38 +258,38 @@ function tell(canvas, truth, levels, threshold) {
 }
 
 async function drawCanvas(canvas, threshold, layer) {
-  const shelf = data.shelves[canvas.dataset.shelf];
-  const picture = shelf.pictures[canvas.dataset.row];
+  const gallery = data.galleries[canvas.dataset.gallery];
+  const picture = gallery.pictures[canvas.dataset.row];
   const [image, truth] = await Promise.all([pixels(picture.image), pixels(picture.mask)]);
-  const map = canvas.dataset.method === undefined ? null : shelf.maps[`${canvas.dataset.method}\n${canvas.dataset.row}`];
+  const map = canvas.dataset.method === undefined ? null : gallery.maps[`${canvas.dataset.method}\n${canvas.dataset.row}`];
   const levels = map && await pixels(map);
-  if (levels) tell(canvas, truth, levels, threshold);
+  if (levels) showOverlap(canvas, truth, levels, threshold);
   paint(canvas, image, picture.mask, truth, levels, threshold, layer);
 }
 
-// Whether its model and its method are chosen; of all data sets, since paper shows these all.
-function chosen(canvas) {
+// Whether the model and the method of a canvas are chosen; true for every data set, since paper shows all of them.
+function isChosen(canvas) {
   return canvas.closest("[data-group][hidden]:not([data-group=study])") === null;
 }
 
-let asked = 0;
+let drawings = 0;
 const rest = () => new Promise((resolve) => { setTimeout(resolve, 0); });
 
-// Draws what is chosen, first what can be seen, and lets the reader in between; a newer call overtakes an older one.
+// Draws every chosen canvas, visible ones first, with pauses for the reader; a newer call stops an older one.
 async function drawGallery() {
   if (!slider || document.readyState !== "complete") return;
-  const mine = ++asked, threshold = Number(slider.value);
+  const mine = ++drawings, threshold = Number(slider.value);
   const layer = document.querySelector("input[name=layer]:checked").value;
   document.getElementById("threshold-shown").textContent = (threshold / 100).toFixed(2);
-  const canvases = all("canvas[data-shelf]").filter(chosen);
-  const seen = canvases.filter((each) => each.offsetParent !== null);
+  const canvases = all("canvas[data-gallery]").filter(isChosen);
+  const seen = canvases.filter((canvas) => canvas.offsetParent !== null);
   let since = performance.now();
   for (const canvas of new Set([...seen, ...canvases])) {
     if (performance.now() - since > 15) {
       await rest();
       since = performance.now();
     }
-    if (mine !== asked) return;
+    if (mine !== drawings) return;
     await drawCanvas(canvas, threshold, layer);
   }
   root.dataset.drawn = `${threshold} ${layer}`;
@@ -326,12 +326,12 @@ for (const box of all("input[data-line]")) onLine(box);
 
 // On paper nothing can be opened.
 addEventListener("beforeprint", () => {
-  for (const each of all("details:not([open])")) {
-    each.open = true;
-    each.dataset.opened = "";
+  for (const details of all("details:not([open])")) {
+    details.open = true;
+    details.dataset.opened = "";
   }
 });
 addEventListener("afterprint", () => {
-  for (const each of all("details[data-opened]")) each.open = false;
+  for (const details of all("details[data-opened]")) details.open = false;
 });
 addEventListener("load", drawGallery);

@@ -20,17 +20,17 @@ from an8flower.atomic import moved_into
 from an8flower.errors import Refusal
 
 from .figures import Drawing
-from .leaderboard import everything
+from .leaderboard import all_scores
 from .pictures import palette
 from .reading import Source
-from .sections import Section, sections
+from .sections import PageSection, build_sections
 from .study import Study
 from .verdict import verdict
 
-# What HTML and XML cannot hold: controls but tab and newline, halves of surrogate pairs. And what turns the order of
-# the letters around it, so that a sentence would no longer say what it says.
+# Characters that HTML and XML cannot hold: controls but tab and newline, halves of surrogate pairs. And characters
+# that reverse the order of the letters around them, so that a sentence would no longer say what it says.
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]")
-# What a summary may lack.
+# Keys that a summary may lack.
 OPTIONAL: dict[str, Any] = {"name": "audit", "title": "", "command": "", "seconds": None}
 OPTIONAL |= {"plan": {}, "versions": {}, "machine": {}, "failed": [], "printed": []}
 UNREADABLE = (AttributeError, IndexError, KeyError, TypeError, UndefinedError, ValueError)
@@ -40,13 +40,14 @@ def write_page(folder: Path) -> Path:
     """Write `report.html` from the summary of an audit and the files that it names.
 
     Args:
-        folder: of an audit; `summary.json` must be there, pictures and filters may be missing: the page says so.
+        folder: the folder of an audit. It must hold `summary.json`; pictures and filters may be missing, which the
+            page then says.
 
     Returns:
-        Where the page lies. The same summary and files give the same bytes.
+        The path of the page. The same summary and files give the same bytes.
 
     Raises:
-        Refusal: the summary is missing or damaged.
+        Refusal: if the summary is missing or damaged.
     """
     source = Source(folder)
     try:
@@ -63,11 +64,11 @@ def write_page(folder: Path) -> Path:
 
 
 def render(source: Source) -> str:
-    """The page as text."""
-    summary = OPTIONAL | legible(source.summary)
+    """The HTML of the page."""
+    summary = OPTIONAL | replace_unprintable(source.summary)
     studies = [Study(i, document) for i, document in enumerate(summary["studies"])]
-    found = sections(studies, summary, source)
-    style, script = _part("page.css"), _part("page.js")
+    sections = build_sections(studies, summary, source)
+    style, script = _read_part("page.css"), _read_part("page.js")
     return (
         _environment()
         .get_template("page.html.j2")
@@ -75,69 +76,69 @@ def render(source: Source) -> str:
             summary=summary,
             studies=studies,
             verdict=verdict(studies, summary),
-            sections=found,
+            sections=sections,
             style=Markup(style),
             script=Markup(script),
-            policy=policy(style, script),
-            data=Markup(for_script({**_data(studies, found, summary), "summary": packed(source.text)})),
+            policy=security_policy(style, script),
+            data=Markup(to_script_json({**_data(studies, sections, summary), "summary": pack(source.text)})),
         )
     )
 
 
-def policy(style: str, script: str) -> str:
-    """The content security policy: our own script and style by their hashes, pictures from the page itself."""
+def security_policy(style: str, script: str) -> str:
+    """The content security policy of the page: only its own script and style, by hash, and pictures inside it."""
     return (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
         "style-src-attr 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
     )
 
 
-def for_script(data: object) -> str:
-    """JSON that cannot end the element it stands in.
+def to_script_json(data: object) -> str:
+    """JSON that cannot end the HTML element it stands in.
 
-    >>> for_script("</script>&")
+    >>> to_script_json("</script>&")
     '"\\\\u003c/script\\\\u003e\\\\u0026"'
     """
     text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def legible(value: Any) -> Any:
-    """The same document; characters that no page can hold are replaced by the sign for such."""
+def replace_unprintable(value: Any) -> Any:
+    """The same document, with U+FFFD for each character that no page can hold."""
     if isinstance(value, str):
         return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", value)
     if isinstance(value, Mapping):
-        return {legible(key): legible(each) for key, each in value.items()}
-    return [legible(each) for each in value] if isinstance(value, list) else value
+        return {replace_unprintable(key): replace_unprintable(entry) for key, entry in value.items()}
+    return [replace_unprintable(entry) for entry in value] if isinstance(value, list) else value
 
 
-def packed(text: bytes) -> str:
-    """Gzipped, in base64: a tenth of the size of a summary."""
+def pack(text: bytes) -> str:
+    """A text gzipped and in base64: a tenth of the size of a summary."""
     return base64.b64encode(gzip.compress(text, mtime=0)).decode("ascii")
 
 
-def _data(studies: Sequence[Study], found: Sequence[Section], summary: Mapping[str, Any]) -> dict[str, Any]:
-    """What the script works on."""
-    drawings = [drawing for section in found for drawing in section.drawings]
+def _data(studies: Sequence[Study], sections: Sequence[PageSection], summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The data that the script of the page works on."""
+    drawings = [drawing for section in sections for drawing in section.drawings]
     return {
         "name": str(summary["name"]),
-        "boards": {key: board for section in found for key, board in section.boards.items()},
-        "shelves": {shelf.key: shelf.data() for section in found for shelf in section.shelves},
-        "tables": {"all-numbers": everything(studies).data(), **_tables(drawings)},
+        "boards": {key: board for section in sections for key, board in section.boards.items()},
+        "galleries": {gallery.key: gallery.to_document() for section in sections for gallery in section.galleries},
+        "tables": {"all-numbers": all_scores(studies).to_document(), **_tables(drawings)},
         "palette": palette(),
     }
 
 
 def _tables(drawings: Sequence[Drawing]) -> dict[str, Any]:
-    return {drawing.key: drawing.table.data() for drawing in drawings}
+    return {drawing.key: drawing.table.to_document() for drawing in drawings}
 
 
 def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}"
 
 
-def _part(name: str) -> str:
-    """A file beside this one."""
+def _read_part(name: str) -> str:
+    """The text of a file that lies beside this module."""
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
@@ -150,14 +151,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["breaking"] = breaking
+    environment.filters["breaking"] = allow_breaks
     return environment
 
 
-def breaking(name: object) -> Markup:
-    """A name that may be broken where its words join.
+def allow_breaks(name: object) -> Markup:
+    """A name that the browser may break into lines where its words join.
 
-    >>> breaking("a_b<c")
+    >>> allow_breaks("a_b<c")
     Markup('a_<wbr>b&lt;c')
     """
     return Markup(re.sub(r"(?<=[_,:=])(?=\w)", "<wbr>", str(escape(name))))

@@ -20,12 +20,12 @@ from matplotlib.ticker import MaxNLocator
 HUES = 7  # series colours of the style sheet
 DASHES = ("", "6 2.2", "2 1.8", "7 2 1.5 2")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-# Colours that stand for those of the page, and are replaced by them.
+# Placeholder colours: each is replaced by a colour of the page.
 INK, MUTED, GRID = "#010203", "#010204", "#010205"
 STANDS_FOR = {INK: "currentColor", MUTED: "var(--muted)", GRID: "var(--grid)"}
 STANDS_FOR |= {f"#a1b2{hue:02x}": f"var(--series-{hue})" for hue in range(HUES)}
 SIZE = (4.3, 2.9)  # in inches of 72 units: type is legible on a phone, where it is drawn at this size
-ROOM = 45  # letters that have room along the axis
+ROOM = 45  # how many letters fit along the axis
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -55,7 +55,7 @@ SETTINGS: dict[Any, Any] = {
 
 
 class Look(NamedTuple):
-    """How a series is told from the others: by colour and dashes or marker, so that colour alone never decides."""
+    """The colour, the dashes and the marker of one series, so that colour alone rarely tells two series apart."""
 
     hue: int | None  # None for a control, which is grey
     dash: str
@@ -63,24 +63,24 @@ class Look(NamedTuple):
 
     @property
     def colour(self) -> str:
-        """What stands for its colour in a plot."""
+        """The placeholder of the series' colour in a plot."""
         return MUTED if self.hue is None else f"#a1b2{self.hue:02x}"
 
     @property
     def css(self) -> str:
-        """Its colour on the page."""
+        """The colour of the series on the page, for the style sheet."""
         return STANDS_FOR[self.colour]
 
     @property
     def style(self) -> object:
-        """Its dashes in a plot."""
+        """The dashes of the series' line, as Matplotlib takes them."""
         return (0, tuple(map(float, self.dash.split()))) if self.dash else "solid"
 
 
 class Line(NamedTuple):
-    """A series: its number on the page, its points, and their intervals where there are some."""
+    """One line of a plot: its points, and their intervals if there are any."""
 
-    place: int
+    place: int  # the number of the series on the page
     look: Look
     x: Sequence[float]
     y: Sequence[float]
@@ -88,10 +88,10 @@ class Line(NamedTuple):
     high: Sequence[float] | None = None
 
 
-class Dot(NamedTuple):
-    """A point with a name."""
+class PlotDot(NamedTuple):
+    """One point of a plot, with its vertical interval."""
 
-    place: int
+    place: int  # the number of the series on the page
     look: Look
     x: float
     y: float
@@ -99,16 +99,20 @@ class Dot(NamedTuple):
     high: float
 
 
-def looks(controls: Sequence[bool]) -> list[Look]:
-    """The look of each of several series; 28 are told apart, and as many controls as there are dashes and markers."""
-    found, hued, grey = [], 0, 0
+def choose_looks(controls: Sequence[bool]) -> list[Look]:
+    """A look for each series; 28 methods look different, and as many controls as there are dashes and markers.
+
+    Args:
+        controls: for each series, whether it is a control.
+    """
+    looks, hued, grey = [], 0, 0
     for control in controls:
         at = grey if control else hued
         hue = None if control else at % HUES
         dash = DASHES[(at + 1 if control else at % HUES + at // HUES) % len(DASHES)]
-        found.append(Look(hue, dash, MARKERS[(at + at // len(MARKERS)) % len(MARKERS)]))
+        looks.append(Look(hue, dash, MARKERS[(at + at // len(MARKERS)) % len(MARKERS)]))
         grey, hued = grey + control, hued + (not control)
-    return found
+    return looks
 
 
 def lines_plot(
@@ -120,11 +124,12 @@ def lines_plot(
     ticks: Sequence[str] = (),
     within: Sequence[float] = (0.0,),
 ) -> Markup:
-    """Lines over a common axis.
+    """The SVG of a plot of lines over a common axis.
 
     Args:
-        ticks: names of the places 0, 1, ... where these are no numbers.
-        within: values that the vertical axis has in any case.
+        key: a prefix that makes names in the SVG unique on the page.
+        ticks: names for the positions 0, 1, ... if these are not numbers.
+        within: values that the vertical axis covers in any case.
     """
     with _axes(key) as (axes, done):
         axes.set_xlabel(x_title)
@@ -135,17 +140,21 @@ def lines_plot(
         if all(float(x).is_integer() for line in lines for x in line.x):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if ticks:
-            slant = sum(map(len, ticks)) > ROOM
-            axes.set_xticks(range(len(ticks)), list(map(_short, ticks)))
-            axes.tick_params("x", rotation=30 * slant)
-            for label in axes.get_xticklabels():
-                label.set_horizontalalignment("right" if slant else "center")
-            axes.grid(visible=False, axis="x")
+            _name_ticks(axes, ticks)
         return done()
 
 
-def dots_plot(key: str, dots: Sequence[Dot], x_title: str, y_title: str) -> Markup:
-    """Points with vertical intervals over a logarithmic axis."""
+def _name_ticks(axes: Axes, ticks: Sequence[str]) -> None:
+    slant = sum(map(len, ticks)) > ROOM
+    axes.set_xticks(range(len(ticks)), list(map(_shorten, ticks)))
+    axes.tick_params("x", rotation=30 * slant)
+    for label in axes.get_xticklabels():
+        label.set_horizontalalignment("right" if slant else "center")
+    axes.grid(visible=False, axis="x")
+
+
+def dots_plot(key: str, dots: Sequence[PlotDot], x_title: str, y_title: str) -> Markup:
+    """The SVG of a plot of points with vertical intervals over a logarithmic axis."""
     with _axes(key) as (axes, done):
         axes.set_xlabel(x_title)
         axes.set_ylabel(y_title)
@@ -173,7 +182,7 @@ def _draw_line(axes: Axes, line: Line, marked: bool) -> None:
 
 @contextmanager
 def _axes(key: str) -> Iterator[tuple[Axes, Callable[[], Markup]]]:
-    """Axes to draw into, and what makes SVG of them."""
+    """Axes to draw into, and a function that turns them into SVG."""
     with mpl.rc_context(SETTINGS), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a glyph that is missing here is there in the reader's fonts
         figure = Figure(figsize=SIZE, layout="constrained")
@@ -185,7 +194,7 @@ def _markup(key: str, figure: Figure) -> Markup:
     FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     root = ElementTree.fromstring(stream.getvalue())
     _drop_foreign(root)
-    _rename(root, key)
+    _mark_elements(root, key)
     for name in ("width", "height"):
         del root.attrib[name]
     root.set("aria-hidden", "true")
@@ -197,15 +206,15 @@ def _markup(key: str, figure: Figure) -> Markup:
 
 
 def _drop_foreign(root: ElementTree.Element) -> None:
-    """Style sheets in a picture would hold for the whole page, and its policy forbids them."""
+    """Remove style sheets and metadata: a style would hold for the whole page, and the page's policy forbids it."""
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag in (f"{{{SVG}}}style", f"{{{SVG}}}metadata"):
                 parent.remove(child)
 
 
-def _rename(root: ElementTree.Element, key: str) -> None:
-    """Names that are unique on the page and only where they are used; series are marked; colours become the page's."""
+def _mark_elements(root: ElementTree.Element, key: str) -> None:
+    """Make names unique on the page, drop those that nothing uses, mark the series, and use the page's colours."""
     used = set(re.findall(r"(?:url\(|href=\")#([\w.-]+)", ElementTree.tostring(root, encoding="unicode")))
     for element in root.iter():
         name = element.attrib.pop("id", None)
@@ -215,20 +224,20 @@ def _rename(root: ElementTree.Element, key: str) -> None:
             element.set("data-series", name.rpartition("-")[2])
             element.set("class", name.partition("-")[0])
         for attribute, value in element.attrib.items():
-            element.set(attribute, _themed(attribute, value, key))
+            element.set(attribute, _to_theme(attribute, value, key))
 
 
-def _themed(attribute: str, value: str, key: str) -> str:
+def _to_theme(attribute: str, value: str, key: str) -> str:
     if attribute.endswith("href"):
         return value.replace("#", f"#{key}-", 1)
     if attribute not in ("style", "clip-path"):
         return value
     value = re.sub(r"url\(#", f"url(#{key}-", value)
-    value = re.sub(r"#[0-9a-f]{6}", lambda found: STANDS_FOR.get(found[0], found[0]), value)
+    value = re.sub(r"#[0-9a-f]{6}", lambda match: STANDS_FOR.get(match[0], match[0]), value)
     return re.sub(
         r"font-family:[^;]*;?\s*|font: ([\d.]+px)[^;]*", lambda f: f"font-size: {f[1]}" if f[1] else "", value
     )
 
 
-def _short(text: str, most: int = 16) -> str:
+def _shorten(text: str, most: int = 16) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"

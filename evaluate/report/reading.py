@@ -1,4 +1,4 @@
-"""What the page is made of: a summary, and the arrays that it names. Nothing that is read here is executed."""
+"""Reads the folder of an audit: its summary, and the arrays that the summary names. Nothing that is read is run."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ Arrays = dict[str, np.ndarray]
 
 
 class Missing(NamedTuple):
-    """What cannot be shown, and why."""
+    """Stands for arrays that cannot be shown, and says why."""
 
     reason: str
 
 
 class Source:
-    """The folder of an audit."""
+    """The folder of a finished audit: its summary, and the arrays beside it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.text = _text(folder / "summary.json")  # as it lies there
+        self.text = _text(folder / "summary.json")  # the bytes on disk
         self.summary = _summary(folder / "summary.json", self.text)
 
     def arrays(self, name: object, needed: Mapping[str, int]) -> Arrays | Missing:
-        """The arrays of a file of the folder, or why there are none.
+        """The arrays of a file of the folder, or the reason why they cannot be shown.
 
         Args:
+            name: the path of the file within the folder.
             needed: the arrays that must be there, with their numbers of dimensions.
         """
         place = (self.folder / str(name)).resolve()
@@ -41,11 +42,11 @@ class Source:
             return Missing(f"{name} lies outside the folder of the audit")
         if not place.is_file():
             return Missing(f"{name} is missing")
-        found = read_arrays(place, needed)
-        if found is None:
+        arrays = read_arrays(place, needed)
+        if arrays is None:
             return Missing(f"{name} cannot be read: run the audit again after deleting it")
-        odd = [key for key, ndim in needed.items() if found[key].ndim != ndim]
-        return Missing(f"{name}: {odd[0]} has another shape than expected") if odd else found
+        odd = [key for key, ndim in needed.items() if arrays[key].ndim != ndim]
+        return Missing(f"{name}: {odd[0]} has another shape than expected") if odd else arrays
 
 
 def _text(place: Path) -> bytes:
@@ -57,14 +58,14 @@ def _text(place: Path) -> bytes:
 
 
 def _summary(place: Path, text: bytes) -> dict[str, Any]:
-    """The summary of an audit; raises Refusal where it is none."""
+    """The summary of an audit; raises Refusal if the text is not one."""
     try:
-        found = json.loads(text)
+        summary = json.loads(text)
     except ValueError as error:
         raise Refusal(f"{place}: cannot be read as JSON ({error}); {_remedy(place)}") from error
-    if not isinstance(found, dict) or not isinstance(found.get("studies"), list):
+    if not isinstance(summary, dict) or not isinstance(summary.get("studies"), list):
         raise Refusal(f"{place}: not the summary of an audit: it has no list of studies; {_remedy(place)}")
-    return found
+    return summary
 
 
 def _remedy(place: Path) -> str:

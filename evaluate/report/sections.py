@@ -1,4 +1,4 @@
-"""What stands on the page, in its order."""
+"""The sections of the page in their order: which content, which template, which data for the script."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .certificates import accuracies, certificates
-from .curves import cost, curve, slices
+from .certificates import accuracy_rows, certificate_rows
+from .curves import draw_cost, draw_curve, draw_slices
 from .figures import Drawing
-from .gallery import Shelf, shelves
-from .interpreted import filters
-from .leaderboard import COLUMNS, best_first, board_data, boards, heat_map
+from .gallery import GalleryTable, gallery_tables
+from .interpreted import filter_tables
+from .leaderboard import COLUMNS, board_data, heat_map, leaderboards, leading_board, sort_best_first
 from .numbers import number
 from .randomised import sanity
 from .reading import Source
 from .study import Study
-from .trouble import trouble
+from .trouble import list_gaps
 
-SAYS = {
-    "iou": "A map becomes a mask by a threshold. Which one is right is not known beforehand, so all are shown.",
+INTRODUCTIONS = {
+    "iou": "A map becomes a mask by a threshold. Nobody knows beforehand which threshold is right, so all are shown.",
     "steps": "If a map names the pixels that matter, showing or hiding these first moves the prediction fastest.",
-    "cost": "Good explanations may be slow; whether they have to be is seen here.",
-    "slices": "A mean over all images can hide where a method breaks down: here the rows are sliced.",
+    "cost": "Good explanations may be slow; this plot shows whether they have to be.",
+    "slices": "A mean over all images can hide where a method breaks down, so here the images are split into groups.",
 }
 CHOOSE = {"slices": "Slice"}
 
 
 @dataclass(frozen=True)
-class Section:
-    """A part of the page."""
+class PageSection:
+    """One section of the page: its title, its template, and everything that the template and the script need."""
 
     key: str
     title: str
@@ -38,55 +38,55 @@ class Section:
     template: str
     drawings: Sequence[Drawing] = field(default_factory=tuple)
     boards: Mapping[str, Any] = field(default_factory=dict)
-    shelves: Sequence[Shelf] = field(default_factory=tuple)
-    says: str = ""
-    choose: str = ""  # what is chosen where one plot is shown at a time
+    galleries: Sequence[GalleryTable] = field(default_factory=tuple)
+    introduction: str = ""
+    choose: str = ""  # the label of the menu, if only one plot is shown at a time
 
 
-def sections(studies: Sequence[Study], summary: Mapping[str, Any], source: Source) -> list[Section]:
-    """All parts that have content."""
-    found = [
+def build_sections(studies: Sequence[Study], summary: Mapping[str, Any], source: Source) -> list[PageSection]:
+    """All sections of the page that have content, in their order."""
+    candidates = [
         _certificates(studies),
         _leaderboard(studies),
         _heat_map(studies),
         *_curves(studies),
         _sanity(studies, source),
-        _plots("cost", "Quality against cost", studies, {study.index: [cost(study)] for study in studies}),
-        _plots("slices", "Slices", studies, {study.index: slices(study) for study in studies}),
+        _plots("cost", "Quality against cost", studies, {study.index: [draw_cost(study)] for study in studies}),
+        _plots("slices", "Slices", studies, {study.index: draw_slices(study) for study in studies}),
         _gallery(studies, source),
         _filters(studies, source),
-        _printed(summary),
+        _printed_numbers(summary),
         _trouble(studies, summary),
         _cards(studies),
         _reproduce(summary),
     ]
-    return [section for section in found if section is not None]
+    return [section for section in candidates if section is not None]
 
 
-def _certificates(studies: Sequence[Study]) -> Section:
-    found = [(study, certificates(study), accuracies(study)) for study in studies]
-    return Section("certificates", "Is there a truth to score against?", {"found": found}, "certificates")
+def _certificates(studies: Sequence[Study]) -> PageSection:
+    rows = [(study, certificate_rows(study), accuracy_rows(study)) for study in studies]
+    return PageSection("certificates", "Is there a truth to score against?", {"by_study": rows}, "certificates")
 
 
-def _leaderboard(studies: Sequence[Study]) -> Section | None:
-    found = [(study, boards(study)) for study in studies if study.methods]
-    if not found:
+def _leaderboard(studies: Sequence[Study]) -> PageSection | None:
+    boards = [(study, leaderboards(study)) for study in studies if study.methods]
+    if not boards:
         return None
-    shown = [
-        (study, own, best_first(next(board for board in own if board.metric == study.leading))) for study, own in found
-    ]
-    data = {study.key: board_data(own) for study, own in found}
-    return Section("leaderboard", "Leaderboard", {"found": shown, "columns": COLUMNS}, "leaderboard", boards=data)
+    shown = [(study, all_boards, sort_best_first(leading_board(study, all_boards))) for study, all_boards in boards]
+    data = {study.key: board_data(all_boards) for study, all_boards in boards}
+    return PageSection(
+        "leaderboard", "Leaderboard", {"by_study": shown, "columns": COLUMNS}, "leaderboard", boards=data
+    )
 
 
-def _heat_map(studies: Sequence[Study]) -> Section | None:
-    found = [(study, heat_map(study)) for study in studies if study.methods]
-    return Section("heat", "Methods by metrics", {"found": found}, "heat") if found else None
+def _heat_map(studies: Sequence[Study]) -> PageSection | None:
+    maps = [(study, heat_map(study)) for study in studies if study.methods]
+    return PageSection("heat", "Methods by metrics", {"by_study": maps}, "heat") if maps else None
 
 
-def _curves(studies: Sequence[Study]) -> list[Section | None]:
-    iou = {study.index: [curve(study, "iou")] for study in studies}
-    steps = {study.index: [curve(study, "insertion"), curve(study, "deletion")] for study in studies}
+def _curves(studies: Sequence[Study]) -> list[PageSection | None]:
+    iou = {study.index: [draw_curve(study, "iou")] for study in studies}
+    steps = {study.index: [draw_curve(study, "insertion"), draw_curve(study, "deletion")] for study in studies}
     return [
         _plots("iou", "Overlap against threshold", studies, iou),
         _plots("steps", "Insertion and deletion", studies, steps),
@@ -94,57 +94,72 @@ def _curves(studies: Sequence[Study]) -> list[Section | None]:
 
 
 def _plots(
-    key: str, title: str, studies: Sequence[Study], drawn: Mapping[int, Sequence[Drawing | None]]
-) -> Section | None:
-    """A section of plots; None where there are none at all."""
-    found = [(study, [drawing for drawing in drawn[study.index] if drawing]) for study in studies]
-    found = [(study, own) for study, own in found if own]
-    drawings = [drawing for _, own in found for drawing in own]
-    if not found:
+    key: str, title: str, studies: Sequence[Study], plots: Mapping[int, Sequence[Drawing | None]]
+) -> PageSection | None:
+    """A section of plots; None if no data set has one."""
+    by_study = [(study, [drawing for drawing in plots[study.index] if drawing]) for study in studies]
+    by_study = [(study, drawings) for study, drawings in by_study if drawings]
+    if not by_study:
         return None
-    return Section(key, title, {"found": found}, "plots", drawings, says=SAYS[key], choose=CHOOSE.get(key, ""))
+    return PageSection(
+        key,
+        title,
+        {"by_study": by_study},
+        "plots",
+        [drawing for _, drawings in by_study for drawing in drawings],
+        introduction=INTRODUCTIONS[key],
+        choose=CHOOSE.get(key, ""),
+    )
 
 
-def _sanity(studies: Sequence[Study], source: Source) -> Section | None:
-    found = [(study, own) for study in studies if (own := sanity(study, source))]
-    drawings = [each.curve for _, own in found for each in own if each.curve]
-    return Section("sanity", "Does the map follow the model?", {"found": found}, "sanity", drawings) if found else None
+def _sanity(studies: Sequence[Study], source: Source) -> PageSection | None:
+    by_study = [(study, tables) for study in studies if (tables := sanity(study, source))]
+    if not by_study:
+        return None
+    drawings = [table.curve for _, tables in by_study for table in tables if table.curve]
+    return PageSection("sanity", "Does the map follow the model?", {"found": by_study}, "sanity", drawings)
 
 
-def _gallery(studies: Sequence[Study], source: Source) -> Section | None:
-    found = shelves(studies, source)
-    shown = [(study, found[study.index]) for study in studies if found[study.index]]
-    every = [shelf for _, own in shown for shelf in own]
-    return Section("gallery", "Gallery", {"found": shown}, "gallery", shelves=every) if shown else None
+def _gallery(studies: Sequence[Study], source: Source) -> PageSection | None:
+    tables = gallery_tables(studies, source)
+    by_study = [(study, tables[study.index]) for study in studies if tables[study.index]]
+    if not by_study:
+        return None
+    galleries = [gallery for _, galleries in by_study for gallery in galleries]
+    return PageSection("gallery", "Gallery", {"by_study": by_study}, "gallery", galleries=galleries)
 
 
-def _filters(studies: Sequence[Study], source: Source) -> Section | None:
-    found = [(study, *filters(study, source)) for study in studies if study.document.get("filters")]
-    drawings = [each.ablation for _, own, _ in found for each in own if each.ablation]
-    return Section("filters", "What the filters look for", {"found": found}, "filters", drawings) if found else None
+def _filters(studies: Sequence[Study], source: Source) -> PageSection | None:
+    by_study = [(study, *filter_tables(study, source)) for study in studies if study.document.get("filters")]
+    if not by_study:
+        return None
+    drawings = [table.ablation for _, tables, _ in by_study for table in tables if table.ablation]
+    return PageSection("filters", "What the filters look for", {"by_study": by_study}, "filters", drawings)
 
 
-def _printed(summary: Mapping[str, Any]) -> Section | None:
-    tables = [{"source": "", "note": "", "correlation": {}, "trends": []} | each for each in summary["printed"] or ()]
+def _printed_numbers(summary: Mapping[str, Any]) -> PageSection | None:
+    optional: dict[str, Any] = {"source": "", "note": "", "correlation": {}, "trends": []}
+    tables = [optional | table for table in summary["printed"] or ()]
     return (
-        Section("printed", "Beside the printed numbers", {"tables": tables, "number": number}, "printed")
+        PageSection("printed", "Beside the printed numbers", {"tables": tables, "number": number}, "printed")
         if tables
         else None
     )
 
 
-def _cards(studies: Sequence[Study]) -> Section | None:
+def _cards(studies: Sequence[Study]) -> PageSection | None:
     cards = {card["name"]: card for study in studies for card in study.scores.get("cards") or ()}
-    return Section("cards", "Metric cards", {"cards": list(cards.values())}, "cards") if cards else None
+    return PageSection("cards", "Metric cards", {"cards": list(cards.values())}, "cards") if cards else None
 
 
-def _trouble(studies: Sequence[Study], summary: Mapping[str, Any]) -> Section:
-    gaps = [(study, trouble(study)) for study in studies]
-    failed = [{"cell": "", "method": "", "model": "", "dataset": "", "reason": ""} | each for each in summary["failed"]]
-    return Section("trouble", "Failures and gaps", {"gaps": gaps, "failed": failed}, "trouble")
+def _trouble(studies: Sequence[Study], summary: Mapping[str, Any]) -> PageSection:
+    gaps = [(study, list_gaps(study)) for study in studies]
+    optional = {"cell": "", "method": "", "model": "", "dataset": "", "reason": ""}
+    failed = [optional | failure for failure in summary["failed"]]
+    return PageSection("trouble", "Failures and gaps", {"gaps": gaps, "failed": failed}, "trouble")
 
 
-def _reproduce(summary: Mapping[str, Any]) -> Section:
+def _reproduce(summary: Mapping[str, Any]) -> PageSection:
     plan = json.dumps(summary["plan"], indent=2, ensure_ascii=False)
     machine = [(key.replace("_", " "), value or "none") for key, value in summary["machine"].items()]
-    return Section("reproduce", "How to reproduce this", {"plan": plan, "machine": machine}, "reproduce")
+    return PageSection("reproduce", "How to reproduce this", {"plan": plan, "machine": machine}, "reproduce")

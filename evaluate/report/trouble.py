@@ -1,4 +1,4 @@
-"""What is not on the page, and why: failures, undefined values, what was skipped or left out."""
+"""The gaps of the page: undefined values, skipped methods and metrics that were left out, each with its reason."""
 
 from __future__ import annotations
 
@@ -8,35 +8,36 @@ from typing import Any, NamedTuple
 from .study import Study
 
 
-class Trouble(NamedTuple):
-    """The gaps of one data set."""
+class Gaps(NamedTuple):
+    """Everything that is missing for one data set, each with its reason."""
 
     undefined: Sequence[tuple[str, str, int]]  # metric, reason, rows
     skipped: Sequence[tuple[str, str, str]]  # method, model, reason
     left_out: Sequence[tuple[str, str]]  # metric, reason
-    unlocated: Sequence[tuple[str, int]]  # metric, rows without a value whose reason is not known
+    unexplained: Sequence[tuple[str, int]]  # metric, rows without a value whose reason is not known
 
 
-def trouble(study: Study) -> Trouble:
-    """The gaps of a data set."""
+def list_gaps(study: Study) -> Gaps:
+    """Collect everything that is missing for a data set."""
     reasons: Mapping[str, Mapping[str, int]] = study.document.get("reasons") or {}
     skipped = [*(study.scores.get("skipped") or ()), *_skipped_in_sanity(study)]
-    return Trouble(
-        [(metric, reason, count) for metric, own in reasons.items() for reason, count in own.items()],
-        [(str(each["method"]), str(each.get("model", "")), str(each["reason"])) for each in skipped],
-        [(str(each["metric"]), str(each["reason"])) for each in study.scores.get("left_out") or ()],
-        [(metric, count) for metric in study.metrics if metric not in reasons and (count := _undefined(study, metric))],
+    undefined = {metric: _count_undefined(study, metric) for metric in study.metrics if metric not in reasons}
+    return Gaps(
+        [(metric, reason, count) for metric, counts in reasons.items() for reason, count in counts.items()],
+        [(str(entry["method"]), str(entry.get("model", "")), str(entry["reason"])) for entry in skipped],
+        [(str(entry["metric"]), str(entry["reason"])) for entry in study.scores.get("left_out") or ()],
+        [(metric, count) for metric, count in undefined.items() if count],
     )
 
 
-def _undefined(study: Study, metric: str) -> int:
+def _count_undefined(study: Study, metric: str) -> int:
     return sum(m.result["metrics"].get(metric, {}).get("undefined", 0) for m in study.methods)
 
 
 def _skipped_in_sanity(study: Study) -> list[dict[str, Any]]:
     documents = study.document.get("sanity") or ()
     return [
-        {**each, "reason": f"sanity: {each['reason']}"}
+        {**entry, "reason": f"sanity checks: {entry['reason']}"}
         for document in documents
-        for each in document.get("skipped", ())
+        for entry in document.get("skipped", ())
     ]

@@ -1,4 +1,4 @@
-"""The files of a run that are no long rows: JSON documents and arrays, whole under their final name or not there."""
+"""JSON documents and arrays in the folder of a run: each file is whole under its final name, or not there."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from an8flower.atomic import moved_into
 from .arrays import read_arrays
 
 KINDS = ("scores", "certificates", "sanity", "pictures", "filters", "maps", "failed", "models")
-"""The folders of a run; all that lies in them can be made again."""
-COSTS = "costs.json"  # what each cell has taken, in seconds
+"""The folders of a run; everything in them can be computed again."""
+COSTS = "costs.json"  # how many seconds each cell took
 
 
 def write_json(place: Path, document: Mapping[str, Any]) -> None:
@@ -45,33 +45,36 @@ def without_nan(value: Any) -> Any:
 
 
 def read_json(place: Path) -> dict[str, Any] | None:
-    """A document; None where there is none, or a damaged one."""
+    """The JSON document of a file; None if the file is missing or damaged."""
     try:
-        found = json.loads(place.read_text(encoding="utf-8"))
+        document = json.loads(place.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return document if isinstance(document, dict) else None
 
 
-def readable(place: Path) -> bool:
-    """Whether a file is there and whole."""
+def is_readable(place: Path) -> bool:
+    """Whether a JSON document or arrays are there and whole."""
     return (read_json(place) if place.suffix == ".json" else read_arrays(place)) is not None
 
 
 def there(place: Path, neighbours: Iterable[Path]) -> bool:
-    """Whether a file is there, or in another run, from where it is then taken: its name says all that it depends on."""
-    if readable(place):
+    """Whether a file is there; if another run has it, it is taken from there first.
+
+    The name of a file says everything that its content depends on, so files of one name are equal.
+    """
+    if is_readable(place):
         return True
     for run in neighbours:
         other = run / place.parent.name / place.name
-        if other.exists() and readable(other):
+        if other.exists() and is_readable(other):
             take(other, place)
             return True
     return False
 
 
 def take(other: Path, place: Path) -> None:
-    """The same file under another name: a link where the file system has them, else a copy."""
+    """Put a file at another place too: as a link if the file system has links, else as a copy."""
     with moved_into(place) as unfinished:
         try:
             os.link(other, unfinished)
@@ -80,20 +83,21 @@ def take(other: Path, place: Path) -> None:
 
 
 def neighbours(folder: Path) -> list[Path]:
-    """The other runs beside a run."""
+    """The folders of other runs that lie beside the folder of a run."""
     if not folder.parent.is_dir():
         return []
-    return sorted(each for each in folder.parent.iterdir() if each.is_dir() and each.resolve() != folder.resolve())
+    others = (other for other in folder.parent.iterdir() if other.is_dir())
+    return sorted(other for other in others if other.resolve() != folder.resolve())
 
 
 def clear(folder: Path) -> None:
-    """Remove all that a run has computed, so that it is computed anew."""
+    """Remove everything that a run has computed, so that it is computed anew."""
     for kind in KINDS:
         shutil.rmtree(folder / kind, ignore_errors=True)
     (folder / COSTS).unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:
-    """Remove what processes of this machine left unfinished when they were killed."""
+    """Remove the unfinished files that killed processes of this machine left in a run."""
     for kind in KINDS:
         atomic.sweep(folder / kind)

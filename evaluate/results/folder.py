@@ -1,4 +1,4 @@
-"""The folder of a run: parts of long rows, and what failed."""
+"""The folder of a run: long rows, a Parquet file for each cell, and a JSON file for each cell that failed."""
 
 from __future__ import annotations
 
@@ -19,47 +19,47 @@ SCHEMA = pa.schema(
     [
         ("row", pa.int64()),  # index within the split
         ("label", pa.int64()),
-        ("predicted", pa.int64()),  # null in the references: they ask no model
-        ("model", pa.string()),  # arch-seedN-digest, null in the references of a metric that asks no model
+        ("predicted", pa.int64()),  # null in the references, which need no model
+        ("model", pa.string()),  # arch-seedN-digest, null in the references of a metric that needs no model
         ("explainer", pa.string()),  # repr of the explainer, or chance, or oracle
         ("metric", pa.string()),
-        ("value", pa.float32()),  # null where undefined, and for a metric that is a curve
-        ("curve", pa.list_(pa.float32())),  # that the value is chosen from over all rows, or that lies behind it
+        ("value", pa.float32()),  # null if undefined, and for a metric that is a curve
+        ("curve", pa.list_(pa.float32())),  # the curve that the value is chosen from over all rows, or that it sums up
         ("reason", pa.string()),  # why a value is undefined
-        ("seconds", pa.float64()),  # per image, of explaining
+        ("seconds", pa.float64()),  # for explaining one image
         ("forwards", pa.float64()),  # per image, in passes through the whole network
-        ("backwards", pa.float64()),
+        ("backwards", pa.float64()),  # likewise
     ]
 )
 
 
 class Run:
-    """A folder of results."""
+    """The folder in which a run keeps its results."""
 
     def __init__(self, folder: Path, neighbours: Sequence[Path] = ()) -> None:
         self.folder = folder
-        self._neighbours = neighbours  # other runs, whose parts are taken where they answer: a name says all
+        self._neighbours = neighbours  # other runs: a part of the same name is equal, so it is taken from there
 
     def part(self, cell: str) -> Path:
-        """Where a cell's rows lie."""
+        """The path of the long rows of a cell."""
         return self.folder / "scores" / f"{cell}.parquet"
 
     def failure(self, cell: str) -> Path:
-        """Where it is told how a cell failed."""
+        """The path of the document that says how a cell failed."""
         return self.folder / "failed" / f"{cell}.json"
 
     def write_part(self, cell: str, rows: pa.Table) -> None:
-        """File a cell's rows; a failure of an earlier run is cleared away."""
+        """Write the long rows of a cell, and remove the failure of an earlier run."""
         with moved_into(self.part(cell)) as unfinished:
             pq.write_table(rows, unfinished, write_page_checksum=True)
         self.failure(cell).unlink(missing_ok=True)
 
     def write_json(self, place: Path, document: Mapping[str, Any]) -> None:
-        """File a JSON document."""
+        """Write a JSON document, whole or not at all."""
         write_json(place, document)
 
     def has(self, cell: str) -> bool:
-        """Whether a cell is done, here or in a neighbour; a part that is damaged counts as missing."""
+        """Whether a cell is done, here or in another run; a damaged part counts as missing."""
         if read_part(self.part(cell)) is not None:
             return True
         for folder in self._neighbours:
@@ -71,7 +71,7 @@ class Run:
         return False
 
     def table(self, cells: Sequence[str]) -> pa.Table:
-        """The rows of all given cells; raises Refusal where one is missing or damaged."""
+        """The long rows of several cells; raises Refusal if those of a cell are missing or damaged."""
         parts = [read_part(self.part(cell)) for cell in cells]
         missing = sum(part is None for part in parts)
         if missing:
@@ -80,9 +80,9 @@ class Run:
 
 
 def read_part(place: Path) -> pa.Table | None:
-    """The long rows of a file, checksums verified; None where there are none, or they are damaged."""
+    """The long rows of a file, with verified checksums; None if the file is missing or damaged."""
     try:
-        found = pq.read_table(place, page_checksum_verification=True)
+        table = pq.read_table(place, page_checksum_verification=True)
     except (OSError, pa.ArrowException):
         return None
-    return found if found.schema.equals(SCHEMA) else None
+    return table if table.schema.equals(SCHEMA) else None

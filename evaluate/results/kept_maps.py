@@ -13,14 +13,17 @@ LARGEST, SMALLEST = 15, -4  # powers of two between which a map's largest value 
 
 
 def place(folder: Path, cell: str) -> Path:
-    """Where the maps of a cell lie in a run."""
+    """The path of the maps of a cell in the folder of a run."""
     return folder / "maps" / f"{cell}.h5"
 
 
 def write(where: Path, rows: np.ndarray, maps: np.ndarray) -> None:
-    """File maps (n, H, W) float32 of rows (n,); times `scale` (n,), a power of two, they are what the method gave."""
+    """Write maps (n, H, W) float32 of rows (n,) in half precision.
+
+    What is written, times `scale` (n,), which is a power of two for each map, is what the method returned.
+    """
     peaks = np.abs(maps).max((1, 2))
-    scale = np.ldexp(1.0, np.frexp(np.where(peaks > 0, peaks, 1))[1])  # else half precision loses small maps
+    scale = np.ldexp(1.0, np.frexp(np.where(peaks > 0, peaks, 1))[1])  # without it half precision loses small maps
     with moved_into(where) as unfinished, h5py.File(unfinished, "w") as file:
         file["rows"], file["scale"] = rows, scale
         small = (maps / scale[:, None, None]).astype(np.float16)
@@ -28,7 +31,7 @@ def write(where: Path, rows: np.ndarray, maps: np.ndarray) -> None:
 
 
 def there(where: Path) -> bool:
-    """Whether the maps of a cell are on disk, and whole enough to be opened."""
+    """Whether maps are on disk, and whole enough to be opened."""
     try:
         with h5py.File(where, "r") as file:
             return len(file["maps"]) == len(file["rows"])
@@ -37,9 +40,9 @@ def there(where: Path) -> bool:
 
 
 def halved(maps: np.ndarray) -> np.ndarray:
-    """Maps (K, H, W) float32 in float16: each divided by a power of two where it would overflow, or be lost.
+    """Maps (K, H, W) float32 as float16; a map that would overflow or vanish is divided by a power of two first.
 
-    The order of the pixels stays, but for those that are closer than half a thousandth of the largest.
+    The order of the pixels stays, except for values that differ by less than half a thousandth of the largest.
     """
     peaks = np.abs(maps).max((1, 2), keepdims=True)
     exponents = np.frexp(np.where(peaks > 0, peaks, 1))[1]

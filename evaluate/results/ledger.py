@@ -1,7 +1,7 @@
-"""Cells, and what happens to them: each is done, found done, skipped, or failed.
+"""The cells of a run and their outcomes: each cell is done now, was done before, is skipped, or failed.
 
-A cell's name holds a hash of all that its numbers depend on, so that a part on disk is either exactly what is asked
-for, or has another name.
+The name of a cell holds a hash of everything that its numbers depend on, so that a part on disk is either exactly the
+one that is needed, or has another name.
 """
 
 from __future__ import annotations
@@ -24,40 +24,40 @@ from .folder import Run
 
 @dataclass(frozen=True)
 class Cell:
-    """A piece of the work: who is asked about which rows, and under which name the answer is filed."""
+    """One unit of a run's work: it is computed as a whole, and its result has a file of its own."""
 
-    label: str  # for people: what the file name starts with
-    identity: tuple[str, ...]  # all that its numbers depend on besides the rows
-    indices: np.ndarray
-    about: dict[str, str]  # for messages
-    explains: bool = False  # whether a method is asked for maps
+    label: str  # for people: the start of the file name
+    identity: tuple[str, ...]  # everything that the numbers depend on besides the rows
+    indices: np.ndarray  # the rows of the split
+    about: dict[str, str]  # for messages: method, model and so on
+    explains: bool = False  # whether a method computes maps in this cell
 
     @property
     def name(self) -> str:
-        """The name of its part."""
-        told = json.dumps([an8flower.__version__, *self.identity, self.indices.tolist()])
-        return f"{self.label}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+        """The name of the cell's file, without its ending."""
+        identity = json.dumps([an8flower.__version__, *self.identity, self.indices.tolist()])
+        return f"{self.label}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
 Work = tuple[Cell, Callable[[], pa.Table]]
-"""A cell, and how its long rows are made."""
+"""A cell, and the function that computes its long rows."""
 
 
 class Ledger:
-    """What happens to the cells of a run: each is done, found done, skipped, or failed."""
+    """Keeps account of the cells of a run: which are done now, were done before, are skipped, or failed."""
 
     def __init__(
         self, run: Run, total: int = 0, progress: Callable[[int, int], None] = lambda done, total: None
     ) -> None:
         self.run = run
-        self.filed: list[str] = []  # parts that answer the plan
+        self.filed: list[str] = []  # the names of the parts on disk that belong to the plan
         self.done = self.reused = 0
         self.skipped: list[dict[str, str]] = []
         self.failed: list[dict[str, str]] = []
         self._through, self._total, self._progress = 0, total, progress
 
     def settle(self, cell: Cell, make: Callable[[], pa.Table]) -> None:
-        """Make a cell's part unless it is there. A failure fails its cell alone."""
+        """Compute the part of a cell unless it is on disk. A failure fails this cell alone."""
         if self.found(cell):
             return
         try:
@@ -69,33 +69,33 @@ class Ledger:
             self.broke(cell, f"{type(error).__name__}: {error}", traceback.format_exc())
 
     def found(self, cell: Cell) -> bool:
-        """Whether a cell's part is there already; it is then filed."""
-        there = self.has(cell)
-        if there:
+        """Whether the part of a cell is on disk already; the cell is then counted as reused."""
+        done = self.has(cell)
+        if done:
             self.reused += 1
             self._file(cell)
-        return there
+        return done
 
     def has(self, cell: Cell) -> bool:
-        """Whether what a cell files is on disk, and whole."""
+        """Whether the part of a cell is on disk, and whole."""
         return self.run.has(cell.name)
 
     def finished(self, cell: Cell) -> None:
-        """What a cell files has been written; how it failed before is of no more interest."""
+        """Count a cell as done, and forget how it failed before."""
         self.run.failure(cell.name).unlink(missing_ok=True)
         self.done += 1
         self._file(cell)
 
     def not_applicable(self, cell: Cell, reason: str) -> None:
-        """A cell asks for what its model cannot have."""
+        """Count a cell as skipped: its method or metric does not apply to its model."""
         self.skipped.append({**cell.about, "reason": reason})
         self._step()
 
     def broke(self, cell: Cell, reason: str, trace: str) -> None:
-        """A cell failed: its reason is told, and where it broke lies on disk."""
-        told = {**cell.about, "reason": reason}
-        write_json(self.run.failure(cell.name), {**told, "traceback": trace})
-        self.failed.append(told)
+        """Count a cell as failed, and write the reason and the traceback to disk."""
+        failure = {**cell.about, "reason": reason}
+        write_json(self.run.failure(cell.name), {**failure, "traceback": trace})
+        self.failed.append(failure)
         self._step()
 
     def _file(self, cell: Cell) -> None:

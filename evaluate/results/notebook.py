@@ -1,4 +1,4 @@
-"""What scoring and audits found, as pandas, as Arrow and as HTML for notebooks. No torch in here."""
+"""The results of scoring and of audits as pandas, as Arrow and as HTML for notebooks. No torch in here."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .wording import NUMBERS
 
 @dataclass(frozen=True, eq=False)
 class ScoreResult:
-    """Methods scored against the truth of one data set."""
+    """The scores of methods against the truth of one data set."""
 
     document: dict[str, Any]  # as `an8flower score --json` prints it
-    table: pa.Table  # one line for each row, method and metric: the schema of `evaluate.results`
-    folder: Path  # where the cells lie: what is asked again is read from there
+    table: pa.Table  # one line for each row, method and metric: SCHEMA of `results.folder`
+    folder: Path  # the results on disk: scoring the same again reads them
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -33,33 +33,33 @@ class ScoreResult:
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        """The table as pandas: the value of every single row, or the reason why it has none."""
+        """The table as pandas: the value of every single row, or the reason why there is none."""
         return self.table.to_pandas()
 
     @property
     def failed(self) -> list[dict[str, str]]:
-        """What could not be scored, and why; such methods are not in the frame."""
+        """The methods that could not be scored, each with its reason; they are not in the frame."""
         return [*self.document["failed"], *self.document["skipped"]]
 
     def _repr_html_(self) -> str:
         data = self.document["dataset"]
         title = f"{data['name']}, {data['rows']} rows of {data['split']}, target: {self.document['target']}"
         models = (f"{m['arch']} seed {m['seed']}: accuracy {m['accuracy']:.2%}" for m in self.document["models"])
-        missing = (f"{each['method']}: {each['reason']}" for each in self.failed)
-        said = [*models, *self.document.get("warnings", []), *missing]
-        return f"{_heading(title)}{_paragraphs(said)}{_table(self.frame)}"
+        missing = (f"{failure['method']}: {failure['reason']}" for failure in self.failed)
+        sentences = [*models, *self.document.get("warnings", []), *missing]
+        return f"{_heading(title)}{_paragraphs(sentences)}{_table(self.frame)}"
 
 
 @dataclass(frozen=True, eq=False)
 class AuditResult:
-    """What an audit left in its folder."""
+    """The result of an audit, as it lies in its folder."""
 
     folder: Path
     summary: dict[str, Any]  # as in summary.json
 
     @classmethod
     def read(cls, folder: str | Path) -> AuditResult:
-        """What lies in the folder of an audit; raises Refusal where none was finished there."""
+        """Read the result of an audit from its folder; raises Refusal if no audit was finished there."""
         path = Path(folder) / "summary.json"
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
@@ -73,7 +73,7 @@ class AuditResult:
 
     @property
     def page(self) -> Path:
-        """The page for people."""
+        """The path of the page for people, report.html."""
         return self.folder / "report.html"
 
     @cached_property
@@ -93,12 +93,12 @@ class AuditResult:
 
     def _repr_html_(self) -> str:
         link = f'<p><a href="{html.escape(self.page.absolute().as_uri())}">{html.escape(str(self.page))}</a></p>'
-        missing = (f"{each.get('method')}: {each.get('reason')}" for each in self.failed)
+        missing = (f"{failure.get('method')}: {failure.get('reason')}" for failure in self.failed)
         return f"{_heading(str(self.summary.get('title')))}{link}{_paragraphs(missing)}{_table(self.frame)}"
 
 
 def summary_frame(results: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """The results of a document as a frame: `method` as it was asked for, `metric`, and a column for each number."""
+    """The results of a document as a frame: `method` as the plan names it, `metric`, and a column for each number."""
     lines = [
         {"method": result["text"], "metric": metric, **{name: numbers[name] for name in NUMBERS}}
         for result in results

@@ -6,9 +6,9 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-UNKNOWN = 10  # half an interval, in distances of the truth from chance
+UNKNOWN = 10  # if half the interval of a calibrated score is this wide or wider, the score says nothing
 HIGH, HALF = 0.9, 0.5  # shares from which a certificate speaks of relying on the evidence, and of doing so in part
-LETTERS = string.ascii_lowercase
+LETTERS = string.ascii_lowercase  # each set of methods that cannot be told apart has a letter
 NUMBERS = ("mean", "low", "high", "n", "undefined", "chance", "oracle", "calibrated")
 """What a document says of a method by a metric, in the order of tables."""
 
@@ -31,23 +31,26 @@ def reliance(follows: float | None, stays: float | None) -> str:
 
 
 def shares(certificate: Mapping[str, Any]) -> list[list[str]]:
-    """Rows of a table: what is asked, the share, its interval."""
-    asked = {
+    """The shares of a certificate as rows of a table: a label, the share, its interval."""
+    rows = {
         "is right": certificate["accuracy"],
         f"follows when the {' and '.join(certificate['evidence'])} become those of another class": certificate[
             "flip_rate"
         ],
         "stays when all else is drawn again": certificate["stability"],
     }
-    asked |= {f"  only {group}": found for group, found in certificate["stability_by_group"].items()}
+    rows |= {f"  only {group}": share for group, share in certificate["stability_by_group"].items()}
     if decided := certificate["shortcut"]:
-        told = {"the shortcut": "by_shortcut", "the evidence": "by_evidence", "neither": "by_neither"}
-        asked |= {f"{who} decides when {decided['factor']} contradicts": decided[key] for who, key in told.items()}
-    return [[what, _percent(found["mean"]), _between(found)] for what, found in asked.items()]
+        keys = {"the shortcut": "by_shortcut", "the evidence": "by_evidence", "neither": "by_neither"}
+        rows |= {f"{who} decides when {decided['factor']} contradicts": decided[key] for who, key in keys.items()}
+    return [[label, _percent(share["mean"]), _between(share)] for label, share in rows.items()]
 
 
 def effects(certificate: Mapping[str, Any]) -> list[list[str]]:
-    """Rows of a table: the part, what is done to it, and what that does; changes without numbers are left out."""
+    """The effects of a certificate as rows of a table: a part, its change, the effects of the change on the output.
+
+    Changes without numbers are left out.
+    """
     return [
         [
             effect["part"],
@@ -62,13 +65,13 @@ def effects(certificate: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
-def _with_half(found: Mapping[str, Any], digits: int) -> str:
-    half = (found["high"] - found["low"]) / 2
-    return f"{round(found['mean'], digits) + 0.0:+.{digits}f}±{half:.{digits}f}"
+def _with_half(interval: Mapping[str, Any], digits: int) -> str:
+    half = (interval["high"] - interval["low"]) / 2
+    return f"{round(interval['mean'], digits) + 0.0:+.{digits}f}±{half:.{digits}f}"
 
 
-def _between(found: Mapping[str, Any]) -> str:
-    return "-" if found["mean"] is None else f"{_percent(found['low'])} to {_percent(found['high'])}"
+def _between(share: Mapping[str, Any]) -> str:
+    return "-" if share["mean"] is None else f"{_percent(share['low'])} to {_percent(share['high'])}"
 
 
 def _percent(share: float | None) -> str:

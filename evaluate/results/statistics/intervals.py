@@ -1,4 +1,4 @@
-"""What may be said of a mean over rows and models: its interval, and where it lies between chance and the truth.
+"""Confidence intervals of means over rows and models, and the scale from chance to the truth.
 
 BCa limits are computed here and not by `scipy.stats.bootstrap`, which knows no missing values and draws anew at every
 call: for 20 methods on 300 rows it takes 40 times as long as these limits, whose draws all methods share.
@@ -19,13 +19,13 @@ _DRAWS_AT_ONCE = 2**21  # values held at a time while resampling: 16 MB
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its confidence interval, and how many rows it covers. NaN where no row has a value."""
+    """A mean with its confidence interval, and how many rows it covers. NaN if no row has a value."""
 
     mean: float
     low: float
     high: float
     n: int  # rows with a value
-    undefined: int  # rows without one
+    undefined: int  # rows without a value
 
 
 def interval(
@@ -38,17 +38,17 @@ def interval(
 
 
 def share_interval(rows: np.ndarray, *, seed: int, level: float = 0.95) -> Interval:
-    """As `interval`, of shares (rows,) in [0, 1]; where all rows are 0 or all are 1, the exact binomial one.
+    """The interval of a share, from values (rows,) in [0, 1]; if all are 0 or all are 1, the exact binomial interval.
 
     Resampling rows that agree finds no spread, but 300 rows without an exception do not rule out one in a hundred.
 
     Source: Clopper, Pearson, Biometrika 26 (1934) 404-413.
     """
-    found = interval(rows, seed=seed, level=level)
-    if found.mean not in (0.0, 1.0):
-        return found
-    exact = binomtest(round(found.mean) * found.n, found.n).proportion_ci(level, method="exact")
-    return replace(found, low=float(exact.low), high=float(exact.high))
+    resampled = interval(rows, seed=seed, level=level)
+    if resampled.mean not in (0.0, 1.0):
+        return resampled
+    exact = binomtest(round(resampled.mean) * resampled.n, resampled.n).proportion_ci(level, method="exact")
+    return replace(resampled, low=float(exact.low), high=float(exact.high))
 
 
 def intervals(
@@ -57,13 +57,14 @@ def intervals(
     """Means of values (methods, rows, models) with intervals that hold for other rows and for models trained anew.
 
     The scores of several models on one row are not independent: a row counts by the mean of its models and is drawn
-    with all of them. NaN is undefined and left out; a row is undefined when no model has a value for it. Rows: the BCa
-    bootstrap, widened to the quantiles of Student's t for few rows. Models: those of one of the `architectures` (a
-    name per model; where None, all are of one) differ by their seed; three seeds are too few to resample (the two-way
-    bootstrap then covers 70 to 80 % where it says 95 %), so their standard error enters with Student's t. The two
-    reaches add in squares; what rows and models do together is in both, which errs on the wide side. With one
-    model per architecture nothing is known of seeds, and the interval holds for these models. Rows that are all equal
-    cannot be told apart by resampling.
+    with all of them. NaN is undefined and left out; a row is undefined if no model has a value for it.
+
+    For the rows, this is the BCa bootstrap, widened to the quantiles of Student's t for few rows. For the models,
+    `architectures` has a name per model (None: all have the same), and models of one architecture differ by their seed.
+    Three seeds are too few to resample (the two-way bootstrap then covers 70 to 80 % where it says 95 %), so their
+    standard error enters with Student's t. The two reaches add in squares. The interaction of rows and models is part
+    of both, so the interval errs on the wide side. With one model per architecture nothing is known of seeds, and the
+    interval holds for these models. Rows that are all equal have no spread to resample.
 
     Source: Efron, Tibshirani: An Introduction to the Bootstrap (1993), section 14.3; Hesterberg: What Teachers Should
     Know About the Bootstrap, The American Statistician 69 (2015) (widening); Owen: The Pigeonhole
@@ -82,7 +83,7 @@ def intervals(
 
 
 def calibrated(mean: float, chance: float, oracle: float) -> float:
-    """A mean on the scale where a random map has 0 and the truth has 1; NaN where chance and truth score the same.
+    """A mean on the scale where a random map has 0 and the truth has 1; NaN if chance and truth score the same.
 
     >>> calibrated(0.5, chance=0.25, oracle=0.75)
     0.5
@@ -91,7 +92,7 @@ def calibrated(mean: float, chance: float, oracle: float) -> float:
 
 
 def known_mean(values: np.ndarray, axis: int) -> np.ndarray:
-    """The mean of what is defined along an axis, float64; NaN where nothing is."""
+    """The mean of the defined values along an axis, float64; NaN where no value is defined."""
     table = np.asarray(values, dtype=np.float64)
     known = ~np.isnan(table)
     counts = known.sum(axis)
@@ -99,14 +100,17 @@ def known_mean(values: np.ndarray, axis: int) -> np.ndarray:
 
 
 def row_means(values: np.ndarray) -> np.ndarray:
-    """(..., rows, models) -> (..., rows) float64: the mean over the models that have a value, NaN where none has."""
+    """The mean of each row over the models that have a value: (..., rows, models) -> (..., rows) float64.
+
+    NaN where no model has a value.
+    """
     return known_mean(values, axis=-1)
 
 
 def resampled_means(rows: np.ndarray, seed: int) -> np.ndarray:
-    """Means (methods, RESAMPLES) of rows (methods, rows), NaN left out, where rows are drawn with replacement.
+    """Bootstrap means (methods, RESAMPLES) of values (methods, rows), NaN left out; rows are drawn with replacement.
 
-    All methods get the same draws, and so does every call with as many rows and this seed.
+    All methods get the same draws, and so does every call with as many rows and the same seed.
     """
     known = ~np.isnan(rows)
     filled = np.where(known, rows, 0)
@@ -119,7 +123,7 @@ def resampled_means(rows: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _blocks(rows: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """How often each row is drawn, (rows, resamples) float64, some resamples at a time."""
+    """How often each row is drawn, (rows, resamples) float64, in blocks of resamples."""
     counts, step = _draws(rows, seed), max(1, _DRAWS_AT_ONCE // max(rows, 1))
     for start in range(0, RESAMPLES, step):
         block = slice(start, min(start + step, RESAMPLES))
@@ -128,7 +132,7 @@ def _blocks(rows: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
 
 @lru_cache(maxsize=1)
 def _draws(rows: int, seed: int) -> np.ndarray:
-    """(RESAMPLES, rows) uint8: how often each row is drawn. The chance of more than 255 times is below 1e-500."""
+    """How often each resample draws each row, (RESAMPLES, rows) uint8; P(more than 255 times) is below 1e-500."""
     random, step = np.random.default_rng(seed), max(1, _DRAWS_AT_ONCE // max(rows, 1))
     counts = np.zeros((RESAMPLES, rows), np.uint8)
     for start in range(0, RESAMPLES if rows else 0, step):
@@ -140,7 +144,7 @@ def _draws(rows: int, seed: int) -> np.ndarray:
 
 
 def _exact_means(rows: np.ndarray) -> np.ndarray:
-    """Means (methods,) of defined rows; of equal rows their value, not their mean, which rounds."""
+    """Means (methods,) of the defined rows; if all are equal, exactly their value, since a computed mean rounds."""
     known = ~np.isnan(rows)
     low = np.where(known, rows, np.inf).min(1, initial=np.inf)
     high = np.where(known, rows, -np.inf).max(1, initial=-np.inf)
@@ -148,7 +152,7 @@ def _exact_means(rows: np.ndarray) -> np.ndarray:
 
 
 def _bca(rows: np.ndarray, mean: np.ndarray, seed: int, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Bias-corrected and accelerated limits (methods,) of rows (methods, rows); the mean where rows do not vary."""
+    """Bias-corrected and accelerated limits (methods,) of rows (methods, rows); the mean if the rows do not vary."""
     low, high = mean.copy(), mean.copy()
     apart = np.where(np.isnan(rows), 0, rows - mean[:, None])
     varied = np.flatnonzero((apart != 0).any(1))
@@ -160,18 +164,21 @@ def _bca(rows: np.ndarray, mean: np.ndarray, seed: int, level: float) -> tuple[n
     below = ((drawn < mean - tie).mean(1) + (drawn <= mean + tie).mean(1)) / 2
     bias = norm.ppf(np.clip(below, 0.5 / RESAMPLES, 1 - 0.5 / RESAMPLES))
     acceleration = (apart**3).sum(1) / (6 * (apart**2).sum(1) ** 1.5)
-    reach = _widened((~np.isnan(rows)).sum(1), level)
-    low[varied], high[varied] = (_percentile(drawn, _corrected(z, bias, acceleration)) for z in (-reach, reach))
+    reach = _student_reach((~np.isnan(rows)).sum(1), level)
+    low[varied], high[varied] = (_percentile(drawn, _bca_share(z, bias, acceleration)) for z in (-reach, reach))
     return low, high
 
 
-def _widened(n: np.ndarray, level: float) -> np.ndarray:
+def _student_reach(n: np.ndarray, level: float) -> np.ndarray:
     """How many standard errors of the bootstrap, which divides by n, Student's interval of n > 1 rows reaches."""
     return np.sqrt(n / (n - 1)) * t.ppf((1 + level) / 2, n - 1)
 
 
-def _corrected(z: np.ndarray, bias: np.ndarray, acceleration: np.ndarray) -> np.ndarray:
-    """The share of resampled means below the limit that is z standard errors away. Efron, Tibshirani, (14.10)."""
+def _bca_share(z: np.ndarray, bias: np.ndarray, acceleration: np.ndarray) -> np.ndarray:
+    """The share of resampled means below the limit that is z standard errors away.
+
+    Source: Efron, Tibshirani: An Introduction to the Bootstrap (1993), (14.10).
+    """
     return norm.cdf(bias + (bias + z) / np.maximum(1 - acceleration * (bias + z), 1e-9))
 
 
@@ -179,19 +186,20 @@ def _percentile(drawn: np.ndarray, share: np.ndarray) -> np.ndarray:
     """The value (methods,) with a share (methods,) of the sorted values (methods, n) below it, interpolated."""
     place = share * (drawn.shape[1] - 1)
     whole = np.minimum(place.astype(np.intp), drawn.shape[1] - 2)
-    each = np.arange(len(drawn))
-    return drawn[each, whole] + (place - whole) * (drawn[each, whole + 1] - drawn[each, whole])
+    methods = np.arange(len(drawn))
+    below, above = drawn[methods, whole], drawn[methods, whole + 1]
+    return below + (place - whole) * (above - below)
 
 
 def _reach_of_seeds(values: np.ndarray, architectures: Sequence[str] | None, level: float) -> np.ndarray:
-    """How far (methods,) the mean of values (methods, rows, models) may be off for the choice of seeds."""
+    """How far the mean of values (methods, rows, models) may be off because of the choice of seeds, (methods,)."""
     names = np.asarray(architectures if architectures is not None else ["one"] * values.shape[2])
     by_model = known_mean(values - row_means(values)[..., None], axis=1)  # (methods, models), whatever the rows
     squares, freedom = np.zeros(len(values)), np.zeros(len(values))
     for name in np.unique(names):
-        own = by_model[:, names == name]
-        squares += np.nansum((own - known_mean(own, axis=1)[:, None]) ** 2, axis=1)
-        freedom += np.maximum((~np.isnan(own)).sum(1) - 1, 0)
+        alike = by_model[:, names == name]
+        squares += np.nansum((alike - known_mean(alike, axis=1)[:, None]) ** 2, axis=1)
+        freedom += np.maximum((~np.isnan(alike)).sum(1) - 1, 0)
     models = (~np.isnan(by_model)).sum(1)
     error = np.sqrt(squares / np.maximum(freedom, 1) / np.maximum(models, 1))
     return np.where(freedom > 0, error * t.ppf((1 + level) / 2, np.maximum(freedom, 1)), 0)

@@ -10,8 +10,8 @@ from scipy.special import ndtri
 def rows_needed(effect: float, alpha: float = 0.05, power: float = 0.8) -> int | None:
     """Rows for which a two-sided paired test at `alpha` finds an effect d_z with probability `power`.
 
-    By the normal approximation, without a correction for several pairs, for the models at hand. None where there is no
-    effect, or more rows than can be counted would be needed.
+    This is the normal approximation, without a correction for several pairs, for the models at hand. None if there is
+    no effect, or so small an effect that the number of rows would be beyond reason.
 
     Source: Cohen: Statistical Power Analysis (1988).
 

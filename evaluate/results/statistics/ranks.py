@@ -1,4 +1,4 @@
-"""Would the order of the methods be the same on other rows, and on other models?"""
+"""How stable the order of the methods is: on other rows, and on other models."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from .intervals import known_mean, resampled_means, row_means
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a method stands among the others when the rows are drawn again; 1 is the best rank, ties share theirs."""
+    """The rank of a method among the others when the rows are drawn again; 1 is best, tied methods share a rank."""
 
-    rank: float  # mean
+    rank: float  # the mean over the draws
     low: float  # 95 % of the ranks lie from low to high
     high: float
     first: float  # share of the draws in which it is the best
 
 
 @dataclass(frozen=True)
-class Stability:
-    """How firm an order of methods is. NaN where there is nothing to compare."""
+class RankStability:
+    """How stable an order of methods is. NaN if there is nothing to compare."""
 
     standings: list[Standing | None]  # None for a method without a value
     agreement: float  # Kendall's W of the orders of redrawn rows: 1 where they are all the same, 0 without any order
     seeds: float  # mean Kendall tau-b between the orders by two models of one architecture
-    architectures: float  # the same of two architectures
+    architectures: float  # mean Kendall tau-b between the orders by models of two architectures
 
 
-def stability(
+def rank_stability(
     values: np.ndarray, *, higher_is_better: bool, seed: int, architectures: Sequence[str] | None = None
-) -> Stability:
-    """How firm the order of methods is by the means of their values (methods, rows, models); NaN is undefined.
+) -> RankStability:
+    """How stable the order of methods is, by the means of their values (methods, rows, models); NaN is undefined.
 
     Source: Kendall, Babington Smith, Annals of Mathematical Statistics 10 (1939) (W, with its correction for ties);
     Goldstein, Spiegelhalter, Journal of the Royal Statistical Society A 159 (1996) (intervals of ranks).
@@ -47,21 +47,21 @@ def stability(
     names = list(architectures if architectures is not None else ["one"] * values.shape[2])
     standings = iter(_standings(ranks))
     taus = taus_between(known_mean(better, axis=1), names)
-    return Stability([next(standings) if each else None for each in known], agreement(ranks), *taus)
+    return RankStability([next(standings) if ranked else None for ranked in known], agreement(ranks), *taus)
 
 
 def _standings(ranks: np.ndarray) -> list[Standing]:
-    """Of ranks (methods, draws)."""
+    """The standing of each method, from its ranks (methods, draws)."""
     if not len(ranks):
         return []
     low, high = np.quantile(ranks, (0.025, 0.975), axis=1, method="nearest")
     best = ranks == ranks.min(0)
     columns = (ranks.mean(1), low, high, (best / best.sum(0)).mean(1))
-    return [Standing(*each) for each in zip(*(column.tolist() for column in columns), strict=True)]
+    return [Standing(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def agreement(ranks: np.ndarray) -> float:
-    """Kendall's W of ranks (methods, orders); NaN for fewer than two methods, or where all are tied in every order."""
+    """Kendall's W of ranks (methods, orders); NaN for fewer than two methods, or if all are tied in every order."""
     methods, orders = ranks.shape
     spread = ((ranks.sum(1) - orders * (methods + 1) / 2) ** 2).sum()
     ordered = np.sort(ranks, axis=0)  # the correction for ties is the sum over ties of t**3 - t
@@ -71,12 +71,12 @@ def agreement(ranks: np.ndarray) -> float:
 
 
 def taus_between(means: np.ndarray, architectures: Sequence[str]) -> tuple[float, float]:
-    """Mean Kendall tau-b of means (methods, models) between models of one architecture, and of two."""
-    found: tuple[list[float], list[float]] = ([], [])
-    for one, other in combinations(range(means.shape[1]), 2):
-        both = ~np.isnan(means[:, one] + means[:, other])
+    """Mean Kendall tau-b of means (methods, models): between models of one architecture, and of two architectures."""
+    within: list[float] = []
+    across: list[float] = []
+    for first, second in combinations(range(means.shape[1]), 2):
+        both = ~np.isnan(means[:, first] + means[:, second])
         if both.sum() > 1:
-            tau = kendalltau(means[both, one], means[both, other]).statistic
-            found[architectures[one] != architectures[other]].append(float(tau))
-    within, across = (float(known_mean(np.array(taus), axis=0)) for taus in found)
-    return within, across
+            tau = kendalltau(means[both, first], means[both, second]).statistic
+            (within if architectures[first] == architectures[second] else across).append(float(tau))
+    return float(known_mean(np.array(within), axis=0)), float(known_mean(np.array(across), axis=0))

@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from an8flower.errors import Refusal
-from an8flower.evaluate.report.numbers import DASH, MINUS, scaled
-from an8flower.evaluate.report.page import for_script, write_page
+from an8flower.evaluate.report.numbers import DASH, MINUS, calibrated_interval
+from an8flower.evaluate.report.page import to_script_json, write_page
 from an8flower.evaluate.report.pictures import levels
-from an8flower.evaluate.report.plots import looks
+from an8flower.evaluate.report.plots import choose_looks
 from an8flower.evaluate.report.study import Study
 from an8flower.evaluate.report.verdict import reliance, verdict
 
@@ -210,7 +210,7 @@ def test_hostile_names_are_there_as_text(hostile: Page) -> None:
 
 @given(st.recursive(st.text(), lambda inner: st.dictionaries(st.text(), inner) | st.lists(inner)))
 def test_data_for_the_script_cannot_leave_their_element(data: Any) -> None:
-    text = for_script(data)
+    text = to_script_json(data)
     assert not set("<>&\u2028\u2029") & set(text)
     assert json.loads(text) == data
 
@@ -248,15 +248,15 @@ def test_the_leaderboard_tells_the_numbers_of_the_summary(page: Page) -> None:
 
 
 def test_intervals_of_metrics_where_less_is_more_are_turned() -> None:
-    place = scaled(sample.numbers("le", 0.6))
+    place = calibrated_interval(sample.numbers("le", 0.6))
     assert place
     assert place == pytest.approx((0.6, 0.57, 0.63))
 
 
 def test_nothing_is_calibrated_where_chance_and_the_truth_are_alike() -> None:
-    assert scaled(sample.numbers("flat", 0.6)) is None
+    assert calibrated_interval(sample.numbers("flat", 0.6)) is None
     near = sample.numbers("iou", 0.6) | {"chance": 0.5, "oracle": 0.5001}
-    assert scaled(near) is None
+    assert calibrated_interval(near) is None
 
 
 def test_the_download_has_every_number(page: Page) -> None:
@@ -284,8 +284,8 @@ def test_plots_take_their_colours_from_the_page(page: Page) -> None:
 
 
 def test_28_methods_are_told_apart_in_a_plot() -> None:
-    assert len(set(looks([False] * 28))) == 28
-    assert len({(look.hue, look.dash) for look in looks([False] * 28)}) == 28
+    assert len(set(choose_looks([False] * 28))) == 28
+    assert len({(look.hue, look.dash) for look in choose_looks([False] * 28)}) == 28
 
 
 @given(arrays(np.float16, (5, 7), elements=st.floats(-100, 100, width=16)))
@@ -319,7 +319,7 @@ def test_three_sentences_of_a_sound_audit() -> None:
     assert "cannot be told from gradcam;" in best
     assert "the best of the controls, which explain nothing, is center (0.20)" in best
     fails = "layercam fails the sanity checks (the map does not follow the model)"
-    assert care == f"Be careful: {fails}; 1 cell of the audit failed."
+    assert care == f"Be careful: {fails}; 1 part of the audit failed."
 
 
 def test_models_that_rely_on_something_else() -> None:
@@ -430,6 +430,6 @@ def test_a_large_gallery_is_cut_and_says_so(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("an8flower.evaluate.report.gallery.ROOM", 20_000)
     text = write_page(sample.write_folder(tmp_path, small())).read_text(encoding="utf-8")
     assert "Some rows were left out to keep the page small" in text
-    shelves = Page(text).data["shelves"].values()
-    assert shelves
-    assert all(len(shelf["pictures"]) < sample.ROWS for shelf in shelves)
+    galleries = Page(text).data["galleries"].values()
+    assert galleries
+    assert all(len(gallery["pictures"]) < sample.ROWS for gallery in galleries)

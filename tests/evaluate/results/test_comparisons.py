@@ -18,12 +18,12 @@ from an8flower.evaluate.results.statistics import comparisons
 from an8flower.evaluate.results.statistics.comparisons import (
     ALPHA,
     Comparison,
-    by_rank,
     compare,
-    flipped,
+    effect_sizes,
     groups,
     holm,
-    standardised,
+    rank_biserials,
+    sign_flip_p,
 )
 from an8flower.evaluate.results.statistics.intervals import Interval
 
@@ -40,7 +40,7 @@ def mean(values: np.ndarray, axis: int) -> np.ndarray:
 def test_few_rows_are_tested_exactly_as_by_scipy(digits: int) -> None:
     rows = np.random.default_rng(0).normal(0.4, 1, (4, 10)).round(digits)
     expected = [permutation_test((own,), mean, permutation_type="samples").pvalue for own in rows]
-    assert flipped(rows, seed=0) == pytest.approx(expected)
+    assert sign_flip_p(rows, seed=0) == pytest.approx(expected)
 
 
 def test_many_rows_are_tested_as_by_scipy() -> None:
@@ -48,26 +48,26 @@ def test_many_rows_are_tested_as_by_scipy() -> None:
     expected = [
         permutation_test((own,), mean, permutation_type="samples", rng=np.random.default_rng(0)).pvalue for own in rows
     ]
-    assert flipped(rows, seed=0) == pytest.approx(expected, abs=0.012)
+    assert sign_flip_p(rows, seed=0) == pytest.approx(expected, abs=0.012)
 
 
 def test_a_test_finds_no_zero_and_leaves_out_what_is_undefined() -> None:
     rows = np.array([[1.0] * 30, [0.0] * 30, [NAN] * 30])
-    assert flipped(rows, seed=0) == pytest.approx([1e-4, 1, NAN], nan_ok=True)
-    assert flipped(np.array([[1.0, 2.0, NAN], [1.0, -2.0, 3.0]]), seed=0) == pytest.approx([0.5, 0.75])
+    assert sign_flip_p(rows, seed=0) == pytest.approx([1e-4, 1, NAN], nan_ok=True)
+    assert sign_flip_p(np.array([[1.0, 2.0, NAN], [1.0, -2.0, 3.0]]), seed=0) == pytest.approx([0.5, 0.75])
 
 
 def test_more_pairs_are_tested_with_more_flips() -> None:
     """Else the smallest p that can be found, times the pairs, would never be small."""
     rows = np.ones((600, 30))
-    assert holm(flipped(rows, seed=0)).max() < ALPHA
+    assert holm(sign_flip_p(rows, seed=0)).max() < ALPHA
 
 
 def test_memory_does_not_grow_with_the_flips(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.random.default_rng(2).normal(0.2, 1, (3, 64))
-    whole = flipped(rows, seed=0)
+    whole = sign_flip_p(rows, seed=0)
     monkeypatch.setattr(comparisons, "_SIGNS_AT_ONCE", 64 * 100)
-    assert flipped(rows, seed=0) == pytest.approx(whole)
+    assert sign_flip_p(rows, seed=0) == pytest.approx(whole)
 
 
 p_values = arrays(np.float64, st.integers(1, 12), elements=st.floats(0, 1))
@@ -93,14 +93,14 @@ def test_holm_keeps_the_order_and_never_lowers(p: np.ndarray, undefined: int) ->
 
 def test_effects_by_hand() -> None:
     rows = np.array([[1.0, 2.0, 3.0, NAN], [2.0, 2.0, 2.0, 2.0], [0.0, 0.0, 0.0, 0.0], [NAN] * 4])
-    assert standardised(rows) == pytest.approx([2, NAN, NAN, NAN], nan_ok=True)
-    assert by_rank(rows) == pytest.approx([1, 1, 0, NAN], nan_ok=True)
-    assert by_rank(np.array([[1.0, -2.0, 3.0, 0.0]])) == pytest.approx([(1 + 3 - 2) / 6])
+    assert effect_sizes(rows) == pytest.approx([2, NAN, NAN, NAN], nan_ok=True)
+    assert rank_biserials(rows) == pytest.approx([1, 1, 0, NAN], nan_ok=True)
+    assert rank_biserials(np.array([[1.0, -2.0, 3.0, 0.0]])) == pytest.approx([(1 + 3 - 2) / 6])
 
 
 def test_ranks_of_rows_with_ties_count_by_their_mean() -> None:
     rows = np.random.default_rng(3).integers(-4, 6, (5, 40)).astype(float)
-    for own, found in zip(rows, by_rank(rows), strict=True):
+    for own, found in zip(rows, rank_biserials(rows), strict=True):
         left = own[own != 0]
         ranks = rankdata(np.abs(left))
         assert found == pytest.approx((ranks[left > 0].sum() - ranks[left < 0].sum()) / ranks.sum())
@@ -167,7 +167,7 @@ def test_the_order_of_methods_does_not_matter(order: list[int], seed: int) -> No
     known = {frozenset((pair.first, pair.second)): pair for pair in compare(values, seed=0)}
     for pair in compare(values[order], seed=0):
         other = known[frozenset((order[pair.first], order[pair.second]))]
-        other = other if order[pair.first] == other.first else other.turned()
+        other = other if order[pair.first] == other.first else other.swap()
         for one, two in ((vars(pair.difference), vars(other.difference)), (numbers(pair), numbers(other))):
             # limits of a pair that is turned lie at the other end of the same draws
             assert one == pytest.approx(two, rel=1e-6, abs=2e-3)
@@ -180,7 +180,7 @@ def numbers(pair: Comparison) -> dict[str, float]:
 @given(st.permutations(range(10)))
 def test_the_order_of_rows_does_not_matter_to_an_exact_test(order: list[int]) -> None:
     rows = np.random.default_rng(8).normal(0.5, 1, (3, 10))
-    for measure in (lambda rows: flipped(rows, seed=0), standardised, by_rank):
+    for measure in (lambda rows: sign_flip_p(rows, seed=0), effect_sizes, rank_biserials):
         assert measure(rows[:, order]) == pytest.approx(measure(rows))
 
 

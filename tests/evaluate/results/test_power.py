@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.power import NormalIndPower
 
-from an8flower.evaluate.results.statistics.comparisons import flipped
+from an8flower.evaluate.results.statistics.comparisons import sign_flip_p
 from an8flower.evaluate.results.statistics.power import rows_needed
 
 
@@ -23,7 +23,7 @@ def test_rows_are_those_of_statsmodels(effect: float) -> None:
 def test_with_so_many_rows_the_difference_is_found_as_often_as_said() -> None:
     rows = rows_needed(0.3)
     assert rows == 88
-    p = flipped(np.random.default_rng(0).normal(0.3, 1, (400, rows)), seed=0)
+    p = sign_flip_p(np.random.default_rng(0).normal(0.3, 1, (400, rows)), seed=0)
     assert np.mean(p < 0.05) == pytest.approx(0.8, abs=0.06)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import friedmanchisquare, kendalltau, rankdata
 
-from an8flower.evaluate.results.statistics.ranks import agreement, stability, taus_between
+from an8flower.evaluate.results.statistics.ranks import agreement, rank_stability, taus_between
 
 NAN = float("nan")
 
@@ -34,7 +34,7 @@ def test_agreement_is_friedmans_statistic_in_another_unit(digits: int) -> None:
 
 def test_a_firm_order() -> None:
     values = np.arange(3)[:, None, None] + np.random.default_rng(1).random((3, 100, 2)) / 2
-    found = stability(values, higher_is_better=True, seed=0)
+    found = rank_stability(values, higher_is_better=True, seed=0)
     assert [each and (each.rank, each.low, each.high, each.first) for each in found.standings] == [
         (3, 3, 3, 0),
         (2, 2, 2, 0),
@@ -42,13 +42,13 @@ def test_a_firm_order() -> None:
     ]
     assert (found.agreement, found.seeds) == (pytest.approx(1), pytest.approx(1))
     assert math.isnan(found.architectures)
-    turned = stability(values, higher_is_better=False, seed=0)
+    turned = rank_stability(values, higher_is_better=False, seed=0)
     assert [each and each.rank for each in turned.standings] == [1, 2, 3]
 
 
 def test_equal_methods_share_their_ranks() -> None:
     values = np.tile(np.random.default_rng(2).random((1, 50, 1)), (4, 1, 1))
-    found = stability(values, higher_is_better=True, seed=0)
+    found = rank_stability(values, higher_is_better=True, seed=0)
     assert [each and (each.rank, each.first) for each in found.standings] == [(2.5, 0.25)] * 4
     assert math.isnan(found.agreement)
 
@@ -57,7 +57,7 @@ def test_how_often_a_method_is_first_is_how_often_it_would_be() -> None:
     """Two methods whose difference is one standard error: the better one is first with probability norm.cdf(1)."""
     rows = np.random.default_rng(3).normal(size=400)
     rows = (rows - rows.mean()) / rows.std()
-    found = stability(np.stack([rows + 1 / 20, np.zeros(400)])[..., None], higher_is_better=True, seed=0)
+    found = rank_stability(np.stack([rows + 1 / 20, np.zeros(400)])[..., None], higher_is_better=True, seed=0)
     first, second = found.standings
     assert first
     assert second
@@ -70,10 +70,10 @@ def test_how_often_a_method_is_first_is_how_often_it_would_be() -> None:
 def test_a_method_without_a_value_has_no_rank() -> None:
     values = np.random.default_rng(4).random((3, 20, 1))
     values[1] = NAN
-    found = stability(values, higher_is_better=True, seed=0)
+    found = rank_stability(values, higher_is_better=True, seed=0)
     assert found.standings[1] is None
     assert sum(each.first for each in found.standings if each) == pytest.approx(1)
-    nothing = stability(np.full((2, 5, 1), NAN), higher_is_better=True, seed=0)
+    nothing = rank_stability(np.full((2, 5, 1), NAN), higher_is_better=True, seed=0)
     assert nothing.standings == [None, None]
     assert math.isnan(nothing.agreement)
 
@@ -92,7 +92,7 @@ def test_seeds_and_architectures_are_told_apart() -> None:
 @given(st.permutations(range(4)), st.integers(0, 5))
 def test_the_order_of_methods_does_not_matter(order: list[int], seed: int) -> None:
     values = np.random.default_rng(seed).random((4, 30, 2))
-    found, other = (stability(each, higher_is_better=True, seed=0) for each in (values, values[order]))
+    found, other = (rank_stability(each, higher_is_better=True, seed=0) for each in (values, values[order]))
     for method, standing in zip(order, other.standings, strict=True):
         assert standing == found.standings[method]
     assert other.agreement == pytest.approx(found.agreement)

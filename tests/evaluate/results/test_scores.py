@@ -40,7 +40,7 @@ def test_every_value_has_its_place(order: Sequence[int]) -> None:
     assert scores.of("m", CHANCE)[:, [two, one]] == pytest.approx(np.array([[0.2, 0.2], [0.1, 0.1]]))
     assert scores.of("m", "b")[:, [two, one]] == pytest.approx(np.array([[NAN, NAN], [1, NAN]]), nan_ok=True)
     assert scores.of("m", "a")[:, [two, one]] == pytest.approx(np.array([[NAN, 3], [NAN, NAN]]), nan_ok=True)
-    assert scores.asked("m", "b")[:, [two, one]].tolist() == [[True, False], [True, False]]
+    assert scores.has_rows("m", "b")[:, [two, one]].tolist() == [[True, False], [True, False]]
     assert sorted(scores.methods) == ["a", "b"]
 
 
