@@ -18,7 +18,7 @@ from an8flower.errors import NotApplicable, Refusal, WrongUsage
 
 from ..case import Explainer, Query
 from ..models.classifier import Classifier
-from ..models.networks.borrow import ASPECTS
+from ..models.networks.guard import ASPECTS
 from ..models.networks.random_state import STATES, kept_random
 from .contract_networks import CLASSES, NETWORKS, SIZE
 from .explain import check_maps, explain, name_of

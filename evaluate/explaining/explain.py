@@ -12,7 +12,7 @@ from an8flower.errors import Refusal, WrongUsage
 
 from ..case import Explainer, Query
 from ..models.classifier import Classifier, Cost
-from ..models.networks.borrow import borrowed
+from ..models.networks.guard import borrowed
 from ..resources import in_flight_on
 
 

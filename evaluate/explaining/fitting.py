@@ -26,7 +26,7 @@ from ..case import Explainer
 from ..data.selection import select_rows
 from ..explainers.fittable import Examples, Fittable, Fitted, Learnt
 from ..models.classifier import Classifier
-from ..models.networks.borrow import borrowed
+from ..models.networks.guard import borrowed
 from ..resources import in_flight_on
 from ..seeds import seed_of
 

@@ -21,7 +21,7 @@ from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
 from ..case import Case
-from ..models.networks.passes import answers
+from ..models.networks.batched_passes import answers
 from .components import best_overlaps, largest_boxes
 from .localisation import EMPTY, RANGE, SHIFTED, THRESHOLDED, enter, localises
 from .metric import Asking, sentence

@@ -20,7 +20,7 @@ from an8flower.evidence import shared_evidence
 from an8flower.factors import PARTS
 from an8flower.spec import DatasetSpec
 
-from ..models.networks.passes import logit
+from ..models.networks.batched_passes import logit
 from ..seeds import seed_of
 from .intervention import FUNNYBIRDS, check, filed
 from .interventions.effects import BITS, Interventions

@@ -14,8 +14,8 @@ from torch import fx, nn
 from an8flower.errors import NotApplicable
 
 from .classifier import Classifier
-from .networks.borrow import evaluating
 from .networks.features import at_least_single
+from .networks.guard import evaluating
 from .networks.modules import MOVING, modular, strangers
 from .networks.unrolled import folded, unrolled
 

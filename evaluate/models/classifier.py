@@ -22,9 +22,9 @@ from an8flower.errors import Refusal
 
 from ..registry import archs
 from ..seeds import seed_of
-from .networks.borrow import evaluating
-from .networks.code import digest_of
+from .networks.code_digest import digest_of
 from .networks.features import Features, at_least_single, token_grid
+from .networks.guard import evaluating
 from .networks.split import Split, split
 
 FORMAT = "an8flower classifier 1"

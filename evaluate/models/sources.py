@@ -16,7 +16,7 @@ from an8flower.store import FlowerStore
 from ..registry import import_attribute
 from .classifier import MEAN, STD, Card, Classifier, wrap
 from .files import load, load_weights
-from .networks.borrow import evaluating
+from .networks.guard import evaluating
 
 SIZE = 224  # pixels: what networks are shown of which nobody says what they take
 IMAGENET = "imagenet"

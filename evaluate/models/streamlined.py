@@ -13,8 +13,8 @@ from an8flower.errors import NotApplicable
 from an8flower.names import check_known
 
 from .classifier import Classifier
-from .networks.borrow import evaluating
 from .networks.features import at_least_single
+from .networks.guard import evaluating
 from .networks.unrolled import folded, unrolled
 
 PRECISIONS = ("float32", "bf16")  # float32: as the classifier's own weights

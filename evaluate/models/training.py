@@ -24,7 +24,7 @@ from ..data.batches import Source, source
 from ..registry import archs
 from ..seeds import generator, seed_of
 from .classifier import Classifier, build
-from .networks.borrow import evaluating
+from .networks.guard import evaluating
 
 EPOCHS = 12
 LEARNING_RATE = 1e-3

@@ -25,7 +25,7 @@ from ..metrics.interventions.part_threshold import Thresholds, chosen
 from ..metrics.interventions.reliance import UNTOLD, reliance
 from ..metrics.metric import Metric, Scored, reason, score_and_trace
 from ..models.classifier import Classifier, Cost
-from ..models.networks.borrow import evaluating
+from ..models.networks.guard import evaluating
 from ..models.streamlined import deviation
 from ..resources import Resources
 from ..results.folder import SCHEMA

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .borrow import ASPECTS
+from .guard import ASPECTS
 
 STATES = tuple(aspect for aspect in ASPECTS if aspect.name.endswith("random state"))
 

@@ -11,8 +11,8 @@ from torch import Tensor, fx, nn
 from an8flower.errors import Refusal, WrongUsage
 from an8flower.names import unknown
 
-from .borrow import evaluating
 from .features import Features
+from .guard import evaluating
 
 
 class Split(Protocol):

@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from an8flower.errors import NotApplicable
 
-from .borrow import evaluating
+from .guard import evaluating
 from .split import OutputTracer
 
 # Functions and methods of tensors that stand for a module. Their arguments besides the input must be the module's.

@@ -78,7 +78,7 @@ def test_operations_become_modules(name: str) -> None:
 
 def fx_kinds(classifier: Classifier) -> list[type[nn.Module]]:
     """All modules that there may be: whatever no module stands for is refused all the same."""
-    from an8flower.evaluate.models import canonical as place
+    from an8flower.evaluate.models.networks import modules as place
 
     ours = (*place.LINEAR, *place.NORMS, *place.MEANS, *place.MAXIMA, place.Constant)
     return [*ours, nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Tanh, nn.Identity]

@@ -13,7 +13,7 @@ from torch import nn
 
 from an8flower.errors import Refusal
 from an8flower.evaluate.models.classifier import Classifier
-from an8flower.evaluate.models.networks.borrow import borrowed
+from an8flower.evaluate.models.networks.guard import borrowed
 
 Make = Callable[[str], Classifier]
 

@@ -21,7 +21,7 @@ from an8flower.store import FlowerStore
 from ..case import Query
 from ..explainers.fittable import Fittable
 from ..models.classifier import Classifier
-from ..models.networks.borrow import evaluating
+from ..models.networks.guard import evaluating
 from ..models.sources import Source, open_model, opened
 from ..seeds import seed_of
 from .explain import explain
