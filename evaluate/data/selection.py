@@ -24,6 +24,6 @@ def _round_robin(labels: np.ndarray, seed: int) -> np.ndarray:
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     turn = np.empty(len(labels), np.int64)
     for label in np.unique(labels):
-        own = shuffled[labels[shuffled] == label]
-        turn[own] = np.arange(len(own))
+        members = shuffled[labels[shuffled] == label]
+        turn[members] = np.arange(len(members))
     return shuffled[np.argsort(turn[shuffled], kind="stable")]

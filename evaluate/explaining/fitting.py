@@ -26,7 +26,7 @@ from ..case import Explainer
 from ..data.selection import select_rows
 from ..explainers.fittable import Examples, Fittable, Fitted, Learnt
 from ..models.classifier import Classifier
-from ..models.networks.guard import borrowed
+from ..models.networks.guard import guard
 from ..resources import in_flight_on
 from ..seeds import seed_of
 
@@ -40,7 +40,7 @@ class GivenExamples:
     digest: str = "given"
 
     def some(self, count: int, portion: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The first `count`."""
+        """The first `count` examples, in portions."""
         yield from zip(self.images[:count].split(portion), self.labels[:count].split(portion), strict=True)
 
 
@@ -54,11 +54,11 @@ class StoredExamples:
 
     @property
     def digest(self) -> str:
-        """That of the data set."""
+        """The digest of the data set and the name of the split."""
         return f"{self.store.digest} {self.split}"
 
     def some(self, count: int, portion: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Read as they are asked for."""
+        """Read `count` rows of the split, spread over the classes, a portion at a time."""
         split = self.store[self.split]
         chosen = torch.from_numpy(select_rows(split.labels, min(count, len(split)), seed_of("examples")))
         for indices in chosen.split(portion):
@@ -78,7 +78,7 @@ def prepared(explainer: Any, classifier: Classifier, examples: Examples, batch: 
     if not isinstance(explainer, Fittable):
         return explainer
     batch = in_flight_on(classifier.device) if batch is None else batch
-    with borrowed(classifier, repr(explainer)), classifier.holding(batch):
+    with guard(classifier, repr(explainer)), classifier.holding(batch):
         return explainer.fitted(classifier, examples)
 
 
@@ -93,35 +93,35 @@ def fitted_once(
     folder: Path | None = None,
     batch: int | None = None,
 ) -> Explainer:
-    """As `prepared`, but what was learnt before, from the same examples by the same model, is read from its file.
+    """An explainer as `prepared` gives it; what it learnt before from the same examples is read from disk.
 
     A file that is damaged, or not ours, is made anew; where none can be written, the fit is used all the same.
 
     Args:
-        model: how the user named it; its fits lie beside it where that is a file.
-        folder: where they lie else; they are not kept where it is None.
+        model: how the user names the model; its fits lie beside it if that is a file.
+        folder: where the fit lies if the model is no file; None: it is not kept then.
     """
     if not isinstance(explainer, Fittable):
         return explainer
     identity = identity_of(explainer, classifier, examples)
-    path = place(explainer, identity, model, folder)
-    learnt = None if path is None else read(path, identity)
+    path = fit_path(explainer, identity, model, folder)
+    learnt = None if path is None else read_fit(path, identity)
     if learnt is not None:
         return Fitted(explainer, {name: tensor.to(classifier.device) for name, tensor in learnt.items()})
     ready = prepared(explainer, classifier, examples, batch)
     if path is not None and isinstance(ready, Fitted):
-        write(path, identity, ready.learnt)
+        write_fit(path, identity, ready.learnt)
     return ready
 
 
 def identity_of(explainer: Explainer, classifier: Classifier, examples: Examples) -> str:
     """A digest of all that a fit depends on."""
-    told = json.dumps([an8flower.__version__, classifier.digest, examples.digest, repr(explainer)])
-    return hashlib.sha256(told.encode()).hexdigest()
+    document = json.dumps([an8flower.__version__, classifier.digest, examples.digest, repr(explainer)])
+    return hashlib.sha256(document.encode()).hexdigest()
 
 
-def place(explainer: Explainer, identity: str, model: str, folder: Path | None) -> Path | None:
-    """`MODEL.vebi-1a2b3c4d.safetensors`, or without the model's name in the folder of a run."""
+def fit_path(explainer: Explainer, identity: str, model: str, folder: Path | None) -> Path | None:
+    """The path of a fit: `MODEL.vebi-1a2b3c4d.safetensors`, or without the model's name in the folder of a run."""
     name = f"{type(explainer).__name__.lower()}-{identity[:8]}.safetensors"
     file = Path(model)
     if file.is_file():
@@ -129,8 +129,8 @@ def place(explainer: Explainer, identity: str, model: str, folder: Path | None) 
     return None if folder is None else folder / "fits" / name
 
 
-def read(path: Path, identity: str) -> Learnt | None:
-    """What a file holds; None where there is none, or not the one that is wanted."""
+def read_fit(path: Path, identity: str) -> Learnt | None:
+    """Read what was learnt from a file; None if there is no file, or it holds another fit."""
     try:
         with safe_open(path, "pt") as file:
             if file.metadata() != {"format": FORMAT, "identity": identity}:
@@ -140,7 +140,7 @@ def read(path: Path, identity: str) -> Learnt | None:
         return None
 
 
-def write(path: Path, identity: str, learnt: Learnt) -> None:
+def write_fit(path: Path, identity: str, learnt: Learnt) -> None:
     """File what was learnt, whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in learnt.items()}
     with suppress(OSError, SafetensorError), moved_into(path) as unfinished:

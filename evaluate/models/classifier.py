@@ -22,7 +22,7 @@ from an8flower.errors import Refusal
 
 from ..registry import archs
 from ..seeds import seed_of
-from .networks.code_digest import digest_of
+from .networks.code_digest import digest_code
 from .networks.features import Features, at_least_single, token_grid
 from .networks.guard import evaluating
 from .networks.split import Split, split
@@ -133,7 +133,7 @@ class Classifier(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """The device that holds its weights."""
         return self.mean.device
 
     @property
@@ -187,13 +187,13 @@ class Classifier(nn.Module):
     def share(self, layer: str) -> Share:
         """What the halves around a layer cost, measured once."""
         if layer not in self._shares:
-            self._shares[layer] = measured(self.network, self.split(layer), self.probe(1))
+            self._shares[layer] = measure_shares(self.network, self.split(layer), self.probe(1))
         return self._shares[layer]
 
     def spatial(self, values: Tensor) -> Tensor:
         """Features as maps (B, K, h, w), of at least single precision.
 
-        Those of a token model lose their prefix tokens and return to their grid.
+        The tokens of a vision transformer lose the prefix tokens and return to their grid.
         """
         values = at_least_single(values)
         if values.ndim == 4:
@@ -234,11 +234,11 @@ class Classifier(nn.Module):
     @contextmanager
     def holding(self, images: int) -> Iterator[None]:
         """Let explainers have at most so many images in the network at once, inside the block."""
-        found, self.in_flight = self.in_flight, images
+        before, self.in_flight = self.in_flight, images
         try:
             yield
         finally:
-            self.in_flight = found
+            self.in_flight = before
 
     def count(self, output: Tensor, share: float) -> Tensor:
         """Note a pass forwards in every open account, and its pass backwards once a gradient arrives at its output.
@@ -282,16 +282,16 @@ def backward_counter(cost: Cost, passes: float) -> Callable[[Tensor], None]:
     return book
 
 
-def measured(network: nn.Module, halves: Split, image: Tensor) -> Share:
+def measure_shares(network: nn.Module, halves: Split, image: Tensor) -> Share:
     """Count the floating-point operations of both halves and of the whole on one image."""
     with evaluating(network), torch.no_grad():
-        whole = operations(lambda: network(image))
-        head = operations(lambda: halves.head(image))
-        tail = operations(lambda: halves.tail(halves.head(image))) - head
+        whole = count_operations(lambda: network(image))
+        head = count_operations(lambda: halves.head(image))
+        tail = count_operations(lambda: halves.tail(halves.head(image))) - head
     return Share(head / max(whole, 1), tail / max(whole, 1))
 
 
-def operations(call: Callable[[], Any]) -> int:
+def count_operations(call: Callable[[], Any]) -> int:
     """The floating-point operations of a call, as torch counts them."""
     with FlopCounterMode(display=False) as counter:
         call()
@@ -331,7 +331,7 @@ def wrap(
         Refusal: the layer has no spatial extent, or the logits do not match the class names.
     """
     classifier = Classifier(network, Card(type(network).__name__, tuple(class_names), size), layer, mean, std)
-    classifier.code = digest_of(network)
+    classifier.code = digest_code(network)
     like = next(network.parameters(), classifier.mean)
     classifier.to(like.device)
     with evaluating(classifier), torch.no_grad():

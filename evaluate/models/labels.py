@@ -42,4 +42,4 @@ def _from_json(document: Any) -> list[Any]:
         document = [document[index] for index in wanted]
     if not isinstance(document, list):
         raise ValueError(f"it holds {type(document).__name__}")
-    return [each[-1] if isinstance(each, list) and each else each for each in document]
+    return [entry[-1] if isinstance(entry, list) and entry else entry for entry in document]

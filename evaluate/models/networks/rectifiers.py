@@ -85,11 +85,11 @@ def rectifier(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Recti
     """What a call of a torch function rectifies; None where it is no ReLU."""
     if name not in PARAMETERS:
         return None
-    given = {**dict(zip(PARAMETERS[name], args, strict=False)), **kwargs}
-    if name.startswith("hardtanh") and given.get("min_val", -1.0) != 0:
+    arguments = {**dict(zip(PARAMETERS[name], args, strict=False)), **kwargs}
+    if name.startswith("hardtanh") and arguments.get("min_val", -1.0) != 0:
         return None
-    ceiling = {"relu": math.inf, "relu6": 6.0, "hardtanh": given.get("max_val", 1.0)}[name.removesuffix("_")]
-    return Rectifier(given["input"], ceiling, name.endswith("_") or bool(given.get("inplace", False)))
+    ceiling = {"relu": math.inf, "relu6": 6.0, "hardtanh": arguments.get("max_val", 1.0)}[name.removesuffix("_")]
+    return Rectifier(arguments["input"], ceiling, name.endswith("_") or bool(arguments.get("inplace", False)))
 
 
 class Rectified(torch.autograd.Function):
@@ -122,5 +122,5 @@ def require_relus(method: str, arch: str, relus: Rectifying) -> None:
         NotApplicable: there was no ReLU, or another activation besides.
     """
     if relus.others or not relus.count:
-        found = f"uses {' and '.join(sorted(relus.others))}" if relus.others else "has none"
-        raise NotApplicable(f"{method} needs ReLUs; {arch} {found}; use gradient")
+        activations = f"uses {' and '.join(sorted(relus.others))}" if relus.others else "has none"
+        raise NotApplicable(f"{method} needs ReLUs; {arch} {activations}; use gradient")
