@@ -11,7 +11,8 @@ from torch import Tensor
 from an8flower.errors import Refusal, WrongUsage
 
 from ..case import Explainer, Query
-from ..models.classifier import Classifier, Cost
+from ..models.classifier import Classifier
+from ..models.costs import Cost
 from ..models.networks.guard import guard
 from ..resources import in_flight_on
 

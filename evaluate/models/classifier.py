@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from an8flower.atomic import moved_into
 from an8flower.errors import Refusal
 
 from ..registry import archs
 from ..seeds import seed_of
+from .costs import Cost, Share, backward_counter, measure_shares
 from .networks.code_digest import digest_code
 from .networks.features import Features, at_least_single, token_grid
 from .networks.guard import evaluating
@@ -30,25 +30,6 @@ from .networks.split import Split, split
 FORMAT = "an8flower classifier 1"
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-
-
-@dataclass
-class Cost:
-    """What some calls of a classifier cost, in passes of one image through the whole network."""
-
-    forwards: float = 0.0
-    backwards: float = 0.0
-    seconds: float = 0.0
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.forwards + other.forwards, self.backwards + other.backwards, self.seconds + other.seconds)
-
-
-class Share(NamedTuple):
-    """What the halves of a split cost, as shares of the whole network's floating-point operations."""
-
-    head: float
-    tail: float
 
 
 @dataclass(frozen=True)
@@ -271,31 +252,6 @@ class Classifier(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """What is copied and pickled: graphs belong to the network that they were cut from, accounts to their block."""
         return {**self.__dict__, "_splits": {}, "_costs": []}
-
-
-def backward_counter(cost: Cost, passes: float) -> Callable[[Tensor], None]:
-    """A hook for a tensor that books passes backwards."""
-
-    def book(gradient: Tensor) -> None:
-        cost.backwards += passes
-
-    return book
-
-
-def measure_shares(network: nn.Module, halves: Split, image: Tensor) -> Share:
-    """Count the floating-point operations of both halves and of the whole on one image."""
-    with evaluating(network), torch.no_grad():
-        whole = count_operations(lambda: network(image))
-        head = count_operations(lambda: halves.head(image))
-        tail = count_operations(lambda: halves.tail(halves.head(image))) - head
-    return Share(head / max(whole, 1), tail / max(whole, 1))
-
-
-def count_operations(call: Callable[[], Any]) -> int:
-    """The floating-point operations of a call, as torch counts them."""
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops()
 
 
 def build(arch: str, class_names: Sequence[str], size: int, seed: int) -> Classifier:

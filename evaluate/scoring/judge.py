@@ -24,7 +24,8 @@ from ..metrics.interventions.part_threshold import ROWS as THRESHOLD_ROWS
 from ..metrics.interventions.part_threshold import Thresholds, chosen
 from ..metrics.interventions.reliance import UNTOLD, reliance
 from ..metrics.metric import Metric, Scored, reason, score_and_trace
-from ..models.classifier import Classifier, Cost
+from ..models.classifier import Classifier
+from ..models.costs import Cost
 from ..models.networks.guard import evaluating
 from ..models.streamlined import deviation
 from ..resources import Resources
