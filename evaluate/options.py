@@ -32,7 +32,7 @@ def parse_parameters(method: str, kind: type, text: str) -> dict[str, Any]:
 
 
 def parse_value(place: str, kind: Any, text: str) -> Any:
-    """A value of a parameter's type: a number, a truth value, a text, or `none` where the type allows it."""
+    """A value of a parameter's type: a number, a truth value, a text, or `none` if the type allows it."""
     kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
     if types.NoneType in kinds and text.lower() == "none":
         return None
@@ -44,6 +44,6 @@ def parse_value(place: str, kind: Any, text: str) -> Any:
 
 
 def defaults(kind: Any) -> dict[str, Any]:
-    """The default of every parameter of a dataclass of parameters; MISSING where there is none."""
+    """The default of every parameter of a dataclass of parameters; MISSING if there is none."""
     factories = ((field, field.default_factory) for field in fields(kind) if field.init)
     return {field.name: field.default if make is MISSING else make() for field, make in factories}

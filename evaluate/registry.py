@@ -51,7 +51,7 @@ class Registry:
         return file
 
     def names(self) -> list[str]:
-        """All names that can be asked for, plug-ins (listed, not imported) included."""
+        """All names that users can give, plug-ins (listed, not imported) included."""
         self._load_built_ins()
         return sorted({*self._entries, *self._plug_ins()})
 
@@ -76,7 +76,7 @@ class Registry:
         return sorted(self._plug_ins())
 
     def _load_plug_in(self, name: str) -> Any:
-        """What an entry point names: foreign code, which fails in any way it likes."""
+        """Load what an entry point names: foreign code, which fails in any way it likes."""
         point = self._plug_ins()[name]
         try:
             return point.load()
@@ -106,7 +106,7 @@ class Registry:
 
 
 def import_attribute(place: str) -> Any:
-    """The object at `package.module:attribute`, which the user typed; raises WrongUsage where there is none.
+    """The object at `package.module:attribute`, which the user typed; raises WrongUsage if there is none.
 
     As with `python -m`, modules in the current folder are found as well.
     """

@@ -41,7 +41,7 @@ class World:
 
     @classmethod
     def of(cls, split: FlowerSplit, device: torch.device) -> World:
-        """The world of a split; raises NotApplicable where the data set was imported, so that nobody can render it."""
+        """The world of a split; raises NotApplicable if the data set was imported, so that nobody can render it."""
         if split.store.spec is None:
             raise NotApplicable(
                 f"{split.store.path}: no spec, so its rows cannot be rendered again with one thing changed; "

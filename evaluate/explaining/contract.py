@@ -1,4 +1,4 @@
-"""What every explainer promises, as checks that anybody can run: one table, three small networks.
+"""The contract of explainers: a table of checks on three small networks that anybody can run.
 
 `an8flower check NAME` runs it, and so do the tests, for every method that is registered.
 """
@@ -33,7 +33,7 @@ ALIKE_ON_CUDA = 0.9
 
 
 class CallRecord(NamedTuple):
-    """What a call of an explainer gave, and what it left behind."""
+    """The maps that a call of an explainer gave, and all that the call left changed."""
 
     maps: Tensor
     changed: list[str]  # the aspects of the model that it changed, weights included
@@ -42,11 +42,11 @@ class CallRecord(NamedTuple):
 
 
 class Stumble(Exception):
-    """What is thrown in the middle of a pass, to see what an explainer leaves behind then."""
+    """An error raised in the middle of a pass, to see what an explainer leaves behind then."""
 
 
 class Trial:
-    """One explainer on one of the networks; every run meets a classifier of its own, as good as new."""
+    """One explainer on one of the networks; every run gets a new classifier."""
 
     def __init__(self, explainer: Explainer, network: str, class_sensitive: bool = True) -> None:
         self.unfitted = hasten(explainer)
@@ -55,12 +55,12 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """How the explainer is called in messages."""
+        """The name of the explainer in messages."""
         return name_of(self.unfitted)
 
     @cached_property
     def explainer(self) -> Explainer:
-        """The explainer, fitted on the spot where it has to be."""
+        """The explainer, fitted on random images if it learns from examples."""
         pictures = make_query(EXAMPLES)
         examples = GivenExamples(pictures.images, pictures.targets % len(CLASSES))
         return prepared(self.unfitted, self.classifier(), examples, EXAMPLES)
@@ -185,7 +185,7 @@ def ignores_company(trial: Trial) -> None:
 
 
 def gives_model_back(trial: Trial) -> None:
-    """Weights, hooks, modules, modes and requires_grad are what they were."""
+    """Weights, hooks, modules, modes and requires_grad of the model are the same after the call as before."""
     if trial.reference.changed:
         raise Refusal(
             f"{trial.name} leaves {' and '.join(trial.reference.changed)} of the model changed; "
@@ -216,7 +216,7 @@ def stumble(module: nn.Module, inputs: Any, output: Any) -> None:
 
 
 def leaves_inputs(trial: Trial) -> None:
-    """Images, targets and seeds are what they were."""
+    """Images, targets and seeds are the same after the call as before."""
     if trial.reference.inputs:
         raise Refusal(f"{trial.name} changed {' and '.join(trial.reference.inputs)} in place; have it work on a copy")
 
@@ -235,7 +235,7 @@ def works_anywhere(trial: Trial) -> None:
 
 
 def works_in_bfloat16(trial: Trial) -> None:
-    """A bfloat16 model gives finite maps, not unlike those of the float32 model."""
+    """A bfloat16 model gives finite maps, much like the maps of the float32 model."""
     maps = run(trial.explainer, trial.classifier().bfloat16(), make_query(ROWS)).maps
     check_maps(trial.explainer, maps, make_query(ROWS))
     alike = likeness(maps, trial.reference.maps)
@@ -247,7 +247,7 @@ def works_in_bfloat16(trial: Trial) -> None:
 
 
 def works_on_cuda(trial: Trial) -> None:
-    """A GPU gives what the CPU gives."""
+    """A GPU gives maps much like the maps of the CPU."""
     if not torch.cuda.is_available():
         raise NotApplicable("there is no CUDA device on this machine")
     query = make_query(ROWS, "cuda")
@@ -321,7 +321,7 @@ def verdict(trial: Trial, check: Check) -> Verdict:
 
 
 def outcome(name: str, verdicts: list[Verdict]) -> str | None:
-    """Why an explainer does not keep the contract, in a sentence; None where it does."""
+    """A sentence that says why an explainer does not keep the contract; None if it does."""
     failed = [verdict for verdict in verdicts if verdict.status == "FAILED"]
     if failed:
         return f"{name} fails {len(failed)} of {len(verdicts)} checks; the first: {failed[0].reason}"

@@ -1,4 +1,4 @@
-"""Three small networks on which methods stumble where they stumble at all: what the contract is checked on."""
+"""The three small networks that the contract is checked on; between them they hold what methods stumble over."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def explain(classifier: Classifier, explainer: Explainer, query: Query, batch: i
 
 
 def attempt(classifier: Classifier, explainer: Explainer, query: Query, in_flight: int) -> BatchExplanation | None:
-    """Explain one batch and count its cost; None where memory runs out."""
+    """Explain one batch and count its cost; None if memory runs out."""
     began = time.perf_counter()
     try:
         with classifier.holding(in_flight), classifier.counting() as cost:
@@ -133,5 +133,5 @@ def describe_tensor(shape: tuple[int, ...], dtype: torch.dtype, device: torch.de
 
 
 def name_of(explainer: Explainer) -> str:
-    """How an explainer is called in messages."""
+    """The name of an explainer in messages."""
     return getattr(explainer, "__name__", None) or repr(explainer)

@@ -68,7 +68,7 @@ class StoredExamples:
 
 
 def prepared(explainer: Any, classifier: Classifier, examples: Examples, batch: int | None = None) -> Explainer:
-    """An explainer that is ready to explain: fitted on examples where it has to be, else the one that came.
+    """An explainer that is ready to explain: fitted on examples if it learns from them, else as it came.
 
     The classifier is given back as it was. `batch` bounds how many images are in it at once, as in `explain`.
 
@@ -141,7 +141,7 @@ def read_fit(path: Path, identity: str) -> Learnt | None:
 
 
 def write_fit(path: Path, identity: str, learnt: Learnt) -> None:
-    """File what was learnt, whole or not at all."""
+    """Write what an explainer learnt to a file, whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in learnt.items()}
     with suppress(OSError, SafetensorError), moved_into(path) as unfinished:
         save_file(tensors, unfinished, {"format": FORMAT, "identity": identity})

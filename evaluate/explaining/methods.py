@@ -28,7 +28,7 @@ class Method(NamedTuple):
 
 
 def parse_methods(texts: Iterable[str]) -> list[Method]:
-    """All methods that are asked for, each once; `all` and `family:NAME` stand for several.
+    """The methods that texts name, each once; `all` and `family:NAME` stand for several.
 
     Raises WrongUsage as `parse_method` does, and for an unknown family.
     """
@@ -37,7 +37,7 @@ def parse_methods(texts: Iterable[str]) -> list[Method]:
 
 
 def at_precision(methods: Iterable[Method], precision: str) -> list[Method]:
-    """The same methods, but that those that have a parameter `precision` and leave it at its default get this one.
+    """Give this precision to all methods that have such a parameter and whose user left it at its default.
 
     Raises WrongUsage for an unknown precision.
     """
@@ -75,7 +75,7 @@ def expand(text: str) -> list[str]:
 
 
 def family_of(name: str) -> str:
-    """The family that a method was registered in; what nobody registered is a third party's."""
+    """The family that a method is registered in; a method that is not registered is a third party's."""
     known = name in explainers.names()
     return str(explainers[name].about.get("family", "third party")) if known else "third party"
 
@@ -87,7 +87,7 @@ def broken_plug_ins() -> dict[str, str]:
 
 
 def trouble_with(text: str) -> str | None:
-    """Why a method cannot be had; None where it can."""
+    """The reason why a method cannot be used; None if it can."""
     try:
         parse_method(text)
     except Refusal as reason:
@@ -96,7 +96,7 @@ def trouble_with(text: str) -> str | None:
 
 
 def parse_method(text: str) -> Method:
-    """The explainer that is asked for, with its parameters.
+    """Parse the text of a method: its explainer with the parameters that the text gives.
 
     Raises:
         WrongUsage: an unknown name or parameter, or a value of another type than the parameter's.
@@ -131,7 +131,7 @@ def make_explainer(name: str, kind: type, values: dict[str, Any]) -> Explainer:
 
 
 def describe() -> list[dict[str, Any]]:
-    """What `an8flower methods` prints: every method with its family, parameters and defaults, source and needs.
+    """Describe every method as `an8flower methods` prints it: family, parameters and defaults, source and needs.
 
     A plug-in that does not work is there too, with an `error`.
     """

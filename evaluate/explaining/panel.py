@@ -1,4 +1,4 @@
-"""One explanation as a picture: the input, the saliency map, the overlay, and the truth where it is known."""
+"""One explanation as a picture: the input, the saliency map, the overlay, and the truth if it is known."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def panel(image: np.ndarray, saliency: np.ndarray, mask: np.ndarray | None = Non
 
 
 def picture_panel(framed: Framed, saliency: np.ndarray) -> Image.Image:
-    """Side by side: the whole picture, the map where it belongs, and the overlay; `saliency` (S, S) of what is seen."""
+    """Side by side: the whole picture, the map (S, S) over the square that the model sees, and the overlay."""
     width, height = framed.picture.size
     longest = round(min(SIDE / min(width, height), LARGE / max(width, height)) * max(width, height))
     shown = framed.picture.resize(_fit_size((width, height), longest), Image.Resampling.LANCZOS)
@@ -52,7 +52,7 @@ def picture_panel(framed: Framed, saliency: np.ndarray) -> Image.Image:
 
 
 def picture_overlay(framed: Framed, saliency: np.ndarray) -> Image.Image:
-    """The whole picture with the map (S, S) over what the model sees; the rest is pale."""
+    """The whole picture with the map (S, S) over the square that the model sees; the rest is pale."""
     return Image.fromarray(_paint(framed, saliency, min(LARGE, max(framed.picture.size))))
 
 

@@ -32,7 +32,7 @@ from .panel import panel, picture_overlay, picture_panel
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """A picture, and where the evidence for a class lies in it according to a method."""
+    """A picture, and the map in which a method shows the evidence for a class."""
 
     method: str
     map: np.ndarray  # (S, S) float32 at the model's size; larger = more evidence for the target
@@ -50,14 +50,14 @@ class Explanation:
 
     @cached_property
     def panel(self) -> Image.Image:
-        """Side by side: picture, map, overlay, and the truth where it is known."""
+        """Side by side: picture, map, overlay, and the truth if it is known."""
         if self.mask is not None:
             return panel(self.framed.seen, self.map, self.mask)
         return picture_panel(self.framed, self.map)
 
     @property
     def target_name(self) -> str:
-        """The name of the class whose evidence was asked for."""
+        """The name of the class whose evidence the map shows."""
         return self.class_names[self.target]
 
     @property

@@ -34,7 +34,7 @@ STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a classifier besides its weights; it travels in the file's metadata, as JSON."""
+    """The facts about a classifier besides its weights; they travel in the file's metadata, as JSON."""
 
     arch: str
     class_names: tuple[str, ...]
@@ -50,7 +50,7 @@ class Card:
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str]) -> Card:
-        """The inverse of `to_metadata`; raises KeyError or ValueError where the metadata are not ours."""
+        """The inverse of `to_metadata`; raises KeyError or ValueError if the metadata are not ours."""
         if metadata["format"] != FORMAT:
             raise ValueError(f"format {metadata['format']!r}")
         values = {name: json.loads(metadata[name]) for name in cls.__dataclass_fields__}
@@ -89,27 +89,27 @@ class Classifier(nn.Module):
 
     @property
     def arch(self) -> str:
-        """The name of its architecture."""
+        """The name of the classifier's architecture."""
         return self.card.arch
 
     @property
     def name(self) -> str:
-        """How results call it: `flowernet-seed0-1a2b3c4d`; the digest is computed anew at every call."""
+        """The classifier's name in results, `flowernet-seed0-1a2b3c4d`; the digest is computed anew at every call."""
         return f"{self.arch}-seed{self.seed}-{self.digest[:8]}"
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names of its classes, in the order of the logits."""
+        """The names of the classes, in the order of the logits."""
         return self.card.class_names
 
     @property
     def size(self) -> int:
-        """The side of its images, in pixels."""
+        """The side of the images, in pixels."""
         return self.card.size
 
     @property
     def seed(self) -> int | None:
-        """The seed that it was built and trained from; None where that is not known."""
+        """The seed that the classifier was built and trained from; None if nobody knows it."""
         return self.card.seed
 
     @property
@@ -119,7 +119,7 @@ class Classifier(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of its weights."""
+        """The dtype of the network's weights."""
         return next((weights.dtype for weights in self.network.parameters()), self.mean.dtype)
 
     @property
@@ -141,7 +141,7 @@ class Classifier(nn.Module):
         return self.count(at_least_single(self.network(self.normalise(images))), 1.0)
 
     def head(self, images: Tensor, layer: str | None = None) -> Features:
-        """What a layer gives (default: the target layer), with all that `tail` needs besides; in eval mode."""
+        """The features of a layer (default: the target layer), with all that `tail` needs besides; in eval mode."""
         layer = layer or self.target_layer
         features = self.split(layer).head(self.normalise(images))
         if self._costs:
@@ -149,7 +149,7 @@ class Classifier(nn.Module):
         return features
 
     def tail(self, features: Features, layer: str | None = None) -> Tensor:
-        """From what `head` gave for the same layer to the logits (B, C); in eval mode."""
+        """The logits (B, C) of the features that `head` gave for the same layer; in eval mode."""
         layer = layer or self.target_layer
         logits = at_least_single(self.split(layer).tail(features))
         return self.count(logits, self.share(layer).tail) if self._costs else logits
@@ -166,7 +166,7 @@ class Classifier(nn.Module):
         return self._splits[layer]
 
     def share(self, layer: str) -> Share:
-        """What the halves around a layer cost, measured once."""
+        """The shares of the network's cost in the halves around a layer, measured once."""
         if layer not in self._shares:
             self._shares[layer] = measure_shares(self.network, self.split(layer), self.probe(1))
         return self._shares[layer]
@@ -184,7 +184,7 @@ class Classifier(nn.Module):
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """The grid (h, w) of the tokens at the target layer; None where the features are maps already."""
+        """The grid (h, w) of the tokens at the target layer; None if the features are maps already."""
         with evaluating(self.network), torch.no_grad():
             values = self.split(self.target_layer).head(self.probe(1)).values
         return token_grid(values.shape[1]) if values.ndim == 3 else None
@@ -245,12 +245,12 @@ class Classifier(nn.Module):
         return self.normalise(ramp.view(count, 3, self.size, self.size))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Classifier:
-        """As in torch; the graphs are cut anew, since they may hold tensors of the former device."""
+        """Move or convert as torch does; the graphs are cut anew, since they may hold tensors of the former device."""
         self._splits = {}
         return super()._apply(fn, recurse)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is copied and pickled: graphs belong to the network that they were cut from, accounts to their block."""
+        """The state to copy or pickle, without graphs and accounts: they belong to this network, and to open blocks."""
         return {**self.__dict__, "_splits": {}, "_costs": []}
 
 

@@ -1,4 +1,4 @@
-"""What calls of a classifier cost, in passes of one image through the whole network."""
+"""The cost of calling a classifier, counted in passes and measured in operations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .networks.split import Split
 
 @dataclass
 class Cost:
-    """What some calls of a classifier cost, in passes of one image through the whole network."""
+    """The cost of calls of a classifier, in passes of one image through the whole network."""
 
     forwards: float = 0.0
     backwards: float = 0.0
@@ -27,7 +27,7 @@ class Cost:
 
 
 class Share(NamedTuple):
-    """What the halves of a split cost, as shares of the whole network's floating-point operations."""
+    """The cost of the halves of a split, as shares of the whole network's floating-point operations."""
 
     head: float
     tail: float

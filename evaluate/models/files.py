@@ -22,7 +22,7 @@ CONVERT = 'safetensors.torch.save_file(model.state_dict(), "weights.safetensors"
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Put the tensors of a safetensors file into a network: every one of its own, and no other.
+    """Put the tensors of a safetensors file into a network: all that the network has, and no other.
 
     Tensors that a network holds under several names may be there under one of them, as `save_model` writes them.
 

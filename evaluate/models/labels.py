@@ -34,7 +34,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 
 def _from_json(document: Any) -> list[Any]:
-    """The names in a JSON document, not checked yet; raises ValueError where it is neither list nor object."""
+    """The names in a JSON document, not checked yet; raises ValueError if it is neither list nor object."""
     if isinstance(document, dict):
         wanted = [str(i) for i in range(len(document))]
         if missing := [index for index in wanted if index not in document]:

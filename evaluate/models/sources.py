@@ -1,4 +1,4 @@
-"""Models by what users give: a safetensors file, a factory of their own with its weights, or the network itself."""
+"""Models as users name them: a safetensors file, a factory of their own with its weights, or the network itself."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ APART = " with "  # between a factory and its weights, in words
 
 
 class Normalisation(NamedTuple):
-    """What is subtracted from the channels of images in [0, 1], and what they are then divided by."""
+    """The mean and the standard deviation by which the channels of images in [0, 1] are normalised."""
 
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
@@ -47,7 +47,7 @@ class Source:
 
     @classmethod
     def of(cls, text: str) -> Source:
-        """The inverse of `str`, for what travels as words: a place, and perhaps the weights of what is made there."""
+        """Read a source from its `str`: a place, and perhaps the weights of the network that is made there."""
         place, apart, weights = text.partition(APART)
         return cls(place, Path(weights)) if apart and is_factory(place) else cls(text)
 
@@ -109,7 +109,7 @@ def open_source(source: Source, device: torch.device, defaults: Defaults = BARE)
 
 
 def is_factory(place: str | Path) -> bool:
-    """Whether a model was asked for as `package.module:factory`, not as a file."""
+    """Whether a model is named as `package.module:factory`, not as a file."""
     return ":" in str(place) and not Path(place).exists()
 
 
@@ -142,7 +142,7 @@ def normalisation_of(text: str) -> Normalisation:
 
 
 def check_trained_on(path: Path, store: FlowerStore) -> None:
-    """Raise a Refusal where a file's classifier was trained on other data than these."""
+    """Raise a Refusal if a file's classifier was trained on other data than these."""
     if load(path).card.data.get("digest") != store.digest:
         raise Refusal(
             f"{path}: trained on other data than {store.path} holds now; train again with "
@@ -231,7 +231,7 @@ def _adjust(classifier: Classifier, source: Source) -> Classifier:
 
 
 def _wrap_bare(network: nn.Module, source: Source, defaults: Defaults) -> Classifier:
-    """Make a bare network a classifier, with the user's settings where there are any."""
+    """Make a bare network a classifier, with the user's settings if there are any."""
     size, names = source.size or defaults.size, source.class_names or defaults.class_names
     probe = probe_network(network, size)
     layer = source.layer or probe.layer

@@ -29,7 +29,7 @@ class Streamlined:
 
     @property
     def in_flight(self) -> int:
-        """How many images it may be given at once."""
+        """The number of images that the copy may be given at once."""
         return self.classifier.in_flight
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -55,12 +55,12 @@ def streamlined(classifier: Classifier, precision: str = "float32") -> Streamlin
 
 
 def check_precision(precision: str) -> None:
-    """Raise WrongUsage with the nearest name where there is no such precision."""
+    """Raise WrongUsage with the nearest name if there is no such precision."""
     check_known("precision", precision, PRECISIONS)
 
 
 def copy_network(classifier: Classifier) -> nn.Module:
-    """A copy of the classifier's network, folded where its graph can be traced and the result agrees."""
+    """A copy of the classifier's network, folded if its graph can be traced and the result agrees."""
     try:
         copy_of_it = cast(nn.Module, fold_batch_norms(unrolled(classifier.network)))
     except NotApplicable:
@@ -80,7 +80,7 @@ def agrees(network: nn.Module, classifier: Classifier) -> bool:
 
 @torch.no_grad()
 def deviation(classifier: Classifier, images: Tensor, precision: str) -> Tensor:
-    """How far the probabilities at a precision are from the classifier's own: the farthest class of each image (B,)."""
+    """How far a precision moves the probabilities of each image: the largest difference over the classes, (B,)."""
     network = streamlined(classifier, precision)
     portions = images.split(classifier.in_flight)
     apart = [network(portion).softmax(1) - classifier(portion).softmax(1) for portion in portions]

@@ -168,7 +168,7 @@ def loss_of(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def precision(device: torch.device) -> torch.dtype | None:
-    """What to multiply in while training: bfloat16 where the device has it (about twice as fast), else None."""
+    """The dtype to multiply in while training: bfloat16 if the device has it (about twice as fast), else None."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
     if device.type == "cpu":
@@ -219,7 +219,7 @@ def accuracy(classifier: Classifier, rows: RowSource, batch: int = 256) -> float
 
 
 class Best:
-    """The best weights so far: those of the highest validation accuracy, then of the lowest loss."""
+    """The best weights so far, by the highest validation accuracy, then by the lowest loss."""
 
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier

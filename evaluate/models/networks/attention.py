@@ -1,4 +1,4 @@
-"""What the tokens of a vision transformer attend to: recorded while it runs, whatever kernel would compute it."""
+"""The attention of a vision transformer's tokens: recorded while it runs, whatever kernel would compute it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Attending(TorchFunctionMode):
         return self.other(func, args, kwargs or {})
 
     def multi_head(self, call: SimpleNamespace) -> tuple[Tensor, Tensor | None]:
-        """What `F.multi_head_attention_forward` does, in steps: tokens are (N, B, E).
+        """Do what `F.multi_head_attention_forward` does, in steps: tokens are (N, B, E).
 
         Raises:
             NotApplicable: it was asked for more than projections, heads and a mask.
@@ -71,7 +71,7 @@ class Attending(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        """What `F.scaled_dot_product_attention` does, in two steps, between which the weights are kept.
+        """Do what `F.scaled_dot_product_attention` does, in two steps, and keep the weights in between.
 
         Raises:
             NotApplicable: attention between other things than heads of tokens, or with dropout.

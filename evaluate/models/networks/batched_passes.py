@@ -40,7 +40,7 @@ def answers(
     perturbed: Callable[[Tensor, Tensor], Tensor],
     read: Read = logit,
 ) -> Tensor:
-    """What a network says of many perturbed images, without gradients.
+    """Read the logits of many perturbed images, without gradients.
 
     Args:
         targets: (B,) int64, the class asked for in each row of a query.

@@ -1,4 +1,4 @@
-"""What crosses a cut through a network: the features of a layer, their precision, and the grid of their tokens."""
+"""The features at a cut through a network: what crosses it, in which precision, and the grid of the tokens."""
 
 from __future__ import annotations
 

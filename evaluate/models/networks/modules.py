@@ -56,7 +56,7 @@ def stack_pair(first: Tensor, second: Tensor) -> Tensor:
 
 
 def dropout(p: float = 0.5, training: bool = True, inplace: bool = False) -> nn.Module | None:
-    """The module of a call of dropout; none where it is active whatever the network's mode."""
+    """The module of a call of dropout; None if it is active whatever the network's mode."""
     return None if training else nn.Identity()
 
 
@@ -154,7 +154,7 @@ ACTIVATIONS = (  # of single values
 
 
 def modular(network: fx.GraphModule) -> fx.GraphModule:
-    """The same network with modules for functions, as far as there are; changed in place."""
+    """Put modules in place of a network's functions, as far as there are any; the network changes in place."""
     values = image_dependent_nodes(network.graph)
     for node in list(network.graph.nodes):
         if node in values and node.op in ("call_function", "call_method"):
@@ -186,7 +186,7 @@ def asks_shape(node: fx.Node) -> bool:
 
 
 def module_for(node: fx.Node) -> nn.Module | None:
-    """The module that does what a node calls; None where there is none, or its arguments are no constants."""
+    """The module that does what a node calls; None if there is none, or its arguments are no constants."""
     if node.target not in MODULES or any(need is not operand(node) for need in node.all_input_nodes):
         return None
     with suppress(TypeError):  # other arguments than the module takes
@@ -257,7 +257,7 @@ def sees_pixels(network: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def tapped(network: fx.GraphModule, layer: str | None) -> fx.GraphModule:
-    """The same network, giving its logits and the output of a layer of the original; changed in place.
+    """Have a network give its logits and the output of a layer of the original; the network changes in place.
 
     Args:
         layer: the path of a submodule of the original network; the network's own input where None.

@@ -82,7 +82,7 @@ class Rectifying(TorchFunctionMode):
 
 
 def rectifier(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Rectifier | None:
-    """What a call of a torch function rectifies; None where it is no ReLU."""
+    """The rectifier that a call of a torch function is; None if it is no ReLU."""
     if name not in PARAMETERS:
         return None
     arguments = {**dict(zip(PARAMETERS[name], args, strict=False)), **kwargs}
@@ -97,7 +97,7 @@ class Rectified(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, ceiling: float, in_place: bool, rule: Rule) -> Tensor:
-        """Rectify, and keep no more than what the rule asks of the input."""
+        """Rectify the values, and keep no more of the input than the rule needs."""
         if rule == "guided":
             ctx.save_for_backward((values <= 0) | (values >= ceiling))
         if not in_place:

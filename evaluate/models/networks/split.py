@@ -1,4 +1,4 @@
-"""Cutting a network in two at a named layer, so that what follows the layer can be run, and differentiated, alone."""
+"""A cut through a network at a named layer, so that the part behind the layer can be run, and differentiated, alone."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def cut(network: nn.Module, graph: fx.Graph, last: fx.Node, tensors: set[fx.Node
 def nodes_across_cut(
     before: list[fx.Node], after: list[fx.Node], tensors: set[fx.Node]
 ) -> tuple[list[fx.Node], list[fx.Node]]:
-    """What the nodes after a cut need of those before it, the last one aside: tensors to carry, and nodes to run again.
+    """The nodes before a cut, the last one aside, that those behind it need: tensors to carry, and nodes to run again.
 
     Sizes and constants are run again: only tensors of the batch travel.
     """

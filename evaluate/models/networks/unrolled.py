@@ -56,7 +56,7 @@ def unrolled(network: nn.Module) -> fx.GraphModule:
 
 
 def give_own_module(node: fx.Node, network: nn.Module, owned: dict[str, Any]) -> None:
-    """Give a node a module or a tensor of its own."""
+    """Give a node a copy of its module or tensor that no other node uses."""
     if node.op == "call_module":
         owned[node.name] = copy.deepcopy(network.get_submodule(str(node.target)))
         node.target = node.name
@@ -84,7 +84,7 @@ def attribute_at(network: nn.Module, path: str) -> Any:
 
 
 def fold_batch_norms(network: fx.GraphModule) -> fx.GraphModule:
-    """The same network with every batch norm folded into the convolution or linear layer before it; changed in place.
+    """Fold every batch norm into the convolution or linear layer before it; the network changes in place.
 
     A batch norm that has no running statistics, or follows something else, stays; so does one without weights that
     follows a linear layer.
@@ -103,7 +103,7 @@ def fold_batch_norms(network: fx.GraphModule) -> fx.GraphModule:
 
 
 def fuse(layer: nn.Module | None, norm: nn.Module | None) -> nn.Module | None:
-    """One layer that gives what a layer and the batch norm behind it give; None where that cannot be."""
+    """Fuse a layer and the batch norm behind it into one layer; None if that cannot be."""
     if getattr(norm, "running_mean", None) is None:
         return None
     if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
@@ -114,6 +114,6 @@ def fuse(layer: nn.Module | None, norm: nn.Module | None) -> nn.Module | None:
 
 
 def module_of(network: fx.GraphModule, node: Any) -> nn.Module | None:
-    """The module that a node calls; None where it is no such node."""
+    """The module that a node calls; None if the node calls none."""
     calls = isinstance(node, fx.Node) and node.op == "call_module"
     return network.get_submodule(str(node.target)) if calls else None
