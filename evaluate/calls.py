@@ -21,10 +21,10 @@ from an8flower.store import FlowerStore
 
 from .case import Explainer
 from .explaining.methods import Method, at_precision, parse_method, parse_methods
-from .explaining.single import Explanation, explain_picture, explain_row
+from .explaining.single_picture import Explanation, explain_picture, explain_row
 from .metrics.naming import USUAL, parse_metrics
 from .models.labels import read_labels
-from .models.networks.borrow import evaluating
+from .models.networks.guard import evaluating
 from .models.sources import Source, normalisation_of, with_weights
 from .resources import Resources, device_named
 from .results.folder import Run

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Query(NamedTuple):
-    """All that an explainer may see."""
+    """The images, targets and seeds that an explainer may see, and nothing else."""
 
     images: Tensor  # (B, 3, H, W) float32 in [0, 1]
     targets: Tensor  # (B,) int64: the class whose evidence is asked for
@@ -21,7 +21,7 @@ class Query(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """What only a judge may see."""
+    """The true labels, masks and parts that only a judge may see."""
 
     rows: Tensor  # (B,) int64: index within the split
     labels: Tensor  # (B,) int64
@@ -30,7 +30,7 @@ class Truth(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A batch to be judged: the model, what the explainer saw, the truth, and whom a judge may ask further."""
+    """A batch to be judged: the model, what the explainer saw, the truth, and the functions that a judge may call."""
 
     classifier: Classifier | None  # None where nothing but the maps is judged
     query: Query

@@ -12,7 +12,7 @@ from an8flower.names import check_known
 
 
 def abs_sum99(attribution: Tensor) -> Tensor:
-    """The sum of magnitudes, clipped at each image's 99th percentile and scaled to [0, 1]; zeros where constant."""
+    """The sum of magnitudes, clipped at each image's 99th percentile and scaled to [0, 1]; zeros if it is constant."""
     total = attribution.abs().sum(1)
     low = total.amin((1, 2), keepdim=True)
     high = total.flatten(1).quantile(0.99, dim=1)[:, None, None]
@@ -31,7 +31,7 @@ POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {  # (B, 3, H, W) -> (B, H, W)
 
 
 def check_pooling(name: str) -> None:
-    """Raise WrongUsage with the nearest name where there is no such pooling."""
+    """Raise WrongUsage with the nearest name if there is no such pooling."""
     check_known("pooling", name, POOLINGS)
 
 
@@ -41,7 +41,7 @@ def upsampled(maps: Tensor, images: Tensor) -> Tensor:
 
 
 def range_normalised(maps: Tensor) -> Tensor:
-    """Maps (..., H, W), each from its own minimum to its own maximum scaled to [0, 1]; zeros where it is constant."""
+    """Maps (..., H, W), each scaled to [0, 1] from its minimum to its maximum; zeros if a map is constant."""
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
     # Ones instead of a guard on the quotient: the gradient of 0 / 0 would be NaN even where it is not chosen.
     return (maps - low) / torch.where(high > low, high - low, 1.0)

@@ -32,18 +32,18 @@ def parse_parameters(method: str, kind: type, text: str) -> dict[str, Any]:
 
 
 def parse_value(place: str, kind: Any, text: str) -> Any:
-    """A value of a parameter's type: a number, a truth value, a text, or `none` where the type allows it."""
+    """A value of a parameter's type: a number, a truth value, a text, or `none` if the type allows it."""
     kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
     if types.NoneType in kinds and text.lower() == "none":
         return None
-    for each in kinds:
+    for member in kinds:
         with suppress(KeyError, ValueError, TypeError):
-            return TRUTHS[text.lower()] if each is bool else each(text)
-    expected = " or ".join("none" if each is types.NoneType else each.__name__ for each in kinds)
+            return TRUTHS[text.lower()] if member is bool else member(text)
+    expected = " or ".join("none" if member is types.NoneType else member.__name__ for member in kinds)
     raise WrongUsage(f'{place} is "{text}"; expected {expected}')
 
 
 def defaults(kind: Any) -> dict[str, Any]:
-    """The default of every parameter of a dataclass of parameters; MISSING where there is none."""
-    makers = ((each, each.default_factory) for each in fields(kind) if each.init)
-    return {each.name: each.default if make is MISSING else make() for each, make in makers}
+    """The default of every parameter of a dataclass of parameters; MISSING if there is none."""
+    factories = ((field, field.default_factory) for field in fields(kind) if field.init)
+    return {field.name: field.default if make is MISSING else make() for field, make in factories}

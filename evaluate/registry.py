@@ -20,7 +20,7 @@ from an8flower.names import unknown
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered thing and what its owner says of it."""
+    """A registered item, and what its owner says of it."""
 
     name: str
     thing: Any
@@ -28,7 +28,7 @@ class Entry:
 
 
 class Registry:
-    """Things by name.
+    """A register of items by their names.
 
     Built-ins are the modules of one package: they register themselves when that package is imported, on first look-up.
     Third parties name an entry point in the group `an8flower.KIND`, or are asked for as `package.module:attribute`.
@@ -41,21 +41,21 @@ class Registry:
         self._loaded = False
 
     def register(self, name: str, **about: Any) -> Callable[[Any], Any]:
-        """Decorator that files a thing under a name; a second owner of a name is refused."""
+        """Decorator that files an item under a name; a second owner of a name is refused."""
 
-        def file(thing: Any) -> Any:
+        def file(item: Any) -> Any:
             if name in self._entries:
                 owner = self._entries[name].thing
                 raise Refusal(
                     f'{self.kind} "{name}" is registered already by {owner!r}; give the other one another name'
                 )
-            self._entries[name] = Entry(name, thing, about)
-            return thing
+            self._entries[name] = Entry(name, item, about)
+            return item
 
         return file
 
     def names(self) -> list[str]:
-        """All names that can be asked for, plug-ins (listed, not imported) included."""
+        """All names that users can give, plug-ins (listed, not imported) included."""
         self._load_built_ins()
         return sorted({*self._entries, *self._plug_ins()})
 
@@ -70,9 +70,9 @@ class Registry:
         if name in self._entries:
             return self._entries[name]
         if name in self._plug_ins():
-            return self._owned(name, self._load_plug_in(name))
+            return self._third_party_entry(name, self._load_plug_in(name))
         if ":" in name:
-            return self._owned(name, import_attribute(name))
+            return self._third_party_entry(name, import_attribute(name))
         raise WrongUsage(unknown(self.kind, name, self.names()))
 
     def plug_ins(self) -> list[str]:
@@ -80,7 +80,7 @@ class Registry:
         return sorted(self._plug_ins())
 
     def _load_plug_in(self, name: str) -> Any:
-        """What an entry point names: foreign code, which fails in any way it likes."""
+        """Load what an entry point names: foreign code, which fails in any way it likes."""
         point = self._plug_ins()[name]
         try:
             return point.load()
@@ -90,10 +90,12 @@ class Registry:
                 "mend or uninstall it"
             ) from error
 
-    def _owned(self, name: str, thing: Any) -> Entry:
-        """A third party's thing; where it registered itself, what it said there counts."""
-        about = next((e.about for e in self._entries.values() if e.thing is thing), {"family": "third party"})
-        return Entry(name, thing, about)
+    def _third_party_entry(self, name: str, item: Any) -> Entry:
+        """The entry of a third party's item; if the item registered itself, what it said there counts."""
+        about = next(
+            (entry.about for entry in self._entries.values() if entry.thing is item), {"family": "third party"}
+        )
+        return Entry(name, item, about)
 
     def _plug_ins(self) -> dict[str, Any]:
         return {point.name: point for point in entry_points(group=f"an8flower.{self.kind}s")}

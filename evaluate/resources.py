@@ -1,4 +1,4 @@
-"""How a run is carried out: never what it computes, so none of this is hashed."""
+"""The resources of a run: they never change what it computes, so none of them is hashed."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Resources:
-    """Where and in what portions work is done."""
+    """The device that work is done on, and the size of its batches."""
 
     device: torch.device
     batch: int | None = None  # images in flight, halved on out-of-memory; None: what suits the device
 
     @property
     def in_flight(self) -> int:
-        """How many images may be in a network at once."""
+        """The number of images that may be in a network at once."""
         return in_flight_on(self.device) if self.batch is None else self.batch
 
 
 def in_flight_on(device: torch.device) -> int:
-    """How many images may be in a network at once, unless the user says otherwise.
+    """The number of images that may be in a network at once, unless the user says otherwise.
 
     A gradient through a ResNet-50 at 224 px keeps about 100 MB an image; two cores gain nothing beyond a few images.
     """
@@ -35,7 +35,7 @@ def in_flight_on(device: torch.device) -> int:
 
 
 def device_named(name: str) -> torch.device:
-    """`auto` is the first GPU where there is one, else the CPU; raises WrongUsage for one that is not here."""
+    """The device of a name; `auto` is the first GPU, else the CPU. Raises WrongUsage if the device is not here."""
     import torch
 
     if name == "auto":

@@ -21,7 +21,7 @@ def seed_of(*names: str | int) -> int:
 
 
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator of its own on a device, started from a seed."""
+    """A new generator on a device, started from a seed."""
     import torch  # here, because results are read where there is no torch, and they want seeds as well
 
     return torch.Generator(device).manual_seed(seed)

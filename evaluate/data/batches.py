@@ -45,7 +45,7 @@ class FlowerDataset(Dataset[Rows]):
         return Rows(*(tensor[0] for tensor in tensors(self.rows, index, index + 1)))
 
     def __getstate__(self) -> dict[str, Any]:
-        """What travels to a worker: an open file does not."""
+        """What travels to a worker: all but the open file."""
         return {**self.__dict__, "_opened": {}}
 
 
@@ -61,9 +61,9 @@ def split_tensors(split: FlowerSplit, device: torch.device | str = "cpu", slice_
     count, start = len(split), 0
     whole: Rows | None = None
     for start in range(0, count, slice_rows):
-        some = tensors(split, start, min(start + slice_rows, count))
-        whole = whole or Rows(*(empty_like(tensor, count, device) for tensor in some))
-        for target, source in zip(whole, some, strict=True):
+        portion = tensors(split, start, min(start + slice_rows, count))
+        whole = whole or Rows(*(empty_like(tensor, count, device) for tensor in portion))
+        for target, source in zip(whole, portion, strict=True):
             target[start : start + len(source)] = source.to(device)
     return whole if whole is not None else tensors(split, 0, 0)
 
@@ -74,7 +74,7 @@ def empty_like(tensor: Tensor, count: int, device: torch.device | str) -> Tensor
     return torch.empty((count, *tensor.shape[1:]), dtype=tensor.dtype, device=device, memory_format=layout)
 
 
-class Source(Protocol):
+class RowSource(Protocol):
     """Rows to train on or to measure with, in batches on a device."""
 
     def __len__(self) -> int: ...
@@ -85,7 +85,7 @@ class Source(Protocol):
 
 
 class Resident:
-    """Rows that lie on the device."""
+    """Rows of a split that lie on the device."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
@@ -94,13 +94,13 @@ class Resident:
         return len(self._rows.labels)
 
     def batches(self, order: Tensor, batch: int) -> Iterator[Rows]:
-        """Picked on the device."""
+        """The rows in this order, picked on the device."""
         for indices in order.to(self._rows.labels.device).split(batch):
             yield Rows(*(tensor[indices] for tensor in self._rows))
 
 
-class Streamed:
-    """Rows that are read from the file anew in every epoch, by workers."""
+class StreamedRows:
+    """Rows of a split that workers read from the file anew in every epoch."""
 
     def __init__(self, dataset: FlowerDataset, device: torch.device | str, workers: int = 2) -> None:
         self._dataset = dataset
@@ -111,7 +111,7 @@ class Streamed:
         return len(self._dataset)
 
     def batches(self, order: Tensor, batch: int) -> Iterator[Rows]:
-        """Read ahead of their use."""
+        """The rows in this order, which workers read ahead of their use."""
         loader = DataLoader(
             self._dataset,
             batch,
@@ -123,15 +123,15 @@ class Streamed:
             yield Rows(*(tensor.to(self._device, non_blocking=True) for tensor in rows))
 
 
-def source(store: FlowerStore, split: str, device: torch.device | str) -> Source:
-    """A split on the device where it leaves room for the work, else streamed."""
+def open_rows(store: FlowerStore, split: str, device: torch.device | str) -> RowSource:
+    """The rows of a split, on the device if it has room for them, else streamed from the file."""
     needed = len(store[split]) * 4 * store.size**2  # three bytes of image and one of mask for each pixel
-    if needed <= room(torch.device(device)):
+    if needed <= bytes_available(torch.device(device)):
         return Resident(split_tensors(store[split], device))
-    return Streamed(FlowerDataset(store.path, split), device)
+    return StreamedRows(FlowerDataset(store.path, split), device)
 
 
-def room(device: torch.device) -> float:
+def bytes_available(device: torch.device) -> float:
     """Bytes that a split may take on a device: half of what a GPU has left, a quarter of the host's memory."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] / 2

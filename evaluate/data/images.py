@@ -32,7 +32,7 @@ def convolution_matrix(kernel: Tensor, side: int, continued: bool = True) -> Ten
 
 
 def blur_matrix(side: int, sigma: float, continued: bool = True) -> Tensor:
-    """The matrix (side, side) float32 that blurs a line of pixels; the identity where sigma is 0.
+    """The matrix (side, side) float32 that blurs a line of pixels; the identity if sigma is 0.
 
     `matrix @ image @ matrix.T` is the blurred image, on any device and exact in any batch.
 
@@ -64,7 +64,7 @@ def pyramid(images: Tensor, sigma: float, levels: int = 8) -> Tensor:
 
 
 def channels_last(levels: Tensor) -> Tensor:
-    """The same (B, L, C, H, W), with a pixel's channels side by side in memory, as `between_levels` wants them."""
+    """Images (B, L, C, H, W) with a pixel's channels side by side in memory, as `between_levels` wants them."""
     return levels.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
 
 
@@ -98,5 +98,5 @@ REPLACEMENTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def check_replacement(parameter: str, name: str) -> None:
-    """Raise WrongUsage with the nearest name where there is no such replacement."""
+    """Raise WrongUsage with the nearest name if there is no such replacement."""
     check_known(parameter, name, REPLACEMENTS)

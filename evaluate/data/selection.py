@@ -8,9 +8,9 @@ from an8flower.errors import WrongUsage
 
 
 def select_rows(labels: np.ndarray, count: int | None, seed: int) -> np.ndarray:
-    """Sorted indices of `count` rows (all where None), as many of each class as of any other, give or take one.
+    """Sorted indices of `count` rows (all if None), as many of each class as of any other, give or take one.
 
-    A larger count keeps the rows of a smaller one. Raises WrongUsage where there are not that many rows.
+    A larger count keeps the rows of a smaller one. Raises WrongUsage if there are not that many rows.
     """
     if count is None or count == len(labels):
         return np.arange(len(labels))
@@ -24,6 +24,6 @@ def _round_robin(labels: np.ndarray, seed: int) -> np.ndarray:
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     turn = np.empty(len(labels), np.int64)
     for label in np.unique(labels):
-        own = shuffled[labels[shuffled] == label]
-        turn[own] = np.arange(len(own))
+        members = shuffled[labels[shuffled] == label]
+        turn[members] = np.arange(len(members))
     return shuffled[np.argsort(turn[shuffled], kind="stable")]

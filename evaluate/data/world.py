@@ -25,7 +25,7 @@ IN_SIGHT = 1024  # rows photographed at a time: 112 px of them take 150 MB as fl
 
 @dataclass(frozen=True)
 class Photographs:
-    """Pictures of scenes."""
+    """Pictures of scenes, with the parts that are visible in them."""
 
     images: Tensor  # (n, 3, S, S) float32 in [0, 1]
     parts: Tensor  # (n, S, S) uint8: id of the part visible at the pixel's centre
@@ -33,7 +33,7 @@ class Photographs:
 
 @dataclass(frozen=True)
 class World:
-    """The rows of one split, and what they would look like otherwise."""
+    """The rows of one split, and what their pictures would be if something in the scene were different."""
 
     spec: DatasetSpec
     split: FlowerSplit
@@ -42,7 +42,7 @@ class World:
 
     @classmethod
     def of(cls, split: FlowerSplit, device: torch.device) -> World:
-        """The world of a split; raises NotApplicable where the data set was imported, so that nobody can render it."""
+        """The world of a split; raises NotApplicable if the data set was imported, so that nobody can render it."""
         if split.store.spec is None:
             raise NotApplicable(
                 f"{split.store.path}: no spec, so its rows cannot be rendered again with one thing changed; "
@@ -58,7 +58,7 @@ class World:
         return table[back]
 
     def photographed(self, table: np.ndarray) -> Photographs:
-        """Pictures of a factors table (n,)."""
+        """Render the scenes that a factors table (n,) describes."""
         images, parts = render(build(table), self.spec.size, self.threads)
         pictures = as_images(images, self.device)
         return Photographs(pictures, torch.from_numpy(parts).to(self.device))
@@ -67,13 +67,13 @@ class World:
         """Another class (n,) for each row, of those that differ in the fewest parts; fixed by its index."""
         chances = [seed_of("near class", row) / 2**63 for row in rows.tolist()]
         pairs = zip(labels.tolist(), chances, strict=True)
-        found = [interventions.near_class(self.spec, label, chance) for label, chance in pairs]
-        return torch.tensor(found, dtype=torch.int64, device=self.device)
+        classes = [interventions.near_class(self.spec, label, chance) for label, chance in pairs]
+        return torch.tensor(classes, dtype=torch.int64, device=self.device)
 
     def differing(self, first: Tensor, second: Tensor) -> Tensor:
         """Which parts tell two classes apart, for classes (n,) and (n,): (n, P) bool by part id."""
-        told = torch.zeros(len(first), len(PARTS), dtype=torch.bool)
-        for row, (one, other) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
-            for part in discriminative_parts(self.spec, one, other):
-                told[row, PARTS.index(part)] = True
-        return told.to(self.device)
+        differs = torch.zeros(len(first), len(PARTS), dtype=torch.bool)
+        for row, (label, other) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
+            for part in discriminative_parts(self.spec, label, other):
+                differs[row, PARTS.index(part)] = True
+        return differs.to(self.device)

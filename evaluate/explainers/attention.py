@@ -23,8 +23,8 @@ from ..case import Query
 from ..maps import upsampled
 from ..models.classifier import Classifier
 from ..models.networks.attention import Attending
+from ..models.networks.batched_passes import logit
 from ..models.networks.features import token_grid
-from ..models.networks.passes import logit
 from ..registry import explainers
 from .attribution.attention_flow import flows
 from .attribution.transformer_relevance import RelevanceAttending, relevance_of_attention

@@ -13,8 +13,8 @@ from an8flower.names import check_known
 
 from ..case import Query
 from ..maps import range_normalised
+from ..models.networks.batched_passes import Read, answers, logit, probability
 from ..models.networks.features import Features, at_least_single
-from ..models.networks.passes import Read, answers, logit, probability
 from ..models.streamlined import check_precision, streamlined
 from ..registry import explainers
 from .activation_map import FAMILY, ActivationMap

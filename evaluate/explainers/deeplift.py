@@ -19,9 +19,9 @@ from ..case import Query
 from ..data.images import REPLACEMENTS, check_replacement
 from ..models.canonical import canonical
 from ..models.classifier import Classifier
+from ..models.networks.batched_passes import logit
 from ..models.networks.features import at_least_single
 from ..models.networks.modules import ACTIVATIONS, LINEAR, MEANS, NORMS, Constant
-from ..models.networks.passes import logit
 from ..registry import explainers
 from .attribution.pixels import PixelAttribution
 

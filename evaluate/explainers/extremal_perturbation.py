@@ -17,7 +17,7 @@ from an8flower.names import unknown
 from ..case import Query
 from ..data.images import between_levels, blurred, channels_last, pyramid
 from ..models.classifier import Classifier
-from ..models.networks.passes import Network, every_pair, input_gradient
+from ..models.networks.batched_passes import Network, every_pair, input_gradient
 from ..models.streamlined import check_precision, streamlined
 from ..registry import explainers
 

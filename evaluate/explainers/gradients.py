@@ -18,8 +18,8 @@ from an8flower.names import check_known
 from ..case import Query
 from ..data.images import REPLACEMENTS, check_replacement
 from ..models.classifier import Classifier
-from ..models.networks.borrow import evaluating
-from ..models.networks.passes import Network, every_pair, gradient_at, input_gradient, logit
+from ..models.networks.batched_passes import Network, every_pair, gradient_at, input_gradient, logit
+from ..models.networks.guard import evaluating
 from ..models.streamlined import streamlined
 from ..registry import explainers
 from ..seeds import generator, seed_of

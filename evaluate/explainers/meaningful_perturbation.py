@@ -15,7 +15,7 @@ from an8flower.names import unknown
 from ..case import Query
 from ..data.images import blur_matrix, blurred
 from ..models.classifier import Classifier
-from ..models.networks.passes import Network, answers, every_pair, input_gradient, probability
+from ..models.networks.batched_passes import Network, answers, every_pair, input_gradient, probability
 from ..models.streamlined import check_precision, streamlined
 from ..registry import explainers
 from ..seeds import generator

@@ -15,7 +15,7 @@ from an8flower.names import check_known
 from ..case import Query
 from ..data.images import REPLACEMENTS, check_replacement
 from ..models.classifier import Classifier
-from ..models.networks.passes import Network, answers
+from ..models.networks.batched_passes import Network, answers
 from ..models.streamlined import check_precision, streamlined
 from ..registry import explainers
 

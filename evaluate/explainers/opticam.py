@@ -13,7 +13,7 @@ from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
 from ..maps import range_normalised, upsampled
-from ..models.networks.passes import Network, Read, logit, probability
+from ..models.networks.batched_passes import Network, Read, logit, probability
 from ..models.streamlined import streamlined
 from ..registry import explainers
 from .activation_map import FAMILY, ActivationMap

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..case import Query
 from ..maps import upsampled
 from ..models.classifier import Classifier
-from ..models.networks.passes import input_gradient
+from ..models.networks.batched_passes import input_gradient
 from ..models.networks.rectifiers import Rectifying, Rule, require_relus
 from ..registry import explainers
 from .attribution.activations import activations, gradcam_pp_weights, gradcam_weights

@@ -28,6 +28,7 @@ from ..case import Query
 from ..maps import upsampled
 from ..models.canonical import canonical
 from ..models.classifier import Classifier
+from ..models.networks.batched_passes import logit
 from ..models.networks.features import at_least_single
 from ..models.networks.modules import (
     ACTIVATIONS,
@@ -41,7 +42,6 @@ from ..models.networks.modules import (
     sees_pixels,
     tapped,
 )
-from ..models.networks.passes import logit
 from ..registry import explainers
 from .attribution.pixels import PixelAttribution
 

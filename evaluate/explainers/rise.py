@@ -13,7 +13,7 @@ from an8flower.errors import WrongUsage
 
 from ..case import Query
 from ..models.classifier import Classifier
-from ..models.networks.passes import Network, Read, answers, every_pair, probability
+from ..models.networks.batched_passes import Network, Read, answers, every_pair, probability
 from ..models.streamlined import check_precision, streamlined
 from ..registry import explainers
 from ..seeds import generator, seed_of

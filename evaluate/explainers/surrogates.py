@@ -21,7 +21,7 @@ from an8flower.names import check_known
 
 from ..case import Query
 from ..models.classifier import Classifier
-from ..models.networks.passes import Network, Read, answers, logit, probability
+from ..models.networks.batched_passes import Network, Read, answers, logit, probability
 from ..models.streamlined import check_precision, streamlined
 from ..registry import explainers
 from ..seeds import generator

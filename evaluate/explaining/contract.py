@@ -1,4 +1,4 @@
-"""What every explainer promises, as checks that anybody can run: one table, three small networks.
+"""The contract of explainers: a table of checks on three small networks that anybody can run.
 
 `an8flower check NAME` runs it, and so do the tests, for every method that is registered.
 """
@@ -18,7 +18,7 @@ from an8flower.errors import NotApplicable, Refusal, WrongUsage
 
 from ..case import Explainer, Query
 from ..models.classifier import Classifier
-from ..models.networks.borrow import ASPECTS
+from ..models.networks.guard import ASPECTS
 from ..models.networks.random_state import STATES, kept_random
 from .contract_networks import CLASSES, NETWORKS, SIZE
 from .explain import check_maps, explain, name_of
@@ -32,8 +32,8 @@ ALIKE = 0.5  # the mean correlation with the float32 maps that bfloat16 must rea
 ALIKE_ON_CUDA = 0.9
 
 
-class Run(NamedTuple):
-    """What a call of an explainer gave, and what it left behind."""
+class CallRecord(NamedTuple):
+    """The maps that a call of an explainer gave, and all that the call left changed."""
 
     maps: Tensor
     changed: list[str]  # the aspects of the model that it changed, weights included
@@ -42,47 +42,47 @@ class Run(NamedTuple):
 
 
 class Stumble(Exception):
-    """What is thrown in the middle of a pass, to see what an explainer leaves behind then."""
+    """An error raised in the middle of a pass, to see what an explainer leaves behind then."""
 
 
 class Trial:
-    """One explainer on one of the networks; every run meets a classifier of its own, as good as new."""
+    """One explainer on one of the networks; every run gets a new classifier."""
 
     def __init__(self, explainer: Explainer, network: str, class_sensitive: bool = True) -> None:
-        self.asked = hastened(explainer)
+        self.unfitted = hasten(explainer)
         self.network = network
         self.class_sensitive = class_sensitive
 
     @property
     def name(self) -> str:
-        """How the explainer is called in messages."""
-        return name_of(self.asked)
+        """The name of the explainer in messages."""
+        return name_of(self.unfitted)
 
     @cached_property
     def explainer(self) -> Explainer:
-        """The explainer, fitted on the spot where it has to be."""
-        some = query(EXAMPLES)
-        examples = GivenExamples(some.images, some.targets % len(CLASSES))
-        return prepared(self.asked, self.classifier(), examples, EXAMPLES)
+        """The explainer, fitted on random images if it learns from examples."""
+        pictures = make_query(EXAMPLES)
+        examples = GivenExamples(pictures.images, pictures.targets % len(CLASSES))
+        return prepared(self.unfitted, self.classifier(), examples, EXAMPLES)
 
     def classifier(self) -> Classifier:
-        """The network, made anew, in eval mode."""
+        """A new classifier around the network, in eval mode."""
         return NETWORKS[self.network]().eval()
 
     @cached_property
-    def reference(self) -> Run:
+    def reference(self) -> CallRecord:
         """The first run, which most checks look at or compare with."""
-        return run(self.explainer, self.classifier(), query(ROWS))
+        return run(self.explainer, self.classifier(), make_query(ROWS))
 
-    def maps(self, asked: Query, batch: int = MORE_ROWS) -> Tensor:
-        """The maps for another query, explained in batches."""
+    def maps(self, query: Query, batch: int = MORE_ROWS) -> Tensor:
+        """The saliency maps for another query, explained in batches."""
         classifier = self.classifier()
-        portions = zip(*(tensor.split(batch) for tensor in asked), strict=True)
+        portions = zip(*(tensor.split(batch) for tensor in query), strict=True)
         return torch.cat([run(self.explainer, classifier, Query(*portion)).maps for portion in portions])
 
 
 class Check(NamedTuple):
-    """One promise."""
+    """One promise of the contract, and the function that judges it."""
 
     name: str
     promise: str
@@ -90,7 +90,7 @@ class Check(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What came of one check on one network."""
+    """The result of one check on one network."""
 
     network: str
     check: str
@@ -98,33 +98,33 @@ class Verdict(NamedTuple):
     reason: str = ""
 
 
-def query(rows: int, device: str = "cpu") -> Query:
+def make_query(rows: int, device: str = "cpu") -> Query:
     """Random images with one target after another; fewer rows are the first ones of more."""
     images = [torch.rand(3, SIZE, SIZE, generator=torch.Generator().manual_seed(5 + row)) for row in range(rows)]
-    asked = Query(torch.stack(images), torch.arange(rows), torch.arange(rows) + 7)
-    return Query(*(tensor.to(device) for tensor in asked))
+    query = Query(torch.stack(images), torch.arange(rows), torch.arange(rows) + 7)
+    return Query(*(tensor.to(device) for tensor in query))
 
 
-def run(explainer: Explainer, classifier: Classifier, asked: Query) -> Run:
+def run(explainer: Explainer, classifier: Classifier, query: Query) -> CallRecord:
     """Call an explainer as `explain` does, but note what it leaves behind instead of refusing it."""
-    given = Query(*(tensor.clone() for tensor in asked))
+    copies = Query(*(tensor.clone() for tensor in query))
     lent, weights = [aspect.read(classifier) for aspect in LENT], classifier.digest
     with kept_random():
-        found = [aspect.read(classifier) for aspect in STATES]
+        before = [aspect.read(classifier) for aspect in STATES]
         with torch.enable_grad(), classifier.counting():
-            maps = explainer(classifier, given)
-        random = [each.name for each, state in zip(STATES, found, strict=True) if each.read(classifier) != state]
-    changed = changes(classifier, lent) + (["weights or buffers"] if classifier.digest != weights else [])
-    inputs = [name for name in Query._fields if not torch.equal(getattr(given, name), getattr(asked, name))]
-    return Run(maps.detach() if isinstance(maps, Tensor) else maps, changed, random, inputs)
+            maps = explainer(classifier, copies)
+        random = [state.name for state, value in zip(STATES, before, strict=True) if state.read(classifier) != value]
+    changed = changed_aspects(classifier, lent) + (["weights or buffers"] if classifier.digest != weights else [])
+    inputs = [name for name in Query._fields if not torch.equal(getattr(copies, name), getattr(query, name))]
+    return CallRecord(maps.detach() if isinstance(maps, Tensor) else maps, changed, random, inputs)
 
 
-def changes(classifier: Classifier, lent: list[Any]) -> list[str]:
-    """The aspects that are not as they were."""
+def changed_aspects(classifier: Classifier, lent: list[Any]) -> list[str]:
+    """The names of the aspects of the model that are not what they were."""
     return [aspect.name for aspect, before in zip(LENT, lent, strict=True) if aspect.read(classifier) != before]
 
 
-def hastened(explainer: Explainer) -> Explainer:
+def hasten(explainer: Explainer) -> Explainer:
     """The explainer with the values of its class's `quick` in place of defaults: the contract does not need many steps.
 
     `quick` is a class variable, a dict of parameters; what a user has set stays.
@@ -132,7 +132,7 @@ def hastened(explainer: Explainer) -> Explainer:
     quick = getattr(explainer, "quick", None)
     if not (quick and is_dataclass(explainer)):
         return explainer
-    untouched = {each.name for each in fields(explainer) if getattr(explainer, each.name) == each.default}
+    untouched = {field.name for field in fields(explainer) if getattr(explainer, field.name) == field.default}
     return cast(Explainer, replace(explainer, **{name: quick[name] for name in untouched & {*quick}}))
 
 
@@ -141,15 +141,15 @@ def hastened(explainer: Explainer) -> Explainer:
 
 def gives_maps(trial: Trial) -> None:
     """One finite float32 map a row, on the images' device."""
-    check_maps(trial.explainer, trial.reference.maps, query(ROWS))
+    check_maps(trial.explainer, trial.reference.maps, make_query(ROWS))
 
 
 def heeds_target(trial: Trial) -> None:
-    """Another target gives another map."""
+    """Another target gives another saliency map."""
     if not trial.class_sensitive:
         raise NotApplicable(f"{trial.name} says itself that its maps do not depend on the target")
-    asked = query(ROWS)
-    if difference(trial.maps(asked._replace(targets=asked.targets + 1)), trial.reference.maps) <= TOLERANCE:
+    query = make_query(ROWS)
+    if difference(trial.maps(query._replace(targets=query.targets + 1)), trial.reference.maps) <= TOLERANCE:
         raise Refusal(
             f"{trial.name} gives the same maps for other targets; have it read query.targets, "
             "or register it with class_sensitive=False"
@@ -163,7 +163,7 @@ def draws_from_seeds(trial: Trial) -> None:
         raise Refusal(f"{trial.name} draws from {' and '.join(trial.reference.random)}; {remedy}")
     with kept_random():
         torch.manual_seed(99)
-        again = trial.maps(query(ROWS))
+        again = trial.maps(make_query(ROWS))
     if difference(again, trial.reference.maps) > TOLERANCE:
         raise Refusal(f"{trial.name} gives other maps when it is called again with the same seeds; {remedy}")
 
@@ -171,11 +171,11 @@ def draws_from_seeds(trial: Trial) -> None:
 def ignores_company(trial: Trial) -> None:
     """Splitting, permuting or enlarging the batch changes no map."""
     remedy = "compute nothing over the whole batch, and read each row's own target and seed"
-    apart = difference(trial.maps(query(ROWS), batch=2), trial.reference.maps)
+    apart = difference(trial.maps(make_query(ROWS), batch=2), trial.reference.maps)
     if apart > TOLERANCE:
         raise Refusal(f"{trial.name} gives other maps when the batch is split, by {apart:.1g} of their range; {remedy}")
     order = torch.tensor([3, 1, 0, 2])
-    maps = trial.maps(Query(*(tensor[order] for tensor in query(MORE_ROWS))))
+    maps = trial.maps(Query(*(tensor[order] for tensor in make_query(MORE_ROWS))))
     apart = difference(maps[order.argsort()][:ROWS], trial.reference.maps)
     if apart > TOLERANCE:
         raise Refusal(
@@ -185,7 +185,7 @@ def ignores_company(trial: Trial) -> None:
 
 
 def gives_model_back(trial: Trial) -> None:
-    """Weights, hooks, modules, modes and requires_grad are what they were."""
+    """Weights, hooks, modules, modes and requires_grad of the model are the same after the call as before."""
     if trial.reference.changed:
         raise Refusal(
             f"{trial.name} leaves {' and '.join(trial.reference.changed)} of the model changed; "
@@ -194,15 +194,15 @@ def gives_model_back(trial: Trial) -> None:
 
 
 def gives_model_back_on_error(trial: Trial) -> None:
-    """So they are when a pass raises in the middle."""
-    classifier, asked = trial.classifier(), query(ROWS)
-    run(trial.explainer, classifier, asked)  # what is prepared once is prepared now, so that it stumbles in the middle
+    """The model is given back as it was when a pass raises in the middle."""
+    classifier, query = trial.classifier(), make_query(ROWS)
+    run(trial.explainer, classifier, query)  # what is prepared once is prepared now, so that it stumbles in the middle
     last = [module for module in classifier.modules() if isinstance(module, nn.Linear)][-1]
     last.register_forward_hook(stumble)
     before, weights = [aspect.read(classifier) for aspect in LENT], classifier.digest
     with kept_random(), suppress(Exception):
-        run(trial.explainer, classifier, asked)
-    changed = changes(classifier, before) + (["weights or buffers"] if classifier.digest != weights else [])
+        run(trial.explainer, classifier, query)
+    changed = changed_aspects(classifier, before) + (["weights or buffers"] if classifier.digest != weights else [])
     if changed:
         raise Refusal(
             f"{trial.name} leaves {' and '.join(changed)} of the model changed when a pass raises an error; "
@@ -211,12 +211,12 @@ def gives_model_back_on_error(trial: Trial) -> None:
 
 
 def stumble(module: nn.Module, inputs: Any, output: Any) -> None:
-    """A forward hook that raises."""
+    """A forward hook that raises an error in the middle of a pass."""
     raise Stumble
 
 
 def leaves_inputs(trial: Trial) -> None:
-    """Images, targets and seeds are what they were."""
+    """Images, targets and seeds are the same after the call as before."""
     if trial.reference.inputs:
         raise Refusal(f"{trial.name} changed {' and '.join(trial.reference.inputs)} in place; have it work on a copy")
 
@@ -225,7 +225,7 @@ def works_anywhere(trial: Trial) -> None:
     """Frozen parameters, and torch.no_grad or torch.inference_mode around, change no map."""
     classifier = trial.classifier().requires_grad_(False)
     with torch.no_grad(), torch.inference_mode():
-        maps = explain(classifier, trial.explainer, query(ROWS), MORE_ROWS).maps.clone()
+        maps = explain(classifier, trial.explainer, make_query(ROWS), MORE_ROWS).maps.clone()
     apart = difference(maps, trial.reference.maps)
     if apart > TOLERANCE:
         raise Refusal(
@@ -235,9 +235,9 @@ def works_anywhere(trial: Trial) -> None:
 
 
 def works_in_bfloat16(trial: Trial) -> None:
-    """A bfloat16 model gives finite maps, not unlike those of the float32 model."""
-    maps = run(trial.explainer, trial.classifier().bfloat16(), query(ROWS)).maps
-    check_maps(trial.explainer, maps, query(ROWS))
+    """A bfloat16 model gives finite maps, much like the maps of the float32 model."""
+    maps = run(trial.explainer, trial.classifier().bfloat16(), make_query(ROWS)).maps
+    check_maps(trial.explainer, maps, make_query(ROWS))
     alike = likeness(maps, trial.reference.maps)
     if alike < ALIKE:
         raise Refusal(
@@ -247,12 +247,12 @@ def works_in_bfloat16(trial: Trial) -> None:
 
 
 def works_on_cuda(trial: Trial) -> None:
-    """A GPU gives what the CPU gives."""
+    """A GPU gives maps much like the maps of the CPU."""
     if not torch.cuda.is_available():
         raise NotApplicable("there is no CUDA device on this machine")
-    asked = query(ROWS, "cuda")
-    maps = run(trial.explainer, trial.classifier().cuda(), asked).maps
-    check_maps(trial.explainer, maps, asked)
+    query = make_query(ROWS, "cuda")
+    maps = run(trial.explainer, trial.classifier().cuda(), query).maps
+    check_maps(trial.explainer, maps, query)
     alike = likeness(maps.cpu(), trial.reference.maps)
     if alike < ALIKE_ON_CUDA:
         raise Refusal(
@@ -286,7 +286,7 @@ def difference(maps: Tensor, expected: Tensor) -> float:
 
 def likeness(maps: Tensor, expected: Tensor) -> float:
     """The mean correlation of maps (B, H, W) with the expected ones; two constant maps are alike."""
-    ours, theirs = (each.flatten(1) - each.flatten(1).mean(1, keepdim=True) for each in (maps, expected))
+    ours, theirs = (values.flatten(1) - values.flatten(1).mean(1, keepdim=True) for values in (maps, expected))
     spread = ours.norm(dim=1) * theirs.norm(dim=1)
     both_flat = (ours.norm(dim=1) == 0) & (theirs.norm(dim=1) == 0)
     correlation = torch.where(spread > 0, (ours * theirs).sum(1) / spread, both_flat.float())
@@ -307,7 +307,7 @@ def check_explainer(explainer: Explainer, class_sensitive: bool = True) -> Itera
 
 
 def verdict(trial: Trial, check: Check) -> Verdict:
-    """What comes of one check."""
+    """The verdict of one check; whatever the explainer raises is part of it."""
     try:
         check.judge(trial)
     except (NotApplicable, WrongUsage) as reason:  # wrong usage: a layer that this network does not have
@@ -321,10 +321,10 @@ def verdict(trial: Trial, check: Check) -> Verdict:
 
 
 def outcome(name: str, verdicts: list[Verdict]) -> str | None:
-    """Why an explainer does not keep the contract, in a sentence; None where it does."""
-    failed = [each for each in verdicts if each.status == "FAILED"]
+    """A sentence that says why an explainer does not keep the contract; None if it does."""
+    failed = [verdict for verdict in verdicts if verdict.status == "FAILED"]
     if failed:
         return f"{name} fails {len(failed)} of {len(verdicts)} checks; the first: {failed[0].reason}"
-    if not any(each.status == "ok" for each in verdicts if each.check == "maps"):
+    if not any(verdict.status == "ok" for verdict in verdicts if verdict.check == "maps"):
         return f"{name} is not applicable to any of the networks, so that nothing was checked: {verdicts[0].reason}"
     return None

@@ -1,4 +1,4 @@
-"""Three small networks on which methods stumble where they stumble at all: what the contract is checked on."""
+"""The three small networks that the contract is checked on; between them they hold what methods stumble over."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class InPlaceNet(nn.Module):
         self.linear = nn.Linear(6, len(CLASSES))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised images -> logits."""
+        """Logits (B, 4) of normalised images (B, 3, 16, 16)."""
         return self.linear(self.features(x).mean((2, 3)))
 
 
@@ -43,7 +43,7 @@ class ReuseNet(nn.Module):
         self.linear = nn.Linear(8, len(CLASSES))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised images -> logits."""
+        """Logits (B, 4) of normalised images (B, 3, 16, 16)."""
         x = self.relu(self.stem(x))
         inner = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
         x = F.relu(self.relu(inner + x) - 0.1)
@@ -76,10 +76,10 @@ def vit() -> Classifier:
     """A vision transformer of 4 x 4 patches, two blocks and two heads, in training mode."""
     with kept_random():  # its layers draw weights when they are made
         network = VisionTransformer(SIZE, SIZE // 4, 2, 2, hidden_dim=16, mlp_dim=32, num_classes=len(CLASSES))
-    return wrap(attentive(network), CLASSES, SIZE, "encoder.layers.encoder_layer_1.ln_1")
+    return wrap(randomise_attention(network), CLASSES, SIZE, "encoder.layers.encoder_layer_1.ln_1")
 
 
-def attentive(network: nn.Module, seed: int = 0) -> nn.Module:
+def randomise_attention(network: nn.Module, seed: int = 0) -> nn.Module:
     """Weights with which tokens attend to some more than to others, and every class matters; changed in place."""
     source = torch.Generator().manual_seed(seed)
     for module in network.modules():

@@ -11,19 +11,20 @@ from torch import Tensor
 from an8flower.errors import Refusal, WrongUsage
 
 from ..case import Explainer, Query
-from ..models.classifier import Classifier, Cost
-from ..models.networks.borrow import borrowed
+from ..models.classifier import Classifier
+from ..models.costs import Cost
+from ..models.networks.guard import guard
 from ..resources import in_flight_on, is_out_of_memory
 
 
-class Explanation(NamedTuple):
-    """Maps, and what they cost in all."""
+class BatchExplanation(NamedTuple):
+    """The saliency maps of a query, and what they cost in all."""
 
     maps: Tensor  # (B, H, W) float32, finite, on the images' device; larger = more evidence for the target
     cost: Cost
 
 
-def explain(classifier: Classifier, explainer: Explainer, query: Query, batch: int | None = None) -> Explanation:
+def explain(classifier: Classifier, explainer: Explainer, query: Query, batch: int | None = None) -> BatchExplanation:
     """Explain a query in batches; the classifier is given back as it was, whatever the explainer does.
 
     `batch` bounds how many images are in the network at once, those that a method makes of an image included; where it
@@ -40,27 +41,27 @@ def explain(classifier: Classifier, explainer: Explainer, query: Query, batch: i
         raise WrongUsage(f"batches of {batch} images were asked for; expected at least 1")
     maps: list[Tensor] = []
     cost, start = Cost(), 0
-    with borrowed(classifier, name_of(explainer)):
+    with guard(classifier, name_of(explainer)):
         while start < len(query.images):
-            some = Query(*(tensor[start : start + batch].detach().clone() for tensor in query))
-            done = attempt(classifier, explainer, some, batch)
+            portion = Query(*(tensor[start : start + batch].detach().clone() for tensor in query))
+            done = attempt(classifier, explainer, portion, batch)
             if done is None and batch == 1:
                 raise Refusal(
                     f"{name_of(explainer)} runs out of memory on one image; "
                     "use a smaller model or image, or allow an audit more with --memory-limit"
                 )
             if done is None:
-                batch = (len(some.images) if len(some.images) > 1 else batch) // 2
+                batch = (len(portion.images) if len(portion.images) > 1 else batch) // 2
                 continue
-            check_maps(explainer, done.maps, some)
-            check_images(explainer, some.images, query.images[start : start + batch])
+            check_maps(explainer, done.maps, portion)
+            check_images(explainer, portion.images, query.images[start : start + batch])
             maps.append(done.maps.detach())
-            cost, start = cost + done.cost, start + len(some.images)
-    return Explanation(torch.cat(maps), cost)
+            cost, start = cost + done.cost, start + len(portion.images)
+    return BatchExplanation(torch.cat(maps), cost)
 
 
-def attempt(classifier: Classifier, explainer: Explainer, query: Query, in_flight: int) -> Explanation | None:
-    """Explain one batch and count its cost; None where memory runs out."""
+def attempt(classifier: Classifier, explainer: Explainer, query: Query, in_flight: int) -> BatchExplanation | None:
+    """Explain one batch and count its cost; None if memory runs out."""
     began = time.perf_counter()
     try:
         with classifier.holding(in_flight), classifier.counting() as cost:
@@ -74,18 +75,20 @@ def attempt(classifier: Classifier, explainer: Explainer, query: Query, in_fligh
     if classifier.device.type == "cuda":
         torch.cuda.synchronize(classifier.device)
     cost.seconds = time.perf_counter() - began
-    return Explanation(maps, cost)
+    return BatchExplanation(maps, cost)
 
 
 def check_query(classifier: Classifier, query: Query) -> None:
-    """What every explainer may rely on."""
+    """Check what every explainer may rely on: shapes, dtypes, device, pixel values and targets of a query."""
     count, size, classes = len(query.images), classifier.size, len(classifier.class_names)
     expected = (("images", (count, 3, size, size), torch.float32), ("targets", (count,), torch.int64))
     for name, shape, dtype in (*expected, ("seeds", (count,), torch.int64)):
         tensor = getattr(query, name)
         if tensor.shape != shape or tensor.dtype != dtype or tensor.device != classifier.device:
-            wanted = described(shape, dtype, classifier.device)
-            raise WrongUsage(f"{name} are {described(tensor.shape, tensor.dtype, tensor.device)}; expected {wanted}")
+            wanted = describe_tensor(shape, dtype, classifier.device)
+            raise WrongUsage(
+                f"{name} are {describe_tensor(tensor.shape, tensor.dtype, tensor.device)}; expected {wanted}"
+            )
     if not count:
         raise WrongUsage("the query is empty; give at least one image")
     low, high = query.images.aminmax()
@@ -96,15 +99,15 @@ def check_query(classifier: Classifier, query: Query) -> None:
 
 
 def check_maps(explainer: Explainer, maps: Tensor, query: Query) -> None:
-    """What every judge may rely on."""
+    """Check what every judge may rely on: shape, dtype, device and finite values of the maps."""
     images = query.images
     shape = (len(images), *images.shape[2:])
     if not isinstance(maps, Tensor):
         raise Refusal(f"{name_of(explainer)} returned {type(maps).__name__}; expected a tensor of maps {shape}")
     if maps.shape != shape or maps.dtype != torch.float32 or maps.device != images.device:
-        wanted = described(shape, torch.float32, images.device)
+        wanted = describe_tensor(shape, torch.float32, images.device)
         raise Refusal(
-            f"{name_of(explainer)} returned {described(maps.shape, maps.dtype, maps.device)}; expected {wanted}"
+            f"{name_of(explainer)} returned {describe_tensor(maps.shape, maps.dtype, maps.device)}; expected {wanted}"
         )
     if not maps.isfinite().all():
         bad = (~maps.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
@@ -114,16 +117,16 @@ def check_maps(explainer: Explainer, maps: Tensor, query: Query) -> None:
 
 
 def check_images(explainer: Explainer, images: Tensor, before: Tensor) -> None:
-    """The images must be what they were: the next explainer wants them too."""
+    """Check that the images are what they were, since the next explainer reads them too."""
     if not torch.equal(images, before):
         raise Refusal(f"{name_of(explainer)} changed its input images in place; have it work on a copy")
 
 
-def described(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> str:
-    """A tensor's outside, for people."""
+def describe_tensor(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> str:
+    """The shape, the dtype and the device of a tensor, in words."""
     return f"{tuple(shape)} {str(dtype).removeprefix('torch.')} on {device}"
 
 
 def name_of(explainer: Explainer) -> str:
-    """How an explainer is called in messages."""
+    """The name of an explainer in messages."""
     return getattr(explainer, "__name__", None) or repr(explainer)

@@ -24,7 +24,7 @@ from ..data.images import as_images
 from ..data.selection import select_rows
 from ..explainers.fittable import Examples, Fittable, Fitted, Learnt
 from ..models.classifier import Classifier
-from ..models.networks.borrow import borrowed
+from ..models.networks.guard import guard
 from ..models.safetensors_files import DAMAGE, read_tensors, write_tensors
 from ..resources import in_flight_on
 from ..seeds import seed_of
@@ -39,7 +39,7 @@ class GivenExamples:
     digest: str = "given"
 
     def some(self, count: int, portion: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The first `count`."""
+        """The first `count` examples, in portions."""
         yield from zip(self.images[:count].split(portion), self.labels[:count].split(portion), strict=True)
 
 
@@ -53,11 +53,11 @@ class StoredExamples:
 
     @property
     def digest(self) -> str:
-        """That of the data set."""
+        """The digest of the data set and the name of the split."""
         return f"{self.store.digest} {self.split}"
 
     def some(self, count: int, portion: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Read as they are asked for."""
+        """Read `count` rows of the split, spread over the classes, a portion at a time."""
         split = self.store[self.split]
         chosen = torch.from_numpy(select_rows(split.labels, min(count, len(split)), seed_of("examples")))
         for indices in chosen.split(portion):
@@ -67,7 +67,7 @@ class StoredExamples:
 
 
 def prepared(explainer: Any, classifier: Classifier, examples: Examples, batch: int | None = None) -> Explainer:
-    """An explainer that is ready to explain: fitted on examples where it has to be, else the one that came.
+    """An explainer that is ready to explain: fitted on examples if it learns from them, else as it came.
 
     The classifier is given back as it was. `batch` bounds how many images are in it at once, as in `explain`.
 
@@ -77,7 +77,7 @@ def prepared(explainer: Any, classifier: Classifier, examples: Examples, batch: 
     if not isinstance(explainer, Fittable):
         return explainer
     batch = in_flight_on(classifier.device) if batch is None else batch
-    with borrowed(classifier, repr(explainer)), classifier.holding(batch):
+    with guard(classifier, repr(explainer)), classifier.holding(batch):
         return explainer.fitted(classifier, examples)
 
 
@@ -92,35 +92,35 @@ def fitted_once(
     folder: Path | None = None,
     batch: int | None = None,
 ) -> Explainer:
-    """As `prepared`, but what was learnt before, from the same examples by the same model, is read from its file.
+    """An explainer as `prepared` gives it; what it learnt before from the same examples is read from disk.
 
     A file that is damaged, or not ours, is made anew; where none can be written, the fit is used all the same.
 
     Args:
-        model: how the user named it; its fits lie beside it where that is a file.
-        folder: where they lie else; they are not kept where it is None.
+        model: how the user names the model; its fits lie beside it if that is a file.
+        folder: where the fit lies if the model is no file; None: it is not kept then.
     """
     if not isinstance(explainer, Fittable):
         return explainer
     identity = identity_of(explainer, classifier, examples)
-    path = place(explainer, identity, model, folder)
-    learnt = None if path is None else read(path, identity)
+    path = fit_path(explainer, identity, model, folder)
+    learnt = None if path is None else read_fit(path, identity)
     if learnt is not None:
         return Fitted(explainer, {name: tensor.to(classifier.device) for name, tensor in learnt.items()})
     ready = prepared(explainer, classifier, examples, batch)
     if path is not None and isinstance(ready, Fitted):
-        write(path, identity, ready.learnt)
+        write_fit(path, identity, ready.learnt)
     return ready
 
 
 def identity_of(explainer: Explainer, classifier: Classifier, examples: Examples) -> str:
     """A digest of all that a fit depends on."""
-    told = json.dumps([an8flower.__version__, classifier.digest, examples.digest, repr(explainer)])
-    return hashlib.sha256(told.encode()).hexdigest()
+    document = json.dumps([an8flower.__version__, classifier.digest, examples.digest, repr(explainer)])
+    return hashlib.sha256(document.encode()).hexdigest()
 
 
-def place(explainer: Explainer, identity: str, model: str, folder: Path | None) -> Path | None:
-    """`MODEL.vebi-1a2b3c4d.safetensors`, or without the model's name in the folder of a run."""
+def fit_path(explainer: Explainer, identity: str, model: str, folder: Path | None) -> Path | None:
+    """The path of a fit: `MODEL.vebi-1a2b3c4d.safetensors`, or without the model's name in the folder of a run."""
     name = f"{type(explainer).__name__.lower()}-{identity[:8]}.safetensors"
     file = Path(model)
     if file.is_file():
@@ -128,8 +128,8 @@ def place(explainer: Explainer, identity: str, model: str, folder: Path | None) 
     return None if folder is None else folder / "fits" / name
 
 
-def read(path: Path, identity: str) -> Learnt | None:
-    """What a file holds; None where there is none, or not the one that is wanted."""
+def read_fit(path: Path, identity: str) -> Learnt | None:
+    """Read what was learnt from a file; None if there is no file, or it holds another fit."""
     try:
         metadata, learnt = read_tensors(path)
     except DAMAGE:
@@ -137,7 +137,7 @@ def read(path: Path, identity: str) -> Learnt | None:
     return learnt if metadata == {"format": FORMAT, "identity": identity} else None
 
 
-def write(path: Path, identity: str, learnt: Learnt) -> None:
-    """File what was learnt, whole or not at all."""
+def write_fit(path: Path, identity: str, learnt: Learnt) -> None:
+    """Write what an explainer learnt to a file, whole or not at all."""
     with suppress(*DAMAGE):
         write_tensors(path, learnt, {"format": FORMAT, "identity": identity})

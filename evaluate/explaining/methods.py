@@ -19,7 +19,7 @@ from ..registry import explainers
 
 
 class Method(NamedTuple):
-    """An explainer, and how it was asked for."""
+    """An explainer, and the words with which the user asked for it."""
 
     text: str  # as typed: name and parameters
     name: str
@@ -28,24 +28,24 @@ class Method(NamedTuple):
 
 
 def parse_methods(texts: Iterable[str]) -> list[Method]:
-    """All methods that are asked for, each once; `all` and `family:NAME` stand for several.
+    """The methods that texts name, each once; `all` and `family:NAME` stand for several.
 
     Raises WrongUsage as `parse_method` does, and for an unknown family.
     """
-    wanted = [text for each in texts for text in expanded(each)]
+    wanted = [name for text in texts for name in expand(text)]
     return [parse_method(text) for text in dict.fromkeys(wanted)]
 
 
 def at_precision(methods: Iterable[Method], precision: str) -> list[Method]:
-    """The same methods, but that those that have a parameter `precision` and leave it at its default get this one.
+    """Give this precision to all methods that have such a parameter and whose user left it at its default.
 
     Raises WrongUsage for an unknown precision.
     """
-    return [refined(method, precision) for method in methods]
+    return [set_precision(method, precision) for method in methods]
 
 
-def refined(method: Method, precision: str) -> Method:
-    """One method at a precision."""
+def set_precision(method: Method, precision: str) -> Method:
+    """Give a method this precision, if it has such a parameter and the user left it at its default."""
     kind: Any = type(method.explainer)
     if not is_dataclass(kind) or "precision" not in defaults(kind) or "precision=" in method.text:
         return method
@@ -55,7 +55,7 @@ def refined(method: Method, precision: str) -> Method:
     return method._replace(text=text, explainer=replace(cast(Any, method.explainer), precision=precision))
 
 
-def expanded(text: str) -> list[str]:
+def expand(text: str) -> list[str]:
     """The names that `all` or `family:NAME` stands for; anything else stands for itself.
 
     Plug-ins that do not work are left out: `broken_plug_ins` tells which. What has two names, that of an entry point
@@ -65,29 +65,29 @@ def expanded(text: str) -> list[str]:
     if text != "all" and kind != "family":
         return [text]
     broken = broken_plug_ins()
-    things = {explainers[name].thing: name for name in explainers.names() if name not in broken}
-    families = {name: family_of(name) for name in things.values()}
+    names = {explainers[name].thing: name for name in explainers.names() if name not in broken}
+    families = {name: family_of(name) for name in names.values()}
     if text == "all":
         return [*families]
     if family not in families.values():
         raise WrongUsage(unknown("family", family, set(families.values())))
-    return [name for name, own in families.items() if own == family]
+    return [name for name in families if families[name] == family]
 
 
 def family_of(name: str) -> str:
-    """The family that a method was registered in; what nobody registered is a third party's."""
+    """The family that a method is registered in; a method that is not registered is a third party's."""
     known = name in explainers.names()
     return str(explainers[name].about.get("family", "third party")) if known else "third party"
 
 
 def broken_plug_ins() -> dict[str, str]:
     """The plug-ins that cannot be had by their bare name, with the sentence that says why."""
-    found = {name: trouble_with(name) for name in explainers.plug_ins()}
-    return {name: reason for name, reason in found.items() if reason is not None}
+    reasons = {name: trouble_with(name) for name in explainers.plug_ins()}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 def trouble_with(text: str) -> str | None:
-    """Why a method cannot be had; None where it can."""
+    """The reason why a method cannot be used; None if it can."""
     try:
         parse_method(text)
     except Refusal as reason:
@@ -96,7 +96,7 @@ def trouble_with(text: str) -> str | None:
 
 
 def parse_method(text: str) -> Method:
-    """The explainer that is asked for, with its parameters.
+    """Parse the text of a method: its explainer with the parameters that the text gives.
 
     Raises:
         WrongUsage: an unknown name or parameter, or a value of another type than the parameter's.
@@ -108,18 +108,18 @@ def parse_method(text: str) -> Method:
     match = METHOD.fullmatch(text)
     if match is None:
         raise WrongUsage("an empty name of a method came; see `an8flower methods`")
-    name, given = match["name"], match["parameters"]
-    thing, about = explainers[name].thing, explainers[name].about
-    if not (isinstance(thing, type) and is_dataclass(thing)):
-        raise WrongUsage(f"{name} is {thing!r}; expected a frozen dataclass of the method's parameters")
-    values = parse_parameters(name, thing, given or "")
-    if missing := [each for each in defaults(thing) if each not in values and defaults(thing)[each] is MISSING]:
+    name, parameters = match["name"], match["parameters"]
+    kind, about = explainers[name].thing, explainers[name].about
+    if not (isinstance(kind, type) and is_dataclass(kind)):
+        raise WrongUsage(f"{name} is {kind!r}; expected a frozen dataclass of the method's parameters")
+    values = parse_parameters(name, kind, parameters or "")
+    if missing := [option for option in defaults(kind) if option not in values and defaults(kind)[option] is MISSING]:
         raise WrongUsage(f"{name}: parameter {missing[0]} has no default; write {name}:{missing[0]}=VALUE")
-    return Method(text, name, made(name, thing, values), about.get("class_sensitive", True))
+    return Method(text, name, make_explainer(name, kind, values), about.get("class_sensitive", True))
 
 
-def made(name: str, kind: type, values: dict[str, Any]) -> Explainer:
-    """An explainer of these parameters; raises WrongUsage where its class does not take them."""
+def make_explainer(name: str, kind: type, values: dict[str, Any]) -> Explainer:
+    """Make an explainer of these parameters; raises WrongUsage if its class does not take them."""
     try:
         return cast(Explainer, kind(**values))
     except WrongUsage as error:
@@ -131,30 +131,33 @@ def made(name: str, kind: type, values: dict[str, Any]) -> Explainer:
 
 
 def describe() -> list[dict[str, Any]]:
-    """What `an8flower methods` prints: every method with its family, parameters and defaults, source and needs.
+    """Describe every method as `an8flower methods` prints it: family, parameters and defaults, source and needs.
 
     A plug-in that does not work is there too, with an `error`.
     """
     broken = broken_plug_ins()
-    return [not_described(name, broken[name]) if name in broken else described(name) for name in explainers.names()]
+    return [
+        describe_broken_plug_in(name, broken[name]) if name in broken else describe_method(name)
+        for name in explainers.names()
+    ]
 
 
-def described(name: str) -> dict[str, Any]:
-    """What is known of one method; a parameter without default is shown as None."""
+def describe_method(name: str) -> dict[str, Any]:
+    """Describe one method; a parameter without default is shown as None."""
     entry = explainers[name]
     known = defaults(entry.thing) if is_dataclass(entry.thing) else {}
     return {
         "name": name,
         "family": family_of(name),
-        "parameters": {each: None if value is MISSING else value for each, value in known.items()},
+        "parameters": {option: None if value is MISSING else value for option, value in known.items()},
         "source": entry.about.get("source", ""),
         "needs": entry.about.get("needs", ""),
         "class_sensitive": entry.about.get("class_sensitive", True),
     }
 
 
-def not_described(name: str, error: str) -> dict[str, Any]:
-    """A plug-in of which nothing is known but that it does not work."""
+def describe_broken_plug_in(name: str, error: str) -> dict[str, Any]:
+    """Describe a plug-in of which nothing is known but that it does not work."""
     unsaid: dict[str, Any] = {
         "family": "third party",
         "parameters": {},

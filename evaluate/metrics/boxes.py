@@ -22,7 +22,7 @@ from an8flower.names import check_known
 
 from ..case import Case
 from ..maps import range_normalised
-from ..models.networks.passes import answers
+from ..models.networks.batched_passes import answers
 from .components import best_overlaps, largest_boxes
 from .localisation import EMPTY, RANGE, SHIFTED, THRESHOLDED, register_localisation, register_ranking
 from .metric import Asking, sentence

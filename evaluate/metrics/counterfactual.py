@@ -12,7 +12,7 @@ from torch import Tensor
 from an8flower.errors import WrongUsage
 from an8flower.interventions import as_class
 
-from ..models.networks.passes import probability
+from ..models.networks.batched_passes import probability
 from .intervention import register_intervention
 from .interventions.effects import Interventions, Memo
 from .masking import Masking

@@ -23,7 +23,7 @@ from ..case import Case, Query
 from ..data.images import REPLACEMENTS, convolution_matrix
 from ..maps import range_normalised
 from ..models.classifier import Classifier
-from ..models.networks.passes import Network, answers
+from ..models.networks.batched_passes import Network, answers
 from ..models.streamlined import streamlined
 from ..seeds import generator, seed_of
 

@@ -21,7 +21,7 @@ from an8flower.factors import PARTS
 from an8flower.names import check_known
 from an8flower.spec import DatasetSpec
 
-from ..models.networks.passes import logit
+from ..models.networks.batched_passes import logit
 from ..seeds import seed_of
 from .intervention import FUNNYBIRDS, register_intervention
 from .interventions.effects import BITS, Interventions

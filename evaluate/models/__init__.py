@@ -1,1 +1,1 @@
-"""Classifiers: architectures, training, files, what a user may name, and networks cut, copied and guarded."""
+"""Classifiers: architectures, training, files, models that users name, and networks cut, copied and guarded."""

@@ -15,10 +15,10 @@ from an8flower.errors import NotApplicable
 
 from .classifier import Classifier
 from .networks.agreement import agree
-from .networks.borrow import evaluating
 from .networks.features import at_least_single
-from .networks.modules import MOVING, modular, strangers
-from .networks.unrolled import folded, unrolled
+from .networks.guard import evaluating
+from .networks.modules import MOVING, modular, unknown_operations
+from .networks.unrolled import fold_batch_norms, unrolled
 
 
 def canonical(classifier: Classifier, method: str, known: Collection[type[nn.Module]]) -> fx.GraphModule:
@@ -36,9 +36,9 @@ def canonical(classifier: Classifier, method: str, known: Collection[type[nn.Mod
         NotApplicable: the network cannot be traced, or has operations without a rule.
     """
     precision = torch.promote_types(classifier.dtype, torch.float32)
-    network = modular(folded(unrolled(classifier.network).to(precision))).requires_grad_(False)
-    if strange := strangers(network, {*known, *MOVING}):
-        other = "tibav" if any(isinstance(each, nn.MultiheadAttention) for each in network.modules()) else "gradcam"
+    network = modular(fold_batch_norms(unrolled(classifier.network).to(precision))).requires_grad_(False)
+    if strange := unknown_operations(network, {*known, *MOVING}):
+        other = "tibav" if any(isinstance(module, nn.MultiheadAttention) for module in network.modules()) else "gradcam"
         raise NotApplicable(f"{method} has no rule for {' and '.join(strange)} in {classifier.arch}; use {other}")
     if not faithful(network, classifier):
         raise NotApplicable(

@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from an8flower.errors import Refusal
 
 from ..registry import archs
 from ..seeds import seed_of
-from .networks.borrow import evaluating
-from .networks.code import digest_of
+from .costs import Cost, Share, backward_counter, measure_shares
+from .networks.code_digest import digest_code
 from .networks.features import Features, at_least_single, token_grid
+from .networks.guard import evaluating
 from .networks.random_state import seeded
 from .networks.split import Split, split
 from .safetensors_files import DAMAGE, write_tensors
@@ -31,28 +31,9 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
-@dataclass
-class Cost:
-    """What some calls of a classifier cost, in passes of one image through the whole network."""
-
-    forwards: float = 0.0
-    backwards: float = 0.0
-    seconds: float = 0.0
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.forwards + other.forwards, self.backwards + other.backwards, self.seconds + other.seconds)
-
-
-class Share(NamedTuple):
-    """What the halves of a split cost, as shares of the whole network's floating-point operations."""
-
-    head: float
-    tail: float
-
-
 @dataclass(frozen=True)
 class Card:
-    """What is known of a classifier besides its weights; it travels in the file's metadata, as JSON."""
+    """The facts about a classifier besides its weights; they travel in the file's metadata, as JSON."""
 
     arch: str
     class_names: tuple[str, ...]
@@ -68,7 +49,7 @@ class Card:
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str]) -> Card:
-        """The inverse of `to_metadata`; raises KeyError or ValueError where the metadata are not ours."""
+        """The inverse of `to_metadata`; raises KeyError or ValueError if the metadata are not ours."""
         if metadata["format"] != FORMAT:
             raise ValueError(f"format {metadata['format']!r}")
         values = {name: json.loads(metadata[name]) for name in cls.__dataclass_fields__}
@@ -107,37 +88,37 @@ class Classifier(nn.Module):
 
     @property
     def arch(self) -> str:
-        """The name of its architecture."""
+        """The name of the classifier's architecture."""
         return self.card.arch
 
     @property
     def name(self) -> str:
-        """How results call it: `flowernet-seed0-1a2b3c4d`; the digest is computed anew at every call."""
+        """The classifier's name in results, `flowernet-seed0-1a2b3c4d`; the digest is computed anew at every call."""
         return f"{self.arch}-seed{self.seed}-{self.digest[:8]}"
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names of its classes, in the order of the logits."""
+        """The names of the classes, in the order of the logits."""
         return self.card.class_names
 
     @property
     def size(self) -> int:
-        """The side of its images, in pixels."""
+        """The side of the images, in pixels."""
         return self.card.size
 
     @property
     def seed(self) -> int | None:
-        """The seed that it was built and trained from; None where that is not known."""
+        """The seed that the classifier was built and trained from; None if nobody knows it."""
         return self.card.seed
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """The device that holds its weights."""
         return self.mean.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of its weights."""
+        """The dtype of the network's weights."""
         return next((weights.dtype for weights in self.network.parameters()), self.mean.dtype)
 
     @property
@@ -164,7 +145,7 @@ class Classifier(nn.Module):
         return torch.as_tensor(self(images).argmax(1))
 
     def head(self, images: Tensor, layer: str | None = None) -> Features:
-        """What a layer gives (default: the target layer), with all that `tail` needs besides; in eval mode."""
+        """The features of a layer (default: the target layer), with all that `tail` needs besides; in eval mode."""
         layer = layer or self.target_layer
         features = self.split(layer).head(self.normalise(images))
         if self._costs:
@@ -172,7 +153,7 @@ class Classifier(nn.Module):
         return features
 
     def tail(self, features: Features, layer: str | None = None) -> Tensor:
-        """From what `head` gave for the same layer to the logits (B, C); in eval mode."""
+        """The logits (B, C) of the features that `head` gave for the same layer; in eval mode."""
         layer = layer or self.target_layer
         logits = at_least_single(self.split(layer).tail(features))
         return self.count(logits, self.share(layer).tail) if self._costs else logits
@@ -189,15 +170,15 @@ class Classifier(nn.Module):
         return self._splits[layer]
 
     def share(self, layer: str) -> Share:
-        """What the halves around a layer cost, measured once."""
+        """The shares of the network's cost in the halves around a layer, measured once."""
         if layer not in self._shares:
-            self._shares[layer] = measured(self.network, self.split(layer), self.probe(1))
+            self._shares[layer] = measure_shares(self.network, self.split(layer), self.probe(1))
         return self._shares[layer]
 
     def spatial(self, values: Tensor) -> Tensor:
         """Features as maps (B, K, h, w), of at least single precision.
 
-        Those of a token model lose their prefix tokens and return to their grid.
+        The tokens of a vision transformer lose the prefix tokens and return to their grid.
         """
         values = at_least_single(values)
         if values.ndim == 4:
@@ -229,11 +210,11 @@ class Classifier(nn.Module):
     @contextmanager
     def holding(self, images: int) -> Iterator[None]:
         """Let explainers have at most so many images in the network at once, inside the block."""
-        found, self.in_flight = self.in_flight, images
+        before, self.in_flight = self.in_flight, images
         try:
             yield
         finally:
-            self.in_flight = found
+            self.in_flight = before
 
     def count(self, output: Tensor, share: float) -> Tensor:
         """Note a pass forwards in every open account, and its pass backwards once a gradient arrives at its output.
@@ -259,38 +240,13 @@ class Classifier(nn.Module):
         return self.normalise(ramp.view(count, 3, self.size, self.size))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Classifier:
-        """As in torch; the graphs are cut anew, since they may hold tensors of the former device."""
+        """Move or convert as torch does; the graphs are cut anew, since they may hold tensors of the former device."""
         self._splits = {}
         return super()._apply(fn, recurse)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is copied and pickled: graphs belong to the network that they were cut from, accounts to their block."""
+        """The state to copy or pickle, without graphs and accounts: they belong to this network, and to open blocks."""
         return {**self.__dict__, "_splits": {}, "_costs": []}
-
-
-def backward_counter(cost: Cost, passes: float) -> Callable[[Tensor], None]:
-    """A hook for a tensor that books passes backwards."""
-
-    def book(gradient: Tensor) -> None:
-        cost.backwards += passes
-
-    return book
-
-
-def measured(network: nn.Module, halves: Split, image: Tensor) -> Share:
-    """Count the floating-point operations of both halves and of the whole on one image."""
-    with evaluating(network), torch.no_grad():
-        whole = operations(lambda: network(image))
-        head = operations(lambda: halves.head(image))
-        tail = operations(lambda: halves.tail(halves.head(image))) - head
-    return Share(head / max(whole, 1), tail / max(whole, 1))
-
-
-def operations(call: Callable[[], Any]) -> int:
-    """The floating-point operations of a call, as torch counts them."""
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops()
 
 
 def build(arch: str, class_names: Sequence[str], size: int, seed: int) -> Classifier:
@@ -325,7 +281,7 @@ def wrap(
         Refusal: the layer has no spatial extent, or the logits do not match the class names.
     """
     classifier = Classifier(network, Card(type(network).__name__, tuple(class_names), size), layer, mean, std)
-    classifier.code = digest_of(network)
+    classifier.code = digest_code(network)
     like = next(network.parameters(), classifier.mean)
     classifier.to(like.device)
     with evaluating(classifier), torch.no_grad():

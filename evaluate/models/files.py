@@ -22,24 +22,26 @@ CONVERT = 'safetensors.torch.save_file(model.state_dict(), "weights.safetensors"
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Put the tensors of a safetensors file into a network: every one of its own, and no other.
+    """Put the tensors of a safetensors file into a network: all that the network has, and no other.
 
     Tensors that a network holds under several names may be there under one of them, as `save_model` writes them.
 
     Raises:
         Refusal: no such file, a pickle, damaged, or names or shapes that are not the network's.
     """
-    given, own = read_weights(path), network.state_dict()
-    known = {own[name].data_ptr() for name in given if name in own}
-    missing = [name for name in own if name not in given and own[name].data_ptr() not in known]
-    unexpected = [name for name in given if name not in own]
+    stored, expected = read_weights(path), network.state_dict()
+    known = {expected[name].data_ptr() for name in stored if name in expected}
+    missing = [name for name in expected if name not in stored and expected[name].data_ptr() not in known]
+    unexpected = [name for name in stored if name not in expected]
     if missing or unexpected:
         raise Refusal(f"{path}: not the weights of this {type(network).__name__}; {_names(missing, unexpected)}")
-    if wrong := [name for name in given if given[name].shape != own[name].shape]:
-        first = f"{wrong[0]} is {tuple(given[wrong[0]].shape)} there and {tuple(own[wrong[0]].shape)} in the network"
+    if wrong := [name for name in stored if stored[name].shape != expected[name].shape]:
+        first = (
+            f"{wrong[0]} is {tuple(stored[wrong[0]].shape)} there and {tuple(expected[wrong[0]].shape)} in the network"
+        )
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise Refusal(f"{path}: {first}{more}; have the factory make the network that was saved")
-    network.load_state_dict(given, strict=False)
+    network.load_state_dict(stored, strict=False)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -63,15 +65,15 @@ def _starts_as_pickle(path: Path) -> bool:
 
 
 def _names(missing: list[str], unexpected: list[str]) -> str:
-    """Which names do not match, and what may be done about it."""
-    told = [
+    """A sentence that says which names do not match, and what may be done about it."""
+    counts = [
         f"{len(names)} {what} ({', '.join(names[:NAMED])}{', ...' * (len(names) > NAMED)})"
         for names, what in ((missing, "missing"), (unexpected, "unexpected"))
         if names
     ]
     if unexpected and all(name.startswith(DATA_PARALLEL) for name in unexpected):
-        return f"{', '.join(told)}; save model.module.state_dict(), without DataParallel's prefix"
-    return f"{', '.join(told)}; have the factory make the network that was saved"
+        return f"{', '.join(counts)}; save model.module.state_dict(), without DataParallel's prefix"
+    return f"{', '.join(counts)}; have the factory make the network that was saved"
 
 
 def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Classifier:

@@ -34,7 +34,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 
 def _from_json(document: Any) -> list[Any]:
-    """The names in a JSON document, not checked yet; raises ValueError where it is neither list nor object."""
+    """The names in a JSON document, not checked yet; raises ValueError if it is neither list nor object."""
     if isinstance(document, dict):
         wanted = [str(i) for i in range(len(document))]
         if missing := [index for index in wanted if index not in document]:
@@ -42,4 +42,4 @@ def _from_json(document: Any) -> list[Any]:
         document = [document[index] for index in wanted]
     if not isinstance(document, list):
         raise ValueError(f"it holds {type(document).__name__}")
-    return [each[-1] if isinstance(each, list) and each else each for each in document]
+    return [entry[-1] if isinstance(entry, list) and entry else entry for entry in document]

@@ -1,4 +1,4 @@
-"""Models by what users give: a safetensors file, a factory of their own with its weights, or the network itself."""
+"""Models as users name them: a safetensors file, a factory of their own with its weights, or the network itself."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from an8flower.store import FlowerStore
 from ..registry import import_attribute
 from .classifier import MEAN, STD, Card, Classifier, wrap
 from .files import load, load_weights
-from .networks.borrow import evaluating
+from .networks.guard import evaluating
 
-SIZE = 224  # pixels: what networks are shown of which nobody says what they take
+SIZE = 224  # pixels: the side of the images for a network whose user does not give it
 IMAGENET = "imagenet"
 APART = " with "  # between a factory and its weights, in words
 
 
 class Normalisation(NamedTuple):
-    """What is subtracted from the channels of images in [0, 1], and what they are then divided by."""
+    """The mean and the standard deviation by which the channels of images in [0, 1] are normalised."""
 
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
@@ -32,7 +32,7 @@ class Normalisation(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """A model as it is asked for. What is None is left to the model, to the data, or to a default."""
+    """A model as the user names it. A field that is None is left to the model, to the data, or to a default."""
 
     model: str | Path | nn.Module  # a file, package.module:factory, or the network itself
     weights: Path | None = None  # safetensors, of what the factory makes
@@ -47,13 +47,13 @@ class Source:
 
     @classmethod
     def of(cls, text: str) -> Source:
-        """The inverse of `str`, for what travels as words: a place, and perhaps the weights of what is made there."""
+        """Read a source from its `str`: a place, and perhaps the weights of the network that is made there."""
         place, apart, weights = text.partition(APART)
         return cls(place, Path(weights)) if apart and is_factory(place) else cls(text)
 
 
 class Defaults(NamedTuple):
-    """What holds for a bare network of which the user does not say it."""
+    """The class names and the image size of a bare network whose user gives none."""
 
     class_names: Sequence[str] | None = None  # None: they are numbered
     size: int = SIZE
@@ -65,7 +65,7 @@ BARE = Defaults()
 def open_model(
     source: str | Path | nn.Module | Source, store: FlowerStore, device: torch.device, weights: Path | None = None
 ) -> Classifier:
-    """The classifier that is asked for, for the classes and the size of a data set.
+    """Open the classifier that a user names, for the classes and the size of a data set.
 
     A factory is called without arguments and returns a `Classifier`, or any network from images normalised by
     ImageNet's mean and standard deviation to logits; its CAM layer is then the last one that has spatial extent.
@@ -75,17 +75,19 @@ def open_model(
     """
     if isinstance(source, str) and weights is None:
         source = Source.of(source)
-    asked = source if isinstance(source, Source) else Source(source, weights)
-    classifier = opened(asked, device, Defaults(store.class_names, store.size))
-    if asked.class_names is None:
+    request = source if isinstance(source, Source) else Source(source, weights)
+    classifier = open_source(request, device, Defaults(store.class_names, store.size))
+    if request.class_names is None:
         check_fits(classifier, store.class_names)
     if classifier.size != store.size:
-        raise Refusal(f"{asked}: takes {classifier.size} px, {store.path} has {store.size} px; train one on these data")
+        raise Refusal(
+            f"{request}: takes {classifier.size} px, {store.path} has {store.size} px; train one on these data"
+        )
     return classifier
 
 
-def opened(source: Source, device: torch.device, defaults: Defaults = BARE) -> Classifier:
-    """The classifier that is asked for, of any classes and size.
+def open_source(source: Source, device: torch.device, defaults: Defaults = BARE) -> Classifier:
+    """Open the classifier that a user names, of any classes and size.
 
     A network that was given as itself keeps its mode; one that is made or read is in eval mode.
 
@@ -93,34 +95,34 @@ def opened(source: Source, device: torch.device, defaults: Defaults = BARE) -> C
         WrongUsage: it cannot be imported, has no such layer, or knows already what is said of it.
         Refusal: it cannot be had or read, or is no network from images to logits.
     """
-    made = source.model if isinstance(source.model, nn.Module) else _made(str(source.model), source)
-    if source.weights is not None and made is source.model:
+    model = source.model if isinstance(source.model, nn.Module) else _load_or_make(str(source.model), source)
+    if source.weights is not None and model is source.model:
         raise WrongUsage(f"{source}: --weights is for package.module:factory; load them into the network yourself")
-    if isinstance(made, Classifier):
-        classifier = _adjusted(made, source)
+    if isinstance(model, Classifier):
+        classifier = _adjust(model, source)
     else:
         if source.weights is not None:
-            load_weights(made, source.weights)
-        classifier = _wrapped(made, source, defaults)
+            load_weights(model, source.weights)
+        classifier = _wrap_bare(model, source, defaults)
     classifier = classifier.to(device)
-    return classifier if made is source.model else classifier.eval()
+    return classifier if model is source.model else classifier.eval()
 
 
 def is_factory(place: str | Path) -> bool:
-    """Whether a model was asked for as `package.module:factory`, not as a file."""
+    """Whether a model is named as `package.module:factory`, not as a file."""
     return ":" in str(place) and not Path(place).exists()
 
 
 def with_weights(models: Sequence[str | Path | nn.Module], weights: Sequence[str | Path]) -> tuple[Source, ...]:
     """Each model with its weights: one file for each factory, in the same order, or none at all."""
-    factories = [each for each in models if not isinstance(each, nn.Module) and is_factory(each)]
+    factories = [model for model in models if not isinstance(model, nn.Module) and is_factory(model)]
     if weights and len(weights) != len(factories):
         raise WrongUsage(
             f"{len(weights)} --weights came for {len(factories)} --model of the form package.module:factory; "
             "give one for each of them, in the same order, or none"
         )
     files = iter(weights)
-    return tuple(Source(each, Path(next(files)) if weights and each in factories else None) for each in models)
+    return tuple(Source(model, Path(next(files)) if weights and model in factories else None) for model in models)
 
 
 def normalisation_of(text: str) -> Normalisation:
@@ -128,15 +130,10 @@ def normalisation_of(text: str) -> Normalisation:
     if text in (IMAGENET, "none"):
         return Normalisation() if text == IMAGENET else Normalisation((0.0,) * 3, (1.0,) * 3)
     try:
-        mean, std = (tuple(map(float, each.split(","))) for each in text.split(":"))
+        mean, std = (tuple(map(float, numbers.split(","))) for numbers in text.split(":"))
     except ValueError:
         mean = std = ()
-    if (
-        len(mean) != 3
-        or len(std) != 3
-        or not all(abs(each) < 1e9 for each in mean)
-        or not all(0 < s < 1e9 for s in std)
-    ):
+    if len(mean) != 3 or len(std) != 3 or not all(abs(m) < 1e9 for m in mean) or not all(0 < s < 1e9 for s in std):
         raise WrongUsage(
             f'--normalise "{text}": expected imagenet, none, or three means and three positive standard deviations '
             "of images in [0, 1], as in 0.5,0.5,0.5:0.25,0.25,0.25"
@@ -145,7 +142,7 @@ def normalisation_of(text: str) -> Normalisation:
 
 
 def check_trained_on(path: Path, store: FlowerStore) -> None:
-    """Raise a Refusal where a file's classifier was trained on other data than these."""
+    """Raise a Refusal if a file's classifier was trained on other data than these."""
     if load(path).card.data.get("digest") != store.digest:
         raise Refusal(
             f"{path}: trained on other data than {store.path} holds now; train again with "
@@ -153,14 +150,14 @@ def check_trained_on(path: Path, store: FlowerStore) -> None:
         )
 
 
-class Trial(NamedTuple):
-    """What came of showing a network one image."""
+class NetworkProbe(NamedTuple):
+    """What a network shows of itself when it is given one image."""
 
     classes: int  # logits
     layer: str | None  # the last module to give (B, K, h, w) with more than one position
 
 
-def tried(network: nn.Module, size: int) -> Trial:
+def probe_network(network: nn.Module, size: int) -> NetworkProbe:
     """Show a network one grey image; it is given back as it was.
 
     Raises Refusal where it does not take it, or gives anything but a tensor (1, C).
@@ -187,23 +184,23 @@ def tried(network: nn.Module, size: int) -> Trial:
     if not (isinstance(logits, Tensor) and logits.ndim == 2 and len(logits) == 1):
         came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise Refusal(f"{type(network).__name__} gives {came} for one image; expected logits (1, C)")
-    return Trial(logits.shape[1], seen[-1] if seen else None)
+    return NetworkProbe(logits.shape[1], seen[-1] if seen else None)
 
 
-def _made(place: str, source: Source) -> nn.Module:
-    """What a file or a factory gives."""
+def _load_or_make(place: str, source: Source) -> nn.Module:
+    """Load the model that a file holds, or make the one that a factory gives."""
     if not is_factory(place):
         if source.weights is not None:
             raise WrongUsage(f"{place}: --weights is for --model package.module:factory; this is read as a whole model")
         return load(Path(place))
     factory = import_attribute(place)
-    made = factory if isinstance(factory, nn.Module) else _called(place, factory)
-    if not isinstance(made, nn.Module):
-        raise Refusal(f"{place} returned {type(made).__name__}; expected a torch module or a Classifier")
-    return made
+    model = factory if isinstance(factory, nn.Module) else _call_factory(place, factory)
+    if not isinstance(model, nn.Module):
+        raise Refusal(f"{place} returned {type(model).__name__}; expected a torch module or a Classifier")
+    return model
 
 
-def _called(place: str, factory: Callable[[], Any]) -> Any:
+def _call_factory(place: str, factory: Callable[[], Any]) -> Any:
     try:
         return factory()
     except Refusal:
@@ -215,8 +212,8 @@ def _called(place: str, factory: Callable[[], Any]) -> Any:
         ) from error
 
 
-def _adjusted(classifier: Classifier, source: Source) -> Classifier:
-    """A classifier that knows its size, its normalisation and its classes, with what else is said of it."""
+def _adjust(classifier: Classifier, source: Source) -> Classifier:
+    """Give a classifier, which brings its size and normalisation, the class names and the layer that the user names."""
     if source.size not in (None, classifier.size):
         raise WrongUsage(f"{source}: takes {classifier.size} px, and --size {source.size} came; leave --size out")
     if source.normalisation is not None:
@@ -226,25 +223,25 @@ def _adjusted(classifier: Classifier, source: Source) -> Classifier:
     if source.class_names is None and source.layer is None:
         return classifier
     names = source.class_names or classifier.class_names
-    mean, std = (each.flatten().tolist() for each in (classifier.mean, classifier.std))
+    mean, std = (values.flatten().tolist() for values in (classifier.mean, classifier.std))
     _check_count(names, len(classifier.class_names), classifier.arch)
-    found = wrap(classifier.network, names, classifier.size, source.layer or classifier.target_layer, mean, std)
-    found.card = Card(**{**vars(classifier.card), "class_names": names})
-    return found
+    adjusted = wrap(classifier.network, names, classifier.size, source.layer or classifier.target_layer, mean, std)
+    adjusted.card = Card(**{**vars(classifier.card), "class_names": names})
+    return adjusted
 
 
-def _wrapped(network: nn.Module, source: Source, defaults: Defaults) -> Classifier:
-    """A bare network as a classifier."""
+def _wrap_bare(network: nn.Module, source: Source, defaults: Defaults) -> Classifier:
+    """Make a bare network a classifier, with the user's settings if there are any."""
     size, names = source.size or defaults.size, source.class_names or defaults.class_names
-    trial = tried(network, size)
-    layer = source.layer or trial.layer
+    probe = probe_network(network, size)
+    layer = source.layer or probe.layer
     if layer is None:
         raise Refusal(
             f"{type(network).__name__}: no layer has spatial extent; return a Classifier with its own target layer"
         )
     if source.class_names is not None:
-        _check_count(source.class_names, trial.classes, type(network).__name__)
-    named = tuple(names) if names is not None else tuple(f"class {i}" for i in range(trial.classes))
+        _check_count(source.class_names, probe.classes, type(network).__name__)
+    named = tuple(names) if names is not None else tuple(f"class {i}" for i in range(probe.classes))
     return wrap(network, named, size, layer, *(source.normalisation or Normalisation()))
 
 

@@ -14,9 +14,9 @@ from an8flower.names import check_known
 
 from .classifier import Classifier
 from .networks.agreement import agree
-from .networks.borrow import evaluating
 from .networks.features import at_least_single
-from .networks.unrolled import folded, unrolled
+from .networks.guard import evaluating
+from .networks.unrolled import fold_batch_norms, unrolled
 
 PRECISIONS = ("float32", "bf16")  # float32: as the classifier's own weights
 
@@ -30,12 +30,12 @@ class Streamlined:
 
     @property
     def in_flight(self) -> int:
-        """How many images it may be given at once."""
+        """The number of images that the copy may be given at once."""
         return self.classifier.in_flight
 
     def __call__(self, images: Tensor) -> Tensor:
         normalised = self.classifier.normalise(images.contiguous(memory_format=torch.channels_last))
-        dtype = next((each.dtype for each in self.network.parameters()), images.dtype)
+        dtype = next((weights.dtype for weights in self.network.parameters()), images.dtype)
         return self.classifier.count(at_least_single(self.network(normalised.to(dtype))), 1.0)
 
 
@@ -51,19 +51,19 @@ def streamlined(classifier: Classifier, precision: str = "float32") -> Streamlin
         WrongUsage: unknown precision.
     """
     check_precision(precision)
-    network = copied(classifier).requires_grad_(False).eval().to(memory_format=torch.channels_last)
+    network = copy_network(classifier).requires_grad_(False).eval().to(memory_format=torch.channels_last)
     return Streamlined(classifier, network.bfloat16() if precision == "bf16" else network)
 
 
 def check_precision(precision: str) -> None:
-    """Raise WrongUsage with the nearest name where there is no such precision."""
+    """Raise WrongUsage with the nearest name if there is no such precision."""
     check_known("precision", precision, PRECISIONS)
 
 
-def copied(classifier: Classifier) -> nn.Module:
-    """A copy of the network, folded where its graph can be traced and the result agrees."""
+def copy_network(classifier: Classifier) -> nn.Module:
+    """A copy of the classifier's network, folded if its graph can be traced and the result agrees."""
     try:
-        copy_of_it = cast(nn.Module, folded(unrolled(classifier.network)))
+        copy_of_it = cast(nn.Module, fold_batch_norms(unrolled(classifier.network)))
     except NotApplicable:
         return copy.deepcopy(classifier.network)
     return copy_of_it if agrees(copy_of_it, classifier) else copy.deepcopy(classifier.network)
@@ -78,8 +78,8 @@ def agrees(network: nn.Module, classifier: Classifier) -> bool:
 
 @torch.no_grad()
 def deviation(classifier: Classifier, images: Tensor, precision: str) -> Tensor:
-    """How far the probabilities at a precision are from the classifier's own: the farthest class of each image (B,)."""
+    """How far a precision moves the probabilities of each image: the largest difference over the classes, (B,)."""
     network = streamlined(classifier, precision)
     portions = images.split(classifier.in_flight)
-    apart = [network(some).softmax(1) - classifier(some).softmax(1) for some in portions]
+    apart = [network(portion).softmax(1) - classifier(portion).softmax(1) for portion in portions]
     return torch.cat(apart).abs().amax(1)

@@ -19,11 +19,11 @@ from an8flower.errors import Refusal, WrongUsage
 from an8flower.spec import SPLITS
 from an8flower.store import FlowerStore
 
-from ..data.batches import Source, source
+from ..data.batches import RowSource, open_rows
 from ..registry import archs
 from ..seeds import generator, seed_of
 from .classifier import Classifier, build
-from .networks.borrow import evaluating
+from .networks.guard import evaluating
 from .networks.random_state import seeded
 
 EPOCHS = 12
@@ -33,7 +33,7 @@ SHIFT = 4  # pixels that augmentation moves an image by, at most
 
 
 class EpochReport(NamedTuple):
-    """How an epoch went."""
+    """The losses, the accuracy and the time of one epoch of training."""
 
     epoch: int  # counted from 0
     epochs: int  # at most
@@ -55,7 +55,7 @@ class Trained:
 
 
 class Recipe(NamedTuple):
-    """How a network is trained."""
+    """The settings that a network is trained with."""
 
     epochs: int
     batch: int
@@ -92,8 +92,8 @@ def train(
     recipe = recipe_for(arch, epochs, batch, learning_rate, patience, seed)
     classifier = build(arch, store.class_names, store.size, seed).to(device)
     with seeded(seed_of("train", arch, seed)):  # dropout draws from global generators
-        history = fit(classifier, source(store, "train", device), source(store, "val", device), recipe, on_epoch)
-    reached = accuracy(classifier, source(store, "test", device))
+        history = fit(classifier, open_rows(store, "train", device), open_rows(store, "val", device), recipe, on_epoch)
+    reached = accuracy(classifier, open_rows(store, "test", device))
     data = {"name": store.name, "digest": store.digest, "epochs": str(recipe.epochs)}
     versions = {"an8flower": an8flower.__version__, "torch": str(torch.__version__)}
     classifier.card = replace(classifier.card, accuracy=reached, data=data, versions=versions)
@@ -103,7 +103,7 @@ def train(
 def recipe_for(
     arch: str, epochs: int | None, batch: int, learning_rate: float | None, patience: int, seed: int
 ) -> Recipe:
-    """How an architecture is trained: what is not given is what it was registered with."""
+    """The recipe for an architecture: a setting that is None is the one it was registered with."""
     about = {"epochs": EPOCHS, "learning_rate": LEARNING_RATE, **archs[arch].about}
     epochs = about["epochs"] if epochs is None else epochs
     if epochs < 1:
@@ -113,8 +113,8 @@ def recipe_for(
 
 def fit(
     classifier: Classifier,
-    training: Source,
-    validation: Source,
+    training: RowSource,
+    validation: RowSource,
     recipe: Recipe,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
 ) -> tuple[EpochReport, ...]:
@@ -138,7 +138,7 @@ def fit(
 
 
 def run_epoch(
-    classifier: Classifier, training: Source, optimiser: AdamW, schedule: OneCycleLR, recipe: Recipe, epoch: int
+    classifier: Classifier, training: RowSource, optimiser: AdamW, schedule: OneCycleLR, recipe: Recipe, epoch: int
 ) -> float:
     """Train once on every row, in an order and with augmentation that the seed and the epoch fix; the mean loss."""
     device = classifier.device
@@ -168,7 +168,7 @@ def loss_of(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def precision(device: torch.device) -> torch.dtype | None:
-    """What to multiply in while training: bfloat16 where the device has it (about twice as fast), else None."""
+    """The dtype to multiply in while training: bfloat16 if the device has it (about twice as fast), else None."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
     if device.type == "cpu":
@@ -192,34 +192,34 @@ def augment(source: torch.Generator, *aligned: Tensor) -> tuple[Tensor, ...]:
     down, right = torch.arange(height), torch.arange(width)
     rows = (down + shifts[0]).clamp(0, height - 1)
     columns = (torch.where(flips, right.flip(0), right) + shifts[1]).clamp(0, width - 1)
-    return tuple(gathered(tensor, rows.to(tensor.device), columns.to(tensor.device)) for tensor in aligned)
+    return tuple(gather_pixels(tensor, rows.to(tensor.device), columns.to(tensor.device)) for tensor in aligned)
 
 
-def gathered(tensor: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Of (B, ..., H, W), the pixels at rows (B, H') and columns (B, W')."""
+def gather_pixels(tensor: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The pixels of a tensor (B, ..., H, W) at rows (B, H') and columns (B, W'): (B, ..., H', W')."""
     batch = torch.arange(len(tensor), device=tensor.device)[:, None, None]
     picked = tensor.movedim((-2, -1), (1, 2))[batch, rows[:, :, None], columns[:, None, :]]
     return picked.movedim((1, 2), (-2, -1))
 
 
-def measure(classifier: Classifier, rows: Source, batch: int = 256) -> tuple[float, float]:
+def measure(classifier: Classifier, rows: RowSource, batch: int = 256) -> tuple[float, float]:
     """Mean cross entropy and accuracy, in eval mode and full precision, as the classifier is used later."""
     loss = right = torch.zeros((), device=classifier.device)
     with evaluating(classifier), torch.no_grad():
-        for some in rows.batches(torch.arange(len(rows)), batch):
-            logits = classifier(some.images.float() / 255)
-            loss = loss + F.cross_entropy(logits, some.labels, reduction="sum")
-            right = right + (logits.argmax(1) == some.labels).sum()
+        for portion in rows.batches(torch.arange(len(rows)), batch):
+            logits = classifier(portion.images.float() / 255)
+            loss = loss + F.cross_entropy(logits, portion.labels, reduction="sum")
+            right = right + (logits.argmax(1) == portion.labels).sum()
     return loss.item() / len(rows), right.item() / len(rows)
 
 
-def accuracy(classifier: Classifier, rows: Source, batch: int = 256) -> float:
+def accuracy(classifier: Classifier, rows: RowSource, batch: int = 256) -> float:
     """The share of rows, in [0, 1], whose class is predicted."""
     return measure(classifier, rows, batch)[1]
 
 
 class Best:
-    """The best weights so far: those of the highest validation accuracy, then of the lowest loss."""
+    """The best weights so far, by the highest validation accuracy, then by the lowest loss."""
 
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
@@ -236,5 +236,5 @@ class Best:
         return report.epoch - self._epoch
 
     def restore(self) -> None:
-        """Put the best weights back."""
+        """Put the best weights back into the classifier."""
         self._classifier.load_state_dict(self._weights)

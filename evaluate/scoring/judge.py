@@ -24,7 +24,7 @@ from ..metrics.interventions.part_threshold import Thresholds
 from ..metrics.interventions.reliance import measure_reliance
 from ..metrics.metric import Metric, MetricValues, score_and_trace
 from ..models.classifier import Classifier
-from ..models.networks.borrow import evaluating
+from ..models.networks.guard import evaluating
 from ..models.streamlined import deviation
 from ..resources import Resources
 from ..results.summary import CHANCE, ORACLE, RELIANCE

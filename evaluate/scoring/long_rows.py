@@ -11,7 +11,7 @@ from torch import Tensor
 from ..case import Truth
 from ..metrics.interventions.reliance import WHY_UNDEFINED
 from ..metrics.metric import Metric, MetricValues, reasons
-from ..models.classifier import Cost
+from ..models.costs import Cost
 from ..results.folder import SCHEMA
 
 

@@ -12,7 +12,7 @@ from ..data.selection import select_rows
 from ..explaining.methods import Method
 from ..metrics.interventions.part_threshold import ROWS, Thresholds, choose_thresholds
 from ..models.classifier import Classifier
-from ..models.networks.borrow import evaluating
+from ..models.networks.guard import evaluating
 from ..results.summary import CHANCE, ORACLE
 from ..seeds import seed_of
 from .judge import Judge

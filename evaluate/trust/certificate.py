@@ -20,7 +20,7 @@ from ..data.selection import select_rows
 from ..data.world import World
 from ..metrics.interventions.reliance import classify_scenes, goes_with_shortcut
 from ..models.classifier import Classifier
-from ..models.networks.borrow import evaluating
+from ..models.networks.guard import evaluating
 from ..models.sources import Source, open_model
 from ..models.streamlined import streamlined
 from ..resources import Resources

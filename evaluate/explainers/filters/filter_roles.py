@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...models.classifier import Classifier
-from ...models.networks.borrow import evaluating
+from ...models.networks.guard import evaluating
 from ...seeds import seed_of
 from .receptive_fields import ReceptiveField, receptive_fields
 from .relevant_filters import Filter, Relevance

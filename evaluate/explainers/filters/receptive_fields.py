@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ...models.classifier import Classifier
-from ...models.networks.borrow import evaluating
+from ...models.networks.guard import evaluating
 from .resampling import pair
 from .responses import Listening
 

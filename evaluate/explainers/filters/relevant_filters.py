@@ -12,7 +12,7 @@ from torch import Tensor
 from an8flower.errors import NotApplicable
 
 from ...models.classifier import Classifier
-from ...models.networks.borrow import evaluating
+from ...models.networks.guard import evaluating
 from .lasso import bounded_lasso
 from .responses import Listening, energies, layer_numbers, response_vectors
 

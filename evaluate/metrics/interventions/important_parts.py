@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from an8flower.evidence import sufficient_sets
 from an8flower.factors import PARTS
 
-from ...models.networks.passes import logit
+from ...models.networks.batched_passes import logit
 from .effects import BITS, Interventions
 
 REACH = 2 / 256  # of the image's width, by which the region of a part is widened: windows of 5 x 5 at 256 px

@@ -17,7 +17,7 @@ from an8flower.errors import NotApplicable
 from an8flower.spec import DatasetSpec
 
 from ...data.world import World
-from ...models.networks.passes import Network
+from ...models.networks.batched_passes import Network
 from ...results.files import without_nan
 from ...results.summary import RELIES
 from ...seeds import seed_of

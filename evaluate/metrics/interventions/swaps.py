@@ -15,7 +15,7 @@ from an8flower.evidence import evidence_parts
 from an8flower.factors import PARTS
 
 from ...data.world import IN_SIGHT
-from ...models.networks.passes import logit
+from ...models.networks.batched_passes import logit
 from ...seeds import seed_of
 from .effects import BITS, Interventions, part_sums
 

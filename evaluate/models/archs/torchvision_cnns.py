@@ -13,13 +13,13 @@ from ...registry import archs
 
 @archs.register("resnet18", family="cnn", layer="layer4", source="He et al., CVPR 2016")
 def resnet18(classes: int, size: int) -> nn.Module:
-    """Residual network of 18 layers."""
+    """A residual network of 18 layers."""
     return models.resnet18(num_classes=classes)
 
 
 @archs.register("resnet50", family="cnn", layer="layer4", source="He et al., CVPR 2016")
 def resnet50(classes: int, size: int) -> nn.Module:
-    """Residual network of 50 layers with bottlenecks."""
+    """A residual network of 50 layers with bottlenecks."""
     return models.resnet50(num_classes=classes)
 
 
@@ -33,7 +33,7 @@ def vgg16(classes: int, size: int) -> nn.Module:
 
 @archs.register("mobilenet_v2", family="cnn", layer="features.18", source="Sandler et al., CVPR 2018")
 def mobilenet_v2(classes: int, size: int) -> nn.Module:
-    """Inverted residuals with linear bottlenecks."""
+    """A network of inverted residuals with linear bottlenecks."""
     return models.mobilenet_v2(num_classes=classes)
 
 

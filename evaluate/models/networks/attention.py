@@ -1,4 +1,4 @@
-"""What the tokens of a vision transformer attend to: recorded while it runs, whatever kernel would compute it."""
+"""The attention of a vision transformer's tokens: recorded while it runs, whatever kernel would compute it."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ class Attending(TorchFunctionMode):
         return self.other(func, args, kwargs or {})
 
     def multi_head(self, call: SimpleNamespace) -> tuple[Tensor, Tensor | None]:
-        """What `F.multi_head_attention_forward` does, in steps: tokens are (N, B, E).
+        """Do what `F.multi_head_attention_forward` does, in steps: tokens are (N, B, E).
 
         Raises:
             NotApplicable: it was asked for more than projections, heads and a mask.
         """
         refuse_extras(call)
-        query, key, value = (split_heads(tokens, call.num_heads) for tokens in projected(call))
+        query, key, value = (split_heads(tokens, call.num_heads) for tokens in project(call))
         # Whether the mask is a causal one is a hint that nothing here needs.
-        mixed = F.scaled_dot_product_attention(query, key, value, per_head(call.attn_mask, call.num_heads))
+        mixed = F.scaled_dot_product_attention(query, key, value, mask_per_head(call.attn_mask, call.num_heads))
         output = F.linear(mixed.permute(2, 0, 1, 3).flatten(2), call.out_proj_weight, call.out_proj_bias)
         if not call.need_weights:
             return output, None
@@ -71,7 +71,7 @@ class Attending(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        """What `F.scaled_dot_product_attention` does, in two steps, between which the weights are kept.
+        """Do what `F.scaled_dot_product_attention` does, in two steps, and keep the weights in between.
 
         Raises:
             NotApplicable: attention between other things than heads of tokens, or with dropout.
@@ -82,33 +82,33 @@ class Attending(TorchFunctionMode):
                 "have all tokens attend to each other, as (batch, heads, tokens, channels) and without dropout"
             )
         scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-        weights = self.weigh(query, key, scale, additive(attn_mask, is_causal, query))
+        weights = self.weigh(query, key, scale, additive_mask(attn_mask, is_causal, query))
         if torch.is_grad_enabled() and not weights.requires_grad:
             weights.requires_grad_()
         self.weights.append(weights)
         return self.mix(weights, value).to(value.dtype)
 
     def weigh(self, query: Tensor, key: Tensor, scale: float, mask: Tensor | None) -> Tensor:
-        """The attention (B, heads, N, N) of every query."""
+        """The attention (B, heads, N, N) that every query pays to every key."""
         return attention_weights(query, key, scale, mask)
 
     def mix(self, weights: Tensor, value: Tensor) -> Tensor:
-        """The values, mixed by the weights."""
+        """The values of the tokens, mixed by the weights of the attention."""
         return weights @ value.to(weights.dtype)
 
     def other(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Any other operation."""
+        """Run an operation that is no attention, as torch would."""
         return func(*args, **kwargs)
 
 
 def attention_weights(query: Tensor, key: Tensor, scale: float, mask: Tensor | None) -> Tensor:
-    """softmax(scale Q K^T + mask), in at least single precision."""
+    """Attention weights softmax(scale Q K^T + mask), in at least single precision."""
     scores = at_least_single(query) @ at_least_single(key).transpose(-2, -1) * scale
     return (scores if mask is None else scores + mask).softmax(-1)
 
 
-def additive(mask: Tensor | None, causal: bool, query: Tensor) -> Tensor | None:
-    """A mask to be added to the scores; masks of truth values say which tokens may be attended to."""
+def additive_mask(mask: Tensor | None, causal: bool, query: Tensor) -> Tensor | None:
+    """An attention mask to be added to the scores; a mask of truth values says which tokens may be attended to."""
     if causal:
         mask = torch.ones(query.shape[-2], query.shape[-2], dtype=torch.bool, device=query.device).tril()
     if mask is None or mask.dtype != torch.bool:
@@ -119,15 +119,15 @@ def additive(mask: Tensor | None, causal: bool, query: Tensor) -> Tensor | None:
 def refuse_extras(call: SimpleNamespace) -> None:
     """Raise NotApplicable for options of multi-head attention that add tokens or hide some."""
     extras = ("bias_k", "bias_v", "static_k", "static_v", "key_padding_mask", "add_zero_attn")
-    given = [name for name in extras if getattr(call, name) is not None and getattr(call, name) is not False]
-    if given or call.query.ndim != 3:
-        what = " and ".join(given) or f"tokens of {call.query.ndim} dimensions"
+    present = [name for name in extras if getattr(call, name) is not None and getattr(call, name) is not False]
+    if present or call.query.ndim != 3:
+        what = " and ".join(present) or f"tokens of {call.query.ndim} dimensions"
         raise NotApplicable(f"multi-head attention with {what} cannot be read; use a network without, or gradcam")
 
 
-def projected(call: SimpleNamespace) -> tuple[Tensor, ...]:
-    """Queries, keys and values (N, B, E)."""
-    given = (call.query, call.key, call.value)
+def project(call: SimpleNamespace) -> tuple[Tensor, ...]:
+    """Queries, keys and values, each (N, B, E), from the tokens that come into multi-head attention."""
+    tokens = (call.query, call.key, call.value)
     if call.use_separate_proj_weight:
         weights = (call.q_proj_weight, call.k_proj_weight, call.v_proj_weight)
     elif call.query is call.key is call.value:
@@ -135,14 +135,14 @@ def projected(call: SimpleNamespace) -> tuple[Tensor, ...]:
     else:
         weights = call.in_proj_weight.chunk(3)
     biases = (None, None, None) if call.in_proj_bias is None else call.in_proj_bias.chunk(3)
-    return tuple(F.linear(*each) for each in zip(given, weights, biases, strict=True))
+    return tuple(F.linear(*arguments) for arguments in zip(tokens, weights, biases, strict=True))
 
 
 def split_heads(tokens: Tensor, heads: int) -> Tensor:
-    """(N, B, E) -> (B, heads, N, E / heads)."""
+    """Share the channels of tokens among heads: (N, B, E) -> (B, heads, N, E / heads)."""
     return tokens.unflatten(-1, (heads, -1)).permute(1, 2, 0, 3)
 
 
-def per_head(mask: Tensor | None, heads: int) -> Tensor | None:
-    """A mask (N, N) or (B * heads, N, N) such that it fits (B, heads, N, N)."""
+def mask_per_head(mask: Tensor | None, heads: int) -> Tensor | None:
+    """An attention mask (N, N) or (B * heads, N, N) in a shape that fits weights (B, heads, N, N)."""
     return mask.unflatten(0, (-1, heads)) if mask is not None and mask.ndim == 3 and len(mask) > 1 else mask

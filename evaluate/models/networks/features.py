@@ -1,4 +1,4 @@
-"""What crosses a cut through a network: the features of a layer, their precision, and the grid of their tokens."""
+"""The features at a cut through a network: what crosses it, in which precision, and the grid of the tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Features(NamedTuple):
-    """All that crosses a cut."""
+    """The tensors that cross a cut through a network."""
 
     values: Tensor  # the layer's output: (B, K, h, w), or (B, T, D) of a token model
     carried: tuple[Tensor, ...]  # other tensors that cross the cut, batch first: the residual around the layer

@@ -13,19 +13,19 @@ from torch import Tensor, fx, nn
 
 from an8flower.errors import NotApplicable
 
-from .unrolled import layers_of, module_of, subject
+from .unrolled import layers_of, module_of, operand
 
 
 class Sum(nn.Module):
     """The sum over the last dimension, along which summands are stacked."""
 
     def forward(self, stack: Tensor) -> Tensor:
-        """(..., n) -> (...)."""
+        """Add up the last dimension: (..., n) -> (...)."""
         return stack.sum(-1)
 
 
 class Mean(nn.Module):
-    """The mean over some dimensions."""
+    """The mean over the dimensions `dim` of a tensor."""
 
     def __init__(self, dim: int | tuple[int, ...], keepdim: bool = False) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Mean(nn.Module):
         self.keepdim = keepdim
 
     def forward(self, values: Tensor) -> Tensor:
-        """As `torch.mean`."""
+        """Take the mean of the values, as `torch.mean` does."""
         return values.mean(self.dim, self.keepdim)
 
 
@@ -46,17 +46,17 @@ class Constant(nn.Module):
         self.number = number
 
     def forward(self, values: Tensor) -> Tensor:
-        """Element by element."""
+        """Apply the operation to every element and the number."""
         return self.operation(values, self.number)
 
 
-def stacked(first: Tensor, second: Tensor) -> Tensor:
+def stack_pair(first: Tensor, second: Tensor) -> Tensor:
     """Two summands side by side along a new last dimension, as `Sum` wants them."""
     return torch.stack(torch.broadcast_tensors(first, second), dim=-1)
 
 
 def dropout(p: float = 0.5, training: bool = True, inplace: bool = False) -> nn.Module | None:
-    """The module of a call of dropout; none where it is active whatever the network's mode."""
+    """The module of a call of dropout; None if it is active whatever the network's mode."""
     return None if training else nn.Identity()
 
 
@@ -67,8 +67,8 @@ def max_pool(
     return nn.MaxPool2d(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
 
 
-def spelled(names: str) -> set[Any]:
-    """All that a graph may call by these names: functions of torch, operators, and methods by their name."""
+def spellings(names: str) -> set[Any]:
+    """All ways to call operations of these names in a graph: functions of torch, operators, names of methods."""
     places = (torch, F, operator)
     return {
         spelling
@@ -77,13 +77,13 @@ def spelled(names: str) -> set[Any]:
     }
 
 
-def spelt(table: dict[str, Callable[..., Any]]) -> dict[Any, Callable[..., Any]]:
-    """A table by names as a table by all that a graph may call by them."""
-    return {spelling: value for names, value in table.items() for spelling in spelled(names)}
+def by_spelling(table: dict[str, Callable[..., Any]]) -> dict[Any, Callable[..., Any]]:
+    """A table by operations' names as a table by all their spellings in a graph."""
+    return {spelling: value for names, value in table.items() for spelling in spellings(names)}
 
 
 # What is called -> the module that does it, made of the further arguments of the call.
-MODULES = spelt(
+MODULES = by_spelling(
     {
         "max_pool2d": max_pool,
         "avg_pool2d": nn.AvgPool2d,
@@ -103,7 +103,7 @@ MODULES = spelt(
 )
 
 
-ARITHMETIC = spelt(
+ARITHMETIC = by_spelling(
     {
         "add add_ iadd": operator.add,
         "sub sub_ isub": operator.sub,
@@ -114,10 +114,10 @@ ARITHMETIC = spelt(
 
 
 # Calls that move values about and leave them as they are: the plain gradient carries relevance through.
-MOVES = spelled(
+MOVES = spellings(
     "flatten view reshape squeeze unsqueeze permute transpose contiguous unflatten "
     "cat concat stack chunk split getitem clone pad pixel_shuffle"
-) | {stacked}
+) | {stack_pair}
 
 
 MOVING = (
@@ -127,7 +127,7 @@ MOVING = (
 
 
 # Calls that ask for a tensor's shape, and attributes: what comes of them does not depend on the values.
-SHAPES = spelled("size dim numel ndimension")
+SHAPES = spellings("size dim numel ndimension")
 
 
 SHAPE_ATTRIBUTES = ("shape", "ndim", "dtype", "device")
@@ -154,14 +154,14 @@ ACTIVATIONS = (  # of single values
 
 
 def modular(network: fx.GraphModule) -> fx.GraphModule:
-    """The same network with modules for functions, as far as there are; changed in place."""
-    values = depending(network.graph)
+    """Put modules in place of a network's functions, as far as there are any; the network changes in place."""
+    values = image_dependent_nodes(network.graph)
     for node in list(network.graph.nodes):
         if node in values and node.op in ("call_function", "call_method"):
             if node.target in ARITHMETIC:
-                arithmetic(network, node, values)
+                modularise_arithmetic(network, node, values)
             elif module := module_for(node):
-                call(network, node, module)
+                call_module(network, node, module)
     for module in network.modules():
         if hasattr(module, "inplace"):
             module.inplace = False  # type: ignore[assignment]
@@ -170,57 +170,57 @@ def modular(network: fx.GraphModule) -> fx.GraphModule:
     return network
 
 
-def depending(graph: fx.Graph) -> set[fx.Node]:
+def image_dependent_nodes(graph: fx.Graph) -> set[fx.Node]:
     """The nodes whose values depend on the images, not just on their shape."""
-    found: set[fx.Node] = set()
+    dependent: set[fx.Node] = set()
     for node in graph.nodes:
-        if node.op == "placeholder" or (not asks_shape(node) and not found.isdisjoint(node.all_input_nodes)):
-            found.add(node)
-    return found
+        if node.op == "placeholder" or (not asks_shape(node) and not dependent.isdisjoint(node.all_input_nodes)):
+            dependent.add(node)
+    return dependent
 
 
 def asks_shape(node: fx.Node) -> bool:
-    """Whether a node asks for what a tensor looks like from outside."""
+    """Whether a node asks for a tensor's shape, type or device, and not for its values."""
     attribute = node.target is getattr and node.args[1] in SHAPE_ATTRIBUTES
     return attribute or (node.op in ("call_function", "call_method") and node.target in SHAPES)
 
 
 def module_for(node: fx.Node) -> nn.Module | None:
-    """The module that does what a node calls; None where there is none, or its arguments are no constants."""
-    if node.target not in MODULES or any(need is not subject(node) for need in node.all_input_nodes):
+    """The module that does what a node calls; None if there is none, or its arguments are no constants."""
+    if node.target not in MODULES or any(need is not operand(node) for need in node.all_input_nodes):
         return None
     with suppress(TypeError):  # other arguments than the module takes
         return MODULES[node.target](*node.args[1:], **{k: v for k, v in node.kwargs.items() if k != "input"})
     return None
 
 
-def call(network: fx.GraphModule, node: fx.Node, module: nn.Module) -> None:
-    """Have a node call a module, on what it works on."""
+def call_module(network: fx.GraphModule, node: fx.Node, module: nn.Module) -> None:
+    """Have a node call a module on its operand instead of what it called."""
     network.add_submodule(node.name, module)
-    node.op, node.target, node.args, node.kwargs = "call_module", node.name, (subject(node),), {}
+    node.op, node.target, node.args, node.kwargs = "call_module", node.name, (operand(node),), {}
 
 
-def arithmetic(network: fx.GraphModule, node: fx.Node, values: set[fx.Node]) -> None:
+def modularise_arithmetic(network: fx.GraphModule, node: fx.Node, values: set[fx.Node]) -> None:
     """Make modules of sums of two tensors, and of what is done with one number; leave the rest."""
     operation, needs = ARITHMETIC[node.target], node.args
     if node.kwargs or len(needs) != 2:
         return
     if operation is operator.add and values.issuperset(needs):
         with network.graph.inserting_before(node):
-            stack = network.graph.call_function(stacked, needs)
+            stack = network.graph.call_function(stack_pair, needs)
         node.args = (stack,)
-        call(network, node, Sum())
+        call_module(network, node, Sum())
         return
     if operation in (operator.add, operator.mul) and needs[1] in values:
         needs = needs[::-1]
     if needs[0] in values and isinstance(needs[1], (int, float)):
         node.args = needs[:1]
-        call(network, node, Constant(operation, needs[1]))
+        call_module(network, node, Constant(operation, needs[1]))
 
 
-def strangers(network: fx.GraphModule, known: Collection[type[nn.Module]]) -> list[str]:
+def unknown_operations(network: fx.GraphModule, known: Collection[type[nn.Module]]) -> list[str]:
     """The names of the operations on the images that are neither known modules nor move values, each once."""
-    values = depending(network.graph)
+    values = image_dependent_nodes(network.graph)
     names = []
     for node in network.graph.nodes:
         module = module_of(network, node)
@@ -250,14 +250,14 @@ def entrances(network: fx.GraphModule) -> dict[str, fx.Node]:
 
 def sees_pixels(network: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a layer works on the normalised image itself."""
-    before = subject(node)
+    before = operand(node)
     while isinstance(module_of(network, before), (nn.Identity, nn.Dropout, nn.Dropout2d)):
-        before = subject(before)
+        before = operand(before)
     return bool(before.op == "placeholder")
 
 
 def tapped(network: fx.GraphModule, layer: str | None) -> fx.GraphModule:
-    """The same network, giving its logits and the output of a layer of the original; changed in place.
+    """Have a network give its logits and the output of a layer of the original; the network changes in place.
 
     Args:
         layer: the path of a submodule of the original network; the network's own input where None.

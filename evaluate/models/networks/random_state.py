@@ -1,4 +1,4 @@
-"""The global random states of torch, numpy and Python, for code that draws from them and will not be told otherwise."""
+"""The global random states of torch, numpy and Python, for code that draws from them and from nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .borrow import ASPECTS
+from .guard import ASPECTS
 
 STATES = tuple(aspect for aspect in ASPECTS if aspect.name.endswith("random state"))
 
@@ -19,11 +19,11 @@ STATES = tuple(aspect for aspect in ASPECTS if aspect.name.endswith("random stat
 def kept_random() -> Iterator[None]:
     """Put the global random states back afterwards, also on an error."""
     nothing = nn.Module()
-    found = [(aspect, aspect.read(nothing)) for aspect in STATES]
+    before = [(aspect, aspect.read(nothing)) for aspect in STATES]
     try:
         yield
     finally:
-        for aspect, state in found:
+        for aspect, state in before:
             aspect.write(state)
 
 

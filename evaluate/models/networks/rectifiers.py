@@ -82,14 +82,14 @@ class Rectifying(TorchFunctionMode):
 
 
 def rectifier(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Rectifier | None:
-    """What a call of a torch function rectifies; None where it is no ReLU."""
+    """The rectifier that a call of a torch function is; None if it is no ReLU."""
     if name not in PARAMETERS:
         return None
-    given = {**dict(zip(PARAMETERS[name], args, strict=False)), **kwargs}
-    if name.startswith("hardtanh") and given.get("min_val", -1.0) != 0:
+    arguments = {**dict(zip(PARAMETERS[name], args, strict=False)), **kwargs}
+    if name.startswith("hardtanh") and arguments.get("min_val", -1.0) != 0:
         return None
-    ceiling = {"relu": math.inf, "relu6": 6.0, "hardtanh": given.get("max_val", 1.0)}[name.removesuffix("_")]
-    return Rectifier(given["input"], ceiling, name.endswith("_") or bool(given.get("inplace", False)))
+    ceiling = {"relu": math.inf, "relu6": 6.0, "hardtanh": arguments.get("max_val", 1.0)}[name.removesuffix("_")]
+    return Rectifier(arguments["input"], ceiling, name.endswith("_") or bool(arguments.get("inplace", False)))
 
 
 class Rectified(torch.autograd.Function):
@@ -97,7 +97,7 @@ class Rectified(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, ceiling: float, in_place: bool, rule: Rule) -> Tensor:
-        """Rectify, and keep no more than what the rule asks of the input."""
+        """Rectify the values, and keep no more of the input than the rule needs."""
         if rule == "guided":
             ctx.save_for_backward((values <= 0) | (values >= ceiling))
         if not in_place:
@@ -122,5 +122,5 @@ def require_relus(method: str, arch: str, relus: Rectifying) -> None:
         NotApplicable: there was no ReLU, or another activation besides.
     """
     if relus.others or not relus.count:
-        found = f"uses {' and '.join(sorted(relus.others))}" if relus.others else "has none"
-        raise NotApplicable(f"{method} needs ReLUs; {arch} {found}; use gradient")
+        activations = f"uses {' and '.join(sorted(relus.others))}" if relus.others else "has none"
+        raise NotApplicable(f"{method} needs ReLUs; {arch} {activations}; use gradient")

@@ -1,4 +1,4 @@
-"""Cutting a network in two at a named layer, so that what follows the layer can be run, and differentiated, alone."""
+"""A cut through a network at a named layer, so that the part behind the layer can be run, and differentiated, alone."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from an8flower.errors import Refusal, WrongUsage
 from an8flower.names import unknown
 
 from .agreement import agree
-from .borrow import evaluating
 from .features import Features
+from .guard import evaluating
 
 
 class Split(Protocol):
@@ -48,7 +48,7 @@ def split(network: nn.Module, layer: str, images: Tensor) -> Split:
         hooks = HookSplit(network, module)
         refuse_flat(layer, hooks.probe(images))
         try:
-            halves = traced(network, module, images)
+            halves = trace_split(network, module, images)
             return halves if compose(halves, hooks, network, images) else hooks
         except Exception:  # torch.fx runs foreign code on proxies, which fails in any way it likes
             return hooks
@@ -81,7 +81,7 @@ class HookSplit:
         self._calls = 0
 
     def probe(self, images: Tensor) -> Any:
-        """Run once, count the calls of the layer and return its last output."""
+        """Run the network once, count the calls of the layer and return its last output."""
         outputs: list[Any] = []
         self._run(images, lambda output: outputs.append(output))
         self._calls = len(outputs)
@@ -115,12 +115,12 @@ class GraphSplit:
         self._tail = tail
 
     def head(self, images: Tensor) -> Features:
-        """The operations up to the layer's last output."""
+        """Run the operations up to the layer's last output."""
         values, *carried = self._head(images)
         return Features(values, tuple(carried))
 
     def tail(self, features: Features) -> Tensor:
-        """The operations behind the layer."""
+        """Run the operations behind the layer."""
         # Copies, because in-place layers may follow; they must not overwrite features, nor leaves that want gradients.
         return self._tail(features.values.clone(), *(tensor.clone() for tensor in features.carried))
 
@@ -135,7 +135,7 @@ class OutputTracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """As in torch.fx, and note the output."""
+        """Trace a call as torch.fx does, and note which node the module gave."""
         output = super().call_module(m, forward, args, kwargs)
         if isinstance(output, fx.Proxy):
             self.outputs[m] = output.node
@@ -147,24 +147,24 @@ class TensorFinder(fx.Interpreter):
 
     def __init__(self, network: nn.Module, graph: fx.Graph) -> None:
         super().__init__(network, graph=graph)
-        self.found: set[fx.Node] = set()
+        self.image_tensors: set[fx.Node] = set()
 
     def run_node(self, n: fx.Node) -> Any:
-        """As in torch.fx, and note the kind of the result."""
+        """Run a node as torch.fx does, and note whether it gave a tensor of the images."""
         result = super().run_node(n)
-        depends = n.op == "placeholder" or not self.found.isdisjoint(n.all_input_nodes)
+        depends = n.op == "placeholder" or not self.image_tensors.isdisjoint(n.all_input_nodes)
         if depends and isinstance(result, Tensor):
-            self.found.add(n)
+            self.image_tensors.add(n)
         return result
 
 
-def traced(network: nn.Module, module: nn.Module, images: Tensor) -> GraphSplit:
+def trace_split(network: nn.Module, module: nn.Module, images: Tensor) -> GraphSplit:
     """The network's graph, cut behind a module."""
     tracer = OutputTracer()
     graph = tracer.trace(network)
     finder = TensorFinder(network, graph)
     finder.run(images)
-    return cut(network, graph, tracer.outputs[module], finder.found)
+    return cut(network, graph, tracer.outputs[module], finder.image_tensors)
 
 
 def cut(network: nn.Module, graph: fx.Graph, last: fx.Node, tensors: set[fx.Node]) -> GraphSplit:
@@ -172,15 +172,17 @@ def cut(network: nn.Module, graph: fx.Graph, last: fx.Node, tensors: set[fx.Node
     nodes = list(graph.nodes)
     place = nodes.index(last) + 1
     before, after, (result,) = nodes[:place], nodes[place:-1], nodes[-1].args
-    carried, again = crossing(before, after, tensors)
+    carried, again = nodes_across_cut(before, after, tensors)
     return GraphSplit(
-        part(network, before[:1], before[1:], (last, *carried)),
-        part(network, [last, *carried], again + after, result),
+        subgraph(network, before[:1], before[1:], (last, *carried)),
+        subgraph(network, [last, *carried], again + after, result),
     )
 
 
-def crossing(before: list[fx.Node], after: list[fx.Node], tensors: set[fx.Node]) -> tuple[list[fx.Node], list[fx.Node]]:
-    """What the nodes after a cut need of those before it, the last one aside: tensors to carry, and nodes to run again.
+def nodes_across_cut(
+    before: list[fx.Node], after: list[fx.Node], tensors: set[fx.Node]
+) -> tuple[list[fx.Node], list[fx.Node]]:
+    """The nodes before a cut, the last one aside, that those behind it need: tensors to carry, and nodes to run again.
 
     Sizes and constants are run again: only tensors of the batch travel.
     """
@@ -198,7 +200,7 @@ def crossing(before: list[fx.Node], after: list[fx.Node], tensors: set[fx.Node])
     return [node for node in before if node in carried], [node for node in before[:-1] if node in again]
 
 
-def part(network: nn.Module, inputs: list[fx.Node], nodes: list[fx.Node], output: Any) -> fx.GraphModule:
+def subgraph(network: nn.Module, inputs: list[fx.Node], nodes: list[fx.Node], output: Any) -> fx.GraphModule:
     """A module that runs some nodes of a network's graph."""
     graph = fx.Graph()
     copies = {node: graph.placeholder(node.name) for node in inputs}

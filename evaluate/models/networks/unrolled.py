@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from an8flower.errors import NotApplicable
 
-from .borrow import evaluating
+from .guard import evaluating
 from .split import OutputTracer
 
 # Functions and methods of tensors that stand for a module. Their arguments besides the input must be the module's.
@@ -51,24 +51,24 @@ def unrolled(network: nn.Module) -> fx.GraphModule:
                 layers_of(tracer.outputs[module]).append(path)
         owned: dict[str, Any] = {}
         for node in list(graph.nodes):
-            own(node, network, owned)
+            give_own_module(node, network, owned)
     return fx.GraphModule(owned, graph, type(network).__name__).eval()
 
 
-def own(node: fx.Node, network: nn.Module, owned: dict[str, Any]) -> None:
-    """Give a node a module or a tensor of its own."""
+def give_own_module(node: fx.Node, network: nn.Module, owned: dict[str, Any]) -> None:
+    """Give a node a copy of its module or tensor that no other node uses."""
     if node.op == "call_module":
         owned[node.name] = copy.deepcopy(network.get_submodule(str(node.target)))
         node.target = node.name
     elif node.op == "get_attr":
-        owned[str(node.target)] = copy.deepcopy(attribute(network, str(node.target)))
+        owned[str(node.target)] = copy.deepcopy(attribute_at(network, str(node.target)))
     elif node.target in ACTIVATIONS:
         owned[node.name] = ACTIVATIONS[node.target]()
-        node.op, node.target, node.args, node.kwargs = "call_module", node.name, (subject(node),), {}
+        node.op, node.target, node.args, node.kwargs = "call_module", node.name, (operand(node),), {}
 
 
-def subject(node: fx.Node) -> Any:
-    """What an operation works on: its first argument, or the one called input."""
+def operand(node: fx.Node) -> Any:
+    """The operand of a node's operation: its first argument, or the argument called input."""
     return node.args[0] if node.args else node.kwargs.get("input")
 
 
@@ -77,21 +77,21 @@ def layers_of(node: fx.Node) -> list[str]:
     return node.meta.setdefault("layers", [])
 
 
-def attribute(network: nn.Module, path: str) -> Any:
-    """What a dotted path leads to."""
+def attribute_at(network: nn.Module, path: str) -> Any:
+    """The attribute of a network that a dotted path leads to."""
     owner, _, name = path.rpartition(".")
     return getattr(network.get_submodule(owner), name)
 
 
-def folded(network: fx.GraphModule) -> fx.GraphModule:
-    """The same network with every batch norm folded into the convolution or linear layer before it; changed in place.
+def fold_batch_norms(network: fx.GraphModule) -> fx.GraphModule:
+    """Fold every batch norm into the convolution or linear layer before it; the network changes in place.
 
     A batch norm that has no running statistics, or follows something else, stays; so does one without weights that
     follows a linear layer.
     """
     for node in list(network.graph.nodes):
-        before = subject(node)
-        fused = fusion(module_of(network, before), module_of(network, node))
+        before = operand(node)
+        fused = fuse(module_of(network, before), module_of(network, node))
         if fused is not None and len(before.users) == 1:
             setattr(network, str(before.target), fused)
             layers_of(before).extend(layers_of(node))
@@ -102,8 +102,8 @@ def folded(network: fx.GraphModule) -> fx.GraphModule:
     return network
 
 
-def fusion(layer: nn.Module | None, norm: nn.Module | None) -> nn.Module | None:
-    """One layer that gives what a layer and the batch norm behind it give; None where that cannot be."""
+def fuse(layer: nn.Module | None, norm: nn.Module | None) -> nn.Module | None:
+    """Fuse a layer and the batch norm behind it into one layer; None if that cannot be."""
     if getattr(norm, "running_mean", None) is None:
         return None
     if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
@@ -114,6 +114,6 @@ def fusion(layer: nn.Module | None, norm: nn.Module | None) -> nn.Module | None:
 
 
 def module_of(network: fx.GraphModule, node: Any) -> nn.Module | None:
-    """The module that a node calls; None where it is no such node."""
+    """The module that a node calls; None if the node calls none."""
     calls = isinstance(node, fx.Node) and node.op == "call_module"
     return network.get_submodule(str(node.target)) if calls else None

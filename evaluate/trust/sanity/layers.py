@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ...models.classifier import Classifier
-from ...models.networks.borrow import evaluating
+from ...models.networks.guard import evaluating
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from ...data.selection import select_rows
 from ...explaining.explain import explain
 from ...explaining.fitting import StoredExamples, prepared
 from ...explaining.methods import Method, parse_method
-from ...models.classifier import Classifier, Cost
+from ...models.classifier import Classifier
+from ...models.costs import Cost
 from ...resources import Resources
 from ...results.statistics.intervals import interval
 from ...seeds import seed_of

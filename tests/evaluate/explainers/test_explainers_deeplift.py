@@ -17,7 +17,7 @@ from an8flower.evaluate.explainers.deeplift import DeepLift
 from an8flower.evaluate.explaining.contract_networks import CLASSES, ReuseNet, in_place, lively, reuse, vit
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.models.classifier import Classifier, wrap
-from an8flower.evaluate.models.networks.passes import logit
+from an8flower.evaluate.models.networks.batched_passes import logit
 
 
 def query(classifier: Classifier, rows: int = 3) -> Query:

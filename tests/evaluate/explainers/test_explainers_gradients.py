@@ -30,7 +30,7 @@ from an8flower.evaluate.explaining.contract_networks import NETWORKS, in_place, 
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.maps import POOLINGS
 from an8flower.evaluate.models.classifier import Classifier, wrap
-from an8flower.evaluate.models.networks.passes import input_gradient
+from an8flower.evaluate.models.networks.batched_passes import input_gradient
 from an8flower.evaluate.registry import explainers
 
 MakeQuery = Callable[[Classifier], Query]

@@ -40,7 +40,7 @@ from an8flower.evaluate.explaining.contract_networks import CLASSES, in_place, l
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.models.canonical import canonical
 from an8flower.evaluate.models.classifier import Classifier, build, wrap
-from an8flower.evaluate.models.networks.passes import logit
+from an8flower.evaluate.models.networks.batched_passes import logit
 
 
 def query(classifier: Classifier, rows: int = 3) -> Query:

@@ -17,7 +17,7 @@ from an8flower.evaluate.case import Query
 from an8flower.evaluate.explainers.rise import Masks, Rise, evidence
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.models.classifier import Classifier
-from an8flower.evaluate.models.networks.passes import logit
+from an8flower.evaluate.models.networks.batched_passes import logit
 
 Make = Callable[[str], Classifier]
 MakeQuery = Callable[[Classifier], Query]

@@ -22,7 +22,7 @@ from an8flower.evaluate.explaining.contract import (
     Trial,
     check_explainer,
     difference,
-    hastened,
+    hasten,
     likeness,
     outcome,
     verdict,
@@ -172,9 +172,9 @@ class Long:
 
 
 def test_long_methods_are_shortened_where_nothing_was_asked_for() -> None:
-    assert hastened(Long()) == Long(steps=3)
-    assert hastened(Long(steps=20, width=2.0)) == Long(steps=20, width=2.0)
-    assert hastened(gradient) is gradient
+    assert hasten(Long()) == Long(steps=3)
+    assert hasten(Long(steps=20, width=2.0)) == Long(steps=20, width=2.0)
+    assert hasten(gradient) is gradient
 
 
 def test_how_maps_are_compared() -> None:

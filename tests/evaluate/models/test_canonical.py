@@ -15,7 +15,7 @@ from an8flower.errors import NotApplicable
 from an8flower.evaluate.explaining.contract_networks import CLASSES, lively, reuse, vit
 from an8flower.evaluate.models.canonical import canonical
 from an8flower.evaluate.models.classifier import Classifier, wrap
-from an8flower.evaluate.models.networks.modules import entrances, sees_pixels, strangers, tapped
+from an8flower.evaluate.models.networks.modules import entrances, sees_pixels, tapped, unknown_operations
 
 KNOWN = (nn.Conv2d, nn.Linear)
 
@@ -120,7 +120,7 @@ def test_transformers_are_sent_to_their_own_method() -> None:
 
 def test_shapes_may_be_computed_with() -> None:
     classifier = around(lambda x: x.reshape(x.size(0), x.shape[1] // 2 * 2, -1, x.shape[3] + 0))
-    assert not strangers(canonical(classifier, "it", fx_kinds(classifier)), {*fx_kinds(classifier)})
+    assert not unknown_operations(canonical(classifier, "it", fx_kinds(classifier)), {*fx_kinds(classifier)})
 
 
 def test_a_graph_that_misses_something_is_refused() -> None:

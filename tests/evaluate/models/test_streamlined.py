@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from an8flower.errors import WrongUsage
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.models.classifier import Classifier, build, wrap
-from an8flower.evaluate.models.networks.passes import answers, every_pair, input_gradient, logit, probability
+from an8flower.evaluate.models.networks.batched_passes import answers, every_pair, input_gradient, logit, probability
 from an8flower.evaluate.models.streamlined import deviation, streamlined
 
 Make = Callable[[str], Classifier]

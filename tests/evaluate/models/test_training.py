@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from an8flower import spec as specs
 from an8flower.errors import Refusal, WrongUsage
 from an8flower.evaluate.data import batches as data
-from an8flower.evaluate.data.batches import FlowerDataset, Resident, Streamed, source, split_tensors
+from an8flower.evaluate.data.batches import FlowerDataset, Resident, StreamedRows, open_rows, split_tensors
 from an8flower.evaluate.models import training
 from an8flower.evaluate.models.files import load
 from an8flower.evaluate.models.training import EpochReport, accuracy, augment, precision, train
@@ -72,7 +72,7 @@ def test_the_dataset_gives_rows_and_travels(store: FlowerStore) -> None:
 def test_streamed_rows_are_the_resident_ones(store: FlowerStore) -> None:
     order = torch.tensor([5, 0, 11, 3, 7])
     resident = Resident(split_tensors(store["test"]))
-    streamed = Streamed(FlowerDataset(store.path, "test"), "cpu", workers=1)
+    streamed = StreamedRows(FlowerDataset(store.path, "test"), "cpu", workers=1)
     assert len(resident) == len(streamed) == len(store["test"])
     before = torch.get_rng_state()
     pairs = list(zip(resident.batches(order, 2), streamed.batches(order, 2), strict=True))
@@ -88,9 +88,9 @@ def test_spawned_workers_open_the_file_themselves(store: FlowerStore) -> None:
 
 
 def test_splits_that_do_not_fit_are_streamed(store: FlowerStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(source(store, "test", "cpu"), Resident)
-    monkeypatch.setattr(data, "room", lambda device: 1000)
-    assert isinstance(source(store, "test", "cpu"), Streamed)
+    assert isinstance(open_rows(store, "test", "cpu"), Resident)
+    monkeypatch.setattr(data, "bytes_available", lambda device: 1000)
+    assert isinstance(open_rows(store, "test", "cpu"), StreamedRows)
 
 
 # Augmentation
@@ -146,7 +146,7 @@ def test_flowernet_learns_colours(bigger: FlowerStore, tmp_path: Path) -> None:
     )
     trained.classifier.save(tmp_path / "f.safetensors")
     again = load(tmp_path / "f.safetensors")
-    assert accuracy(again, source(bigger, "test", "cpu")) == trained.accuracy
+    assert accuracy(again, open_rows(bigger, "test", "cpu")) == trained.accuracy
     assert not again.training
 
 
@@ -176,7 +176,7 @@ def test_the_best_epoch_stays_and_patience_ends(store: FlowerStore, monkeypatch:
     digests: list[str] = []
     measured = training.measure
 
-    def judge(classifier: training.Classifier, rows: data.Source, batch: int = 256) -> tuple[float, float]:
+    def judge(classifier: training.Classifier, rows: data.RowSource, batch: int = 256) -> tuple[float, float]:
         digests.append(classifier.digest)
         return measured(classifier, rows) if len(rows) != len(store["val"]) else next(judgements)
 

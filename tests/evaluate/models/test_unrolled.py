@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from an8flower.errors import NotApplicable
 from an8flower.evaluate.explaining.contract_networks import ReuseNet, lively
-from an8flower.evaluate.models.networks.unrolled import folded, module_of, unrolled
+from an8flower.evaluate.models.networks.unrolled import fold_batch_norms, module_of, unrolled
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_nodes_know_the_layers_that_they_stand_for(images: Tensor) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return F.relu(self.body(x))
 
-    twin = folded(unrolled(Nested()))
+    twin = fold_batch_norms(unrolled(Nested()))
     (convolution,) = (node for node in twin.graph.nodes if isinstance(module_of(twin, node), nn.Conv2d))
     assert sorted(convolution.meta["layers"]) == ["again", "body", "body.0", "body.1"]
 
@@ -67,7 +67,7 @@ def test_batch_norms_fold_into_convolutions_and_linear_layers(images: Tensor) ->
     convolutions = nn.Conv2d(3, 4, 3, 2, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()
     network = lively(nn.Sequential(*convolutions, nn.Linear(196, 5), nn.BatchNorm1d(5))).eval()
     network[5].running_var.abs_()
-    twin = folded(unrolled(network))
+    twin = fold_batch_norms(unrolled(network))
     assert kinds(twin) == ["Conv2d", "Flatten", "Linear", "ReLU"]
     torch.testing.assert_close(twin(images), network(images), rtol=1e-4, atol=1e-4)
 
@@ -95,7 +95,7 @@ class Branching(nn.Module):
     ],
 )
 def test_batch_norms_that_stay(network: nn.Module, norms: int, images: Tensor) -> None:
-    twin = folded(unrolled(network))
+    twin = fold_batch_norms(unrolled(network))
     assert sum("BatchNorm" in kind for kind in kinds(twin)) == norms
     if norms == 2:
         torch.testing.assert_close(twin(images), copy.deepcopy(network).eval()(images))

@@ -13,7 +13,7 @@ from torch import nn
 
 from an8flower.errors import Refusal
 from an8flower.evaluate.models.classifier import Classifier
-from an8flower.evaluate.models.networks.borrow import borrowed
+from an8flower.evaluate.models.networks.guard import guard
 
 Make = Callable[[str], Classifier]
 
@@ -73,14 +73,14 @@ def cases() -> Iterator[Any]:
 @pytest.mark.parametrize(("name", "act"), list(cases()))
 def test_traces_are_named_and_removed(network: Classifier, name: str, act: Callable[[nn.Module], Any]) -> None:
     before = state(network)
-    with pytest.raises(Refusal, match=f"clumsy changed {name} and did not change it back"), borrowed(network, "clumsy"):
+    with pytest.raises(Refusal, match=f"clumsy changed {name} and did not change it back"), guard(network, "clumsy"):
         act(network)
     assert state(network) == before
 
 
 def test_several_traces_are_named_together(network: Classifier) -> None:
     def act() -> None:
-        with borrowed(network, "clumsy"):
+        with guard(network, "clumsy"):
             network.train()
             CARELESS["hooks"][0](network)
 
@@ -90,7 +90,7 @@ def test_several_traces_are_named_together(network: Classifier) -> None:
 
 def test_everything_is_put_back_after_an_error(network: Classifier) -> None:
     def act() -> None:
-        with borrowed(network, "clumsy"):
+        with guard(network, "clumsy"):
             for careless in CARELESS.values():
                 careless[0](network)
             raise ZeroDivisionError
@@ -103,20 +103,20 @@ def test_everything_is_put_back_after_an_error(network: Classifier) -> None:
 
 def test_a_hook_that_was_removed_is_put_back(network: Classifier) -> None:
     before = state(network)
-    with pytest.raises(Refusal, match="hooks"), borrowed(network, "clumsy"):
+    with pytest.raises(Refusal, match="hooks"), guard(network, "clumsy"):
         network.network.features[1]._forward_hooks.clear()
     assert state(network) == before
 
 
 def test_gradients_left_in_parameters_are_discarded_silently(network: Classifier) -> None:
     before = state(network)
-    with borrowed(network, "clumsy"):
+    with guard(network, "clumsy"):
         network(torch.ones(1, 3, 16, 16)).sum().backward()
     assert state(network) == before
 
 
 def test_inside_the_network_is_in_eval_mode_and_gradients_are_enabled(network: Classifier) -> None:
-    with torch.inference_mode(), borrowed(network, "careful"):
+    with torch.inference_mode(), guard(network, "careful"):
         assert not any(module.training for module in network.modules())
         assert torch.is_grad_enabled()
         assert not torch.is_inference_mode_enabled()
@@ -124,7 +124,7 @@ def test_inside_the_network_is_in_eval_mode_and_gradients_are_enabled(network: C
 
 
 def test_whoever_restores_is_not_blamed(network: Classifier) -> None:
-    with borrowed(network, "careful"):
+    with guard(network, "careful"):
         handle = CARELESS["hooks"][0](network)
         network.train()
         network.eval()
@@ -137,9 +137,9 @@ def test_the_random_states_of_all_gpus_count(network: Classifier, monkeypatch: p
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [state.clone() for state in states])
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: states[device].copy_(state))
-    with borrowed(network, "careful"):
+    with guard(network, "careful"):
         pass
-    with pytest.raises(Refusal, match="torch's global random state"), borrowed(network, "clumsy"):
+    with pytest.raises(Refusal, match="torch's global random state"), guard(network, "clumsy"):
         states[1] += 1
     assert [state.unique().tolist() for state in states] == [[1], [2]]
 
@@ -148,6 +148,6 @@ def test_the_random_states_of_all_gpus_count(network: Classifier, monkeypatch: p
 def test_the_gpus_random_state_counts(network: Classifier) -> None:
     torch.cuda.init()
     before = torch.cuda.get_rng_state()
-    with pytest.raises(Refusal, match="torch's global random state"), borrowed(network, "clumsy"):
+    with pytest.raises(Refusal, match="torch's global random state"), guard(network, "clumsy"):
         torch.rand(1, device="cuda")
     assert torch.equal(torch.cuda.get_rng_state(), before)

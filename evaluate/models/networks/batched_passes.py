@@ -1,4 +1,4 @@
-"""Many passes through a network, never more images at once than it may hold: what explainers that ask often share."""
+"""Many passes through a network in batches, never more images at once than it may hold."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def answers(
     perturbed: Callable[[Tensor, Tensor], Tensor],
     read: Read = logit,
 ) -> Tensor:
-    """What a network says of many perturbed images, without gradients.
+    """Read the logits of many perturbed images, without gradients.
 
     Args:
         targets: (B,) int64, the class asked for in each row of a query.
@@ -53,7 +53,7 @@ def answers(
         (P,): leave out the pairs whose answer is known already, and nothing is computed twice.
     """
     portions = zip(rows.split(network.in_flight), numbers.split(network.in_flight), strict=True)
-    return torch.cat([read(network(perturbed(some, which)), targets[some]) for some, which in portions])
+    return torch.cat([read(network(perturbed(portion, which)), targets[portion]) for portion, which in portions])
 
 
 def every_pair(rows: int, numbers: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -67,11 +67,11 @@ def every_pair(rows: int, numbers: int, device: torch.device) -> tuple[Tensor, T
 def input_gradient(network: Network, images: Tensor, targets: Tensor, read: Read = logit) -> Tensor:
     """The gradient (B, 3, H, W) of each image's target logit (or what `read` takes) with respect to its own pixels."""
     portions = zip(images.split(network.in_flight), targets.split(network.in_flight), strict=True)
-    return torch.cat([gradient_at(network, some, their, read) for some, their in portions])
+    return torch.cat([gradient_at(network, portion, classes, read) for portion, classes in portions])
 
 
 def gradient_at(network: Network, images: Tensor, targets: Tensor, read: Read) -> Tensor:
-    """As `input_gradient`, all images at once."""
+    """The input gradient as `input_gradient` gives it, of all images at once."""
     leaves = images.detach().requires_grad_()
     # Rows do not mix in eval mode, so that the gradient of the sum holds that of every row.
     return torch.autograd.grad(read(network(leaves), targets).sum(), leaves)[0]

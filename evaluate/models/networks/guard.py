@@ -1,4 +1,4 @@
-"""Lending a network to code that we did not write, and getting it back as it was."""
+"""A guard around a network that code from elsewhere runs: afterwards, the network is what it was before."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Aspect(NamedTuple):
 
 
 @contextmanager
-def borrowed(network: nn.Module, borrower: object) -> Iterator[None]:
+def guard(network: nn.Module, borrower: object) -> Iterator[None]:
     """Lend a network, in eval mode and with gradients enabled, and put everything back afterwards, also on an error.
 
     What is put back: submodules, hooks, training modes, `requires_grad` and `.grad` of parameters, and the global
@@ -36,16 +36,16 @@ def borrowed(network: nn.Module, borrower: object) -> Iterator[None]:
     Raises:
         Refusal: the borrower changed something and did not change it back; names what.
     """
-    found = [(aspect, aspect.read(network)) for aspect in (GRADIENTS, *ASPECTS)]
+    before = [(aspect, aspect.read(network)) for aspect in (GRADIENTS, *ASPECTS)]
     network.eval()
     GRADIENTS.write(dict.fromkeys(network.parameters()))
     lent = [(aspect, aspect.read(network)) for aspect in ASPECTS]
     try:
         with torch.inference_mode(False), torch.enable_grad():
             yield
-        changed = [aspect.name for aspect, value in lent if had_to_be_restored(aspect, value, network)]
+        changed = [aspect.name for aspect, value in lent if restore_if_changed(aspect, value, network)]
     finally:
-        for aspect, value in found:
+        for aspect, value in before:
             aspect.write(value)
     if changed:
         raise Refusal(
@@ -53,8 +53,8 @@ def borrowed(network: nn.Module, borrower: object) -> Iterator[None]:
         )
 
 
-def had_to_be_restored(aspect: Aspect, value: Any, network: nn.Module) -> bool:
-    """Whether an aspect had changed; it is put back at once, since a swapped submodule has hooks and modes as well."""
+def restore_if_changed(aspect: Aspect, value: Any, network: nn.Module) -> bool:
+    """Put an aspect back if it changed, and say whether it did; at once, since a submodule has hooks and modes too."""
     changed = aspect.read(network) != value
     if changed:
         aspect.write(value)
@@ -62,7 +62,7 @@ def had_to_be_restored(aspect: Aspect, value: Any, network: nn.Module) -> bool:
 
 
 def read_submodules(network: nn.Module) -> dict[nn.Module, dict[str, nn.Module | None]]:
-    """The children of every module."""
+    """The children of every module of a network."""
     return {module: dict(module._modules) for module in network.modules()}
 
 
@@ -104,29 +104,29 @@ def read_modes(network: nn.Module) -> dict[nn.Module, bool]:
 
 
 def write_modes(modes: dict[nn.Module, bool]) -> None:
-    """Put every module into its mode."""
+    """Put every module into training or evaluation mode."""
     for module, training in modes.items():
         module.training = training
 
 
 def read_requires_grad(network: nn.Module) -> dict[nn.Parameter, bool]:
-    """Which parameters want gradients."""
+    """Whether each parameter of a network wants a gradient."""
     return {parameter: parameter.requires_grad for parameter in network.parameters()}
 
 
 def write_requires_grad(wanted: dict[nn.Parameter, bool]) -> None:
-    """Have the parameters want gradients, or not."""
+    """Switch `requires_grad` of the parameters on or off."""
     for parameter, wants in wanted.items():
         parameter.requires_grad_(wants)
 
 
 def read_gradients(network: nn.Module) -> dict[nn.Parameter, torch.Tensor | None]:
-    """The gradients that parameters hold."""
+    """The gradients that the parameters of a network hold in `.grad`."""
     return {parameter: parameter.grad for parameter in network.parameters()}
 
 
 def write_gradients(gradients: dict[nn.Parameter, torch.Tensor | None]) -> None:
-    """Have the parameters hold these gradients."""
+    """Put gradients into `.grad` of their parameters."""
     for parameter, gradient in gradients.items():
         parameter.grad = gradient
 
@@ -138,7 +138,7 @@ def read_torch_random(network: nn.Module) -> tuple[bytes, ...]:
 
 
 def write_torch_random(states: tuple[bytes, ...]) -> None:
-    """Set torch's global generators."""
+    """Set torch's global generators to the states that were read."""
     cpu, *cuda = (torch.frombuffer(bytearray(state), dtype=torch.uint8) for state in states)
     torch.set_rng_state(cpu)
     for device, state in enumerate(cuda):
@@ -152,7 +152,7 @@ def read_numpy_random(network: nn.Module) -> tuple[Any, ...]:
 
 
 def write_numpy_random(state: tuple[Any, ...]) -> None:
-    """Set numpy's global generator."""
+    """Set numpy's global generator to the state that was read."""
     kind, keys, *rest = state
     np.random.set_state((kind, np.frombuffer(keys, np.uint32), *rest))
 

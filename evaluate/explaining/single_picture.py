@@ -1,4 +1,4 @@
-"""One picture explained: by any method on any model, a row of a data set or a picture of one's own."""
+"""The explanation of one picture, a row of a data set or a user's own, by any method for any model."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from ..case import Query
 from ..data.images import as_images
 from ..explainers.fittable import Fittable
 from ..models.classifier import Classifier
-from ..models.networks.borrow import evaluating
-from ..models.sources import Source, open_model, opened
+from ..models.networks.guard import evaluating
+from ..models.sources import Source, open_model, open_source
 from ..seeds import seed_of
 from .explain import explain
 from .fitting import StoredExamples, fitted_once
@@ -33,7 +33,7 @@ from .panel import panel, picture_overlay, picture_panel
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """A picture, and where the evidence for a class lies in it according to a method."""
+    """A picture, and the map in which a method shows the evidence for a class."""
 
     method: str
     map: np.ndarray  # (S, S) float32 at the model's size; larger = more evidence for the target
@@ -51,14 +51,14 @@ class Explanation:
 
     @cached_property
     def panel(self) -> Image.Image:
-        """Side by side: picture, map, overlay, and the truth where it is known."""
+        """Side by side: picture, map, overlay, and the truth if it is known."""
         if self.mask is not None:
             return panel(self.framed.seen, self.map, self.mask)
         return picture_panel(self.framed, self.map)
 
     @property
     def target_name(self) -> str:
-        """The name of the class whose evidence was asked for."""
+        """The name of the class whose evidence the map shows."""
         return self.class_names[self.target]
 
     @property
@@ -68,7 +68,7 @@ class Explanation:
 
     @property
     def sentence(self) -> str:
-        """What was asked, and what the model says."""
+        """A sentence that names method, target and the model's prediction."""
         chance = self.probabilities[self.predicted]
         return f"{self.method} for {self.target_name!r}; the model says {self.predicted_name!r} with p = {chance:.3f}"
 
@@ -93,13 +93,13 @@ class Explanation:
         return beside
 
     def _repr_png_(self) -> bytes:
-        """The panel, for notebooks."""
-        found = io.BytesIO()
-        self.panel.save(found, format="PNG")
-        return found.getvalue()
+        """The panel as PNG, which notebooks show."""
+        buffer = io.BytesIO()
+        self.panel.save(buffer, format="PNG")
+        return buffer.getvalue()
 
     def _repr_html_(self) -> str:
-        """The panel with its sentence, for notebooks."""
+        """The panel with its sentence as HTML, which notebooks show."""
         said = html.escape(self.sentence)
         data = base64.b64encode(self._repr_png_()).decode()
         return (
@@ -118,13 +118,13 @@ def explain_row(
     rows = store[split]
     if not 0 <= row < len(rows):
         raise Refusal(f"{store.path}: {split} has rows 0 to {len(rows) - 1}; asked for {row}")
-    found = rows.rows(row, row + 1)
+    stored = rows.rows(row, row + 1)
     classifier = open_model(source, store, device)
-    wanted = int(found.labels[0]) if target is None else target
-    picture = framed(Image.fromarray(found.images[0]), classifier.size)
+    wanted = int(stored.labels[0]) if target is None else target
+    picture = framed(Image.fromarray(stored.images[0]), classifier.size)
     seed = seed_of("explain", 0, store.digest, split, row)
-    ready = _ready(method, classifier, source, store)
-    return _explained(classifier, picture, found.masks[0], ready, wanted, seed)
+    ready = _prepare_method(method, classifier, source, store)
+    return _explain(classifier, picture, stored.masks[0], ready, wanted, seed)
 
 
 def explain_picture(
@@ -144,13 +144,13 @@ def explain_picture(
         name: of the picture: what seeds depend on.
         store: what a method is fitted on that has to be; it also names the classes of a bare network.
     """
-    classifier = opened(source, device) if store is None else open_model(source, store, device)
-    ready = _ready(method, classifier, source, store)
-    return _explained(classifier, framed(picture, classifier.size), None, ready, target, seed_of("explain", name))
+    classifier = open_source(source, device) if store is None else open_model(source, store, device)
+    ready = _prepare_method(method, classifier, source, store)
+    return _explain(classifier, framed(picture, classifier.size), None, ready, target, seed_of("explain", name))
 
 
-def _ready(method: Method, classifier: Classifier, source: Source, store: FlowerStore | None) -> Method:
-    """A method that is ready to explain: fitted on the training split where it has to be."""
+def _prepare_method(method: Method, classifier: Classifier, source: Source, store: FlowerStore | None) -> Method:
+    """Make a method ready to explain: fit it on the training split if it learns from examples."""
     if not isinstance(method.explainer, Fittable):
         return method
     if store is None:
@@ -159,7 +159,7 @@ def _ready(method: Method, classifier: Classifier, source: Source, store: Flower
     return method._replace(explainer=fitted_once(method.explainer, classifier, examples, str(source)))
 
 
-def _explained(
+def _explain(
     classifier: Classifier, picture: Framed, mask: np.ndarray | None, method: Method, target: int | None, seed: int
 ) -> Explanation:
     names = classifier.class_names

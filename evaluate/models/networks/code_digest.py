@@ -1,4 +1,4 @@
-"""What a network does besides its weights: two of the same weights may differ in their layers' settings or code."""
+"""A digest of what a network does besides its weights: its layers, their settings and the code of their classes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 from torch import nn
 
-KNOWN = ("torch", "torchvision", "an8flower")  # whose code goes with their versions
+KNOWN = ("torch", "torchvision", "an8flower")  # packages whose code goes with their versions
 ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 
 
-def digest_of(network: nn.Module) -> str:
+def digest_code(network: nn.Module) -> str:
     """A digest of a network's layers with their settings, and of the methods of the classes that are somebody's own.
 
     Functions that these call are not looked into.
@@ -23,25 +23,25 @@ def digest_of(network: nn.Module) -> str:
     whole = hashlib.sha256(ADDRESS.sub("", repr(network)).encode())
     kinds = {type(module) for module in network.modules()}
     for kind in sorted(kinds, key=lambda kind: (kind.__module__, kind.__qualname__)):
-        for piece in _methods(kind):
+        for piece in _describe_methods(kind):
             whole.update(piece.encode())
     return whole.hexdigest()
 
 
-def _methods(kind: type) -> Iterator[str]:
+def _describe_methods(kind: type) -> Iterator[str]:
     """Names and byte code of the methods of a class, and of those that it inherits."""
     for owner in inspect.getmro(kind):
         if owner.__module__.split(".")[0] in KNOWN or owner is object:
             continue
         for name, method in sorted(vars(owner).items()):
             if code := getattr(inspect.unwrap(method) if callable(method) else method, "__code__", None):
-                yield f"{name} {_told(code)}"
+                yield f"{name} {_to_text(code)}"
 
 
-def _told(constant: Any) -> str:
+def _to_text(constant: Any) -> str:
     """A constant of a function, or code itself, as text that is the same in every process."""
     if isinstance(constant, CodeType):
-        return f"{constant.co_code.hex()} {constant.co_names} {list(map(_told, constant.co_consts))}"
+        return f"{constant.co_code.hex()} {constant.co_names} {list(map(_to_text, constant.co_consts))}"
     if isinstance(constant, frozenset):
         return str(sorted(map(repr, constant)))
     return repr(constant)
