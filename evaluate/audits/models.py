@@ -11,7 +11,7 @@ from an8flower.store import FlowerStore
 
 from ..models.classifier import Card
 from ..models.files import read
-from ..models.training import recipe_for
+from ..models.training import epochs_for
 from ..results.files import take
 from .plan import Models, Plan
 
@@ -46,7 +46,7 @@ def is_meant(where: Path, store: FlowerStore, models: Models, seed: int) -> bool
     wanted = {
         "name": store.name,
         "digest": store.digest,
-        "epochs": str(recipe_for(models.arch, models.epochs, 32, None, 1, seed).epochs),
+        "epochs": str(epochs_for(models.arch, models.epochs)),
     }
     return (card.arch, card.seed, card.data) == (models.arch, seed, wanted) and (
         card.versions.get("an8flower") == an8flower.__version__

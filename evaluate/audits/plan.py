@@ -6,7 +6,6 @@ Everything in a plan changes the numbers, and nothing else does: where and how f
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -18,10 +17,12 @@ from an8flower.errors import Refusal, WrongUsage
 from an8flower.names import unknown
 from an8flower.toml import parse, read, sentence, tuples
 
+from ..explainers.toolkits.adapters import is_foreign
+from ..options import METHOD
+from ..registry import is_factory
+
 SHIPPED = files("an8flower.evaluate.audits") / "plans"
-PARAMETERS = re.compile(r":\w+=.*", re.DOTALL)  # as methods are written
 QUICK = "quick"  # the plan of `--quick`
-TOOLKITS = ("captum", "grad_cam", "zennit", "family")  # what stands before a colon and is no module of somebody's own
 
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
@@ -129,13 +130,16 @@ class Plan(_Model):
         return dict(json.loads(self.model_dump_json()))
 
     def own_code(self) -> list[str]:
-        """What would be imported from somebody's own modules: whatever has a name with a colon and is no file."""
-        files = [model.source for model in self.models if model.source and not Path(model.source).exists()]
+        """The names in the plan whose modules would be imported, each once: this is what has to be trusted."""
         archs = [model.arch for model in self.models if model.arch]
         archs += (self.reduced.archs or {}).values() if self.reduced else ()
-        checked = (self.sanity.methods or ()) if self.sanity else ()
-        named = [*files, *archs, *self.methods, *self.metrics, *checked]
-        return [text for text in dict.fromkeys(named) if is_own_code(text)]
+        places = [place for model in self.models for place in (model.source, model.weights) if place]
+        methods = [*self.methods, *((self.sanity.methods or ()) if self.sanity else ())]
+        names = [name for name in archs if ":" in name]
+        names += [place for place in places if may_be_imported(place)]
+        names += [text for text in methods if is_own_code(text) and not is_foreign(text)]
+        names += [text for text in self.metrics if is_own_code(text)]
+        return list(dict.fromkeys(names))
 
     def at_reduced_size(self) -> Plan:
         """The plan at the size that it calls reduced; raises Refusal where it calls none so."""
@@ -169,15 +173,23 @@ class Plan(_Model):
 
 
 def is_own_code(text: str) -> bool:
-    """Whether a name would be imported from a module that is not of this project or a known toolkit.
+    """Whether a method or metric is asked for as `package.module:attribute`, which is imported.
 
-    >>> is_own_code("mine.models:factory"), is_own_code("mine:Method:a=1")
+    >>> is_own_code("mine:Method"), is_own_code("mine:Method:a=1")
     (True, True)
-    >>> is_own_code("smoothgrad:samples=5"), is_own_code("captum:Saliency")
+    >>> is_own_code("smoothgrad:samples=5"), is_own_code("family:cam")
     (False, False)
     """
-    before, colon, _ = PARAMETERS.sub("", text, count=1).partition(":")
-    return bool(colon) and before not in TOOLKITS
+    match = METHOD.fullmatch(text)
+    return match is not None and ":" in match["name"] and not text.startswith("family:")
+
+
+def may_be_imported(place: str) -> bool:
+    """Whether a model's place may be imported: a colon in it, unless it is a file that can be read in one way alone.
+
+    `FACTORY with WEIGHTS` is read as two places, so that a file of that name proves nothing.
+    """
+    return is_factory(place) or (":" in place and " with " in place)
 
 
 def load(name: str) -> Plan:
@@ -225,7 +237,7 @@ def _data_named(text: str) -> dict[str, Any]:
 
 def _models_named(texts: Sequence[str], weights: Sequence[str]) -> list[dict[str, Any]]:
     """A file or a factory, the latter with its weights, or an architecture that is trained."""
-    factories = [text for text in texts if is_own_code(text)]
+    factories = [text for text in texts if is_factory(text)]
     if weights and len(weights) != len(factories):
         raise WrongUsage(f"{len(weights)} --weights came for {len(factories)} factories; give one for each, or none")
     given = dict(zip(factories, weights, strict=False))

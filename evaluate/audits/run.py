@@ -20,7 +20,8 @@ from an8flower.spec import DatasetSpec
 from an8flower.store import FlowerStore
 
 from ..explaining.methods import parse_methods
-from ..models.sources import Source, is_factory, open_model
+from ..models.sources import Source, open_model
+from ..registry import is_factory
 from ..report.page import write_page
 from ..resources import device_named
 from ..results import files

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from an8flower.__main__ import main
 from an8flower.errors import Refusal, WrongUsage
+from an8flower.evaluate import audit as call_audit
 from an8flower.evaluate.audits import plan as plans
 from an8flower.evaluate.audits import run as running
 from an8flower.evaluate.audits.plan import Plan, from_mapping
@@ -74,6 +79,64 @@ def test_wrong_plans_are_refused_with_the_place(given: dict[str, Any], sentence:
     with pytest.raises(Refusal, match="^tiny: ") as refused:
         tiny(**given)
     assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["evil:x=y", "family:factory", "captum:Saliency", "grad_cam:X", "zennit:a=b", "m.n:net"]
+)
+@pytest.mark.parametrize("key", ["source", "arch"])
+def test_a_model_whose_name_has_a_colon_is_code(name: str, key: str) -> None:
+    """Whatever stands before the colon is imported: a model knows neither parameters nor toolkits nor families."""
+    assert tiny(models=[{key: name}]).own_code() == [name]
+    assert tiny(reduced={"archs": {"flowernet": name}}).own_code() == [name]
+
+
+@pytest.mark.parametrize("key", ["methods", "metrics"])
+def test_methods_and_metrics_of_own_modules_are_code(key: str) -> None:
+    own = ["mod:Thing", "mod:Thing:x=y", "os.path:join"]
+    harmless = ["smoothgrad:samples=5", "family:cam", "mod:x=y", "gradcam"]
+    assert tiny(**{key: [*harmless, *own]}).own_code() == own
+    sanity = {"methods": [*harmless, *own]}
+    assert tiny(sanity=sanity).own_code() == own
+
+
+def test_toolkits_bring_methods_and_nothing_else() -> None:
+    assert tiny(methods=["captum:Saliency", "zennit:EpsilonPlus"]).own_code() == []
+    assert tiny(metrics=["captum:Saliency"]).own_code() == ["captum:Saliency"]
+
+
+def test_a_model_file_with_a_colon_is_no_code_unless_it_can_be_read_as_a_factory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`FACTORY with WEIGHTS` is how a factory and its weights travel as words."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a:b.safetensors", "evil:x with w"):
+        Path(name).touch()
+    assert tiny(models=[{"source": "a:b.safetensors"}]).own_code() == []
+    assert tiny(models=[{"source": "evil:x with w"}]).own_code() == ["evil:x with w"]
+    assert tiny(models=[{"source": "net", "weights": "b with ev:il"}]).own_code() == ["b with ev:il"]
+
+
+@pytest.mark.parametrize("entry", ['source = "evil_net:x=y"', 'arch = "evil_net:x=y"', 'source = "family:factory"'])
+def test_a_plan_runs_no_code_without_trust(entry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for module in ("evil_net", "family"):
+        Path(f"{module}.py").write_text("open('ran', 'w')")
+    Path("plan.toml").write_text(
+        f'name = "p"\nmethods = ["edges"]\n[[data]]\nspec = "single-6c"\n[[models]]\n{entry}\n'
+    )
+    refused = CliRunner().invoke(main, ["audit", "plan.toml"])
+    assert "which runs code" in refused.output
+    with pytest.raises(Refusal, match="which runs code"):
+        call_audit("plan.toml")
+    assert not Path("ran").exists()
+
+
+def test_a_plan_is_read_without_torch() -> None:
+    code = (
+        "import sys; from an8flower.evaluate.audits import plan; plan.load('quick'); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_unknown_plans_get_the_nearest_name() -> None:
