@@ -14,8 +14,6 @@ from an8flower.atomic import moved_into
 
 from .arrays import read_arrays
 
-KINDS = ("scores", "certificates", "sanity", "pictures", "filters", "maps", "failed", "models")
-"""The folders of a run; all that lies in them can be made again."""
 COSTS = "costs.json"  # what each cell has taken, in seconds
 
 
@@ -67,14 +65,14 @@ def neighbours(folder: Path) -> list[Path]:
     return sorted(each for each in folder.parent.iterdir() if each.is_dir() and each.resolve() != folder.resolve())
 
 
-def clear(folder: Path) -> None:
-    """Remove all that a run has computed, so that it is computed anew."""
-    for kind in KINDS:
+def clear(folder: Path, kinds: Iterable[str]) -> None:
+    """Remove all that a run has computed, so that it is computed anew; `kinds` are the folders that hold it."""
+    for kind in kinds:
         shutil.rmtree(folder / kind, ignore_errors=True)
     (folder / COSTS).unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what processes of this machine left unfinished when they were killed."""
-    for kind in KINDS:
+def sweep(folder: Path, kinds: Iterable[str]) -> None:
+    """Remove what processes of this machine left unfinished in folders of a run when they were killed."""
+    for kind in kinds:
         atomic.sweep(folder / kind)

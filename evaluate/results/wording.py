@@ -6,6 +6,8 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .checks import verdict_words
+
 UNKNOWN = 10  # half an interval, in distances of the truth from chance
 
 
@@ -63,13 +65,11 @@ def _percent(share: float | None) -> str:
 NAMES = {"spearman_abs": "Spearman |map|", "spearman": "Spearman", "ssim": "SSIM", "hog": "HOG"}
 
 
-TESTS = {"logits": "last layer random", "model": "all layers random", "labels": "labels permuted"}
-
-
 def undecided(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Why there is no verdict where there is none."""
+    """A sentence for each similarity that leaves a verdict open, which says why."""
+    words = verdict_words()
     return [
-        f"undecided: {named(result)}, {TESTS[test]}, {NAMES[name]}: {found['reason']}"
+        f"undecided: {named(result)}, {words.get(test, test)}, {NAMES[name]}: {found['reason']}"
         for result in results
         for test, verdicts in result["verdicts"].items()
         if verdicts["outcome"] == "undecided"

@@ -20,7 +20,7 @@ from an8flower.evaluate import audit as call_audit
 from an8flower.evaluate.audits import plan as plans
 from an8flower.evaluate.audits import run as running
 from an8flower.evaluate.audits.plan import Plan, from_mapping
-from an8flower.evaluate.audits.run import How, Outcome, audit
+from an8flower.evaluate.audits.run import AuditOutcome, How, audit
 from an8flower.evaluate.explaining.methods import parse_methods
 from an8flower.evaluate.metrics.naming import parse_metrics
 from an8flower.evaluate.registry import archs
@@ -47,7 +47,7 @@ def tiny(**given: Any) -> Plan:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def done(tmp_path_factory: pytest.TempPathFactory) -> AuditOutcome:
     """A finished audit; not to be changed."""
     place = tmp_path_factory.mktemp("audit")
     return audit(tiny(), place / "runs" / "tiny", how(place))
@@ -171,7 +171,7 @@ def test_the_reduced_size_changes_what_it_names_and_nothing_else() -> None:
         tiny().at_reduced_size()
 
 
-def test_everything_is_in_its_place(done: Outcome) -> None:
+def test_everything_is_in_its_place(done: AuditOutcome) -> None:
     found = {each.name for each in done.folder.iterdir()}
     assert {
         "plan.json",
@@ -193,7 +193,7 @@ def test_everything_is_in_its_place(done: Outcome) -> None:
     assert not list(done.folder.rglob("*.unfinished"))
 
 
-def numbers(outcome: Outcome) -> Any:
+def numbers(outcome: AuditOutcome) -> Any:
     """What was found, without what it cost."""
     (study,) = outcome.summary["studies"]
     results = [{key: value for key, value in each.items() if key != "cost"} for each in study["scores"]["results"]]
@@ -201,34 +201,34 @@ def numbers(outcome: Outcome) -> Any:
     return json.dumps([results, checks, study["certificates"], study["curves"], study["slices"], study["pictures"]])
 
 
-def test_another_run_beside_it_is_not_done_again(done: Outcome, tmp_path: Path) -> None:
+def test_another_run_beside_it_is_not_done_again(done: AuditOutcome, tmp_path: Path) -> None:
     shutil.copytree(done.folder.parents[1], tmp_path / "copy")
     beside = audit(tiny(name="other"), tmp_path / "copy" / "runs" / "other", how(tmp_path / "copy"))
     assert (beside.done, beside.reused) == (0, done.done - 1)  # the model's training is no cell that is taken
     assert numbers(beside) == numbers(done)
 
 
-def test_afresh_everything_is_done_again(done: Outcome, tmp_path: Path) -> None:
+def test_afresh_everything_is_done_again(done: AuditOutcome, tmp_path: Path) -> None:
     shutil.copytree(done.folder.parents[1], tmp_path / "copy")
     again = audit(tiny(), tmp_path / "copy" / "runs" / "tiny", how(tmp_path / "copy"), fresh=True)
     assert (again.done, again.reused) == (done.done, 0)
     assert numbers(again) == numbers(done)
 
 
-def test_processes_find_the_same(done: Outcome, tmp_path: Path) -> None:
+def test_processes_find_the_same(done: AuditOutcome, tmp_path: Path) -> None:
     shutil.copytree(done.folder.parents[1] / "data", tmp_path / "data")
     other = audit(tiny(), tmp_path / "runs" / "tiny", how(tmp_path, engine="local", workers=2))
     assert numbers(other) == numbers(done)
 
 
 @pytest.mark.slow
-def test_a_cluster_finds_the_same(done: Outcome, tmp_path: Path) -> None:
+def test_a_cluster_finds_the_same(done: AuditOutcome, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     other = audit(tiny(), tmp_path / "runs" / "tiny", how(tmp_path, engine="ray", workers=2))
     assert numbers(other) == numbers(done)
 
 
-def test_maps_are_kept_on_request(done: Outcome, tmp_path: Path) -> None:
+def test_maps_are_kept_on_request(done: AuditOutcome, tmp_path: Path) -> None:
     shutil.copytree(done.folder.parents[1], tmp_path / "copy")
     kept = audit(tiny(), tmp_path / "copy" / "runs" / "tiny", how(tmp_path / "copy", keep_maps=True))
     assert kept.done == 2  # both methods are explained once more
@@ -240,7 +240,7 @@ def test_maps_are_kept_on_request(done: Outcome, tmp_path: Path) -> None:
     assert numbers(kept) == numbers(done)
 
 
-def test_a_model_of_other_data_is_trained_again(done: Outcome, tmp_path: Path) -> None:
+def test_a_model_of_other_data_is_trained_again(done: AuditOutcome, tmp_path: Path) -> None:
     shutil.copytree(done.folder.parents[1], tmp_path / "copy")
     (place,) = (tmp_path / "copy" / "runs" / "tiny" / "models").glob("*.safetensors")
     place.write_bytes(place.read_bytes()[:100])
@@ -254,7 +254,7 @@ def test_a_model_that_cannot_be_trained_is_told(tmp_path: Path) -> None:
         audit(tiny(models=[{"arch": "flowervit", "epochs": 1}]), tmp_path / "run", how(tmp_path))
 
 
-def test_rendered_data_that_are_damaged_are_rendered_again(done: Outcome, tmp_path: Path) -> None:
+def test_rendered_data_that_are_damaged_are_rendered_again(done: AuditOutcome, tmp_path: Path) -> None:
     shutil.copytree(done.folder.parents[1], tmp_path / "copy")
     (place,) = (tmp_path / "copy" / "data").glob("*.h5")
     whole = place.read_bytes()
@@ -264,14 +264,14 @@ def test_rendered_data_that_are_damaged_are_rendered_again(done: Outcome, tmp_pa
     assert numbers(again) == numbers(done)
 
 
-def test_what_differs_from_a_preset_does_not_lie_under_its_name(done: Outcome) -> None:
+def test_what_differs_from_a_preset_does_not_lie_under_its_name(done: AuditOutcome) -> None:
     (place,) = (done.folder.parents[1] / "data").glob("*.h5")
     assert place.name != "single-6c.h5"
     assert place.name.startswith("single-6c-")
 
 
 def test_a_factory_that_gives_another_model_each_time_is_refused(
-    done: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    done: AuditOutcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = ["from torch import nn", "def unsteady():"]
     lines += ["    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())"]
@@ -283,7 +283,7 @@ def test_a_factory_that_gives_another_model_each_time_is_refused(
         audit(asked, tmp_path / "run", how(tmp_path))
 
 
-def test_an_audit_in_which_every_cell_failed_has_a_page(done: Outcome, tmp_path: Path) -> None:
+def test_an_audit_in_which_every_cell_failed_has_a_page(done: AuditOutcome, tmp_path: Path) -> None:
     shutil.copytree(done.folder.parents[1], tmp_path / "copy")
     asked = tiny(methods=["gradcam:layer=nowhere"], sanity=None)
     broken = audit(asked, tmp_path / "copy" / "runs" / "tiny", how(tmp_path / "copy"))
@@ -292,7 +292,7 @@ def test_an_audit_in_which_every_cell_failed_has_a_page(done: Outcome, tmp_path:
 
 
 @pytest.mark.slow
-def test_a_cluster_renders_in_shards(done: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_renders_in_shards(done: AuditOutcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
     monkeypatch.setattr(running, "SHARD_ROWS", 20)
     other = audit(tiny(), tmp_path / "runs" / "tiny", how(tmp_path, engine="ray", workers=2))
@@ -300,7 +300,7 @@ def test_a_cluster_renders_in_shards(done: Outcome, tmp_path: Path, monkeypatch:
     assert numbers(other) == numbers(done)
 
 
-def test_a_failure_is_forgotten_once_its_cell_is_done(done: Outcome, tmp_path: Path) -> None:
+def test_a_failure_is_forgotten_once_its_cell_is_done(done: AuditOutcome, tmp_path: Path) -> None:
     shutil.copytree(done.folder.parents[1], tmp_path / "copy")
     run = tmp_path / "copy" / "runs" / "tiny"
     for place in [*(run / "certificates").iterdir(), *(run / "pictures").glob("*gradcam*")]:

@@ -20,9 +20,9 @@ import pytest
 import an8flower
 from an8flower import spec as specs
 from an8flower.errors import Refusal
-from an8flower.evaluate.audits import work
 from an8flower.evaluate.audits.plan import Plan, from_mapping
-from an8flower.evaluate.audits.run import How, Outcome, audit
+from an8flower.evaluate.audits.run import AuditOutcome, How, audit
+from an8flower.evaluate.audits.stages.scores import makers
 from an8flower.evaluate.models.classifier import build
 from an8flower.generate import generate
 from an8flower.spec import DatasetSpec
@@ -85,7 +85,7 @@ def of_method(summary: dict[str, Any], method: str) -> dict[str, Any]:
     return dict(found["metrics"])
 
 
-def run(place: Path, folder: Path, *methods: str, how: How = INLINE, **given: Any) -> Outcome:
+def run(place: Path, folder: Path, *methods: str, how: How = INLINE, **given: Any) -> AuditOutcome:
     return audit(plan(place, *methods, **given), folder, how)
 
 
@@ -151,7 +151,7 @@ def test_parts_of_another_version_are_not_taken(place: Path, tmp_path: Path, mon
     monkeypatch.setattr(an8flower, "__version__", "0.0.1")
     before = run(place, tmp_path / "run")
     monkeypatch.undo()
-    work.makers.cache_clear()  # which a process of another version has not
+    makers.cache_clear()  # which a process of another version has not
     after = run(place, tmp_path / "run")
     assert after.reused < after.done == before.done
 
@@ -182,7 +182,7 @@ def test_damaged_data_are_refused(place: Path, tmp_path: Path) -> None:
 
 
 def test_two_audits_in_one_folder(place: Path, undisturbed: dict[str, Any], tmp_path: Path) -> None:
-    found: list[Outcome] = []
+    found: list[AuditOutcome] = []
     first = threading.Thread(target=lambda: found.append(run(place, tmp_path / "run", f"{OWN}:Slow", "edges")))
     first.start()
     _wait_for(lambda: (tmp_path / "run" / "plan.json").exists())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,19 @@ from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.resources import Resources
 from an8flower.evaluate.seeds import seed_of
 from an8flower.evaluate.trust.sanity import mprt
+from an8flower.evaluate.trust.sanity.checks import labels
 from an8flower.evaluate.trust.sanity.label_randomisation import Memory, memorised_once, permuted
 from an8flower.evaluate.trust.sanity.layers import layers_of, steps_of
 from an8flower.evaluate.trust.sanity.mprt import Randomisation, fully, reached, smooth, walked, with_noise
+from an8flower.evaluate.trust.sanity.plan import SanityPlan, sanity_plan
 from an8flower.evaluate.trust.sanity.randomisation import Randomised, Redrawn, redrawn
-from an8flower.evaluate.trust.sanity.run import Check, SanityPlan, asked, sanity
+from an8flower.evaluate.trust.sanity.run import ModelSanity, query_of, sanity
 from an8flower.evaluate.trust.sanity.similarity import SIMILARITIES, Maps, similarities
 from an8flower.evaluate.trust.sanity.verdict import judged, on_scale, overall, unrelated
 from an8flower.store import FlowerStore
 
 CPU = torch.device("cpu")
-QUICK = SanityPlan(rows=12, steps=3, draws=2, memory=None)
+QUICK = sanity_plan(rows=12, steps=3, draws=2)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,14 @@ def randomised(classifier: Classifier, values: dict[str, Redrawn], steps: int = 
 
 def run(classifier: Classifier, store: FlowerStore, folder: Path, *methods: str, **changes: Any) -> dict[str, Any]:
     batch = changes.pop("batch", None)
-    return sanity(classifier, parse_methods(methods), store, replace(QUICK, **changes), Resources(CPU, batch), folder)
+    plan = QUICK.model_copy(update=changes)
+    return sanity(model_sanity(classifier, store, folder, plan, batch), parse_methods(methods))
+
+
+def model_sanity(
+    classifier: Classifier, store: FlowerStore, folder: Path, plan: SanityPlan = QUICK, batch: int | None = None
+) -> ModelSanity:
+    return ModelSanity(classifier, store["test"], plan, Resources(CPU, batch), folder=folder)
 
 
 def gradient(classifier: Classifier, query: Query) -> Tensor:
@@ -254,7 +263,7 @@ class Broken:
 
 def test_a_failure_fails_its_method_alone(classifier: Classifier, store: FlowerStore, tmp_path: Path) -> None:
     methods = [Method("broken", "broken", Broken()), *parse_methods(["raw_attention", "edges"])]
-    found = sanity(classifier, methods, store, QUICK, Resources(CPU), tmp_path)
+    found = sanity(model_sanity(classifier, store, tmp_path), methods)
     assert [each["method"] for each in found["failed"]] == ["broken"]
     assert [each["method"] for each in found["skipped"]] == ["raw_attention"]
     assert [each["method"] for each in found["results"]] == ["edges"]
@@ -283,8 +292,12 @@ def test_few_rows_are_memorised_and_the_model_is_kept(
     assert again.classifier.digest == first.classifier.digest != classifier.digest
 
 
-def test_a_run_that_did_not_memorise_says_so(classifier: Classifier, store: FlowerStore, tmp_path: Path) -> None:
-    found = run(classifier, store, tmp_path, "edges", memory=Memory(rows=60, epochs=1))
+def test_a_run_that_did_not_memorise_says_so(
+    classifier: Classifier, store: FlowerStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labels, "MEMORY", Memory(rows=60, epochs=1))
+    found = run(classifier, store, tmp_path, "edges", labels=True)
+    assert found["plan"]["memory"] == {"rows": 60, "epochs": 1, "batch": 32, "seed": 0}
     assert not found["labels"]["memorised"]
     assert "did not memorise" in found["labels"]["reason"]
     assert found["results"][0]["verdicts"]["labels"]["outcome"] == "fail"
@@ -315,8 +328,8 @@ def test_pictures_cost_nothing_and_show_the_cascade(classifier: Classifier, stor
         return f"{len(kept)}.npz"
 
     methods, resources = parse_methods(["gradcam", "smoothgrad:samples=2"]), Resources(CPU, None)
-    plain = sanity(classifier, methods, store, QUICK, resources, tmp_path)
-    shown = sanity(classifier, methods, store, QUICK, resources, tmp_path, pictures=file)
+    plain = sanity(model_sanity(classifier, store, tmp_path), methods)
+    shown = sanity(model_sanity(classifier, store, tmp_path), methods, pictures=file)
     assert [each.pop("pictures") for each in shown["results"]] == ["1.npz", "2.npz"]
     for one, other in zip(plain["results"], shown["results"], strict=True):
         assert one["cost"].pop("seconds") > 0
@@ -333,7 +346,7 @@ def test_pictures_cost_nothing_and_show_the_cascade(classifier: Classifier, stor
     assert arrays["maps"].shape == (4, store.size, store.size)
     assert arrays["maps"].dtype == np.float16
     query, steps = (
-        asked(classifier, store["test"], np.array([row]), 0, resources)[0],
+        query_of(classifier, store["test"], np.array([row]), seed=0, resources=resources)[0],
         steps_of(layers_of(classifier), 3),
     )
     random, values = Randomised(classifier), redrawn(classifier, seed_of("sanity", 0, 0))
@@ -348,10 +361,9 @@ def test_pictures_cost_nothing_and_show_the_cascade(classifier: Classifier, stor
 
 
 def test_the_pictured_row_is_one_that_the_model_tells_rightly(store: FlowerStore, tmp_path: Path) -> None:
-    labels = store["test"].labels
-    check = Check(
-        build("flowernet", store.class_names, store.size, seed=0).eval(), store, QUICK, Resources(CPU, None), tmp_path
-    )
-    right = [place for place, row in enumerate(check.indices) if check.query.targets[place] == labels[row]]
+    true = store["test"].labels
+    check = model_sanity(build("flowernet", store.class_names, store.size, seed=0).eval(), store, tmp_path)
+    targets = check.setting.query.targets
+    right = [place for place, row in enumerate(check.indices) if targets[place] == true[row]]
     assert right
     assert check.pictured == right[0]
