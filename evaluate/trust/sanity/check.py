@@ -110,10 +110,15 @@ def implements(key: str) -> Callable[[AnyCheck], AnyCheck]:
 
 def checks_of(setting: Setting) -> list[CheckOfModel]:
     """Every check, ready for a model, in the order of their table."""
+    load_checks()
+    return [IMPLEMENTED[key](setting, setting.plan.value_of(key)) for key in CHECKS]
+
+
+def load_checks() -> None:
+    """Import every module of the folder `checks`, which says there which check it carries out."""
     package = importlib.import_module(".checks", __package__)
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
-    return [IMPLEMENTED[key](setting, setting.plan.value_of(key)) for key in CHECKS]
 
 
 def over_steps(points: list[Point]) -> np.ndarray:
