@@ -12,7 +12,6 @@ from an8flower.errors import Refusal
 
 from ..explaining.methods import Method, parse_method
 from ..models.classifier import Classifier
-from ..scoring.model_cells import ModelCells
 from ..scoring.run import Scoring
 from .study import StudyWords
 
@@ -20,33 +19,29 @@ STEADY = "a factory has to give the same weights at each call: load them in it, 
 
 
 class ModelWords(NamedTuple):
-    """A model in words that travel: where it comes from, and what is found there."""
+    """A model of a data set in words that travel: where it comes from, and what is found there."""
 
+    study: StudyWords  # the data set, and what is asked
     source: str  # a file, or package.module:factory, with its weights
     digest: str
 
 
-def words_of(model: ModelCells) -> ModelWords:
-    """The words by which a worker opens a model."""
-    return ModelWords(model.source, model.digest)
-
-
 @lru_cache(maxsize=2)
-def open_once(study: StudyWords, model: ModelWords) -> Scoring:
+def open_once(model: ModelWords) -> Scoring:
     """Open a data set and one model, once in this process; raises Refusal where another model lies there by now."""
-    scoring = study.open(model.source)
+    scoring = model.study.open(model.source)
     if scoring.models[0].digest != model.digest:
         raise Refusal(f"{model.source}: is another model than when the audit began; {STEADY}")
     return scoring
 
 
-def classifier_of(study: StudyWords, model: ModelWords) -> Classifier:
+def classifier_of(model: ModelWords) -> Classifier:
     """The classifier of a model that is open."""
-    (opened,) = open_once(study, model).models
+    (opened,) = open_once(model).models
     return opened.classifier
 
 
-def fit_method(study: StudyWords, model: ModelWords, method: str) -> Method:
+def fit_method(model: ModelWords, method: str) -> Method:
     """Make a method ready to explain a model: fitted on the training rows where it has to be."""
-    (opened,) = open_once(study, model).models
+    (opened,) = open_once(model).models
     return opened.fitted(parse_method(method))

@@ -202,9 +202,9 @@ class Audit:
         """Train the models that are not there."""
         wanted = [(store, entry, seed) for store in stores for entry, seed in models.trained(self.plan)]
         tasks = [
-            self._training_of(*each)
-            for each in wanted
-            if not models.there(models.place(self.folder, *each), *each, neighbours=self.neighbours)
+            self._training_of(*model)
+            for model in wanted
+            if not models.there(models.place(self.folder, *model), *model, neighbours=self.neighbours)
         ]
         if tasks:
             with self.reporter.stage(f"training {len(tasks)} model{'s' * (len(tasks) > 1)}") as progress:
@@ -241,7 +241,7 @@ class Audit:
     def _words(self, store: FlowerStore) -> StudyWords:
         """What a worker is told of a data set."""
         plan = self.plan
-        asked = ScoringPlan(
+        request = ScoringPlan(
             data=store.path.absolute(),
             models=(),
             methods=tuple(method.text for method in parse_methods(plan.methods)),
@@ -252,7 +252,7 @@ class Audit:
             seed=plan.seed,
         )
         return StudyWords(
-            plan=asked,
+            plan=request,
             digest=store.digest,
             folder=str(self.folder),
             device=self.device,

@@ -18,12 +18,13 @@ from pydantic import BaseModel
 from an8flower.errors import Refusal
 
 from ..results.ledger import Cell, Ledger
-from .cell_tasks import CellTask, FileLedger
+from .cell_tasks import CellTask, FileLedger, Settled
 from .engines.task import Task
 
 if TYPE_CHECKING:
     from ..scoring.model_cells import ModelCells
     from .open_study import OpenStudy
+    from .opened import ModelWords
 
 SHARED_FOLDERS = ("failed", "models")
 """The folders of a run that belong to no stage."""
@@ -85,11 +86,16 @@ class Stage(ABC):
         about = {"method": method or self.name, "model": model.name}
         return Cell(label, identity, self.study.scoring.chosen[:0], about)
 
-    def task(self, cell: Cell, call: Callable[..., Any], *arguments: Any) -> CellTask:
-        """A cell with the call that does it, which is given the study in words, and these arguments."""
-        study = self.study
-        task = Task(cell.name, call, (study.words, *arguments), study.threads, 1.0 if study.on_gpu else 0.0)
-        return CellTask(cell, self.ledger, task)
+    def words_of(self, model: ModelCells) -> ModelWords:
+        """The words by which a worker opens a model of this data set."""
+        from .opened import ModelWords
+
+        return ModelWords(self.study.words, model.source, model.digest)
+
+    def task(self, cell: Cell, call: Callable[..., Settled], *arguments: Any) -> CellTask:
+        """A cell with the function of a module that does it, and what that function is given."""
+        gpus = 1.0 if self.study.on_gpu else 0.0
+        return CellTask(cell, self.ledger, Task(cell.name, call, arguments, self.study.threads, gpus=gpus))
 
 
 AnyStage = TypeVar("AnyStage", bound=type[Stage])

@@ -69,12 +69,12 @@ def undecided(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """A sentence for each similarity that leaves a verdict open, which says why."""
     words = verdict_words()
     return [
-        f"undecided: {named(result)}, {words.get(test, test)}, {NAMES[name]}: {found['reason']}"
+        f"undecided: {named(result)}, {words.get(test, test)}, {NAMES[name]}: {similar['reason']}"
         for result in results
         for test, verdicts in result["verdicts"].items()
         if verdicts["outcome"] == "undecided"
-        for name, found in verdicts["similarities"].items()
-        if found["outcome"] == "undecided"
+        for name, similar in verdicts["similarities"].items()
+        if similar["outcome"] == "undecided"
     ]
 
 

@@ -57,8 +57,8 @@ class ScoringPlan:
     seed: int = 0
 
 
-class Outcome(NamedTuple):
-    """What came of a run."""
+class ScoringOutcome(NamedTuple):
+    """The document and the cells of a scoring run."""
 
     document: dict[str, Any]  # as `score --json` prints it
     done: int  # cells that were computed now
@@ -123,7 +123,7 @@ class Scoring:
 
 def score(
     plan: ScoringPlan, resources: Resources, folder: Path, progress: Callable[[int, int], None] = lambda *_: None
-) -> Outcome:
+) -> ScoringOutcome:
     """Do every cell that is not done, and summarise. `progress` is told how many cells are through, of how many.
 
     Raises Refusal as `Scoring` does.
@@ -135,7 +135,7 @@ def score(
         ledger.settle(cell, make)
     document = opened.document(ledger)
     _file(opened, ledger, document)
-    return Outcome(document, ledger.done, ledger.reused, ledger.filed)
+    return ScoringOutcome(document, ledger.done, ledger.reused, ledger.filed)
 
 
 def world_of(store: FlowerStore, plan: ScoringPlan, resources: Resources) -> World | None:
@@ -163,7 +163,10 @@ def _document(scoring: Scoring, ledger: Ledger, data: dict[str, Any], models: li
     plan, judge = scoring.plan, scoring.judge
     named = {repr(method.explainer): method for method in scoring.methods}
     incomplete = {entry["method"] for entry in ledger.failed}
-    kinds = {each.name: Kind(each.select, each.family, each.higher_is_better, each.bounds) for each in judge.metrics}
+    kinds = {
+        metric.name: Kind(metric.select, metric.family, metric.higher_is_better, metric.bounds)
+        for metric in judge.metrics
+    }
     table, results = ledger.run.table(ledger.filed), []
     for entry in summarise(table, kinds, plan.seed):
         method = named[entry.pop("explainer")]

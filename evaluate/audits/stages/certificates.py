@@ -20,7 +20,6 @@ from ..stage import Stage, register
 if TYPE_CHECKING:
     from ...scoring.model_cells import ModelCells
     from ..opened import ModelWords
-    from ..study import StudyWords
 
 
 class CertificateTable(PlanTable):
@@ -54,10 +53,8 @@ class CertificateStage(Stage):
 
     def tasks(self) -> Iterator[CellTask]:
         """The certificate of each model as a task."""
-        from ..opened import words_of
-
         for model, cell in self.cells:
-            yield self.task(cell, certify_model, words_of(model), self.options.rows, self.place(cell))
+            yield self.task(cell, certify_model, self.words_of(model), self.options.rows, self.place(cell))
 
     def to_document(self) -> dict[str, Any]:
         """The certificates, or why there are none."""
@@ -70,7 +67,7 @@ class CertificateStage(Stage):
         return {"certificates": [], "no_certificate": why if not self.cells else "it failed for every model"}
 
 
-def certify_model(study: StudyWords, model: ModelWords, rows: int, place: str) -> Settled:
+def certify_model(model: ModelWords, rows: int, place: str) -> Settled:
     """Certify a model on so many rows, or on all where there are fewer, and file the certificate."""
     from ...data.selection import select_rows
     from ...seeds import seed_of
@@ -78,14 +75,14 @@ def certify_model(study: StudyWords, model: ModelWords, rows: int, place: str) -
     from ..opened import classifier_of, open_once
 
     def make() -> None:
-        judge = open_once(study, model).judge
+        judge = open_once(model).judge
         if judge.world is None:
             raise NotApplicable(
-                f"{study.plan.data}: has no spec, so that nothing can be rendered with one thing changed"
+                f"{model.study.plan.data}: has no spec, so that nothing can be rendered with one thing changed"
             )
         labels = judge.split.labels
         indices = select_rows(labels, min(rows, len(labels)), seed_of("rows", judge.seed))
-        classifier, batch = classifier_of(study, model), study.resources.in_flight
+        classifier, batch = classifier_of(model), model.study.resources.in_flight
         certificate = certify(classifier, judge.world, indices, seed=judge.seed, batch=batch)
         files.write_json(Path(place), {**certificate.document(), "rows": len(indices)})
 

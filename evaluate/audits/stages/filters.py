@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ...explaining.methods import Method
     from ...scoring.model_cells import ModelCells
     from ..opened import ModelWords
-    from ..study import StudyWords
 
 INTERPRETED = "vebi"  # the method whose filters are looked into
 
@@ -46,10 +45,8 @@ class FilterStage(Stage):
 
     def tasks(self) -> Iterator[CellTask]:
         """The filters of each model as a task."""
-        from ..opened import words_of
-
         for model, method, cell in self.cells:
-            yield self.task(cell, look_into_filters, words_of(model), method.text, self.place(cell))
+            yield self.task(cell, look_into_filters, self.words_of(model), method.text, self.place(cell))
 
     def to_document(self) -> dict[str, Any]:
         """The places of the filters' pictures and numbers, from the run's folder."""
@@ -62,13 +59,13 @@ class FilterStage(Stage):
         }
 
 
-def look_into_filters(study: StudyWords, model: ModelWords, method: str, place: str) -> Settled:
+def look_into_filters(model: ModelWords, method: str, place: str) -> Settled:
     """Describe the filters that a fitted method found relevant, and file what they look for."""
     from ..filters import filters_of
     from ..opened import classifier_of, fit_method, open_once
 
     def make() -> None:
-        ready, judge = fit_method(study, model, method), open_once(study, model).judge
-        write_arrays(Path(place), filters_of(classifier_of(study, model), ready, judge, judge.seed))
+        ready, judge = fit_method(model, method), open_once(model).judge
+        write_arrays(Path(place), filters_of(classifier_of(model), ready, judge, judge.seed))
 
     return settle(make)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ...explaining.methods import Method
     from ...scoring.model_cells import ModelCells
     from ..opened import ModelWords
-    from ..study import StudyWords
 
 RoleRows = tuple[tuple[str, tuple[int, ...]], ...]
 """The rows that are shown in each role."""
@@ -75,10 +74,8 @@ class PictureStage(Stage):
 
     def tasks(self) -> Iterator[CellTask]:
         """The pictures of each method on each model as a task."""
-        from ..opened import words_of
-
         for model, method, rows, cell in self.cells:
-            yield self.task(cell, take_pictures, words_of(model), method.text, rows, self.place(cell))
+            yield self.task(cell, take_pictures, self.words_of(model), method.text, rows, self.place(cell))
 
     def to_document(self) -> dict[str, Any]:
         """The places of the pictures, from the run's folder."""
@@ -91,14 +88,14 @@ class PictureStage(Stage):
         }
 
 
-def take_pictures(study: StudyWords, model: ModelWords, method: str, rows: RoleRows, place: str) -> Settled:
+def take_pictures(model: ModelWords, method: str, rows: RoleRows, place: str) -> Settled:
     """Explain some rows by a method, and file the maps with all that the page shows beside them."""
     from ..opened import classifier_of, fit_method, open_once
     from ..pictures import pictures_of
 
     def make() -> None:
-        ready, judge = fit_method(study, model, method), open_once(study, model).judge
+        ready, judge = fit_method(model, method), open_once(model).judge
         chosen = {role: list(numbers) for role, numbers in rows}
-        write_arrays(Path(place), pictures_of(judge, classifier_of(study, model), ready, chosen))
+        write_arrays(Path(place), pictures_of(judge, classifier_of(model), ready, chosen))
 
     return settle(make)

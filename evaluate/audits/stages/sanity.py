@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ...scoring.model_cells import ModelCells
     from ...trust.sanity.run import ModelSanity
     from ..opened import ModelWords
-    from ..study import StudyWords
 
 FIRST_KEYS = {"methods", "rows", "steps", "draws", "labels"}  # on which the names of all cells depend
 
@@ -68,11 +67,9 @@ class SanityStage(Stage):
 
     def tasks(self) -> Iterator[CellTask]:
         """The checks of each method on each model as a task."""
-        from ..opened import words_of
-
         for model, method, cell in self.cells:
             plan = self._plan.model_dump_json()
-            yield self.task(cell, check_sanity, words_of(model), plan, method, self.place(cell))
+            yield self.task(cell, check_sanity, self.words_of(model), plan, method, self.place(cell))
 
     def to_document(self) -> dict[str, Any]:
         """A document for each model, as `sanity --json` prints it."""
@@ -94,13 +91,13 @@ class SanityStage(Stage):
         return {**shared, "results": results, "skipped": skipped, "failed": failed}
 
 
-def check_sanity(study: StudyWords, model: ModelWords, plan: str, method: str | None, place: str) -> Settled:
+def check_sanity(model: ModelWords, plan: str, method: str | None, place: str) -> Settled:
     """Check a method and file what is found, or what all methods on the model share where no method comes."""
     from ...explaining.methods import parse_method
     from ...trust.sanity.run import without_nan
 
     def make() -> None:
-        checked = open_sanity(study, model, plan)
+        checked = open_sanity(model, plan)
         if method is None:
             files.write_json(Path(place), checked.document([]))
             return
@@ -111,16 +108,16 @@ def check_sanity(study: StudyWords, model: ModelWords, plan: str, method: str | 
 
 
 @lru_cache(maxsize=1)
-def open_sanity(study: StudyWords, model: ModelWords, plan: str) -> ModelSanity:
+def open_sanity(model: ModelWords, plan: str) -> ModelSanity:
     """The random models of a model, drawn once in this process; the plan comes as JSON."""
     from ...trust.sanity.run import ModelSanity
     from ..opened import classifier_of, open_once
 
-    judge = open_once(study, model).judge
+    judge = open_once(model).judge
     wanted = sanity_plan_type().model_validate_json(plan)
-    folder = Path(study.folder) / "models"
-    classifier = classifier_of(study, model)
-    return ModelSanity(classifier, judge.split, wanted, study.resources, folder=folder, seed=judge.seed)
+    folder = Path(model.study.folder) / "models"
+    classifier = classifier_of(model)
+    return ModelSanity(classifier, judge.split, wanted, model.study.resources, folder=folder, seed=judge.seed)
 
 
 def _write_beside(place: Path, arrays: Mapping[str, np.ndarray]) -> str:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..opened import ModelWords
-    from ..study import StudyWords
 
 
 @register
@@ -35,14 +34,12 @@ class ScoreStage(Stage):
 
     def tasks(self) -> Iterator[CellTask]:
         """The cells of `score`."""
-        from ..opened import words_of
-
         scoring = self.study.scoring
         for cell, _ in scoring.references():
-            yield self.task(cell, score_cell, words_of(scoring.models[0]), cell.name)
+            yield self.task(cell, score_cell, self.words_of(scoring.models[0]), cell.name)
         for model in scoring.models:
             for cell, _ in model.cells(scoring.methods):
-                yield self.task(cell, score_cell, words_of(model), cell.name)
+                yield self.task(cell, score_cell, self.words_of(model), cell.name)
 
     def to_document(self) -> dict[str, Any]:
         """The document that `score --json` prints, with the cards of the metrics."""
@@ -50,21 +47,21 @@ class ScoreStage(Stage):
         return {"scores": {**scoring.document(self.ledger), "cards": scoring.cards()}}
 
 
-def score_cell(study: StudyWords, model: ModelWords, cell: str) -> Settled:
+def score_cell(model: ModelWords, cell: str) -> Settled:
     """Make the long rows of a cell, which is found by its name, and file them."""
 
     def make() -> None:
-        known = makers(study, model)
+        known = makers(model)
         if cell not in known:
             raise Refusal(f"{model.source}: gives other cells than when the audit began; run the same command again")
-        Run(Path(study.folder)).write_part(cell, known[cell]())
+        Run(Path(model.study.folder)).write_part(cell, known[cell]())
 
     return settle(make)
 
 
 @lru_cache(maxsize=2)
-def makers(study: StudyWords, model: ModelWords) -> Mapping[str, Callable[[], pa.Table]]:
+def makers(model: ModelWords) -> Mapping[str, Callable[[], pa.Table]]:
     """How each cell of a model is made, by the cell's name."""
     from ..opened import open_once
 
-    return {cell.name: make for cell, make in open_once(study, model).cells()}
+    return {cell.name: make for cell, make in open_once(model).cells()}

@@ -15,7 +15,7 @@ from ..open_study import OpenStudy
 from ..plan import Plan
 from ..stage import Stage
 from .curves import curves
-from .printed import Measured, printed
+from .printed import Measured, beside_printed
 from .slices import row_properties, slices
 
 Stages = Mapping[str, Stage]
@@ -36,7 +36,7 @@ def summarise(plan: Plan, studies: Sequence[Stages], training: Ledger) -> dict[s
         "title": plan.title,
         "plan": plan.document(),
         "studies": documents,
-        "printed": [table for name in plan.printed for table in printed(name, measured)],
+        "printed": [table for name in plan.printed for table in beside_printed(name, measured)],
         "failed": failed,
     }
 

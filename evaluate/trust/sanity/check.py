@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from ...case import Query
 from ...models.classifier import Classifier
 from ...resources import Resources
 from ...results.checks import CHECKS
-from .mprt import Explain, Full, Likeness, Point, Randomisation, fully, walked
+from .mprt import Explain, Full, Likeness, Point, Randomisation, randomise_fully, walk_down
 from .plan import SanityPlan
 from .similarity import Maps
 
@@ -56,14 +56,14 @@ class Subject:
     @cached_property
     def full(self) -> Full:
         """What becomes of the maps where all parameters are drawn anew."""
-        return fully(self.random, self.explain, self.query, self.original)
+        return randomise_fully(self.random, self.explain, self.query, self.original)
 
     @cached_property
     def walks(self) -> dict[str, list[Point]]:
         """What becomes of the maps on both walks down the network."""
         first = {name: values[:, 0] for name, values in self.full.likeness.items()}
         known = {frozenset(self.random.everything): first}
-        return walked(self.random, self.explain, self.query, self.original, known)
+        return walk_down(self.random, self.explain, self.query, self.original, known=known)
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,18 @@ class Findings:
     verdicts: Mapping[str, Likeness] = field(default_factory=dict)
     scores: Mapping[str, np.ndarray] = field(default_factory=dict)  # (N,) or (N, draws) each
     curves: Mapping[str, list[Point]] = field(default_factory=dict)
+
+
+def merge(findings: Iterable[Findings]) -> Findings:
+    """Put the findings of several checks together."""
+    verdicts: dict[str, Likeness] = {}
+    scores: dict[str, np.ndarray] = {}
+    curves: dict[str, list[Point]] = {}
+    for yielded in findings:
+        verdicts |= yielded.verdicts
+        scores |= yielded.scores
+        curves |= yielded.curves
+    return Findings(verdicts, scores, curves)
 
 
 class CheckOfModel:

@@ -44,18 +44,18 @@ def layers_of(classifier: Classifier) -> list[Layer]:
     A module that is never called itself, because its parent reads its weights (the output projection of torch's
     attention), stands behind its nearest parent that is. A parameter that modules share belongs to the first of them.
     """
-    turns = entered(classifier)
+    turns = order_of_entry(classifier)
     modules = dict(classifier.network.named_modules())
     order = sorted(modules, key=lambda name: turns[nearest(name, turns)])  # stable: a parent before its own children
     owners: dict[int, str] = {}
-    found = []
+    layers = []
     for name in order:
         parameters = modules[name].named_parameters(recurse=False)
-        own = [key for key, each in parameters if owners.setdefault(id(each), name) == name]
-        if own:
-            paths = tuple(f"{name}.{key}" if name else key for key in own)
-            found.append(Layer(name or type(modules[name]).__name__, paths))
-    return found
+        keys = [key for key, parameter in parameters if owners.setdefault(id(parameter), name) == name]
+        if keys:
+            paths = tuple(f"{name}.{key}" if name else key for key in keys)
+            layers.append(Layer(name or type(modules[name]).__name__, paths))
+    return layers
 
 
 def nearest(name: str, turns: dict[str, int]) -> str:
@@ -65,11 +65,11 @@ def nearest(name: str, turns: dict[str, int]) -> str:
     return name
 
 
-def entered(classifier: Classifier) -> dict[str, int]:
+def order_of_entry(classifier: Classifier) -> dict[str, int]:
     """By the path of every module that a forward pass enters: when it does so first."""
     turns: dict[str, int] = {"": -1}
     hooks = [
-        module.register_forward_pre_hook(lambda _module, _inputs, name=name: noted(turns, name))
+        module.register_forward_pre_hook(lambda _module, _inputs, name=name: note_entry(turns, name))
         for name, module in classifier.network.named_modules()
     ]
     try:
@@ -82,7 +82,7 @@ def entered(classifier: Classifier) -> dict[str, int]:
     return turns
 
 
-def noted(turns: dict[str, int], name: str) -> None:
+def note_entry(turns: dict[str, int], name: str) -> None:
     """Note a module that is entered for the first time."""
     turns.setdefault(name, len(turns))
 

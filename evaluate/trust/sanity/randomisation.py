@@ -34,7 +34,7 @@ class Redrawn:
     constant: bool  # whether every draw gives the same
 
 
-def redrawn(classifier: Classifier, seed: int) -> dict[str, Redrawn]:
+def redraw(classifier: Classifier, seed: int) -> dict[str, Redrawn]:
     """Every parameter of a classifier's network drawn anew, by name; the classifier is left alone.
 
     A registered architecture is built again from another seed, which is each parameter's own initialiser by
@@ -44,15 +44,15 @@ def redrawn(classifier: Classifier, seed: int) -> dict[str, Redrawn]:
     """
     fresh = built_anew(classifier, seed)
     if fresh is None:
-        return foreign(classifier.network, seed)
+        return redraw_unknown(classifier.network, seed)
     second = build(classifier.arch, classifier.class_names, classifier.size, seed_of(seed, "other")).network
     other = dict(second.named_parameters())
-    found = {
+    values = {
         name: Redrawn(value.detach(), ARCH, torch.equal(value, other[name])) for name, value in fresh.named_parameters()
     }
-    zero = [name for name, each in found.items() if each.constant and each.value.ndim > 1 and not each.value.any()]
+    zero = [name for name, drawn in values.items() if drawn.constant and drawn.value.ndim > 1 and not drawn.value.any()]
     resets = reset(fresh, seed) if zero else {}
-    return found | {name: Redrawn(resets[name], NOT_ZERO, False) for name in zero if name in resets}
+    return values | {name: Redrawn(resets[name], NOT_ZERO, False) for name in zero if name in resets}
 
 
 def built_anew(classifier: Classifier, seed: int) -> nn.Module | None:
@@ -68,18 +68,18 @@ def shapes(network: nn.Module) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in network.named_parameters()}
 
 
-def foreign(network: nn.Module, seed: int) -> dict[str, Redrawn]:
+def redraw_unknown(network: nn.Module, seed: int) -> dict[str, Redrawn]:
     """The parameters of a network whose initialiser nobody knows."""
     first, second = reset(network, seed), reset(network, seed_of(seed, "other"))
-    found = {}
+    values = {}
     for name, value in network.named_parameters():
         if name in first:
-            found[name] = Redrawn(first[name], LAYER, torch.equal(first[name], second[name]))
+            values[name] = Redrawn(first[name], LAYER, torch.equal(first[name], second[name]))
         else:
             order = torch.randperm(value.numel(), generator=generator(seed_of(seed, name))).to(value.device)
             constant = bool((value == value.reshape(-1)[0]).all())
-            found[name] = Redrawn(value.detach().reshape(-1)[order].view(value.shape), PERMUTED, constant)
-    return found
+            values[name] = Redrawn(value.detach().reshape(-1)[order].view(value.shape), PERMUTED, constant)
+    return values
 
 
 def reset(network: nn.Module, seed: int) -> dict[str, Tensor]:
@@ -88,7 +88,7 @@ def reset(network: nn.Module, seed: int) -> dict[str, Tensor]:
     with torch.no_grad():
         for parameter in blank.parameters():
             parameter.fill_(torch.nan)  # what stays so, nobody initialises
-    devices = {each.device.index or 0 for each in blank.parameters() if each.device.type == "cuda"}
+    devices = {parameter.device.index or 0 for parameter in blank.parameters() if parameter.device.type == "cuda"}
     with torch.random.fork_rng(devices=sorted(devices)):
         torch.manual_seed(seed)
         for module in blank.modules():  # parents first: they may reset their children in another way
@@ -127,9 +127,9 @@ class Randomised:
 
 def take_statistics(classifier: Classifier, images: Tensor) -> None:
     """Have every batch norm take its running statistics from images (N, 3, H, W) in [0, 1]; changed in place."""
-    norms = [each for each in classifier.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
-    norms = [each for each in norms if each.track_running_stats]
-    momenta = [each.momentum for each in norms]
+    norms = [module for module in classifier.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = [module for module in norms if module.track_running_stats]
+    momenta = [module.momentum for module in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the mean over all portions
@@ -152,21 +152,21 @@ def coverage(classifier: Classifier, layers: list[Layer], values: dict[str, Redr
     missing = sorted(set(trained) - {name for layer in layers for name in layer.parameters if name in values})
     if missing:
         raise Refusal(f"{classifier.arch}: {', '.join(missing)} cannot be randomised; name their owner as a module")
-    told = [
+    reports = [
         parameter_report(name, layer.name, trained[name], values[name]) for layer in layers for name in layer.parameters
     ]
-    same = [each["name"] for each in told if not each["constant"] and not each["changed"]]
+    same = [report["name"] for report in reports if not report["constant"] and not report["changed"]]
     if same:
         raise Refusal(f"{classifier.arch}: {', '.join(same)} came out as trained; choose another seed")
-    elements = sum(each["elements"] for each in told)
+    elements = sum(report["elements"] for report in reports)
     return {
-        "parameters": len(told),
+        "parameters": len(reports),
         "elements": elements,
         "share": elements / max(sum(value.numel() for value in trained.values()), 1),
-        "sources": {source: sum(each["source"] == source for each in told) for source in sources(values)},
-        "constant": [each["name"] for each in told if each["constant"]],
-        "unchanged": [each["name"] for each in told if not each["changed"]],
-        "by_parameter": told,
+        "sources": {source: sum(report["source"] == source for report in reports) for source in sources(values)},
+        "constant": [report["name"] for report in reports if report["constant"]],
+        "unchanged": [report["name"] for report in reports if not report["changed"]],
+        "by_parameter": reports,
     }
 
 

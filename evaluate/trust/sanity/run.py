@@ -24,21 +24,21 @@ from ...models.classifier import Classifier, Cost
 from ...resources import Resources
 from ...results.statistics.intervals import interval
 from ...seeds import seed_of
-from .check import Setting, Subject, checks_of
+from .check import Setting, Subject, checks_of, merge
 from .layers import layers_of, steps_of
 from .mprt import Likeness, Point, Randomisation
 from .pictures import Cascade
 from .plan import SanityPlan
-from .randomisation import Randomised, coverage, redrawn
+from .randomisation import Randomised, coverage, redraw
 from .similarity import SIMILARITIES, Maps, similarities
-from .verdict import Verdict, judged, told, unrelated
+from .verdict import SimilarityVerdict, compare_unrelated, describe_verdicts, judge_similarity
 
 CONTROL = "edges"  # does not look at the model: has to fail
 NOISE = "random"  # looks at nothing: what unrelated maps score
 
 
-class Asker:
-    """One method, asked again and again; keeps account of what that costs."""
+class CountingExplainer:
+    """A method that explains one model after the other, and keeps account of what that costs."""
 
     def __init__(self, method: Method, store: FlowerStore, resources: Resources) -> None:
         self.method, self.cost, self.images = method, Cost(), 0
@@ -97,7 +97,7 @@ class ModelSanity:
         self.indices = select_rows(split.labels, min(plan.rows, len(split)), seed_of("rows", seed))
         query, self.accuracy = query_of(classifier, split, self.indices, seed=seed, resources=resources)
         layers = layers_of(classifier)
-        draws = [redrawn(classifier, seed_of("sanity", seed, draw)) for draw in range(plan.draws)]
+        draws = [redraw(classifier, seed_of("sanity", seed, draw)) for draw in range(plan.draws)]
         reports = [coverage(classifier, layers, values) for values in draws]
         self.coverage = reports[0]
         calibration = query.images if plan.recalibrate else None
@@ -126,28 +126,23 @@ class ModelSanity:
         random = replace(setting.random, note=cascade.note)
         maps = asker(setting.classifier, setting.query)
         subject = Subject(explain=asker, query=setting.query, maps=maps, random=random, quiet=setting.random)
-        apart = unrelated(subject.original)
-        findings = [check.examine(subject) for check in self.checks]
+        apart = compare_unrelated(subject.original)
+        findings = merge([check.examine(subject) for check in self.checks])
         return {
             "method": method.name,
             "parameters": vars(method.explainer),
-            "scores": {key: self._numbers(values, key) for one in findings for key, values in one.scores.items()},
+            "scores": {key: self._numbers(values, key) for key, values in findings.scores.items()},
             "verdicts": {
-                key: told(self._verdicts(values, apart, key))
-                for one in findings
-                for key, values in one.verdicts.items()
+                key: describe_verdicts(self._verdicts(likeness, apart, key))
+                for key, likeness in findings.verdicts.items()
             },
-            "curves": {
-                order: [self._point(point) for point in points]
-                for one in findings
-                for order, points in one.curves.items()
-            },
+            "curves": {order: [self._point(point) for point in points] for order, points in findings.curves.items()},
             "cost": per_image(asker),
             **({} if pictures is None else {"pictures": pictures(self._cascade_arrays(cascade, subject))}),
         }
 
-    def _asker(self, method: Method) -> Asker:
-        return Asker(method, self.setting.split.store, self.setting.resources)
+    def _asker(self, method: Method) -> CountingExplainer:
+        return CountingExplainer(method, self.setting.split.store, self.setting.resources)
 
     def _cascade_arrays(self, cascade: Cascade, subject: Subject) -> dict[str, np.ndarray]:
         """The maps of one row down the cascade, with the row itself."""
@@ -155,8 +150,10 @@ class ModelSanity:
         shown = partial(cascade.arrays, row, self.setting.split.take(row), subject.maps, subject.random.steps)
         return shown(subject.walks["cascading"])
 
-    def _verdicts(self, likeness: Likeness, apart: Mapping[str, float], test: str) -> dict[str, Verdict]:
-        return {name: judged(likeness[name], apart[name], self.setting.seed, test, name) for name in SIMILARITIES}
+    def _verdicts(self, likeness: Likeness, apart: Mapping[str, float], test: str) -> dict[str, SimilarityVerdict]:
+        return {
+            name: judge_similarity(likeness[name], apart[name], self.setting.seed, test, name) for name in SIMILARITIES
+        }
 
     def _point(self, point: Point) -> dict[str, Any]:
         similar = {name: self._numbers(values, name) for name, values in point.likeness.items()}
@@ -172,9 +169,9 @@ class ModelSanity:
         original = Maps(asker(classifier, query))
         likeness = similarities(original, Maps(random.maps(asker, query, random.everything)))
         other = query._replace(seeds=query.seeds ^ 1)
-        drawn = similarities(*(Maps(noise(classifier, asked)) for asked in (query, other)))
+        drawn = similarities(*(Maps(noise(classifier, shown)) for shown in (query, other)))
         return {
-            CONTROL: told(self._verdicts(likeness, unrelated(original), "control")),
+            CONTROL: describe_verdicts(self._verdicts(likeness, compare_unrelated(original), "control")),
             NOISE: {name: self._numbers(values, name) for name, values in drawn.items()},
         }
 
@@ -227,7 +224,7 @@ def query_of(
     return Query(images, guesses.clone(), seeds.to(device)), accuracy
 
 
-def per_image(asker: Asker) -> dict[str, float]:
+def per_image(asker: CountingExplainer) -> dict[str, float]:
     """What an explanation costs, and how many were made."""
     cost, count = asker.cost, asker.images
     return {
@@ -241,9 +238,9 @@ def per_image(asker: Asker) -> dict[str, float]:
 def without_nan(value: Any) -> Any:
     """The same document with None for NaN, since JSON has no NaN, and plain numbers for numpy's."""
     if isinstance(value, Mapping):
-        return {key: without_nan(each) for key, each in value.items()}
+        return {key: without_nan(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [without_nan(each) for each in value]
+        return [without_nan(inner) for inner in value]
     if isinstance(value, np.generic):
         return without_nan(value.item())
     return None if isinstance(value, float) and np.isnan(value) else value

@@ -80,14 +80,14 @@ class Maps:
 
 def similarities(ours: Maps, theirs: Maps) -> dict[str, np.ndarray]:
     """All similarities, by name, of each map to its counterpart: (N,) float64 in [-1, 1]; NaN where one is constant."""
-    found = {
+    by_name = {
         "spearman_abs": correlation(ours.ranks_abs, theirs.ranks_abs),
         "spearman": correlation(ours.ranks, theirs.ranks),
         "ssim": structural_similarity(ours, theirs),
         "hog": correlation(ours.blocks, theirs.blocks),
     }
     undefined = ours.constant | theirs.constant
-    return {name: np.where(undefined, np.nan, values) for name, values in found.items()}
+    return {name: np.where(undefined, np.nan, values) for name, values in by_name.items()}
 
 
 def average_ranks(values: np.ndarray) -> np.ndarray:
@@ -187,4 +187,4 @@ def histograms(images: np.ndarray, cell: int) -> np.ndarray:
 def entropies(maps: Maps) -> np.ndarray:
     """The entropy (N,) in nats of each map's histogram of 100 bins from its least to its largest value."""
     counts = [np.histogram(scaled, BINS)[0] for scaled in maps.scaled]
-    return np.array([shannon(each) for each in counts])
+    return np.array([shannon(histogram) for histogram in counts])

@@ -194,9 +194,9 @@ def test_a_model_that_was_replaced_during_an_audit_is_refused(place: Path, tmp_p
     asked = ScoringPlan(place / "flowers.h5", (), ("gradient",), ("iou",), rows=6)
     store = FlowerStore(place / "flowers.h5")
     words = StudyWords(plan=asked, digest=store.digest, folder=str(tmp_path), device="cpu")
-    model = ModelWords(str(place / "net.safetensors"), "0" * 64)
+    model = ModelWords(words, str(place / "net.safetensors"), "0" * 64)
     with pytest.raises(Refusal, match="is another model than when the audit began"):
-        open_once(words, model)
+        open_once(model)
 
 
 def test_fits_of_a_run_are_swept_and_made_afresh(place: Path, tmp_path: Path) -> None:

@@ -17,11 +17,10 @@ from an8flower.errors import Refusal
 from an8flower.evaluate.audits import plan as plans
 from an8flower.evaluate.audits import stage as staging
 from an8flower.evaluate.audits.cell_tasks import CellTask, Settled, settle
-from an8flower.evaluate.audits.opened import ModelWords, open_once, words_of
+from an8flower.evaluate.audits.opened import ModelWords, open_once
 from an8flower.evaluate.audits.plan_table import Count, PlanTable
 from an8flower.evaluate.audits.run import How, audit
 from an8flower.evaluate.audits.stage import Stage, folders, register, stages_by_name
-from an8flower.evaluate.audits.study import StudyWords
 from an8flower.evaluate.report import page, sections
 from an8flower.evaluate.report.reading import Source
 from an8flower.evaluate.report.sections import Section, add_section
@@ -59,7 +58,7 @@ class LeafStage(Stage):
         """One cell for each model."""
         for model in self.study.scoring.models if self.options else ():
             cell = self.cell(model, "", repr(self.options))
-            yield self.task(cell, count_leaves, words_of(model), self.options.most, self.place(cell))
+            yield self.task(cell, count_leaves, self.words_of(model), self.options.most, self.place(cell))
 
     def to_document(self) -> dict[str, Any]:
         """The number of leaves of each model."""
@@ -67,9 +66,9 @@ class LeafStage(Stage):
         return {"leaves": [files.read_json(place) for place in places]}
 
 
-def count_leaves(study: StudyWords, model: ModelWords, most: int, place: str) -> Settled:
+def count_leaves(model: ModelWords, most: int, place: str) -> Settled:
     """File a number."""
-    return settle(lambda: files.write_json(Path(place), {"leaves": min(most, len(open_once(study, model).chosen))}))
+    return settle(lambda: files.write_json(Path(place), {"leaves": min(most, len(open_once(model).chosen))}))
 
 
 # What would be `report/leaves.py` and `report/leaves.html.j2`.

@@ -11,7 +11,7 @@ from typing import Any
 from an8flower.errors import NotApplicable
 
 from ..check import CheckOfModel, Findings, Setting, Subject, implements
-from ..label_randomisation import Memorised, Memory, memorised_once
+from ..label_randomisation import Memorised, Memory, memorise_once
 from ..similarity import Maps, similarities
 
 MEMORY = Memory()
@@ -32,7 +32,7 @@ class PermutedLabels(CheckOfModel):
             return None, "not asked for"
         setting = self.setting
         try:
-            return memorised_once(setting.classifier, setting.split.store, self.memory, setting.folder), ""
+            return memorise_once(setting.classifier, setting.split.store, self.memory, setting.folder), ""
         except NotApplicable as reason:
             return None, str(reason)
 
@@ -49,4 +49,4 @@ class PermutedLabels(CheckOfModel):
 
     def describe_model(self) -> dict[str, Any]:
         """The model of permuted labels, or why there is none."""
-        return {"labels": {"reason": self.reason} if self.memorised is None else self.memorised.told()}
+        return {"labels": {"reason": self.reason} if self.memorised is None else self.memorised.to_document()}
