@@ -81,12 +81,12 @@ def pictures_of(
     """
     pairs = [(row, role) for role in ROLES for row in rows.get(role, ())]
     indices, back = np.unique(np.array([row for row, _ in pairs], np.int64), return_inverse=True)
-    arrays = _explained(judge, classifier, method, indices) if len(indices) else _nothing(judge)
+    arrays = _explain_rows(judge, classifier, method, indices) if len(indices) else _empty_arrays(judge)
     roles = np.array([role for _, role in pairs], dtype="U7")
     return {"rows": indices[back], "roles": roles, **{name: values[back] for name, values in arrays.items()}}
 
 
-def _explained(judge: Judge, classifier: Classifier, method: Method, indices: np.ndarray) -> dict[str, np.ndarray]:
+def _explain_rows(judge: Judge, classifier: Classifier, method: Method, indices: np.ndarray) -> dict[str, np.ndarray]:
     predicted = judge.predict(classifier, indices)
     case = judge.case(classifier, indices, predicted)
     maps = explain(classifier, method.explainer, case.query, judge.resources.in_flight).maps
@@ -101,7 +101,7 @@ def _explained(judge: Judge, classifier: Classifier, method: Method, indices: np
     return {**arrays, "predicted": predicted, "maps": halved(maps.cpu().numpy())}
 
 
-def _nothing(judge: Judge) -> dict[str, np.ndarray]:
+def _empty_arrays(judge: Judge) -> dict[str, np.ndarray]:
     """The same arrays for no row at all."""
     side = judge.split.store.size
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {

@@ -59,17 +59,17 @@ def failed(task: Task, error: BaseException) -> Done:
 
 
 def sentence(error: BaseException) -> str:
-    """What is told of an error.
+    """The sentence that people are told of an error.
 
     >>> sentence(ValueError("no such layer"))
     'ValueError: no such layer'
     """
     if isinstance(error, Refusal):
         return str(error)
-    told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if not is_out_of_memory(error) or not (limit := memory_limit()):
-        return told
-    return f"out of memory: its process may hold {limit:g} GiB, raise that with --memory-limit ({told})"
+        return text
+    return f"out of memory: its process may hold {limit:g} GiB, raise that with --memory-limit ({text})"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -113,7 +113,9 @@ def _wider(metric: str, first: str, second: str, ours: Ours) -> Comparison:
     means = [ours.by_model.get(metric, {}).get(method, np.zeros(0)) for method in (first, second)]
     known = [values[~np.isnan(values)] for values in means]
     if min(map(len, known)) < 2:
-        few = f"{metric}: {first} and {second} were scored on {' and '.join(str(len(own)) for own in known)} models"
+        few = (
+            f"{metric}: {first} and {second} were scored on {' and '.join(str(len(values)) for values in known)} models"
+        )
         return Comparison(UNTOLD, f"{few}; a spread takes two")
     spreads = [float(values.std(ddof=1)) for values in known]
     text = f"{metric}: from model to model {first} differs by {spreads[0]:.2g}, {second} by {spreads[1]:.2g}"
