@@ -40,7 +40,7 @@ from an8flower.evaluate.metrics.robustness import Perturbed, uniform
 from an8flower.evaluate.models.classifier import Classifier
 from an8flower.evaluate.trust.sanity import mprt
 from an8flower.evaluate.trust.sanity.layers import layers_of, steps_of
-from an8flower.evaluate.trust.sanity.randomisation import Randomised, Redrawn, redrawn
+from an8flower.evaluate.trust.sanity.randomisation import Randomised, Redrawn, redraw
 from an8flower.evaluate.trust.sanity.similarity import Maps
 from an8flower.store import FlowerStore
 
@@ -285,7 +285,7 @@ def efficient_mprt(case: Case, maps: Tensor) -> np.ndarray:
 
 def draw(case: Case) -> dict[str, Redrawn]:
     """Every parameter drawn anew."""
-    return redrawn(model_of(case), 0)
+    return redraw(model_of(case), 0)
 
 
 def randomisation(case: Case) -> mprt.Randomisation:
@@ -296,13 +296,13 @@ def randomisation(case: Case) -> mprt.Randomisation:
 
 def cascade(case: Case, maps: Tensor) -> np.ndarray:
     """The mean likeness down the cascade."""
-    points = mprt.walked(randomisation(case), ask, case.query, Maps(maps), {})["cascading"]
+    points = mprt.walk_down(randomisation(case), ask, case.query, Maps(maps), known={})["cascading"]
     return np.mean([point.likeness["spearman_abs"] for point in points], 0)
 
 
 def rise(case: Case, maps: Tensor) -> np.ndarray:
     """What the efficient test reads."""
-    return mprt.fully(randomisation(case), ask, case.query, Maps(maps)).rise[:, 0]
+    return mprt.randomise_fully(randomisation(case), ask, case.query, Maps(maps)).rise[:, 0]
 
 
 # scikit-learn, Captum

@@ -23,7 +23,7 @@ from an8flower import spec as specs
 from an8flower.evaluate.audits import plan as plans
 from an8flower.evaluate.audits.plan import Models, Plan
 from an8flower.evaluate.models.classifier import build
-from an8flower.evaluate.models.training import recipe_for
+from an8flower.evaluate.models.training import epochs_for
 
 KINDS = ("scores", "certificates", "sanity", "pictures", "filters")
 
@@ -76,7 +76,7 @@ def repeats(plan: Plan, kind: str) -> list[tuple[Models, float]]:
 
 
 def _epochs(entry: Models) -> int:
-    return recipe_for(str(entry.arch), entry.epochs, 32, None, 1, 0).epochs
+    return epochs_for(str(entry.arch), entry.epochs)
 
 
 def measured(folder: Path) -> Counter[str]:

@@ -24,7 +24,8 @@ from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.explaining.methods import parse_method
 from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.resources import Resources
-from an8flower.evaluate.trust.sanity.run import SanityPlan, asked, sanity
+from an8flower.evaluate.trust.sanity.plan import sanity_plan
+from an8flower.evaluate.trust.sanity.run import ModelSanity, query_of, sanity
 from an8flower.generate import generate
 from an8flower.store import FlowerStore
 
@@ -40,9 +41,9 @@ CPU = Resources(torch.device("cpu"))
 
 def ours(classifier: Classifier, method: str, store: FlowerStore, folder: Path) -> dict[str, float]:
     """Wall-clock time of a whole check, and how much of it is explaining."""
-    plan = SanityPlan(rows=ROWS, memory=None)
+    plan = sanity_plan(rows=ROWS, steps=10)
     began = perf_counter()
-    found = sanity(classifier, [parse_method(method)], store, plan, CPU, folder)
+    found = sanity(ModelSanity(classifier, store["test"], plan, CPU, folder=folder), [parse_method(method)])
     wall = perf_counter() - began
     cost = found["results"][0]["cost"]
     return {"seconds": wall, "explaining": cost["seconds"] * cost["explanations"], "explanations": cost["explanations"]}
@@ -59,7 +60,7 @@ def theirs(classifier: Classifier, method: str, store: FlowerStore) -> dict[str,
         spent, made = spent + done.cost.seconds, made + len(inputs)
         return done.maps[:, None].numpy()
 
-    query, _ = asked(classifier, store["test"], np.arange(ROWS), 0, CPU)
+    query, _ = query_of(classifier, store["test"], np.arange(ROWS), seed=0, resources=CPU)
     began = perf_counter()
     quantus.MPRT(disable_warnings=True)(
         model=classifier,

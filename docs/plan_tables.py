@@ -13,21 +13,16 @@ def plan() -> str:
     """Every key of a plan, table by table."""
     from an8flower.evaluate.audits import plan as plans
 
-    titles = {
-        plans.Plan: "The plan itself",
-        plans.Data: "`[[data]]`, one for each data set",
-        plans.Models: "`[[models]]`, one for each kind of model",
-        plans.Certificate: "`[certificate]`",
-        plans.Sanity: "`[sanity]`",
-        plans.Pictures: "`[pictures]`",
-        plans.Reduced: "`[reduced]`",
-    }
-    return "\n\n".join(f"### {title}\n\n{_keys(kind)}" for kind, title in titles.items())
+    titles = {"Plan": "The plan itself"}
+    titles |= {"data": "`[[data]]`, one for each data set", "models": "`[[models]]`, one for each kind of model"}
+    return "\n\n".join(
+        f"### {titles.get(key, f'`[{key}]`')}\n\n{_keys(key, kind)}" for key, kind in plans.tables().items()
+    )
 
 
-def _keys(kind: type[BaseModel]) -> str:
+def _keys(key: str, kind: type[BaseModel]) -> str:
     """The keys of one table of a plan."""
-    words = {name: KEYS[f"{kind.__name__}.{name}"] for name in kind.model_fields}
+    words = {name: KEYS[f"{key}.{name}"] for name in kind.model_fields}
     rows = [[code(name), _default(one), words[name]] for name, one in kind.model_fields.items()]
     return table(["key", "default", "what it is"], rows)
 
@@ -57,32 +52,34 @@ KEYS = {
     "Plan.pictures": "what is shown in the gallery",
     "Plan.printed": "tables from the literature that the page sets ours beside",
     "Plan.reduced": "the same plan at a size for two cores; what is not given stays",
-    "Data.spec": "a preset, or a `.toml` file; rendered where it is not there yet",
-    "Data.file": "an HDF5 file; either this or `spec`",
-    "Data.rows": "rows in all, as `generate --rows`",
-    "Data.size": "side of the pictures in pixels",
-    "Data.seed": "another seed gives other rows",
-    "Models.arch": "an architecture, trained once for each seed",
-    "Models.seeds": "the seeds of the trainings",
-    "Models.epochs": "at most so many; the architecture's own where it is left out",
-    "Models.source": "a safetensors file, or `package.module:factory`; either this or `arch`",
-    "Models.weights": "a safetensors file for the network that a factory makes",
-    "Certificate.rows": "rows that are asked about, or all where there are fewer",
-    "Sanity.methods": "those of the plan where it is left out",
-    "Sanity.rows": "rows whose maps are compared",
-    "Sanity.steps": "of the walk from the logits down, at most",
-    "Sanity.draws": "of the whole random network",
-    "Sanity.labels": "whether a model memorises permuted labels as well, which takes minutes",
-    "Pictures.rows": "rows in the gallery, the same for all methods",
-    "Pictures.extremes": "the best and the worst rows of each method",
-    "Reduced.rows": "rows that are scored",
-    "Reduced.data_rows": "rows of the data sets, in all",
-    "Reduced.size": "side of the pictures in pixels",
-    "Reduced.seeds": "the seeds of the trainings",
-    "Reduced.epochs": "at most so many",
-    "Reduced.archs": 'architectures that stand in for others: `{ resnet50 = "flowernet" }`',
-    "Reduced.sanity_rows": "rows of the sanity checks",
-    "Reduced.labels": "whether the sanity checks have a model memorise permuted labels",
+    "data.spec": "a preset, or a `.toml` file; rendered where it is not there yet",
+    "data.file": "an HDF5 file; either this or `spec`",
+    "data.rows": "rows in all, as `generate --rows`",
+    "data.size": "side of the pictures in pixels",
+    "data.seed": "another seed gives other rows",
+    "models.arch": "an architecture, trained once for each seed",
+    "models.seeds": "the seeds of the trainings",
+    "models.epochs": "at most so many; the architecture's own where it is left out",
+    "models.source": "a safetensors file, or `package.module:factory`; either this or `arch`",
+    "models.weights": "a safetensors file for the network that a factory makes",
+    "certificate.rows": "rows that are asked about, or all where there are fewer",
+    "sanity.methods": "those of the plan where it is left out",
+    "sanity.rows": "rows whose maps are compared",
+    "sanity.steps": "of the walk from the logits down, at most",
+    "sanity.draws": "of the whole random network",
+    "sanity.recalibrate": "whether batch norms take new statistics from the rows; else they keep theirs",
+    "sanity.smooth": "noisy images of smooth MPRT, which costs as many times as much; not done where it is left out",
+    "sanity.labels": "whether a model memorises permuted labels as well, which takes minutes",
+    "pictures.rows": "rows in the gallery, the same for all methods",
+    "pictures.extremes": "the best and the worst rows of each method",
+    "reduced.rows": "rows that are scored",
+    "reduced.data_rows": "rows of the data sets, in all",
+    "reduced.size": "side of the pictures in pixels",
+    "reduced.seeds": "the seeds of the trainings",
+    "reduced.epochs": "at most so many",
+    "reduced.archs": 'architectures that stand in for others: `{ resnet50 = "flowernet" }`',
+    "reduced.sanity_rows": "rows of the sanity checks",
+    "reduced.labels": "whether the sanity checks have a model memorise permuted labels",
 }
 """What each key of a plan is; a key that is not here breaks the build."""
 

@@ -130,7 +130,16 @@ def score(
     files = _texts(weights)
     names = tuple(metric.name for metric in parse_metrics(_texts(metrics)))
     asked = tuple(at_precision(_methods(methods), precision))
-    plan = ScoringPlan(store.path, with_weights(given, files), asked, names, split, rows, target, seed)
+    plan = ScoringPlan(
+        data=store.path,
+        models=with_weights(given, files),
+        methods=asked,
+        metrics=names,
+        split=split,
+        rows=rows,
+        target=target,
+        seed=seed,
+    )
     folder = Path("runs") / store.path.stem if output is None else Path(output)
     with _as_it_was(given):
         found = judge(plan, Resources(_device(device, given), batch), folder, progress or (lambda done, total: None))

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from an8flower.errors import Refusal, WrongUsage
@@ -107,6 +108,11 @@ class Registry:
         package = importlib.import_module(self._package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self._package}.{module.name}")
+
+
+def is_factory(place: str | Path) -> bool:
+    """Whether a model's name would be imported as `package.module:factory`, since it has a colon and is no file."""
+    return ":" in str(place) and not Path(place).exists()
 
 
 def search_current_folder() -> None:

@@ -12,7 +12,7 @@ from .options import FILE, as_json, batch_option, device_option
 from .printing import echo_json
 
 if TYPE_CHECKING:
-    from ..evaluate.audits.run import Outcome
+    from ..evaluate.audits.run import AuditOutcome
 
 MEANT = "Repeatable; instead of the plan's."
 
@@ -73,13 +73,13 @@ def audit(
 
     if quick and plan:
         raise click.UsageError("give either PLAN or --quick")
-    asked = plans.load(plan or plans.QUICK)
-    if own := asked.own_code():
-        _refuse_untrusted(own, trust)
-    asked = asked.at_reduced_size() if reduced else asked
-    asked = asked.instead(data=data, models=models, weights=weights, methods=methods, metrics=metrics, rows=rows)
+    wanted = plans.load(plan or plans.QUICK)
+    if names := wanted.own_code():
+        _refuse_untrusted(names, trust)
+    wanted = wanted.at_reduced_size() if reduced else wanted
+    wanted = wanted.instead(data=data, models=models, weights=weights, methods=methods, metrics=metrics, rows=rows)
     with Stages() as stages:
-        outcome = carry_out(asked, output, How(**how), fresh=fresh, tell=stages, command=_typed())
+        outcome = carry_out(wanted, output, How(**how), fresh=fresh, reporter=stages, command=_typed())
     _tell(outcome, as_json)
 
 
@@ -98,7 +98,7 @@ def _typed() -> str:
     return shlex.join(["an8flower", *sys.argv[1:]])
 
 
-def _tell(outcome: Outcome, as_json: bool) -> None:
+def _tell(outcome: AuditOutcome, as_json: bool) -> None:
     if as_json:
         echo_json(outcome.summary)
     else:

@@ -7,10 +7,9 @@ from typing import Any
 
 import click
 
-from ..evaluate.results.wording import NAMES, TESTS, named, number, undecided
+from ..evaluate.results.checks import score_words, verdict_words
+from ..evaluate.results.wording import NAMES, named, number, undecided
 from .tables import show
-
-SCORES = {"mprt": "MPRT", "smprt": "sMPRT", "emprt": "eMPRT"}
 
 
 def show_sanity(document: Mapping[str, Any]) -> None:
@@ -23,10 +22,10 @@ def show_sanity(document: Mapping[str, Any]) -> None:
         show_similarities(results[0])
         for order, points in results[0]["curves"].items():
             show_curve(order, points)
-    for each in document["skipped"]:
-        click.echo(f"skipped {each['method']} on {each['model']}: {each['reason']}")
-    for each in undecided(results):
-        click.echo(each)
+    for entry in document["skipped"]:
+        click.echo(f"skipped {entry['method']} on {entry['model']}: {entry['reason']}")
+    for sentence in undecided(results):
+        click.echo(sentence)
 
 
 def show_setting(document: Mapping[str, Any]) -> None:
@@ -48,8 +47,9 @@ def show_setting(document: Mapping[str, Any]) -> None:
 
 def show_verdicts(results: Sequence[Mapping[str, Any]]) -> None:
     """A line for each method: its scores, and what each test says of it."""
-    tests = [test for test in TESTS if any(test in result["verdicts"] for result in results)]
-    scores = [name for name in SCORES if any(name in result["scores"] for result in results)]
+    verdicts, headings = verdict_words(), score_words()
+    tests = [test for test in verdicts if any(test in result["verdicts"] for result in results)]
+    scores = [name for name in headings if any(name in result["scores"] for result in results)]
     rows = [
         [
             named(result),
@@ -59,7 +59,7 @@ def show_verdicts(results: Sequence[Mapping[str, Any]]) -> None:
         for result in results
     ]
     show(
-        ["method", *(SCORES[name] for name in scores), *(TESTS[test] for test in tests)],
+        ["method", *(headings[name] for name in scores), *(verdicts[test] for test in tests)],
         rows,
         title="calibrated Spearman |map|: 0 = as unlike as maps of other images, 1 = the same map; ± half of the 95 % "
         "interval; fail: the map does not follow the model",
@@ -68,20 +68,21 @@ def show_verdicts(results: Sequence[Mapping[str, Any]]) -> None:
 
 def show_similarities(result: Mapping[str, Any]) -> None:
     """Every similarity behind the verdicts on one method."""
+    words = verdict_words()
     rows = [
         [
-            TESTS[test],
+            words.get(test, test),
             NAMES[name],
-            number(found["mean"]),
-            number(found["unrelated"]),
-            number(found["calibrated"]),
-            f"{number(found['low'])} to {number(found['high'])}",
-            str(found["n"]),
-            str(found["undefined"]),
-            found["outcome"],
+            number(similar["mean"]),
+            number(similar["unrelated"]),
+            number(similar["calibrated"]),
+            f"{number(similar['low'])} to {number(similar['high'])}",
+            str(similar["n"]),
+            str(similar["undefined"]),
+            similar["outcome"],
         ]
         for test, verdicts in result["verdicts"].items()
-        for name, found in verdicts["similarities"].items()
+        for name, similar in verdicts["similarities"].items()
     ]
     columns = ["test", "similarity", "mean", "other images", "calibrated", "95 % interval", "n", "undefined", "outcome"]
     show(columns, rows)
@@ -96,11 +97,11 @@ def show_curve(order: str, points: Sequence[Mapping[str, Any]]) -> None:
     show([order.replace("_", " "), *NAMES.values(), "undefined"], rows)
 
 
-def verdict(found: Mapping[str, Any] | None) -> str:
+def verdict(result: Mapping[str, Any] | None) -> str:
     """The outcome with the calibrated similarity of absolute maps."""
-    if found is None:
+    if result is None:
         return "-"
-    first = found["similarities"]["spearman_abs"]
+    first = result["similarities"]["spearman_abs"]
     if first["calibrated"] is None:
-        return str(found["outcome"])
-    return f"{found['outcome']} {number(first['calibrated'])}±{(first['high'] - first['low']) / 2:.2f}"
+        return str(result["outcome"])
+    return f"{result['outcome']} {number(first['calibrated'])}±{(first['high'] - first['low']) / 2:.2f}"

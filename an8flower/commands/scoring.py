@@ -90,7 +90,9 @@ def score(
     names = tuple(metric.name for metric in parse_metrics(metrics or (USUAL,)))
     data = data or default_data()
     sources = with_weights(models, weights) or (str(default_model(data, device)),)
-    plan = ScoringPlan(data, sources, wanted, names, split, rows, target, seed)
+    plan = ScoringPlan(
+        data=data, models=sources, methods=wanted, metrics=names, split=split, rows=rows, target=target, seed=seed
+    )
     with filling("scoring") as progress:
         outcome = judge(plan, resources, output or run_folder(data), progress)
     document = outcome.document

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ..errors import Refusal
+from .check_options import check_options, values_of
 from .defaults import default_data, default_model, run_folder
 from .options import FILE, as_json, batch_option, data_option, device_option, models_option, weights_option
 from .printing import echo_json, refuse_if_nothing_was_scored, write_json
@@ -76,9 +78,7 @@ def certify(
 @click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True, help="Of the walk down, at most.")
 @click.option("--draws", type=click.IntRange(min=1), default=3, show_default=True, help="Of the whole random network.")
 @click.option("--recalibrate", is_flag=True, help="Have batch norms take new statistics, not keep theirs.")
-@click.option("--smooth", is_flag=True, help="Also smooth MPRT: --samples times the cost.")
-@click.option("--samples", type=click.IntRange(min=1), default=50, show_default=True, help="Noisy images of --smooth.")
-@click.option("--labels/--no-labels", default=True, show_default=True, help="Also a model of permuted labels.")
+@check_options
 @batch_option
 @device_option
 @as_json
@@ -94,13 +94,11 @@ def sanity(
     steps: int,
     draws: int,
     recalibrate: bool,
-    smooth: bool,
-    samples: int,
-    labels: bool,
     batch: int | None,
     device: str,
     as_json: bool,
     output: Path | None,
+    **checks: Any,
 ) -> None:
     """Do the maps of a method depend on what the model has learnt? A sanity check, not a score.
 
@@ -114,8 +112,8 @@ def sanity(
     from ..evaluate.explaining.methods import parse_methods
     from ..evaluate.models.sources import open_model
     from ..evaluate.resources import Resources, device_named
-    from ..evaluate.trust.sanity.label_randomisation import Memory
-    from ..evaluate.trust.sanity.run import SanityPlan
+    from ..evaluate.trust.sanity.plan import sanity_plan
+    from ..evaluate.trust.sanity.run import ModelSanity
     from ..evaluate.trust.sanity.run import sanity as check_sanity
     from ..store import FlowerStore
     from .progress import filling
@@ -125,11 +123,10 @@ def sanity(
     data = data or default_data()
     store, folder = FlowerStore(data), output or run_folder(data)
     classifier = open_model(model or str(default_model(data, device)), store, resources.device, weights)
-    memory = Memory(seed=seed) if labels else None
-    count, noisy = min(rows, len(store[split])), samples if smooth else None
-    plan = SanityPlan(split, count, seed, steps, draws, recalibrate, noisy, memory)
+    plan = sanity_plan(rows=rows, steps=steps, draws=draws, recalibrate=recalibrate, **values_of(checks))
     with filling("randomising") as progress:
-        document = check_sanity(classifier, wanted, store, plan, resources, folder, progress)
+        model_sanity = ModelSanity(classifier, store[split], plan, resources, folder=folder, seed=seed)
+        document = check_sanity(model_sanity, wanted, progress)
     write_json(document, folder / "sanity.json")
     refuse_if_nothing_was_scored(document)
     if as_json:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from an8flower.errors import Refusal
-from an8flower.spec import DatasetSpec
+from an8flower.sharding import generate_shard
+from an8flower.spec import DatasetSpec, from_json
 from an8flower.store import FlowerStore, verify
 
+from .cell_tasks import Settled, settle
 from .plan import Data
 
 
@@ -37,3 +39,8 @@ def damaged(path: Path) -> list[str]:
         return [place for place, whole in verify(path) if not whole]
     except Refusal:
         return ["all of it"]
+
+
+def render_shard(spec: str, number: int, of: int, folder: str) -> Settled:
+    """Render a share of a data set, whose spec comes as JSON."""
+    return settle(lambda: generate_shard(from_json(spec, "the plan's data"), number, of, Path(folder)))

@@ -70,14 +70,14 @@ def _looks(classifier: Classifier, images: Tensor, labels: Tensor, relevance: Re
     averages: list[Tensor] = []
     for label in range(relevance.weights.shape[1]):
         best = relevance.filters(label)[:FILTERS]
-        own = images[labels == label]
-        if best and len(own):
-            chosen += [(label, each, weight) for each, weight in best]
-            averages += average_images(classifier, own, [each for each, _ in best])
+        members = images[labels == label]
+        if best and len(members):
+            chosen += [(label, unit, weight) for unit, weight in best]
+            averages += average_images(classifier, members, [unit for unit, _ in best])
     return {
         "classes": np.array([label for label, _, _ in chosen], np.int64),
-        "layers": np.array([f"ReLU {each.layer}" for _, each, _ in chosen], dtype=str),
-        "channels": np.array([each.channel for _, each, _ in chosen], np.int64),
+        "layers": np.array([f"ReLU {unit.layer}" for _, unit, _ in chosen], dtype=str),
+        "channels": np.array([unit.channel for _, unit, _ in chosen], np.int64),
         "weights": np.array([weight for _, _, weight in chosen], np.float32),
         **_padded(averages),
     }

@@ -11,8 +11,11 @@ from an8flower.store import FlowerStore
 
 from ..models.classifier import Card
 from ..models.files import read
-from ..models.training import recipe_for
+from ..models.training import epochs_for, train
+from ..resources import device_named
 from ..results.files import take
+from .cell_tasks import Settled, settle
+from .engines import here
 from .plan import Models, Plan
 
 
@@ -22,7 +25,7 @@ def place(folder: Path, store: FlowerStore, models: Models, seed: int) -> Path:
     return folder / "models" / f"{store.path.stem}-{models.arch}-seed{seed}{epochs}.safetensors"
 
 
-def there(where: Path, store: FlowerStore, models: Models, seed: int, neighbours: Iterable[Path]) -> bool:
+def there(where: Path, store: FlowerStore, models: Models, seed: int, *, neighbours: Iterable[Path]) -> bool:
     """Whether a model is in its place; it is taken from another run, or from where `train` writes, if it lies there."""
     if is_meant(where, store, models, seed):
         return True
@@ -46,7 +49,7 @@ def is_meant(where: Path, store: FlowerStore, models: Models, seed: int) -> bool
     wanted = {
         "name": store.name,
         "digest": store.digest,
-        "epochs": str(recipe_for(models.arch, models.epochs, 32, None, 1, seed).epochs),
+        "epochs": str(epochs_for(models.arch, models.epochs)),
     }
     return (card.arch, card.seed, card.data) == (models.arch, seed, wanted) and (
         card.versions.get("an8flower") == an8flower.__version__
@@ -56,3 +59,15 @@ def is_meant(where: Path, store: FlowerStore, models: Models, seed: int) -> bool
 def trained(plan: Plan) -> list[tuple[Models, int]]:
     """Every model that the plan has trained, with its seed."""
     return [(models, seed) for models in plan.models if models.arch for seed in models.seeds]
+
+
+def train_model(place: str, data: str, models: str, seed: int, device: str) -> Settled:
+    """Train a classifier and file it; the entry of the plan that asks for it comes as JSON."""
+    entry = Models.model_validate_json(models)
+
+    def make() -> None:
+        where = device_named(here.device(device))
+        trained = train(FlowerStore(data), str(entry.arch), epochs=entry.epochs, seed=seed, device=where)
+        trained.classifier.save(Path(place))
+
+    return settle(make)

@@ -53,11 +53,11 @@ def best_and_worst(table: pa.Table | pd.DataFrame, count: int = 3) -> dict[str, 
 def _quality(frame: pd.DataFrame) -> pd.Series:
     """How well each row is explained, by its number; larger is better."""
     for metric in _deciding(frame["metric"].unique()):
-        own = frame[frame["metric"] == metric.name].set_index("row")
-        if metric.name == RANKED_BY[0] and own["curve"].notna().any():
-            return own["curve"].dropna().map(np.max)
-        if own["value"].notna().any():
-            return own["value"] * (1 if metric.higher_is_better else -1)
+        rows = frame[frame["metric"] == metric.name].set_index("row")
+        if metric.name == RANKED_BY[0] and rows["curve"].notna().any():
+            return rows["curve"].dropna().map(np.max)
+        if rows["value"].notna().any():
+            return rows["value"] * (1 if metric.higher_is_better else -1)
     return pd.Series(dtype=float)
 
 
@@ -79,14 +79,14 @@ def pictures_of(
         `masks` (K, S, S) uint8 as stored, `maps` (K, S, S) float16, `iou` (K,) float32: at the threshold that is best
         for the row; NaN where undefined. Maps that float16 cannot hold are scaled by a power of two.
     """
-    asked = [(row, role) for role in ROLES for row in rows.get(role, ())]
-    indices, back = np.unique(np.array([row for row, _ in asked], np.int64), return_inverse=True)
-    found = _explained(judge, classifier, method, indices) if len(indices) else _nothing(judge)
-    roles = np.array([role for _, role in asked], dtype="U7")
-    return {"rows": indices[back], "roles": roles, **{name: values[back] for name, values in found.items()}}
+    pairs = [(row, role) for role in ROLES for row in rows.get(role, ())]
+    indices, back = np.unique(np.array([row for row, _ in pairs], np.int64), return_inverse=True)
+    arrays = _explain_rows(judge, classifier, method, indices) if len(indices) else _empty_arrays(judge)
+    roles = np.array([role for _, role in pairs], dtype="U7")
+    return {"rows": indices[back], "roles": roles, **{name: values[back] for name, values in arrays.items()}}
 
 
-def _explained(judge: Judge, classifier: Classifier, method: Method, indices: np.ndarray) -> dict[str, np.ndarray]:
+def _explain_rows(judge: Judge, classifier: Classifier, method: Method, indices: np.ndarray) -> dict[str, np.ndarray]:
     predicted = judge.predict(classifier, indices)
     case = judge.case(classifier, indices, predicted)
     maps = explain(classifier, method.explainer, case.query, judge.resources.in_flight).maps
@@ -101,7 +101,7 @@ def _explained(judge: Judge, classifier: Classifier, method: Method, indices: np
     return {**arrays, "predicted": predicted, "maps": halved(maps.cpu().numpy())}
 
 
-def _nothing(judge: Judge) -> dict[str, np.ndarray]:
+def _empty_arrays(judge: Judge) -> dict[str, np.ndarray]:
     """The same arrays for no row at all."""
     side = judge.split.store.size
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {

@@ -1,37 +1,35 @@
 """Plan: what an audit asks, in one validated value, read from TOML. No torch in here.
 
+What a stage of the audit may be asked stands in the stage's own file, which adds its table to the plan.
 Everything in a plan changes the numbers, and nothing else does: where and how fast it is done is said elsewhere.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Optional, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, create_model, model_validator
 
 from an8flower.errors import Refusal, WrongUsage
 from an8flower.names import unknown
 from an8flower.toml import parse, read, sentence, tuples
 
+from ..explainers.toolkits.adapters import is_foreign
+from ..options import METHOD
+from ..registry import is_factory
+from .plan_table import Count, PlanTable, Seed
+from .stage import Stage, stages_by_name
+
 SHIPPED = files("an8flower.evaluate.audits") / "plans"
-PARAMETERS = re.compile(r":\w+=.*", re.DOTALL)  # as methods are written
 QUICK = "quick"  # the plan of `--quick`
-TOOLKITS = ("captum", "grad_cam", "zennit", "family")  # what stands before a colon and is no module of somebody's own
-
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Data(_Model):
+class Data(PlanTable):
     """A data set: a spec that is rendered where it is not there yet, or a file."""
 
     spec: str | None = None  # a preset, or a .toml file
@@ -49,7 +47,7 @@ class Data(_Model):
         return self
 
 
-class Models(_Model):
+class Models(PlanTable):
     """Classifiers: an architecture that is trained once for each seed, or one that is there."""
 
     arch: str | None = None
@@ -69,31 +67,11 @@ class Models(_Model):
         return self
 
 
-class Certificate(_Model):
-    """What the models rely on."""
+class Reduced(PlanTable):
+    """The same plan at a size that two cores can do in minutes: what is not given stays.
 
-    rows: Count = 300  # or all where there are fewer
-
-
-class Sanity(_Model):
-    """Whether methods notice that a model is randomised."""
-
-    methods: tuple[str, ...] | None = None  # those of the plan where None
-    rows: Count = 30
-    steps: Count = 8  # of the walks, at most
-    draws: Count = 3  # of the whole network
-    labels: bool = False  # whether a model memorises permuted labels as well, which takes minutes
-
-
-class Pictures(_Model):
-    """What is shown."""
-
-    rows: Count = 6  # in the gallery
-    extremes: Count = 3  # the best and the worst rows of each method
-
-
-class Reduced(_Model):
-    """The same plan at a size that two cores can do in minutes: what is not given stays."""
+    Stages add keys that replace some of their own table.
+    """
 
     rows: Count | None = None  # scored
     data_rows: Count | None = None
@@ -101,12 +79,10 @@ class Reduced(_Model):
     seeds: tuple[Seed, ...] | None = None
     epochs: Count | None = None
     archs: Mapping[str, str] | None = None  # an architecture that stands in for another
-    sanity_rows: Count | None = None
-    labels: bool | None = None  # of the sanity checks
 
 
-class Plan(_Model):
-    """What an audit asks."""
+class Plan(PlanTable):
+    """What an audit asks. Stages add a table each: `plan_type` has them all."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
     title: str = ""
@@ -118,9 +94,6 @@ class Plan(_Model):
     rows: Count | None = None  # all where None
     target: Literal["label", "predicted"] = "label"
     seed: Seed = 0
-    certificate: Certificate | None = Certificate()
-    sanity: Sanity | None = None
-    pictures: Pictures | None = Pictures()
     printed: tuple[str, ...] = ()  # tables from the literature that the page sets ours beside
     reduced: Reduced | None = None
 
@@ -129,13 +102,17 @@ class Plan(_Model):
         return dict(json.loads(self.model_dump_json()))
 
     def own_code(self) -> list[str]:
-        """What would be imported from somebody's own modules: whatever has a name with a colon and is no file."""
-        files = [model.source for model in self.models if model.source and not Path(model.source).exists()]
+        """The names in the plan whose modules would be imported, each once: this is what has to be trusted."""
         archs = [model.arch for model in self.models if model.arch]
         archs += (self.reduced.archs or {}).values() if self.reduced else ()
-        checked = (self.sanity.methods or ()) if self.sanity else ()
-        named = [*files, *archs, *self.methods, *self.metrics, *checked]
-        return [text for text in dict.fromkeys(named) if is_own_code(text)]
+        places = [place for model in self.models for place in (model.source, model.weights) if place]
+        tables = [table for key in stage_tables() if (table := getattr(self, key))]
+        methods = [*self.methods, *(text for table in tables for text in getattr(table, "methods", None) or ())]
+        names = [name for name in archs if ":" in name]
+        names += [place for place in places if may_be_imported(place)]
+        names += [text for text in methods if is_own_code(text) and not is_foreign(text)]
+        names += [text for text in self.metrics if is_own_code(text)]
+        return list(dict.fromkeys(names))
 
     def at_reduced_size(self) -> Plan:
         """The plan at the size that it calls reduced; raises Refusal where it calls none so."""
@@ -164,20 +141,60 @@ class Plan(_Model):
 
     def changed(self, **changes: Any) -> Plan:
         """The same with other values, validated; those that are None stay."""
-        given = self.document() | {key: value for key, value in changes.items() if value is not None}
-        return from_mapping(given, self.name)
+        values = self.document() | {key: value for key, value in changes.items() if value is not None}
+        return from_mapping(values, self.name)
+
+
+def stage_tables() -> dict[str, type[BaseModel]]:
+    """The types of the tables that stages add to a plan, by their keys."""
+    return {stage.key: table for stage in stages_by_name().values() if (table := stage.table())}
+
+
+def tables() -> dict[str, type[BaseModel]]:
+    """The type of every table of a plan by its key; that of the plan itself by "Plan"."""
+    fields = plan_type().model_fields
+    reduced = next(kind for kind in get_args(fields["reduced"].annotation) if kind is not type(None))
+    return {"Plan": plan_type(), "data": Data, "models": Models, **stage_tables(), "reduced": reduced}
+
+
+def plan_type() -> type[Plan]:
+    """`Plan` with the tables of all stages."""
+    return _with_tables(tuple((stage, table) for stage in stages_by_name().values() if (table := stage.table())))
+
+
+@cache
+def _with_tables(stages: tuple[tuple[type[Stage], type[BaseModel]], ...]) -> type[Plan]:
+    tables: dict[str, Any] = {stage.key: (table | None, stage.default) for stage, table in stages}
+    smaller: dict[str, Any] = {
+        key: (_optional(table, name), None) for stage, table in stages for key, name in stage.reduced.items()
+    }
+    reduced: Any = create_model("Reduced", __base__=Reduced, __doc__=Reduced.__doc__, **smaller)
+    return create_model("Plan", __base__=Plan, __doc__=Plan.__doc__, reduced=(reduced | None, None), **tables)
+
+
+def _optional(table: type[BaseModel], key: str) -> Any:
+    """The type of a key of a table, or None."""
+    return Optional[table.model_fields[key].rebuild_annotation()]  # noqa: UP045
 
 
 def is_own_code(text: str) -> bool:
-    """Whether a name would be imported from a module that is not of this project or a known toolkit.
+    """Whether a method or metric is asked for as `package.module:attribute`, which is imported.
 
-    >>> is_own_code("mine.models:factory"), is_own_code("mine:Method:a=1")
+    >>> is_own_code("mine:Method"), is_own_code("mine:Method:a=1")
     (True, True)
-    >>> is_own_code("smoothgrad:samples=5"), is_own_code("captum:Saliency")
+    >>> is_own_code("smoothgrad:samples=5"), is_own_code("family:cam")
     (False, False)
     """
-    before, colon, _ = PARAMETERS.sub("", text, count=1).partition(":")
-    return bool(colon) and before not in TOOLKITS
+    match = METHOD.fullmatch(text)
+    return match is not None and ":" in match["name"] and not text.startswith("family:")
+
+
+def may_be_imported(place: str) -> bool:
+    """Whether a model's place may be imported: a colon in it, unless it is a file that can be read in one way alone.
+
+    `FACTORY with WEIGHTS` is read as two places, so that a file of that name proves nothing.
+    """
+    return is_factory(place) or (":" in place and " with " in place)
 
 
 def load(name: str) -> Plan:
@@ -194,28 +211,35 @@ def shipped() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in SHIPPED.iterdir() if entry.name.endswith(".toml"))
 
 
-def from_mapping(given: Mapping[str, Any], source: str) -> Plan:
+def from_mapping(values: Mapping[str, Any], source: str) -> Plan:
     """Validate a mapping; raises Refusal with the place and the remedy. `source` names it in the message."""
     try:
-        return Plan.model_validate(tuples(given))
+        return plan_type().model_validate(tuples(values))
     except ValidationError as error:
         raise Refusal(f"{source}: {sentence(error, 'plan')}") from None
 
 
 def _reduced(plan: Plan, to: Reduced) -> Plan:
     stand_ins = to.archs or {}
-    data = [each if each.file else _with(each, rows=to.data_rows, size=to.size) for each in plan.data]
+    data = [entry if entry.file else _with(entry, rows=to.data_rows, size=to.size) for entry in plan.data]
     models = [
-        _with(each, arch=stand_ins.get(each.arch), seeds=to.seeds, epochs=to.epochs) if each.arch else each
-        for each in plan.models
+        _with(entry, arch=stand_ins.get(entry.arch), seeds=to.seeds, epochs=to.epochs) if entry.arch else entry
+        for entry in plan.models
     ]
-    sanity = plan.sanity and _told([_with(plan.sanity, rows=to.sanity_rows, labels=to.labels)])[0]
+    tables = {
+        stage.key: _to_json(_with(table, **{key: getattr(to, name) for name, key in stage.reduced.items()}))
+        for stage in stages_by_name().values()
+        if stage.reduced and (table := getattr(plan, stage.key))
+    }
     name = f"{plan.name}-reduced"
-    return plan.changed(name=name, data=_told(data), models=_told(models), rows=to.rows, sanity=sanity)
+    return plan.changed(
+        name=name, data=list(map(_to_json, data)), models=list(map(_to_json, models)), rows=to.rows, **tables
+    )
 
 
-def _with(given: Any, **changes: Any) -> Any:
-    return given.model_copy(update={key: value for key, value in changes.items() if value is not None})
+def _with(table: Any, **changes: Any) -> Any:
+    """A table with those values changed that are not None."""
+    return table.model_copy(update={key: value for key, value in changes.items() if value is not None})
 
 
 def _data_named(text: str) -> dict[str, Any]:
@@ -225,7 +249,7 @@ def _data_named(text: str) -> dict[str, Any]:
 
 def _models_named(texts: Sequence[str], weights: Sequence[str]) -> list[dict[str, Any]]:
     """A file or a factory, the latter with its weights, or an architecture that is trained."""
-    factories = [text for text in texts if is_own_code(text)]
+    factories = [text for text in texts if is_factory(text)]
     if weights and len(weights) != len(factories):
         raise WrongUsage(f"{len(weights)} --weights came for {len(factories)} factories; give one for each, or none")
     given = dict(zip(factories, weights, strict=False))
@@ -235,5 +259,5 @@ def _models_named(texts: Sequence[str], weights: Sequence[str]) -> list[dict[str
     ]
 
 
-def _told(models: Iterable[BaseModel]) -> list[Any]:
-    return [json.loads(each.model_dump_json()) for each in models]
+def _to_json(table: BaseModel) -> Any:
+    return json.loads(table.model_dump_json())

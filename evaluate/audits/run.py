@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,28 +20,30 @@ from an8flower.spec import DatasetSpec
 from an8flower.store import FlowerStore
 
 from ..explaining.methods import parse_methods
-from ..models.sources import Source, is_factory, open_model
+from ..models.sources import Source, open_model
+from ..registry import is_factory
 from ..report.page import write_page
 from ..resources import device_named
 from ..results import files
 from ..results.folder import Run
 from ..results.ledger import Cell, Ledger
-from ..scoring.run import Scoring, versions
+from ..scoring.run import Scoring, ScoringPlan, versions
 from . import datasets, models
-from .aspects import Certificates, Filters, Pictures, SanityChecks, Scores
-from .desk import Aspect, Desk
+from .cell_tasks import CellTask, CostRecord, Progress, carry_out
 from .engines.choose import engine_named
 from .engines.task import Engine, Task
 from .machine import gpus, machine
-from .pieces import Piece, Progress, Tally, carry_out
-from .plan import Data, Plan
-from .study import Study
+from .open_study import OpenStudy
+from .opened import STEADY
+from .plan import Data, Models, Plan
+from .stage import Stage, folders, rounds
+from .study import StudyWords
 from .summary import document as summary
-from .work import STEADY, render_shard, train_model
 
 NO_ROWS = np.empty(0, np.int64)  # of cells that are about no rows
 SHARD_ROWS = 5000  # of a data set that is rendered on a cluster, at least
 LARGEST_CLUSTER = 200  # shards of a data set, at most
+ROUNDS = ("explaining, scoring and checking", "taking pictures")  # what is done in each round of stages, in words
 
 
 @dataclass(frozen=True)
@@ -60,32 +62,25 @@ class How:
     data_folder: Path = Path("data")
 
 
-class Tell(Protocol):
-    """Whom progress is told to."""
-
-    def say(self, sentence: str) -> None:
-        """Something that happened."""
-        ...
+class ProgressReporter(Protocol):
+    """The listener that is told how far an audit has come."""
 
     def stage(self, what: str) -> Any:
-        """A context manager that gives the `Progress` of a stage."""
+        """A context manager around a part of the work, which gives the `Progress` of that part."""
         ...
 
 
-class Silent:
-    """Nobody."""
-
-    def say(self, sentence: str) -> None:
-        """Nothing."""
+class SilentReporter:
+    """A listener that shows nothing."""
 
     @contextmanager
     def stage(self, what: str) -> Iterator[Progress]:
-        """Nothing."""
+        """Ignore how far a part of the work has come."""
         yield lambda done, total: None
 
 
-class Outcome(NamedTuple):
-    """What came of an audit."""
+class AuditOutcome(NamedTuple):
+    """The folder, the page and the summary that an audit leaves."""
 
     folder: Path
     page: Path
@@ -105,9 +100,9 @@ def audit(
     how: How | None = None,
     *,
     fresh: bool = False,
-    tell: Tell | None = None,
+    reporter: ProgressReporter | None = None,
     command: str = "",
-) -> Outcome:
+) -> AuditOutcome:
     """Carry out a plan, whatever of it is not done yet, and write `summary.json` and `report.html`.
 
     Args:
@@ -119,13 +114,14 @@ def audit(
         Refusal: the plan cannot be begun, another audit is at work in the folder, or nothing can be written there.
     """
     folder = (folder or Path("runs") / plan.name).absolute()
-    how, tell = how or How(), tell or Silent()
+    how, reporter = how or How(), reporter or SilentReporter()
     with _alone_in(folder):
         if fresh:
-            files.clear(folder)
-        files.sweep(folder)
+            files.clear(folder, folders())
+        files.sweep(folder, folders())
         try:
-            return Audit(plan, folder, how, [] if fresh else files.neighbours(folder), tell).run(command)
+            neighbours = [] if fresh else files.neighbours(folder)
+            return Audit(plan, folder, how, neighbours=neighbours, reporter=reporter).run(command)
         except OSError as error:
             raise Refusal(
                 f"{folder}: cannot be written ({error.strerror or error}); make room or choose another folder with -o; "
@@ -134,35 +130,32 @@ def audit(
 
 
 class Audit:
-    """A plan on its way."""
+    """A plan that is being carried out in a folder."""
 
-    def __init__(self, plan: Plan, folder: Path, how: How, neighbours: Sequence[Path], tell: Tell) -> None:
-        self.plan, self.folder, self.how, self.neighbours, self.tell = plan, folder, how, neighbours, tell
+    def __init__(
+        self, plan: Plan, folder: Path, how: How, *, neighbours: Sequence[Path], reporter: ProgressReporter
+    ) -> None:
+        self.plan, self.folder, self.how, self.neighbours, self.reporter = plan, folder, how, neighbours, reporter
         self.device = str(device_named(how.device))
-        self.tally = Tally(folder / files.COSTS)
+        self.costs = CostRecord(folder / files.COSTS)
         self.training = Ledger(Run(folder))
 
-    def run(self, command: str) -> Outcome:
-        """All of it."""
+    def run(self, command: str) -> AuditOutcome:
+        """Do everything that is not done, sum it up, and write the page."""
         files.write_json(self.folder / "plan.json", {"plan": self.plan.document(), **self._circumstances()})
         with self._engine() as engine:
             stores = [self._data(entry, engine) for entry in self.plan.data]
             self._train(stores, engine)
-            desks = [self._desk(store) for store in stores]
-            first = [(Scores(desk), Certificates(desk), SanityChecks(desk)) for desk in desks]
-            self._carry_out("explaining, scoring and checking", [each for three in first for each in three], engine)
-            second = [(Pictures(desk, own[0]), Filters(desk, own[0])) for desk, own in zip(desks, first, strict=True)]
-            self._carry_out("taking pictures", [each for two in second for each in two], engine)
-        aspects = [(*one, *two) for one, two in zip(first, second, strict=True)]
-        with self.tell.stage("summing up"):
-            document = summary.summarise(self.plan, desks, aspects, self.training)
-            document |= {**self._circumstances(), "command": command, "seconds": sum(self.tally.seconds.values())}
+            studies = self._carry_out_stages([self._open(store) for store in stores], engine)
+        with self.reporter.stage("summing up"):
+            document = summary.summarise(self.plan, studies, self.training)
+            document |= {**self._circumstances(), "command": command, "seconds": sum(self.costs.seconds.values())}
             files.write_json(self.folder / "summary.json", document)
-        with self.tell.stage("writing the page"):
+        with self.reporter.stage("writing the page"):
             page = write_page(self.folder)
-        ledgers = [self.training, *(aspect.ledger for own in aspects for aspect in own)]
+        ledgers = [self.training, *(stage.ledger for stages in studies for stage in stages.values())]
         done, reused = (sum(getattr(ledger, name) for ledger in ledgers) for name in ("done", "reused"))
-        return Outcome(self.folder, page, document, done, reused)
+        return AuditOutcome(self.folder, page, document, done, reused)
 
     def _engine(self) -> Engine:
         how, devices = self.how, gpus(self.device)
@@ -181,7 +174,7 @@ class Audit:
         wanted = specs.load(str(entry.spec)).with_changes(rows=entry.rows, size=entry.size, seed=entry.seed)
         path = datasets.place(self.how.data_folder, entry, wanted)
         if not path.exists() or datasets.damaged(path):
-            with self.tell.stage(f"rendering {wanted.name}") as progress:
+            with self.reporter.stage(f"rendering {wanted.name}") as progress:
                 self._render(wanted, path, engine, progress)
         return FlowerStore(path)
 
@@ -192,12 +185,13 @@ class Audit:
             generate(spec, path, force=True)
             return
         folder = path.with_name(f"{path.stem}-shards")
-        pieces = []
+        tasks = []
         for number in range(1, shards + 1):
             cell = Cell(f"{path.stem}-{number}of{shards}", (), NO_ROWS, {"method": "rendering", "model": spec.name})
             arguments = (spec.to_json(), number, shards, str(folder.absolute()))
-            pieces.append(Piece(cell, self.training, Task(cell.label, render_shard, arguments, self.how.threads)))
-        carry_out(pieces, engine, self.tally, progress)
+            task = Task(cell.label, datasets.render_shard, arguments, self.how.threads)
+            tasks.append(CellTask(cell, self.training, task))
+        carry_out(tasks, engine, self.costs, progress)
         merge(spec, [Shard(number, shards).place(spec, folder) for number in range(1, shards + 1)], path, force=True)
 
     def _refuse_damaged(self, store: FlowerStore) -> None:
@@ -205,68 +199,97 @@ class Audit:
             raise Refusal(f"{store.path}: {', '.join(broken)} damaged; put a whole file there, or import it again")
 
     def _train(self, stores: Sequence[FlowerStore], engine: Engine) -> None:
-        """The models that are not there."""
-        pieces = []
-        for store in stores:
-            for entry, seed in models.trained(self.plan):
-                where = models.place(self.folder, store, entry, seed)
-                if not models.there(where, store, entry, seed, self.neighbours):
-                    about = {"method": "training", "model": where.stem}
-                    cell = Cell(where.stem, (), NO_ROWS, about)
-                    arguments = (str(store.path.absolute()), entry.arch, seed, entry.epochs, self.device, str(where))
-                    task = Task(where.stem, train_model, arguments, self.how.threads, 1.0 if self._on_gpu else 0.0)
-                    pieces.append(Piece(cell, self.training, task))
-        if pieces:
-            with self.tell.stage(f"training {len(pieces)} model{'s' * (len(pieces) > 1)}") as progress:
-                carry_out(pieces, engine, self.tally, progress)
+        """Train the models that are not there."""
+        wanted = [(store, entry, seed) for store in stores for entry, seed in models.trained(self.plan)]
+        tasks = [
+            self._training_of(*model)
+            for model in wanted
+            if not models.there(models.place(self.folder, *model), *model, neighbours=self.neighbours)
+        ]
+        if tasks:
+            with self.reporter.stage(f"training {len(tasks)} model{'s' * (len(tasks) > 1)}") as progress:
+                carry_out(tasks, engine, self.costs, progress)
+
+    def _training_of(self, store: FlowerStore, entry: Models, seed: int) -> CellTask:
+        """The training of one model as a task."""
+        where = models.place(self.folder, store, entry, seed)
+        cell = Cell(where.stem, (), NO_ROWS, {"method": "training", "model": where.stem})
+        arguments = (str(where), str(store.path.absolute()), entry.model_dump_json(), seed, self.device)
+        gpus = 1.0 if self._on_gpu else 0.0
+        return CellTask(
+            cell, self.training, Task(where.stem, models.train_model, arguments, self.how.threads, gpus=gpus)
+        )
 
     @property
     def _on_gpu(self) -> bool:
         return self.device.startswith("cuda")
 
-    def _desk(self, store: FlowerStore) -> Desk:
-        """A data set with all its models that are there, opened."""
-        plan = self.plan
-        study = Study(
-            str(store.path.absolute()),
-            store.digest,
-            tuple(method.text for method in parse_methods(plan.methods)),
-            plan.metrics,
-            plan.split,
-            plan.rows,
-            plan.target,
-            plan.seed,
-            str(self.folder),
-            self.device,
-            self.how.batch,
-            self.how.keep_maps,
+    def _open(self, store: FlowerStore) -> OpenStudy:
+        """Open a data set with all its models that are there."""
+        words = self._words(store)
+        scoring = words.open(*self._sources(store))
+        self._refuse_unsteady(scoring)
+        return OpenStudy(
+            plan=self.plan,
+            words=words,
+            scoring=scoring,
+            neighbours=self.neighbours,
+            threads=self.how.threads,
+            on_gpu=self._on_gpu,
         )
-        opened = study.open(*self._sources(store))
-        self._refuse_unsteady(opened)
-        return Desk(plan, study, opened, self.neighbours, self.how.threads, self._on_gpu)
 
-    def _refuse_unsteady(self, opened: Scoring) -> None:
+    def _words(self, store: FlowerStore) -> StudyWords:
+        """What a worker is told of a data set."""
+        plan = self.plan
+        request = ScoringPlan(
+            data=store.path.absolute(),
+            models=(),
+            methods=tuple(method.text for method in parse_methods(plan.methods)),
+            metrics=plan.metrics,
+            split=plan.split,
+            rows=plan.rows,
+            target=plan.target,
+            seed=plan.seed,
+        )
+        return StudyWords(
+            plan=request,
+            digest=store.digest,
+            folder=str(self.folder),
+            device=self.device,
+            batch=self.how.batch,
+            keep_maps=self.how.keep_maps,
+        )
+
+    def _refuse_unsteady(self, scoring: Scoring) -> None:
         """Workers open a model anew, so that it has to be the same each time."""
-        for model in opened.models:
+        for model in scoring.models:
             if is_factory(str(Source.of(model.source).model)):
-                again = open_model(model.source, opened.store, opened.judge.resources.device)
+                again = open_model(model.source, scoring.store, scoring.judge.resources.device)
                 if again.digest != model.digest:
                     raise Refusal(f"{model.source}: is another model each time; {STEADY}")
 
     def _sources(self, store: FlowerStore) -> list[str]:
-        trained = [(models.place(self.folder, store, *each), *each) for each in models.trained(self.plan)]
-        there = [str(where) for where, entry, seed in trained if models.is_meant(where, store, entry, seed)]
-        given = [(entry.source, entry.weights) for entry in self.plan.models if entry.source]
-        found = there + [str(Source(place, Path(weights).absolute() if weights else None)) for place, weights in given]
-        if not found:
-            reasons = [told["reason"] for told in self.training.failed]
-            raise Refusal(f"{store.path}: none of its models could be trained; the first: {reasons[0]}")
-        return found
+        """The places of all models of a data set: those that were trained, and those that the plan names."""
+        trained = [(models.place(self.folder, store, *pair), *pair) for pair in models.trained(self.plan)]
+        sources = [str(where) for where, entry, seed in trained if models.is_meant(where, store, entry, seed)]
+        named = [(entry.source, entry.weights) for entry in self.plan.models if entry.source]
+        sources += [str(Source(place, Path(weights).absolute() if weights else None)) for place, weights in named]
+        if not sources:
+            reason = self.training.failed[0]["reason"]
+            raise Refusal(f"{store.path}: none of its models could be trained; the first: {reason}")
+        return sources
 
-    def _carry_out(self, what: str, aspects: Sequence[Aspect], engine: Engine) -> None:
-        pieces = [piece for aspect in aspects for piece in aspect.pieces()]
-        with self.tell.stage(what) as progress:
-            carry_out(pieces, engine, self.tally, progress)
+    def _carry_out_stages(self, studies: Sequence[OpenStudy], engine: Engine) -> list[Mapping[str, Stage]]:
+        """Do every stage of every data set, round by round; the stages of each data set by their names."""
+        stages: list[dict[str, Stage]] = [{} for _ in studies]
+        for number, kinds in enumerate(rounds()):
+            for study, earlier in zip(studies, stages, strict=True):
+                earlier |= {kind.name: kind(study, dict(earlier)) for kind in kinds}
+            current = [of_study[kind.name] for of_study in stages for kind in kinds]
+            with self.reporter.stage(ROUNDS[min(number, len(ROUNDS) - 1)]) as progress:
+                tasks = [task for stage in current for task in stage.tasks()]
+                carry_out(tasks, engine, self.costs, progress)
+        return list(stages)
 
     def _circumstances(self) -> dict[str, Any]:
         return {"versions": versions(), "machine": machine(self.device)}

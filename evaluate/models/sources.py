@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from an8flower.errors import Refusal, WrongUsage
 from an8flower.store import FlowerStore
 
-from ..registry import import_attribute
+from ..registry import import_attribute, is_factory
 from .classifier import MEAN, STD, Card, Classifier, wrap
 from .files import load, load_weights
 from .networks.guard import evaluating
@@ -106,11 +106,6 @@ def open_source(source: Source, device: torch.device, defaults: Defaults = BARE)
         classifier = _wrap_bare(model, source, defaults)
     classifier = classifier.to(device)
     return classifier if model is source.model else classifier.eval()
-
-
-def is_factory(place: str | Path) -> bool:
-    """Whether a model is named as `package.module:factory`, not as a file."""
-    return ":" in str(place) and not Path(place).exists()
 
 
 def with_weights(models: Sequence[str | Path | nn.Module], weights: Sequence[str | Path]) -> tuple[Source, ...]:

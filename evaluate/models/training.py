@@ -104,11 +104,16 @@ def recipe_for(
     arch: str, epochs: int | None, batch: int, learning_rate: float | None, patience: int, seed: int
 ) -> Recipe:
     """The recipe for an architecture: a setting that is None is the one it was registered with."""
-    about = {"epochs": EPOCHS, "learning_rate": LEARNING_RATE, **archs[arch].about}
-    epochs = about["epochs"] if epochs is None else epochs
+    rate = learning_rate or archs[arch].about.get("learning_rate", LEARNING_RATE)
+    return Recipe(epochs_for(arch, epochs), batch, rate, patience, seed)
+
+
+def epochs_for(arch: str, epochs: int | None) -> int:
+    """For how many epochs an architecture is trained: the given number, else the one it was registered with."""
+    epochs = archs[arch].about.get("epochs", EPOCHS) if epochs is None else epochs
     if epochs < 1:
         raise WrongUsage(f"{epochs} epochs came; expected at least 1")
-    return Recipe(epochs, batch, learning_rate or about["learning_rate"], patience, seed)
+    return epochs
 
 
 def fit(

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..results.wording import TESTS, undecided
+from ..results.checks import verdict_words
+from ..results.wording import undecided
 from .curves import legend
 from .figures import Cell, Drawing, Table
 from .numbers import DASH, number
@@ -64,8 +65,8 @@ def sanity(study: Study, source: Source) -> list[Sanity]:
 
 
 def _of_model(study: Study, place: int, document: Mapping[str, Any], source: Source) -> Sanity:
-    results = document["results"]
-    tests = [test for test in TESTS if any(test in result["verdicts"] for result in results)]
+    results, words = document["results"], verdict_words()
+    tests = [test for test in words if any(test in result["verdicts"] for result in results)]
     named = [(_method(study, result), result) for result in results]
     verdicts = [
         (_text(result), bool(method and method.control), [_verdict(result["verdicts"].get(test)) for test in tests])
@@ -77,7 +78,7 @@ def _of_model(study: Study, place: int, document: Mapping[str, Any], source: Sou
     return Sanity(
         f"{model['arch']} seed {model['seed']}",
         about.replace("%", " %"),
-        [TESTS[test] for test in tests],
+        [words[test] for test in tests],
         verdicts,
         _curve(f"sanity{place}-{study.key}", named),
         [walk for walk in walks if isinstance(walk, Walk)],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-from collections.abc import Mapping, Sequence
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,8 +45,27 @@ class PageSection:
     choose: str = ""  # the label of the menu, if only one plot is shown at a time
 
 
+Builder = Callable[[Sequence[Study], Mapping[str, Any], Source], PageSection | None]
+ADDED: list[Builder] = []
+"""The sections that modules of this folder add: each is made from the studies, the summary and the audit's folder."""
+
+
+def add_section(build: Builder) -> Builder:
+    """Decorator that puts a section behind those of what was measured; it is left out where it gives None."""
+    ADDED.append(build)
+    return build
+
+
+def _load_modules() -> None:
+    """Import every module of this folder, so that those that add a section do so."""
+    package = importlib.import_module(str(__package__))
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+
+
 def build_sections(studies: Sequence[Study], summary: Mapping[str, Any], source: Source) -> list[PageSection]:
     """All sections of the page that have content, in their order."""
+    _load_modules()
     candidates = [
         _certificates(studies),
         _leaderboard(studies),
@@ -55,6 +76,7 @@ def build_sections(studies: Sequence[Study], summary: Mapping[str, Any], source:
         _plots("slices", "Slices", studies, {study.index: draw_slices(study) for study in studies}),
         _gallery(studies, source),
         _filters(studies, source),
+        *(build(studies, summary, source) for build in ADDED),
         _printed_numbers(summary),
         _trouble(studies, summary),
         _cards(studies),

@@ -17,8 +17,6 @@ from an8flower.atomic import moved_into
 
 from .arrays import read_arrays
 
-KINDS = ("scores", "certificates", "sanity", "pictures", "filters", "maps", "failed", "models")
-"""The folders of a run; everything in them can be computed again."""
 COSTS = "costs.json"  # how many seconds each cell took
 
 
@@ -90,14 +88,14 @@ def neighbours(folder: Path) -> list[Path]:
     return sorted(other for other in others if other.resolve() != folder.resolve())
 
 
-def clear(folder: Path) -> None:
-    """Remove everything that a run has computed, so that it is computed anew."""
-    for kind in KINDS:
+def clear(folder: Path, kinds: Iterable[str]) -> None:
+    """Remove everything that a run has computed, so that it is computed anew; `kinds` are the folders that hold it."""
+    for kind in kinds:
         shutil.rmtree(folder / kind, ignore_errors=True)
     (folder / COSTS).unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
-    """Remove the unfinished files that killed processes of this machine left in a run."""
-    for kind in KINDS:
+def sweep(folder: Path, kinds: Iterable[str]) -> None:
+    """Remove the unfinished files that killed processes of this machine left in a run's folders."""
+    for kind in kinds:
         atomic.sweep(folder / kind)

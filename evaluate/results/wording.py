@@ -6,6 +6,8 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .checks import verdict_words
+
 UNKNOWN = 10  # if half the interval of a calibrated score is this wide or wider, the score says nothing
 HIGH, HALF = 0.9, 0.5  # shares from which a certificate speaks of relying on the evidence, and of doing so in part
 LETTERS = string.ascii_lowercase  # each set of methods that cannot be told apart has a letter
@@ -81,18 +83,16 @@ def _percent(share: float | None) -> str:
 NAMES = {"spearman_abs": "Spearman |map|", "spearman": "Spearman", "ssim": "SSIM", "hog": "HOG"}
 
 
-TESTS = {"logits": "last layer random", "model": "all layers random", "labels": "labels permuted"}
-
-
 def undecided(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Why there is no verdict where there is none."""
+    """A sentence for each similarity that leaves a verdict open, which says why."""
+    words = verdict_words()
     return [
-        f"undecided: {named(result)}, {TESTS[test]}, {NAMES[name]}: {found['reason']}"
+        f"undecided: {named(result)}, {words.get(test, test)}, {NAMES[name]}: {similar['reason']}"
         for result in results
         for test, verdicts in result["verdicts"].items()
         if verdicts["outcome"] == "undecided"
-        for name, found in verdicts["similarities"].items()
-        if found["outcome"] == "undecided"
+        for name, similar in verdicts["similarities"].items()
+        if similar["outcome"] == "undecided"
     ]
 
 

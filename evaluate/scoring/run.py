@@ -23,7 +23,7 @@ from an8flower.store import FlowerStore
 
 from ..data.selection import select_rows
 from ..data.world import World
-from ..explaining.methods import Method, family_of
+from ..explaining.methods import Method, family_of, parse_method
 from ..metrics.interventions import part_threshold
 from ..metrics.interventions.reliance import warnings
 from ..metrics.naming import parse_metrics
@@ -42,11 +42,14 @@ CELL_ROWS = 256
 
 @dataclass(frozen=True)
 class ScoringPlan:
-    """What is asked: everything in here changes the numbers, and nothing else does."""
+    """What is asked: everything in here changes the numbers, and nothing else does.
+
+    It can be made of words alone, and then travels to a worker.
+    """
 
     data: Path
     models: tuple[str | Source, ...]  # safetensors files, package.module:factory, networks
-    methods: tuple[Method, ...]
+    methods: tuple[str | Method, ...]  # a text is parsed when the plan is opened
     metrics: tuple[str, ...]
     split: str = "test"
     rows: int | None = None  # all where None
@@ -54,8 +57,8 @@ class ScoringPlan:
     seed: int = 0
 
 
-class Outcome(NamedTuple):
-    """What came of a run."""
+class ScoringOutcome(NamedTuple):
+    """The document and the cells of a scoring run."""
 
     document: dict[str, Any]  # as `score --json` prints it
     done: int  # cells that were computed now
@@ -73,23 +76,30 @@ class Scoring:
         self.plan, self.store = plan, FlowerStore(plan.data)
         models = [open_model(source, self.store, resources.device) for source in plan.models]
         lacks = lacking(self.store) | part_threshold.lacking(self.store, plan.split)
-        asked = askable(parse_metrics(plan.metrics), lacks)
-        if not asked.metrics:
-            raise Refusal(asked.left_out[0]["reason"])
-        self.left_out = list(asked.left_out)
-        world = world_of(self.store, plan, resources)
-        judge = Judge(self.store[plan.split], plan.target, plan.seed, asked.metrics, resources, world)
-        self.judge = _validating(judge, self.store)
+        possible = askable(parse_metrics(plan.metrics), lacks)
+        if not possible.metrics:
+            raise Refusal(possible.left_out[0]["reason"])
+        self.left_out = list(possible.left_out)
+        self.methods = tuple(parse_method(text) if isinstance(text, str) else text for text in plan.methods)
+        judge = Judge(
+            split=self.store[plan.split],
+            target=plan.target,
+            seed=plan.seed,
+            metrics=possible.metrics,
+            resources=resources,
+            world=world_of(self.store, plan, resources),
+        )
+        self.judge = _with_validation(judge, self.store)
         self.chosen = select_rows(judge.split.labels, plan.rows, seed_of("rows", plan.seed))
         self.blocks = [self.chosen[start : start + CELL_ROWS] for start in range(0, len(self.chosen), CELL_ROWS)]
         self.models = [
-            ModelCells(self.judge, classifier, str(source), self.blocks, folder, keep_maps)
+            ModelCells(self.judge, classifier, str(source), self.blocks, folder=folder, keep_maps=keep_maps)
             for classifier, source in zip(models, plan.models, strict=True)
         ]
 
     def cells(self) -> list[Work]:
         """All cells: what asks no model, and those of each model."""
-        return [*self.references(), *(work for model in self.models for work in model.cells(self.plan.methods))]
+        return [*self.references(), *(work for model in self.models for work in model.cells(self.methods))]
 
     def references(self) -> Iterator[Work]:
         """What chance and the truth score by the metrics that ask no model."""
@@ -101,10 +111,10 @@ class Scoring:
         """What `score --json` prints, of cells that are settled."""
         store, plan = self.store, self.plan
         data = {"name": store.name, "digest": store.digest, "split": plan.split, "rows": len(self.chosen)}
-        described = [model.described(plan.methods, ledger) for model in self.models]
+        described = [model.described(self.methods, ledger) for model in self.models]
         warned = [sentence for model in described for sentence in _warnings(self.judge, model)]
-        found = _document(plan, self.judge, ledger, data, described)
-        return {**found, "left_out": self.left_out, "warnings": warned}
+        document = _document(self, ledger, data, described)
+        return {**document, "left_out": self.left_out, "warnings": warned}
 
     def cards(self) -> list[dict[str, Any]]:
         """The cards of the metrics that are asked."""
@@ -113,7 +123,7 @@ class Scoring:
 
 def score(
     plan: ScoringPlan, resources: Resources, folder: Path, progress: Callable[[int, int], None] = lambda *_: None
-) -> Outcome:
+) -> ScoringOutcome:
     """Do every cell that is not done, and summarise. `progress` is told how many cells are through, of how many.
 
     Raises Refusal as `Scoring` does.
@@ -125,7 +135,7 @@ def score(
         ledger.settle(cell, make)
     document = opened.document(ledger)
     _file(opened, ledger, document)
-    return Outcome(document, ledger.done, ledger.reused, ledger.filed)
+    return ScoringOutcome(document, ledger.done, ledger.reused, ledger.filed)
 
 
 def world_of(store: FlowerStore, plan: ScoringPlan, resources: Resources) -> World | None:
@@ -133,7 +143,7 @@ def world_of(store: FlowerStore, plan: ScoringPlan, resources: Resources) -> Wor
     return World.of(store[plan.split], resources.device) if store.spec else None
 
 
-def _validating(judge: Judge, store: FlowerStore) -> Judge:
+def _with_validation(judge: Judge, store: FlowerStore) -> Judge:
     """The judge with one for the validation rows beside it, where a metric asks for what is chosen on them."""
     if not any("threshold" in metric.needs for metric in judge.metrics):
         return judge
@@ -148,13 +158,15 @@ def _warnings(judge: Judge, model: dict[str, Any]) -> list[str]:
     return warnings(f"{model['arch']} seed {model['seed']}", model[RELIANCE], judge.world.spec)
 
 
-def _document(
-    plan: ScoringPlan, judge: Judge, ledger: Ledger, data: dict[str, Any], models: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _document(scoring: Scoring, ledger: Ledger, data: dict[str, Any], models: list[dict[str, Any]]) -> dict[str, Any]:
     """What `score --json` prints. A method that is not through with every row has no entry in the results."""
-    named = {repr(method.explainer): method for method in plan.methods}
+    plan, judge = scoring.plan, scoring.judge
+    named = {repr(method.explainer): method for method in scoring.methods}
     incomplete = {entry["method"] for entry in ledger.failed}
-    kinds = {each.name: Kind(each.select, each.family, each.higher_is_better, each.bounds) for each in judge.metrics}
+    kinds = {
+        metric.name: Kind(metric.select, metric.family, metric.higher_is_better, metric.bounds)
+        for metric in judge.metrics
+    }
     table, results = ledger.run.table(ledger.filed), []
     for entry in summarise(table, kinds, plan.seed):
         method = named[entry.pop("explainer")]
@@ -178,10 +190,10 @@ def _document(
 def _file(opened: Scoring, ledger: Ledger, document: dict[str, Any]) -> None:
     """plan.json tells what was asked and which parts answer it, summary.json what came out."""
     plan = opened.plan
-    asked = {
+    request = {
         "data": {**document["dataset"], "path": str(plan.data)},
         "models": [str(source) for source in plan.models],
-        "methods": [method.text for method in plan.methods],
+        "methods": [method.text for method in opened.methods],
         "metrics": opened.cards(),
         "target": plan.target,
         "seed": plan.seed,
@@ -189,8 +201,8 @@ def _file(opened: Scoring, ledger: Ledger, document: dict[str, Any]) -> None:
         "parts": ledger.filed,
         "versions": document["versions"],
     }
-    ledger.run.write_json(ledger.run.folder / "plan.json", asked)
-    ledger.run.write_json(ledger.run.folder / "summary.json", {**document, "cards": asked["metrics"]})
+    ledger.run.write_json(ledger.run.folder / "plan.json", request)
+    ledger.run.write_json(ledger.run.folder / "summary.json", {**document, "cards": request["metrics"]})
 
 
 def versions() -> dict[str, str]:

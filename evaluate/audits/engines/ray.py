@@ -190,14 +190,14 @@ def _imported() -> Any:
 
 def _begin(ray: Any, address: str | None, cpus: int) -> None:
     """Join the cluster at the address, or start Ray on this machine."""
-    own = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    options = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
     try:
         with _quietly():
-            ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else own))
+            ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else options))
     except (ConnectionError, RuntimeError, ValueError) as error:
-        told = " ".join(str(error).split())
+        cause = " ".join(str(error).split())
         raise Refusal(
-            f'no cluster could be joined at "{address or "local"}"; start it with `ray start --head` ({told})'
+            f'no cluster could be joined at "{address or "local"}"; start it with `ray start --head` ({cause})'
         ) from None
 
 

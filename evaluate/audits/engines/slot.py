@@ -148,7 +148,7 @@ def _cause(code: int | None) -> str:
     """
     if code is None or code >= 0:
         return f"left with exit code {code}"
-    names = {int(each): each.name for each in signal.Signals}
+    names = {int(number): number.name for number in signal.Signals}
     return f"was killed by {names.get(-code, f'signal {-code}')}"
 
 

@@ -59,7 +59,7 @@ def failed(task: Task, error: BaseException) -> Done:
 
 
 def sentence(error: BaseException) -> str:
-    """What is told of an error.
+    """The sentence that people are told of an error.
 
     >>> sentence(ValueError("no such layer"))
     'ValueError: no such layer'

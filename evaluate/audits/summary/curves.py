@@ -21,7 +21,7 @@ REFERENCES = (CHANCE, ORACLE)
 
 
 class Axes(NamedTuple):
-    """What a curve shows over what."""
+    """The axes of a curve: its title, what stands on either axis, and where its points lie."""
 
     title: str
     x_title: str
@@ -44,30 +44,32 @@ def curves(
         size: side of the pictures in pixels.
     """
     scores = Scores(table, {})
-    found = {name: _told(scores, metric, axes, methods, seed) for name, (metric, axes) in _drawn(metrics, size).items()}
-    return {name: curve for name, curve in found.items() if curve["methods"]}
+    drawn = _drawn(metrics, size).items()
+    by_name = {name: _curve(scores, metric, axes, methods=methods, seed=seed) for name, (metric, axes) in drawn}
+    return {name: curve for name, curve in by_name.items() if curve["methods"]}
 
 
 def _drawn(metrics: Iterable[Metric], size: int) -> dict[str, tuple[Metric, Axes]]:
     """The metrics of which there are curves, by the curve's name."""
-    found = {}
+    by_name = {}
     for metric in metrics:
         if metric.name == IOU:
-            found["iou"] = metric, Axes("IoU against threshold", "threshold", "IoU", _decimals(THRESHOLDS.tolist()))
+            by_name["iou"] = metric, Axes("IoU against threshold", "threshold", "IoU", _decimals(THRESHOLDS.tolist()))
         elif metric.traced:
             levels = _decimals(metric.traced.levels(size * size))
             name, _, options = metric.name.partition(":")
             title = f"{name.capitalize()} curve" + (f" ({options.replace(',', ', ')})" if options else "")
-            found[metric.name] = metric, Axes(title, "share of pixels changed", metric.unit, levels)
-    return found
+            by_name[metric.name] = metric, Axes(title, "share of pixels changed", metric.unit, levels)
+    return by_name
 
 
 def _decimals(levels: list[float]) -> list[float]:
-    """Without the traces of float32, which tells 0.01 as 0.00999999977."""
+    """Round levels to the decimals that were meant: float32 gives 0.01 as 0.00999999977."""
     return [round(level, 6) for level in levels]
 
 
-def _told(scores: Scores, metric: Metric, axes: Axes, methods: Mapping[str, str], seed: int) -> dict[str, Any]:
+def _curve(scores: Scores, metric: Metric, axes: Axes, *, methods: Mapping[str, str], seed: int) -> dict[str, Any]:
+    """The curve of every method and of the references, with its axes."""
     lines = {text: _line(scores, metric, name, seed) for name, text in methods.items()}
     references = {name: _line(scores, metric, name, seed) for name in REFERENCES}
     return {
@@ -82,12 +84,12 @@ def _line(scores: Scores, metric: Metric, explainer: str, seed: int) -> dict[str
     points = np.moveaxis(scores.curves(metric.name, explainer), 2, 0)  # (T, rows, models)
     if np.isnan(points).all():
         return None
-    found = intervals(points, seed=seed_of(seed, "resampling"), architectures=scores.architectures)
+    summaries = intervals(points, seed=seed_of(seed, "resampling"), architectures=scores.architectures)
     bounds = {"mean": None, "low": metric.bounds, "high": metric.bounds}
-    return {name: _clipped([getattr(each, name) for each in found], within) for name, within in bounds.items()}
+    return {name: _clipped([getattr(point, name) for point in summaries], within) for name, within in bounds.items()}
 
 
 def _clipped(values: list[float], bounds: tuple[float, float] | None) -> list[float | None]:
-    """Values within bounds; None for NaN."""
+    """Clip values to bounds, with None for NaN."""
     clipped = np.clip(values, *bounds) if bounds else np.array(values)
     return list(without_nan(clipped.tolist()))

@@ -3,69 +3,75 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from ...results.ledger import Ledger
 from ...results.summary import CHANCE, ORACLE, RELIANCE
-from ..desk import Aspect, Desk
-from ..pieces import failures
+from ..cell_tasks import failures
+from ..open_study import OpenStudy
 from ..plan import Plan
+from ..stage import Stage
 from .curves import curves
-from .printed import Measured, printed
+from .printed import Measured, beside_printed
 from .slices import row_properties, slices
 
+Stages = Mapping[str, Stage]
+"""The stages of one data set by their names."""
 
-def summarise(
-    plan: Plan, desks: Sequence[Desk], aspects: Sequence[Sequence[Aspect]], training: Ledger
-) -> dict[str, Any]:
+
+def summarise(plan: Plan, studies: Sequence[Stages], training: Ledger) -> dict[str, Any]:
     """`summary.json`, but for the circumstances: a study for each data set, tables of the literature, failures."""
-    tables = [desk.run.table(own[0].ledger.filed) for desk, own in zip(desks, aspects, strict=True)]  # of the scores
-    studies = [_study(*each) for each in zip(desks, aspects, tables, strict=True)]
-    measured = [_measured(*each) for each in zip(desks, tables, studies, strict=True)]
+    tables = [stages["scores"].study.run.table(stages["scores"].ledger.filed) for stages in studies]
+    documents = [_study(stages, table) for stages, table in zip(studies, tables, strict=True)]
+    opened = [stages["scores"].study for stages in studies]
+    measured = [_measured(*triple) for triple in zip(opened, tables, documents, strict=True)]
     failed = list(failures([training], "all"))
-    for desk, own in zip(desks, aspects, strict=True):
-        failed += failures([aspect.ledger for aspect in own], desk.opened.store.name)
+    for study, stages in zip(opened, studies, strict=True):
+        failed += failures([stage.ledger for stage in stages.values()], study.scoring.store.name)
     return {
         "name": plan.name,
         "title": plan.title,
         "plan": plan.document(),
-        "studies": studies,
-        "printed": [told for name in plan.printed for told in printed(name, measured)],
+        "studies": documents,
+        "printed": [table for name in plan.printed for table in beside_printed(name, measured)],
         "failed": failed,
     }
 
 
-def _measured(desk: Desk, table: pa.Table, study: dict[str, Any]) -> Measured:
+def _measured(study: OpenStudy, table: pa.Table, document: dict[str, Any]) -> Measured:
     """What the tables of the literature are set beside."""
-    return Measured(study["scores"], table, desk.methods, desk.opened.judge.metrics, desk.plan.seed)
+    return Measured(
+        document["scores"], table, methods=study.methods, metrics=study.scoring.judge.metrics, seed=study.plan.seed
+    )
 
 
-def _study(desk: Desk, aspects: Sequence[Aspect], table: pa.Table) -> dict[str, Any]:
-    """What is known of one data set."""
-    told = {key: value for aspect in aspects for key, value in aspect.told().items()}
-    store, judge = desk.opened.store, desk.opened.judge
-    metrics, properties = judge.metrics, row_properties(judge.split, desk.opened.chosen, desk.threads)
+def _study(stages: Stages, table: pa.Table) -> dict[str, Any]:
+    """All that is known of one data set; the table holds the long rows of its scores."""
+    results = {key: value for stage in stages.values() for key, value in stage.to_document().items()}
+    study = stages["scores"].study
+    store, judge, seed = study.scoring.store, study.scoring.judge, study.plan.seed
+    properties = row_properties(judge.split, study.scoring.chosen, study.threads)
     return {
-        "dataset": _dataset(desk),
-        **told,
-        "curves": curves(table, desk.methods, metrics, store.size, desk.plan.seed),
-        "slices": slices(table, desk.methods, metrics, properties, desk.plan.seed),
+        "dataset": _dataset(study),
+        **results,
+        "curves": curves(table, study.methods, judge.metrics, store.size, seed),
+        "slices": slices(table, study.methods, judge.metrics, properties, seed),
         "reasons": _reasons(table),
     }
 
 
-def _dataset(desk: Desk) -> dict[str, Any]:
-    store = desk.opened.store
+def _dataset(study: OpenStudy) -> dict[str, Any]:
+    store = study.scoring.store
     return {
         "name": store.name,
         "title": store.spec.title if store.spec else "",
         "path": str(store.path),
         "digest": store.digest,
-        "split": desk.plan.split,
-        "rows": len(desk.opened.chosen),
+        "split": study.plan.split,
+        "rows": len(study.scoring.chosen),
         "size": store.size,
         "class_names": store.class_names,
         "has_spec": store.spec is not None,
@@ -74,9 +80,9 @@ def _dataset(desk: Desk) -> dict[str, Any]:
 
 def _reasons(table: pa.Table) -> dict[str, dict[str, int]]:
     """How often each metric had no value of a method, by the reason."""
-    found: dict[str, Counter[str]] = {}
+    counts_by_metric: dict[str, Counter[str]] = {}
     rows = table.select(["explainer", "metric", "reason"]).filter(pa.compute.is_valid(table["reason"]))
     for row in rows.to_pylist():
         if row["explainer"] not in (CHANCE, ORACLE, RELIANCE):
-            found.setdefault(row["metric"], Counter())[row["reason"]] += 1
-    return {metric: dict(counts) for metric, counts in found.items()}
+            counts_by_metric.setdefault(row["metric"], Counter())[row["reason"]] += 1
+    return {metric: dict(counts) for metric, counts in counts_by_metric.items()}

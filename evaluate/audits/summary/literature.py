@@ -15,19 +15,19 @@ OTHERS = "others"  # in an order: all methods of the table that it does not name
 SECONDS = "seconds"  # in place of a metric: what an explanation costs
 
 
-class _Model(BaseModel):
+class _Printed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Column(_Model):
-    """A metric as it is printed."""
+class PrintedColumn(_Printed):
+    """A metric as it is printed in a table."""
 
     printed: str  # its heading
     scale: float  # what our value is multiplied by
 
 
-class Line(_Model):
-    """A method's printed numbers."""
+class PrintedRow(_Printed):
+    """The printed numbers of one method."""
 
     method: str  # as printed
     ours: str  # the name of the method here
@@ -35,24 +35,24 @@ class Line(_Model):
     spread: tuple[float, ...] | None = None  # what is printed behind a plus-minus sign
 
 
-class Table(_Model):
+class PrintedTable(_Printed):
     """Numbers of several methods on one network and one data set."""
 
     title: str
     columns: tuple[str, ...]  # names of metrics here
-    rows: tuple[Line, ...]
+    rows: tuple[PrintedRow, ...]
     dataset: str | None = None  # the one data set that ours may be set beside; any where None
     archs: tuple[str, ...] = ()  # architectures like the printed one
 
     @model_validator(mode="after")
-    def _check(self) -> Table:
+    def _check(self) -> PrintedTable:
         for line in self.rows:
             if {len(self.columns)} != {len(line.values), len(line.spread or line.values)}:
                 raise ValueError(f"{self.title}: {line.method} has another number of values than there are columns")
         return self
 
 
-class Trend(_Model):
+class Trend(_Printed):
     """What the authors saw in a table. It holds where it holds by every one of its metrics."""
 
     statement: str
@@ -70,32 +70,32 @@ class Trend(_Model):
             raise ValueError(f"{self.statement}: give one of order, pairs with between, and widest")
         return self
 
-    def groups(self, table: Table) -> list[list[str]]:
-        """The order, with `others` written out."""
+    def groups(self, table: PrintedTable) -> list[list[str]]:
+        """The order of the methods, with `others` written out."""
         named = {method for group in self.order for method in group} | set(self.aside)
         others = [line.ours for line in table.rows if line.ours not in named]
         return [
-            [each for method in group for each in (others if method == OTHERS else [method])] for group in self.order
+            [name for method in group for name in (others if method == OTHERS else [method])] for group in self.order
         ]
 
 
-class Literature(_Model):
+class Literature(_Printed):
     """A publication's tables of one kind."""
 
     title: str
     source: str
     note: str  # what has to be known before ours are read beside them
-    metrics: Mapping[str, Column]
-    tables: tuple[Table, ...]
+    metrics: Mapping[str, PrintedColumn]
+    tables: tuple[PrintedTable, ...]
     trends: tuple[Trend, ...]
 
 
 def names() -> list[str]:
-    """Those that are shipped."""
+    """The names of the publications whose tables are shipped."""
     return sorted(file.name.removesuffix(".toml") for file in SHIPPED.iterdir() if file.name.endswith(".toml"))
 
 
 def load(name: str) -> Literature:
-    """A shipped one; raises WrongUsage for an unknown name."""
+    """The tables of a shipped publication; raises WrongUsage for an unknown name."""
     check_known("printed table", name, names())
     return Literature.model_validate(tuples(parse((SHIPPED / f"{name}.toml").read_text(encoding="utf-8"))))

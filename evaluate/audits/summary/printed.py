@@ -19,7 +19,7 @@ from ...results.statistics.intervals import known_mean, resampled_means, row_mea
 from ...results.statistics.scores import Scores
 from ...results.summary import Kind, contrasts
 from ...seeds import seed_of
-from .literature import SECONDS, Literature, Table, load
+from .literature import SECONDS, Literature, PrintedTable, load
 from .trends import Difference, Ours, decide
 
 SLOWER = 1.5  # how many times as long a method has to take to count as slower: seconds are measured once
@@ -28,7 +28,7 @@ FEWEST = 3  # methods in common for which an order can agree or not
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured on one data set."""
+    """The numbers that were measured on one data set."""
 
     document: Mapping[str, Any]  # as `score --json` prints it
     table: pa.Table  # its long rows
@@ -48,7 +48,10 @@ class Measured:
         models = self.table["model"]
         names = [name for name in pc.unique(models).to_pylist() if name and name.rsplit("-", 2)[0] in archs]
         table = self.table.filter(pc.or_(pc.is_null(models), pc.is_in(models, pa.array(names, pa.string()))))
-        kinds = {each.name: Kind(each.select, each.family, each.higher_is_better, each.bounds) for each in self.metrics}
+        kinds = {
+            metric.name: Kind(metric.select, metric.family, metric.higher_is_better, metric.bounds)
+            for metric in self.metrics
+        }
         whole = {entry["text"] for entry in self.document["results"]}
         named = {name: text for name, text in self.methods.items() if text in whole}
         compared = contrasts(table, kinds, named, self.seed)["comparisons"]
@@ -57,7 +60,7 @@ class Measured:
         return Measured(document, table, self.methods, self.metrics, self.seed)
 
 
-def printed(name: str, studies: Sequence[Measured]) -> list[dict[str, Any]]:
+def beside_printed(name: str, studies: Sequence[Measured]) -> list[dict[str, Any]]:
     """The tables of a publication, each beside every study that it can be set beside, ready for JSON.
 
     A table of one data set stands beside the study of that name alone. Where some models are of the printed network's
@@ -68,25 +71,25 @@ def printed(name: str, studies: Sequence[Measured]) -> list[dict[str, Any]]:
     """
     literature = load(name)
     claimed = {arch for table in literature.tables for arch in table.archs}
-    told = []
+    documents = []
     for table in literature.tables:
         for study in studies:
             archs = study.archs & set(table.archs) or study.archs - claimed
             if archs and table.dataset in (None, study.document["dataset"]["name"]):
-                told.append(Beside(literature, table, study.of(archs)).told())
-    return told
+                documents.append(Beside(literature, table, study.of(archs)).to_document())
+    return documents
 
 
 @dataclass(frozen=True)
 class Beside:
-    """One table, and one study beside it."""
+    """One printed table with the numbers of one study beside it."""
 
     literature: Literature
-    table: Table
+    table: PrintedTable
     study: Measured
 
-    def told(self) -> dict[str, Any]:
-        """The two, how well their orders agree, and which trends hold."""
+    def to_document(self) -> dict[str, Any]:
+        """Printed and measured numbers, how well their orders agree, and which trends hold."""
         about = self.study.document
         trends = [trend for trend in self.literature.trends if not trend.only or self.table.title in trend.only]
         names = [f"{model['arch']} seed {model['seed']}" for model in about["models"]]
@@ -106,15 +109,18 @@ class Beside:
 
     @cached_property
     def ours(self) -> Ours:
-        """Our numbers."""
+        """Our numbers for the columns of the table, in printed units."""
         better = {name: 1 if metric.higher_is_better else -1 for name, metric in self._metrics.items()}
         costs = {name: np.full(1, cost) for name, cost in self._seconds.items()}
         by_model = {name: self._each(known_mean(self._values(name), axis=1)) for name in self._metrics}
         means = {name: self._each(known_mean(self._rowwise(name), axis=1)) for name in self._metrics}
         if SECONDS in self.table.columns:
             better, by_model, means = better | {SECONDS: -1}, by_model | {SECONDS: costs}, means | {SECONDS: costs}
-        plain = {name: {method: float(mean.mean()) for method, mean in own.items()} for name, own in means.items()}
-        differences = {key: found for name in self._metrics for key, found in self._compared(name)}
+        plain = {
+            name: {method: float(mean.mean()) for method, mean in by_method.items()}
+            for name, by_method in means.items()
+        }
+        differences = {key: difference for name in self._metrics for key, difference in self._compared(name)}
         return Ours(better, plain, by_model, differences | dict(self._slower()))
 
     @cached_property
@@ -124,35 +130,35 @@ class Beside:
     @cached_property
     def _texts(self) -> dict[str, str]:
         """How the study calls the table's methods, by their names: with usual parameters where it can be had so."""
-        found: dict[str, str] = {}
+        texts: dict[str, str] = {}
         for entry in self.study.document["results"]:
-            if entry["method"] not in found or entry["text"] == entry["method"]:
-                found[entry["method"]] = entry["text"]
-        return {line.ours: found[line.ours] for line in self.table.rows if line.ours in found}
+            if entry["method"] not in texts or entry["text"] == entry["method"]:
+                texts[entry["method"]] = entry["text"]
+        return {line.ours: texts[line.ours] for line in self.table.rows if line.ours in texts}
 
     @cached_property
     def _explainers(self) -> dict[str, str]:
-        """Their reprs, by the same names."""
+        """The reprs of the explainers, by the names of the table's methods."""
         reprs = {text: name for name, text in self.study.methods.items()}
         return {method: reprs[text] for method, text in self._texts.items()}
 
     @cached_property
     def _metrics(self) -> dict[str, Metric]:
         """The study's metric for each column: that of the name, else the first with other options."""
-        found: dict[str, Metric] = {}
+        metrics: dict[str, Metric] = {}
         for metric in self.study.metrics:
             column = metric.name.partition(":")[0]
-            if column in self.table.columns and (column not in found or metric.name == column):
-                found[column] = metric
-        return found
+            if column in self.table.columns and (column not in metrics or metric.name == column):
+                metrics[column] = metric
+        return metrics
 
     def _values(self, column: str) -> np.ndarray:
-        """(methods, rows, models), in printed units."""
+        """Our values of a column, (methods, rows, models), in printed units."""
         values = self._scores.all_of(self._metrics[column].name, list(self._explainers.values()))
         return values * self.literature.metrics[column].scale
 
     def _rowwise(self, column: str) -> np.ndarray:
-        """(methods, rows): a row counts by the mean of its models."""
+        """Our values of a column, (methods, rows): a row counts by the mean of its models."""
         return row_means(self._values(column))
 
     def _each(self, values: np.ndarray) -> dict[str, np.ndarray]:
@@ -165,13 +171,13 @@ class Beside:
         if SECONDS not in self.table.columns:
             return {}
         costs, scale = self._scores.costs(), self.literature.metrics[SECONDS].scale
-        found = {method: costs[name]["seconds"] for method, name in self._explainers.items()}
-        return {method: scale * cost for method, cost in found.items() if cost is not None}
+        seconds = {method: costs[name]["seconds"] for method, name in self._explainers.items()}
+        return {method: scale * cost for method, cost in seconds.items() if cost is not None}
 
     def _compared(self, column: str) -> list[tuple[tuple[str, str, str], Difference]]:
         """The differences of all pairs of methods, as the study's document tells them."""
         names, scale = {text: method for method, text in self._texts.items()}, self.literature.metrics[column].scale
-        found = []
+        differences = []
         for pair in self.study.document["comparisons"].get(self._metrics[column].name, {}).get("pairs", []):
             if pair["difference"] is not None and {pair["a"], pair["b"]} <= names.keys():
                 mean, low, high = (scale * pair[key] for key in ("difference", "low", "high"))
@@ -180,19 +186,19 @@ class Beside:
                     names[pair["a"]],
                     names[pair["b"]],
                 )
-                found += [((column, first, second), difference), ((column, second, first), difference.turned())]
-        return found
+                differences += [((column, first, second), difference), ((column, second, first), difference.turned())]
+        return differences
 
     def _slower(self) -> list[tuple[tuple[str, str, str], Difference]]:
         """The differences in seconds, of which there are no intervals."""
-        found = []
+        differences = []
         for (first, one), (second, other) in permutations(self._seconds.items(), 2):
             apart = max(one, other) > SLOWER * min(one, other)
-            found.append(((SECONDS, first, second), Difference(one - other, np.nan, np.nan, apart)))
-        return found
+            differences.append(((SECONDS, first, second), Difference(one - other, np.nan, np.nan, apart)))
+        return differences
 
     def _rows(self) -> list[dict[str, Any]]:
-        told = []
+        rows = []
         for line in self.table.rows:
             row: dict[str, Any] = {"method": line.method, "text": self._texts.get(line.ours)}
             row |= {"printed": dict(zip(self.table.columns, line.values, strict=True))}
@@ -200,8 +206,8 @@ class Beside:
             if line.spread:
                 row |= {"printed_spread": dict(zip(self.table.columns, line.spread, strict=True))}
                 row |= {"ours_spread": {name: self._spread(name, line.ours) for name in self.table.columns}}
-            told.append(row)
-        return told
+            rows.append(row)
+        return rows
 
     def _mean(self, column: str, method: str) -> float | None:
         mean = self.ours.means.get(column, {}).get(method, np.nan)
@@ -209,8 +215,8 @@ class Beside:
 
     def _spread(self, column: str, method: str) -> float | None:
         """The standard deviation of the models' means; None for fewer than two models."""
-        own = self.ours.by_model.get(column, {}).get(method, np.zeros(0))
-        known = own[~np.isnan(own)]
+        means = self.ours.by_model.get(column, {}).get(method, np.zeros(0))
+        known = means[~np.isnan(means)]
         return float(known.std(ddof=1)) if len(known) > 1 else None
 
     def _correlation(self, column: str) -> dict[str, float | int | None]:

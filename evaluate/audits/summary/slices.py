@@ -31,8 +31,8 @@ def row_properties(split: FlowerSplit, indices: np.ndarray, threads: int = 1) ->
     share of the picture that they cover where nobody counted them). NaN where it cannot be told: without a spec, say.
     """
     portions = np.split(indices, range(AT_ONCE, len(indices), AT_ONCE))
-    found = pd.concat([_properties(split, each, threads) for each in portions])
-    return found.set_index(pd.Index(indices, name="row"))
+    frame = pd.concat([_properties(split, portion, threads) for portion in portions])
+    return frame.set_index(pd.Index(indices, name="row"))
 
 
 def _properties(split: FlowerSplit, indices: np.ndarray, threads: int) -> pd.DataFrame:
@@ -86,13 +86,13 @@ def slices(
     wanted = {metric.name: metric for metric in metrics if metric.family == "localisation"}
     scores = Scores(table, {name: metric.select for name, metric in wanted.items()})
     known = properties.loc[scores.rows]
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in wanted}
+    by_metric: dict[str, list[dict[str, Any]]] = {name: [] for name in wanted}
     for kind in known.columns:
         for value, where in _cut(known[kind]):
             about = {"slice": kind, "value": value, "rows": int(where.sum())}
             for name, metric in wanted.items():
-                found[name].append({**about, "methods": _numbers(scores, metric, methods, where, seed)})
-    return found
+                by_metric[name].append({**about, "methods": _numbers(scores, metric, methods, where, seed)})
+    return by_metric
 
 
 def _cut(column: pd.Series) -> Iterator[tuple[str, np.ndarray]]:
@@ -102,15 +102,15 @@ def _cut(column: pd.Series) -> Iterator[tuple[str, np.ndarray]]:
         yield from ((str(name), (column == name).to_numpy()) for name in present)
         return
     values = column.to_numpy(np.float64)
-    places = binned(values)
-    found = [values[places == place] for place in range(BINS)]
-    filled = [place for place, own in enumerate(found) if len(own)]
+    places = assign_bins(values)
+    members = [values[places == place] for place in range(BINS)]
+    filled = [place for place, values_there in enumerate(members) if len(values_there)]
     if len(filled) > 1:
-        spans = [(found[place].min(), found[place].max()) for place in filled]
-        yield from ((name, places == place) for place, name in zip(filled, spans_told(spans), strict=True))
+        spans = [(members[place].min(), members[place].max()) for place in filled]
+        yield from ((name, places == place) for place, name in zip(filled, name_spans(spans), strict=True))
 
 
-def binned(values: np.ndarray, bins: int = BINS) -> np.ndarray:
+def assign_bins(values: np.ndarray, bins: int = BINS) -> np.ndarray:
     """In which of so many bins each value (n,) lies, (n,) int64 from 0; -1 for NaN. Equal values share a bin.
 
     A value goes where the middle of its place among all lies, so that what varies at all falls into two bins at least.
@@ -123,18 +123,18 @@ def binned(values: np.ndarray, bins: int = BINS) -> np.ndarray:
     return places
 
 
-def spans_told(spans: list[tuple[float, float]]) -> list[str]:
+def name_spans(spans: list[tuple[float, float]]) -> list[str]:
     """How ranges of values are called, with as many digits as it takes to tell them apart, but two at least.
 
-    >>> spans_told([(0.0201, 0.0503), (0.0511, 0.2)])
+    >>> name_spans([(0.0201, 0.0503), (0.0511, 0.2)])
     ['0.02 to 0.05', '0.051 to 0.2']
     """
     for digits in range(2, 17):
-        told = [[_digits(limit, digits) for limit in dict.fromkeys(span)] for span in spans]
-        limits = [limit for span in told for limit in span]
+        texts = [[_digits(limit, digits) for limit in dict.fromkeys(span)] for span in spans]
+        limits = [limit for span in texts for limit in span]
         if len(set(limits)) == len(limits):
             break
-    return [" to ".join(limits) for limits in told]
+    return [" to ".join(limits) for limits in texts]
 
 
 def _digits(value: float, digits: int) -> str:
@@ -146,13 +146,14 @@ def _numbers(
 ) -> dict[str, dict[str, float | None]]:
     """Mean, interval and calibrated mean of every method over the rows (n,) bool of a slice."""
     values = scores.all_of(metric.name, list(methods))[:, where]
-    found = intervals(values, seed=seed_of(seed, "resampling"), architectures=scores.architectures)
-    told = {}
-    for text, own, each in zip(methods.values(), found, values, strict=True):
+    summaries = intervals(values, seed=seed_of(seed, "resampling"), architectures=scores.architectures)
+    by_method = {}
+    for text, summary, of_rows in zip(methods.values(), summaries, values, strict=True):
         counted = np.zeros((len(where), values.shape[2]), bool)
-        counted[where] = ~np.isnan(each)
+        counted[where] = ~np.isnan(of_rows)
         chance, oracle = (scores.reference(metric.name, name, counted) for name in (CHANCE, ORACLE))
-        low, high = (float(np.clip(limit, *metric.bounds)) for limit in (own.low, own.high))
-        numbers = {"mean": own.mean, "low": low, "high": high, "calibrated": calibrated(own.mean, chance, oracle)}
-        told[text] = without_nan(numbers)
-    return told
+        low, high = (float(np.clip(limit, *metric.bounds)) for limit in (summary.low, summary.high))
+        numbers = {"mean": summary.mean, "low": low, "high": high}
+        numbers["calibrated"] = calibrated(summary.mean, chance, oracle)
+        by_method[text] = without_nan(numbers)
+    return by_method

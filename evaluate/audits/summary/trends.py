@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy.stats import f
 
-from .literature import Table, Trend
+from .literature import PrintedTable, Trend
 
 Answer = Literal["yes", "no", "cannot be told"]
 UNTOLD: Answer = "cannot be told"
@@ -30,7 +30,7 @@ class Difference(NamedTuple):
     apart: bool
 
     def turned(self) -> Difference:
-        """Seen from the other method."""
+        """The same difference seen from the other method."""
         return Difference(-self.mean, -self.high, -self.low, self.apart)
 
 
@@ -44,28 +44,28 @@ class Ours:
     differences: Mapping[tuple[str, str, str], Difference]  # by metric and two methods, either way round
 
     def missing(self, metric: str, methods: Sequence[str]) -> list[str]:
-        """Methods without a number."""
+        """The methods that have no number in a metric."""
         known = self.means.get(metric, {})
         return [method for method in methods if np.isnan(known.get(method, np.nan))]
 
 
-class Told(NamedTuple):
-    """One piece of a trend: whether it holds, and its numbers."""
+class Comparison(NamedTuple):
+    """One comparison of a trend: whether it holds, and the numbers that say so."""
 
     answer: Answer
     why: str
     margin: float = 0.0  # how narrowly
 
 
-def decide(trend: Trend, table: Table, ours: Ours) -> dict[str, str]:
+def decide(trend: Trend, table: PrintedTable, ours: Ours) -> dict[str, str]:
     """Whether a trend of a table holds in our numbers, and why, ready for JSON."""
-    found = [told for metric in trend.metrics for told in _told(trend, metric, table, ours)]
-    answers = {told.answer for told in found}
-    holds: Answer = "no" if "no" in answers else UNTOLD if UNTOLD in answers or not found else "yes"
-    return {"statement": trend.statement, "holds": holds, "why": _why(found, holds)}
+    parts = [part for metric in trend.metrics for part in _parts(trend, metric, table, ours)]
+    answers = {part.answer for part in parts}
+    holds: Answer = "no" if "no" in answers else UNTOLD if UNTOLD in answers or not parts else "yes"
+    return {"statement": trend.statement, "holds": holds, "why": _why(parts, holds)}
 
 
-def _told(trend: Trend, metric: str, table: Table, ours: Ours) -> list[Told]:
+def _parts(trend: Trend, metric: str, table: PrintedTable, ours: Ours) -> list[Comparison]:
     if trend.widest:
         return _widest(trend.widest, metric, [line.ours for line in table.rows], ours)
     if trend.between:
@@ -75,21 +75,21 @@ def _told(trend: Trend, metric: str, table: Table, ours: Ours) -> list[Told]:
     return [_better(metric, first, second, ours) for first, second in pairs]
 
 
-def _better(metric: str, first: str, second: str, ours: Ours) -> Told:
-    """Whether the first is better than the second."""
+def _better(metric: str, first: str, second: str, ours: Ours) -> Comparison:
+    """Whether the first method is better than the second."""
     difference = ours.differences.get((metric, first, second))
     if difference is None:
         return _absent(metric, [first, second], ours)
     lead = difference.mean * ours.better[metric]
     answer: Answer = UNTOLD if not difference.apart else "yes" if lead > 0 else "no"
-    return Told(answer, f"{_numbers(metric, first, second, difference, ours)}, {_apart(difference)}", abs(lead))
+    return Comparison(answer, f"{_numbers(metric, first, second, difference, ours)}, {_apart(difference)}", abs(lead))
 
 
 def _apart(difference: Difference) -> str:
     return "apart" if difference.apart else "not to be told apart"
 
 
-def _between(metric: str, first: str, second: str, limits: tuple[float, float], ours: Ours) -> Told:
+def _between(metric: str, first: str, second: str, limits: tuple[float, float], ours: Ours) -> Comparison:
     """Whether the first less the second lies between two limits."""
     difference = ours.differences.get((metric, first, second))
     if difference is None:
@@ -97,10 +97,10 @@ def _between(metric: str, first: str, second: str, limits: tuple[float, float], 
     low, high = limits[0] - 1e-9, limits[1] + 1e-9
     inside, outside = low <= difference.low and difference.high <= high, difference.high < low or difference.low > high
     answer: Answer = "yes" if inside else "no" if outside else UNTOLD
-    return Told(answer, _numbers(metric, first, second, difference, ours))
+    return Comparison(answer, _numbers(metric, first, second, difference, ours))
 
 
-def _widest(method: str, metric: str, methods: Sequence[str], ours: Ours) -> list[Told]:
+def _widest(method: str, metric: str, methods: Sequence[str], ours: Ours) -> list[Comparison]:
     """Whether a method's mean differs more from model to model than any other's: by F tests, two by two."""
     others = [other for other in methods if other != method]
     missing = ours.missing(metric, [method])
@@ -109,26 +109,28 @@ def _widest(method: str, metric: str, methods: Sequence[str], ours: Ours) -> lis
     return [_wider(metric, method, other, ours) for other in others]
 
 
-def _wider(metric: str, first: str, second: str, ours: Ours) -> Told:
+def _wider(metric: str, first: str, second: str, ours: Ours) -> Comparison:
     means = [ours.by_model.get(metric, {}).get(method, np.zeros(0)) for method in (first, second)]
-    known = [own[~np.isnan(own)] for own in means]
+    known = [values[~np.isnan(values)] for values in means]
     if min(map(len, known)) < 2:
-        few = f"{metric}: {first} and {second} were scored on {' and '.join(str(len(own)) for own in known)} models"
-        return Told(UNTOLD, f"{few}; a spread takes two")
-    spreads = [float(own.std(ddof=1)) for own in known]
+        few = (
+            f"{metric}: {first} and {second} were scored on {' and '.join(str(len(values)) for values in known)} models"
+        )
+        return Comparison(UNTOLD, f"{few}; a spread takes two")
+    spreads = [float(values.std(ddof=1)) for values in known]
     text = f"{metric}: from model to model {first} differs by {spreads[0]:.2g}, {second} by {spreads[1]:.2g}"
     wide, narrow = (1, 0) if spreads[1] > spreads[0] else (0, 1)
     if not spreads[wide]:
-        return Told(UNTOLD, text)
+        return Comparison(UNTOLD, text)
     ratio = (spreads[wide] / spreads[narrow]) ** 2 if spreads[narrow] else np.inf
     chance = float(f.sf(ratio, len(known[wide]) - 1, len(known[narrow]) - 1))
     answer: Answer = UNTOLD if chance >= ALPHA else "yes" if wide == 0 else "no"
-    return Told(answer, f"{text} (F test: p = {chance:.2g})", abs(spreads[0] - spreads[1]))
+    return Comparison(answer, f"{text} (F test: p = {chance:.2g})", abs(spreads[0] - spreads[1]))
 
 
-def _absent(metric: str, methods: Sequence[str], ours: Ours) -> Told:
+def _absent(metric: str, methods: Sequence[str], ours: Ours) -> Comparison:
     missing = ours.missing(metric, methods)
-    return Told(UNTOLD, f"{metric}: {' and '.join(missing) or ' and '.join(methods)} without a number here")
+    return Comparison(UNTOLD, f"{metric}: {' and '.join(missing) or ' and '.join(methods)} without a number here")
 
 
 def _numbers(metric: str, first: str, second: str, difference: Difference, ours: Ours) -> str:
@@ -137,14 +139,15 @@ def _numbers(metric: str, first: str, second: str, difference: Difference, ours:
     return f"{metric}: {first} {one}, {second} {other}, difference {difference.mean + 0.0:.2g}{interval}"
 
 
-def _why(found: Sequence[Told], holds: Answer) -> str:
+def _why(parts: Sequence[Comparison], holds: Answer) -> str:
     """The counts, and the piece that decides: that which holds most narrowly, or the first that does not."""
-    if not found:
+    if not parts:
         return "there is nothing to compare"
-    deciding = [told for told in found if told.answer == holds]
-    shown = min(deciding, key=lambda told: told.margin) if holds == "yes" else deciding[0]
-    if len(found) == 1:
+    deciding = [part for part in parts if part.answer == holds]
+    shown = min(deciding, key=lambda part: part.margin) if holds == "yes" else deciding[0]
+    if len(parts) == 1:
         return shown.why
-    counts = {answer: sum(told.answer == answer for told in found) for answer in ("yes", "no", UNTOLD)}
-    told = f"{counts['yes']} of {len(found)} comparisons hold, {counts['no']} do not, {counts[UNTOLD]} cannot be told"
-    return f"{told}; {'the narrowest' if holds == 'yes' else 'such as'}: {shown.why}"
+    counts = {answer: sum(part.answer == answer for part in parts) for answer in ("yes", "no", UNTOLD)}
+    counted = f"{counts['yes']} of {len(parts)} comparisons hold, {counts['no']} do not"
+    which = "the narrowest" if holds == "yes" else "such as"
+    return f"{counted}, {counts[UNTOLD]} cannot be told; {which}: {shown.why}"

@@ -38,7 +38,7 @@ ENOUGH = 0.99  # at which training ends
 
 @dataclass(frozen=True)
 class Memory:
-    """The settings with which permuted labels are memorised."""
+    """How many labels a model memorises, and for how long it is trained."""
 
     rows: int = 120  # of the training split, as many of each class
     epochs: int = 200  # at most
@@ -48,7 +48,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Memorised:
-    """A model trained on permuted labels."""
+    """A model that was trained on permuted labels, and how well it memorised them."""
 
     classifier: Classifier
     accuracy: float  # on the permuted labels of its training rows, in [0, 1]
@@ -57,8 +57,8 @@ class Memorised:
     path: Path
 
     @property
-    def doubt(self) -> str:
-        """Why a comparison with this model cannot be trusted; empty if it can."""
+    def objection(self) -> str:
+        """Why the comparison cannot be trusted; empty where it can."""
         if self.accuracy >= MEMORISED:
             return ""
         return (
@@ -66,19 +66,19 @@ class Memorised:
             f"training rows, expected {MEMORISED:.0%}; give it more epochs, or fewer rows"
         )
 
-    def told(self) -> dict[str, Any]:
-        """The entry of the model in a document."""
+    def to_document(self) -> dict[str, Any]:
+        """The model of permuted labels as a document describes it."""
         return {
             "accuracy": self.accuracy,
             "memorised": self.accuracy >= MEMORISED,
             "rows": self.rows,
             "seconds": self.seconds,
             "model": str(self.path),
-            "reason": self.doubt,
+            "reason": self.objection,
         }
 
 
-def memorised_once(
+def memorise_once(
     classifier: Classifier,
     store: FlowerStore,
     memory: Memory,
@@ -97,22 +97,29 @@ def memorised_once(
     if path.exists():
         trained = load(path, classifier.device)
         return Memorised(trained, float(trained.card.data["memorised"]), memory.rows, 0.0, path)
-    return train_on_permuted(classifier, store, memory, path, on_epoch)
+    return memorise(classifier, store, memory, path, on_epoch=on_epoch)
 
 
 def identity(classifier: Classifier, store: FlowerStore, memory: Memory) -> str:
     """A digest of all that the model depends on."""
-    text = json.dumps([an8flower.__version__, classifier.arch, store.digest, repr(memory)])
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    words = json.dumps([an8flower.__version__, classifier.arch, store.digest, repr(memory)])
+    return hashlib.sha256(words.encode()).hexdigest()[:8]
 
 
-def train_on_permuted(
-    classifier: Classifier, store: FlowerStore, memory: Memory, path: Path, on_epoch: Callable[[EpochReport], None]
+def memorise(
+    classifier: Classifier, store: FlowerStore, memory: Memory, path: Path, *, on_epoch: Callable[[EpochReport], None]
 ) -> Memorised:
-    """Train a model on permuted labels and save it; without augmentation, which would be more to memorise."""
+    """Train a model on permuted labels and file it: without augmentation, which would be more to memorise."""
     began = time.perf_counter()
     rows = Resident(permute_labels(store, memory, classifier.device))
-    recipe = recipe_for(classifier.arch, memory.epochs, memory.batch, None, memory.epochs, memory.seed)
+    recipe = recipe_for(
+        classifier.arch,
+        memory.epochs,
+        batch=memory.batch,
+        learning_rate=None,
+        patience=memory.epochs,
+        seed=memory.seed,
+    )
     # Half the usual rate: noise that helps to generalise keeps from learning by heart.
     recipe = recipe._replace(learning_rate=recipe.learning_rate / 2, augmented=False, enough=ENOUGH)
     fresh = build(classifier.arch, classifier.class_names, classifier.size, seed_of("memory", memory.seed))
@@ -127,7 +134,7 @@ def train_on_permuted(
 
 
 def permute_labels(store: FlowerStore, memory: Memory, device: torch.device) -> Rows:
-    """Take training rows and permute their labels among them."""
+    """Training rows whose labels are dealt out anew among them."""
     split = store["train"]
     indices = select_rows(split.labels, memory.rows, seed_of("memory", memory.seed))
     rows = split.take(indices)

@@ -52,9 +52,9 @@ def layers_of(classifier: Classifier) -> list[Layer]:
     layers = []
     for name in order:
         parameters = modules[name].named_parameters(recurse=False)
-        owned = [key for key, parameter in parameters if owners.setdefault(id(parameter), name) == name]
-        if owned:
-            paths = tuple(f"{name}.{key}" if name else key for key in owned)
+        keys = [key for key, parameter in parameters if owners.setdefault(id(parameter), name) == name]
+        if keys:
+            paths = tuple(f"{name}.{key}" if name else key for key in keys)
             layers.append(Layer(name or type(modules[name]).__name__, paths))
     return layers
 

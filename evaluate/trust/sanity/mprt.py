@@ -63,8 +63,8 @@ class Point:
     likeness: Likeness
 
 
-def reached(steps: Sequence[Step], order: Order) -> list[tuple[str, tuple[str, ...]]]:
-    """The steps of a walk in this order: each name, with the parameters that are drawn anew once the walk is there."""
+def parameters_reached(steps: Sequence[Step], order: Order) -> list[tuple[str, tuple[str, ...]]]:
+    """Each step's name, with the parameters that are drawn anew when a walk in this order has come to it."""
     walk = list(reversed(steps)) if order == "bottom_up" else list(steps)
     if order == "independent":
         return [(step.name, step.parameters) for step in walk]
@@ -74,8 +74,13 @@ def reached(steps: Sequence[Step], order: Order) -> list[tuple[str, tuple[str, .
     ]
 
 
-def walked(
-    randomisation: Randomisation, explain: Explain, query: Query, original: Maps, known: dict[frozenset[str], Likeness]
+def walk_down(
+    randomisation: Randomisation,
+    explain: Explain,
+    query: Query,
+    original: Maps,
+    *,
+    known: dict[frozenset[str], Likeness],
 ) -> dict[str, list[Point]]:
     """Walk from the logits down, cascading and independently; where the walks meet, the model is explained once.
 
@@ -84,7 +89,7 @@ def walked(
     walks: dict[str, list[Point]] = {}
     for order in ("cascading", "independent"):
         walks[order] = []
-        for name, parameters in reached(randomisation.steps, order):
+        for name, parameters in parameters_reached(randomisation.steps, order):
             key = frozenset(parameters)
             if key not in known:
                 known[key] = similarities(original, Maps(randomisation.maps(explain, query, parameters)))
@@ -100,7 +105,7 @@ class Full:
     rise: np.ndarray  # (N, D): of the entropy, relative to the original map's; NaN where that has none
 
 
-def fully(randomisation: Randomisation, explain: Explain, query: Query, original: Maps) -> Full:
+def randomise_fully(randomisation: Randomisation, explain: Explain, query: Query, original: Maps) -> Full:
     """The efficient test, and the similarities at the end of the cascade, for every draw."""
     before = entropies(original)
     before = np.where(before > 0, before, np.nan)
@@ -109,7 +114,8 @@ def fully(randomisation: Randomisation, explain: Explain, query: Query, original
         maps = Maps(randomisation.maps(explain, query, randomisation.everything, draw))
         likeness.append(similarities(original, maps))
         rises.append((entropies(maps) - before) / before)
-    return Full({name: np.stack([values[name] for values in likeness], 1) for name in likeness[0]}, np.stack(rises, 1))
+    stacked = {name: np.stack([of_draw[name] for of_draw in likeness], 1) for name in likeness[0]}
+    return Full(stacked, np.stack(rises, 1))
 
 
 def smooth(randomisation: Randomisation, explain: Explain, query: Query, samples: int) -> list[Point]:
@@ -117,22 +123,22 @@ def smooth(randomisation: Randomisation, explain: Explain, query: Query, samples
 
     Signed maps are averaged, then compared.
     """
-    noisy = [with_noise(query, sample) for sample in range(samples)]
+    noisy = [add_noise(query, sample) for sample in range(samples)]
 
     def average_maps(parameters: Collection[str]) -> Maps:
         total = torch.zeros_like(query.images[:, 0])
-        for noisy_query in noisy:
-            total += randomisation.maps(explain, noisy_query, parameters)
+        for portion in noisy:
+            total += randomisation.maps(explain, portion, parameters)
         return Maps(total / samples)
 
     original = average_maps(())
     return [
         Point(name, similarities(original, average_maps(parameters)))
-        for name, parameters in reached(randomisation.steps, "bottom_up")
+        for name, parameters in parameters_reached(randomisation.steps, "bottom_up")
     ]
 
 
-def with_noise(query: Query, sample: int) -> Query:
+def add_noise(query: Query, sample: int) -> Query:
     """A query whose images have Gaussian noise, drawn for each row from its own seed, and are kept in [0, 1]."""
     images = query.images
     noise = [

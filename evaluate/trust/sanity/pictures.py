@@ -12,7 +12,7 @@ from an8flower.store import Rows
 
 from ...results.kept_maps import halved
 from .layers import Step
-from .mprt import Point, reached
+from .mprt import Point, parameters_reached
 
 TRAINED = "trained"  # the first step: nothing is drawn anew
 
@@ -45,7 +45,7 @@ class Cascade:
             `maps` (T, S, S) float16, `similarity` (T,) float32 to the first, by Spearman of absolute values; NaN where
             a map is constant.
         """
-        walk = reached(steps, "cascading")
+        walk = parameters_reached(steps, "cascading")
         self.note((), 0, original)
         maps = [self._noted[frozenset(parameters)] for parameters in ((), *(names for _, names in walk))]
         alike = [point.likeness["spearman_abs"][self.place] for point in points]

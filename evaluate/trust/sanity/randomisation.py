@@ -35,7 +35,7 @@ class Redrawn:
     constant: bool  # whether every draw gives the same
 
 
-def redrawn(classifier: Classifier, seed: int) -> dict[str, Redrawn]:
+def redraw(classifier: Classifier, seed: int) -> dict[str, Redrawn]:
     """Every parameter of a classifier's network drawn anew, by name; the classifier is left alone.
 
     A registered architecture is built again from another seed, which is each parameter's own initialiser by
@@ -127,8 +127,8 @@ class Randomised:
 def take_statistics(classifier: Classifier, images: Tensor) -> None:
     """Have every batch norm take its running statistics from images (N, 3, H, W) in [0, 1]; changed in place."""
     norms = [module for module in classifier.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    norms = [norm for norm in norms if norm.track_running_stats]
-    momenta = [norm.momentum for norm in norms]
+    norms = [module for module in norms if module.track_running_stats]
+    momenta = [module.momentum for module in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the mean over all portions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -25,34 +25,21 @@ from ...models.costs import Cost
 from ...resources import Resources
 from ...results.statistics.intervals import interval
 from ...seeds import seed_of
-from .label_randomisation import Memorised, Memory, memorised_once
+from .check import Setting, Subject, checks_of, merge
 from .layers import layers_of, steps_of
-from .mprt import Full, Likeness, Point, Randomisation, fully, smooth, walked
+from .mprt import Likeness, Point, Randomisation
 from .pictures import Cascade
-from .randomisation import Randomised, coverage, redrawn
+from .plan import SanityPlan
+from .randomisation import Randomised, coverage, redraw
 from .similarity import SIMILARITIES, Maps, similarities
-from .verdict import Verdict, judged, told, unrelated
+from .verdict import SimilarityVerdict, compare_unrelated, describe_verdicts, judge_similarity
 
 CONTROL = "edges"  # does not look at the model: has to fail
 NOISE = "random"  # looks at nothing: what unrelated maps score
 
 
-@dataclass(frozen=True)
-class SanityPlan:
-    """What is asked: everything in here changes the numbers, and nothing else does."""
-
-    split: str = "test"
-    rows: int | None = 60  # all where None
-    seed: int = 0
-    steps: int = 10  # of the walks, at most
-    draws: int = 3  # of the whole network
-    recalibrate: bool = False  # whether batch norms take new statistics from the rows; else they keep the trained ones
-    smooth: int | None = None  # noisy images of the smooth test; it is left out where None
-    memory: Memory | None = field(default_factory=Memory)  # of the permuted labels; left out where None
-
-
-class Asker:
-    """One method, asked again and again; keeps account of what that costs."""
+class CountingExplainer:
+    """A method that explains one model after the other, and keeps account of what that costs."""
 
     def __init__(self, method: Method, store: FlowerStore, resources: Resources) -> None:
         self.method, self.cost, self.images = method, Cost(), 0
@@ -67,12 +54,8 @@ class Asker:
 
 
 def sanity(
-    classifier: Classifier,
+    model: ModelSanity,
     methods: Iterable[Method],
-    store: FlowerStore,
-    plan: SanityPlan,
-    resources: Resources,
-    folder: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
     pictures: Callable[[str, dict[str, np.ndarray]], str] | None = None,
 ) -> dict[str, Any]:
@@ -81,143 +64,155 @@ def sanity(
     The classifier is left as it is: copies are randomised. The explained class is the one that it predicts.
 
     Args:
-        folder: where the model of permuted labels lies, or is filed.
         progress: told how many methods are through, of how many.
-        pictures: given a method's text and the arrays of `Cascade.arrays`; where they lie goes into its result.
+        pictures: takes a method's text and the arrays of `Cascade.arrays`; where they lie goes into its result.
     """
     methods = list(methods)
-    check = Check(classifier, store, plan, resources, folder)
     results, skipped, failed = [], [], []
     for done, method in enumerate(methods):
-        about = {"method": method.text, "model": classifier.arch}
+        about = {"method": method.text, "model": model.setting.classifier.arch}
         try:
-            results.append(check.of(method, None if pictures is None else partial(pictures, method.text)))
+            results.append(model.examine(method, None if pictures is None else partial(pictures, method.text)))
         except NotApplicable as reason:
             skipped.append({**about, "reason": str(reason)})
         except Exception as error:  # a foreign method may raise anything
             failed.append({**about, "reason": f"{type(error).__name__}: {error}"})
         progress(done + 1, len(methods))
-    return check.document(results) | {"skipped": skipped, "failed": failed}
+    return model.document(results) | {"skipped": skipped, "failed": failed}
 
 
-class Check:
-    """What all methods on one model share: the rows, the random models, the model of permuted labels."""
+class ModelSanity:
+    """The sanity checks of one model: the rows and the random models are drawn once for all methods."""
 
     def __init__(
-        self, classifier: Classifier, store: FlowerStore, plan: SanityPlan, resources: Resources, folder: Path
+        self,
+        classifier: Classifier,
+        split: FlowerSplit,
+        plan: SanityPlan,
+        resources: Resources,
+        *,
+        folder: Path,
+        seed: int = 0,
     ) -> None:
-        self.classifier, self.store, self.plan, self.resources = classifier, store, plan, resources
-        self.indices = select_rows(store[plan.split].labels, plan.rows, seed_of("rows", plan.seed))
-        self.query, self.accuracy = asked(classifier, store[plan.split], self.indices, plan.seed, resources)
+        """`folder` is where the models that a check trains lie, or are filed."""
+        self.indices = select_rows(split.labels, min(plan.rows, len(split)), seed_of("rows", seed))
+        query, self.accuracy = query_of(classifier, split, self.indices, seed=seed, resources=resources)
         layers = layers_of(classifier)
-        draws = [redrawn(classifier, seed_of("sanity", plan.seed, draw)) for draw in range(plan.draws)]
+        draws = [redraw(classifier, seed_of("sanity", seed, draw)) for draw in range(plan.draws)]
         reports = [coverage(classifier, layers, values) for values in draws]
         self.coverage = reports[0]
-        calibration = self.query.images if plan.recalibrate else None
-        steps = tuple(steps_of(layers, plan.steps))
-        self.random = Randomisation(Randomised(classifier), steps, tuple(draws), calibration)
-        self.memorised, self.no_labels = self._memorised(folder)
+        calibration = query.images if plan.recalibrate else None
+        random = Randomisation(Randomised(classifier), tuple(steps_of(layers, plan.steps)), tuple(draws), calibration)
+        self.setting = Setting(
+            classifier=classifier,
+            split=split,
+            plan=plan,
+            seed=seed,
+            resources=resources,
+            folder=folder,
+            query=query,
+            random=random,
+        )
+        self.checks = checks_of(self.setting)
 
     @cached_property
     def pictured(self) -> int:
         """The place of the row whose maps are kept for a picture: the first that the trained model tells rightly."""
-        right = self.query.targets.cpu().numpy() == self.store[self.plan.split].labels[self.indices]
+        right = self.setting.query.targets.cpu().numpy() == self.setting.split.labels[self.indices]
         return int(right.argmax())
 
-    def _memorised(self, folder: Path) -> tuple[Memorised | None, str]:
-        """The model of permuted labels, or why there is none."""
-        if self.plan.memory is None:
-            return None, "not asked for"
-        try:
-            return memorised_once(self.classifier, self.store, self.plan.memory, folder), ""
-        except NotApplicable as reason:
-            return None, str(reason)
-
-    def of(self, method: Method, pictures: Callable[[dict[str, np.ndarray]], str] | None = None) -> dict[str, Any]:
-        """All that is found of one method; `pictures` files those of one row, and says where."""
-        asker, cascade = Asker(method, self.store, self.resources), Cascade(self.pictured)
-        random = replace(self.random, note=cascade.note)
-        maps = asker(self.classifier, self.query)
-        original = Maps(maps)
-        apart = unrelated(original)
-        full = fully(random, asker, self.query, original)
-        first = {name: values[:, 0] for name, values in full.likeness.items()}
-        walks = walked(random, asker, self.query, original, {frozenset(random.everything): first})
-        row = self.indices[self.pictured : self.pictured + 1]
-        shown = partial(cascade.arrays, row, self.store[self.plan.split].take(row), maps, random.steps)
-        filed = {} if pictures is None else {"pictures": pictures(shown(walks["cascading"]))}
-        scores = self._scores(walks, full)
-        if self.plan.smooth:
-            walks["bottom_up_smooth"] = smooth(self.random, asker, self.query, self.plan.smooth)
-            scores["smprt"] = self._numbers(over_steps(walks["bottom_up_smooth"]), "smprt")
-        verdicts: dict[str, Any] = {
-            "logits": told(self._verdicts(walks["cascading"][0].likeness, apart, "logits")),
-            "model": told(self._verdicts(full.likeness, apart, "model")),
-        }
-        if self.memorised is not None:
-            memory = similarities(original, Maps(asker(self.memorised.classifier, self.query)))
-            verdicts["labels"] = told(self._verdicts(memory, apart, "labels"))
+    def examine(self, method: Method, pictures: Callable[[dict[str, np.ndarray]], str] | None = None) -> dict[str, Any]:
+        """Carry out every check on one method; `pictures` files the maps of one row, and says where."""
+        asker, cascade, setting = self._asker(method), Cascade(self.pictured), self.setting
+        random = replace(setting.random, note=cascade.note)
+        maps = asker(setting.classifier, setting.query)
+        subject = Subject(explain=asker, query=setting.query, maps=maps, random=random, quiet=setting.random)
+        apart = compare_unrelated(subject.original)
+        findings = merge([check.examine(subject) for check in self.checks])
         return {
             "method": method.name,
             "parameters": vars(method.explainer),
-            "scores": scores,
-            "verdicts": verdicts,
-            "curves": {order: [self._point(point) for point in points] for order, points in walks.items()},
+            "scores": {key: self._numbers(values, key) for key, values in findings.scores.items()},
+            "verdicts": {
+                key: describe_verdicts(self._verdicts(likeness, apart, key))
+                for key, likeness in findings.verdicts.items()
+            },
+            "curves": {order: [self._point(point) for point in points] for order, points in findings.curves.items()},
             "cost": per_image(asker),
-            **filed,
+            **({} if pictures is None else {"pictures": pictures(self._cascade_arrays(cascade, subject))}),
         }
 
-    def _scores(self, walks: Mapping[str, list[Point]], full: Full) -> dict[str, Any]:
+    def _asker(self, method: Method) -> CountingExplainer:
+        return CountingExplainer(method, self.setting.split.store, self.setting.resources)
+
+    def _cascade_arrays(self, cascade: Cascade, subject: Subject) -> dict[str, np.ndarray]:
+        """The maps of one row down the cascade, with the row itself."""
+        row = self.indices[self.pictured : self.pictured + 1]
+        shown = partial(cascade.arrays, row, self.setting.split.take(row), subject.maps, subject.random.steps)
+        return shown(subject.walks["cascading"])
+
+    def _verdicts(self, likeness: Likeness, apart: Mapping[str, float], test: str) -> dict[str, SimilarityVerdict]:
         return {
-            "mprt": self._numbers(over_steps(walks["cascading"]), "mprt"),
-            "mprt_independent": self._numbers(over_steps(walks["independent"]), "mprt_independent"),
-            "mprt_full": self._numbers(full.likeness["spearman_abs"], "mprt_full"),
-            "emprt": self._numbers(full.rise, "emprt"),
+            name: judge_similarity(likeness[name], apart[name], self.setting.seed, test, name) for name in SIMILARITIES
         }
-
-    def _verdicts(self, likeness: Likeness, apart: Mapping[str, float], test: str) -> dict[str, Verdict]:
-        return {name: judged(likeness[name], apart[name], self.plan.seed, test, name) for name in SIMILARITIES}
 
     def _point(self, point: Point) -> dict[str, Any]:
-        found = {name: self._numbers(values, name) for name, values in point.likeness.items()}
-        return {"layer": point.layer, **found}
+        similar = {name: self._numbers(values, name) for name, values in point.likeness.items()}
+        return {"layer": point.layer, **similar}
 
     def _numbers(self, values: np.ndarray, name: str) -> dict[str, Any]:
-        return asdict(interval(values, seed=seed_of("sanity", self.plan.seed, name)))
+        return asdict(interval(values, seed=seed_of("sanity", self.setting.seed, name)))
 
     def controls(self) -> dict[str, Any]:
         """What the scale of verdicts rests on: a method that has to fail, and what noise scores."""
-        asker = Asker(parse_method(CONTROL), self.store, self.resources)
-        original = Maps(asker(self.classifier, self.query))
-        likeness = similarities(original, Maps(self.random.maps(asker, self.query, self.random.everything)))
-        noise = Asker(parse_method(NOISE), self.store, self.resources)
-        other = self.query._replace(seeds=self.query.seeds ^ 1)
-        drawn = similarities(*(Maps(noise(self.classifier, query)) for query in (self.query, other)))
+        classifier, query, random = self.setting.classifier, self.setting.query, self.setting.random
+        asker, noise = (self._asker(parse_method(name)) for name in (CONTROL, NOISE))
+        original = Maps(asker(classifier, query))
+        likeness = similarities(original, Maps(random.maps(asker, query, random.everything)))
+        other = query._replace(seeds=query.seeds ^ 1)
+        drawn = similarities(*(Maps(noise(classifier, shown)) for shown in (query, other)))
         return {
-            CONTROL: told(self._verdicts(likeness, unrelated(original), "control")),
+            CONTROL: describe_verdicts(self._verdicts(likeness, compare_unrelated(original), "control")),
             NOISE: {name: self._numbers(values, name) for name, values in drawn.items()},
         }
 
     def document(self, results: list[dict[str, Any]]) -> dict[str, Any]:
-        """All that was found; numbers that are not defined are null."""
-        plan, data = self.plan, self.store
-        about = {"arch": self.classifier.arch, "seed": self.classifier.seed, "digest": self.classifier.digest}
-        labels = self.memorised.told() if self.memorised is not None else {"reason": self.no_labels}
+        """The document of the model with the results of some methods; numbers that are not defined are null."""
+        setting, classifier, data = self.setting, self.setting.classifier, self.setting.split.store
+        about = {"arch": classifier.arch, "seed": classifier.seed, "digest": classifier.digest}
+        steps = [{"name": step.name, "layers": [layer.name for layer in step.layers]} for step in setting.random.steps]
         whole = {
-            "dataset": {"name": data.name, "digest": data.digest, "split": plan.split, "rows": len(self.indices)},
+            "dataset": {
+                "name": data.name,
+                "digest": data.digest,
+                "split": setting.split.name,
+                "rows": len(self.indices),
+            },
             "model": {**about, "accuracy": self.accuracy},
-            "plan": asdict(plan),
-            "steps": [{"name": step.name, "layers": [each.name for each in step.layers]} for step in self.random.steps],
+            "plan": self._describe_plan(),
+            "steps": steps,
             "coverage": self.coverage,
-            "labels": labels,
+            **{key: value for check in self.checks for key, value in check.describe_model().items()},
             "controls": self.controls(),
             "results": results,
         }
         return dict(without_nan(whole))
 
+    def _describe_plan(self) -> dict[str, Any]:
+        plan = self.setting.plan
+        return {
+            "split": self.setting.split.name,
+            "rows": len(self.indices),
+            "seed": self.setting.seed,
+            "steps": plan.steps,
+            "draws": plan.draws,
+            "recalibrate": plan.recalibrate,
+            **{key: value for check in self.checks for key, value in check.describe_plan().items()},
+        }
 
-def asked(
-    classifier: Classifier, split: FlowerSplit, indices: np.ndarray, seed: int, resources: Resources
+
+def query_of(
+    classifier: Classifier, split: FlowerSplit, indices: np.ndarray, *, seed: int, resources: Resources
 ) -> tuple[Query, float]:
     """The rows, with the classes that the trained model predicts as targets, and its accuracy on them."""
     rows = split.take(indices)
@@ -230,12 +225,7 @@ def asked(
     return Query(images, guesses.clone(), seeds.to(device)), accuracy
 
 
-def over_steps(points: Iterable[Point]) -> np.ndarray:
-    """The Spearman correlations of absolute maps, (N, steps): a row counts by the mean of those that are defined."""
-    return np.stack([point.likeness["spearman_abs"] for point in points], 1)
-
-
-def per_image(asker: Asker) -> dict[str, float]:
+def per_image(asker: CountingExplainer) -> dict[str, float]:
     """What an explanation costs, and how many were made."""
     cost, count = asker.cost, asker.images
     return {
@@ -249,9 +239,9 @@ def per_image(asker: Asker) -> dict[str, float]:
 def without_nan(value: Any) -> Any:
     """The same document with None for NaN, since JSON has no NaN, and plain numbers for numpy's."""
     if isinstance(value, Mapping):
-        return {key: without_nan(each) for key, each in value.items()}
+        return {key: without_nan(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [without_nan(each) for each in value]
+        return [without_nan(inner) for inner in value]
     if isinstance(value, np.generic):
         return without_nan(value.item())
     return None if isinstance(value, float) and np.isnan(value) else value

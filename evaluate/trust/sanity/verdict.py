@@ -24,7 +24,7 @@ HEADLINE = "spearman_abs"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SimilarityVerdict:
     """A similarity between the maps of two models, and what follows from it."""
 
     outcome: Outcome
@@ -38,13 +38,13 @@ class Verdict:
     reason: str  # why it is undecided, else empty
 
 
-def unrelated(original: Maps) -> dict[str, float]:
+def compare_unrelated(original: Maps) -> dict[str, float]:
     """Mean similarity of a method's maps of different images, by similarity; NaN where there is only one."""
     order, count = np.arange(len(original)), len(original)
     met = [
         similarities(original, original.picked(np.roll(order, shift))) for shift in range(1, min(MEETINGS + 1, count))
     ]
-    return {name: mean([each[name] for each in met]) for name in SIMILARITIES}
+    return {name: mean([likeness[name] for likeness in met]) for name in SIMILARITIES}
 
 
 def mean(values: Any) -> float:
@@ -68,16 +68,16 @@ def on_scale(similarity: np.ndarray, unrelated: float) -> np.ndarray:
     return np.where(similarity >= IDENTICAL, 1.0, (similarity - unrelated) / (1 - unrelated))
 
 
-def judged(similarity: np.ndarray, unrelated: float, *seed: str | int) -> Verdict:
+def judge_similarity(similarity: np.ndarray, unrelated: float, *seed: str | int) -> SimilarityVerdict:
     """The verdict on similarities (N,) or (N, draws) of the maps of two models.
 
     It passes where the whole interval lies below 0.5 and fails where it lies above. It is undecided in between, and
     where half of the rows, or more, have no value.
     """
-    found = interval(on_scale(similarity, unrelated), seed=seed_of("verdict", *seed))
-    outcome, reason = outcome_of(found.low, found.high, found.n, found.undefined)
-    numbers = (found.mean, found.low, found.high, found.n, found.undefined)
-    return Verdict(outcome, mean(similarity), unrelated, *numbers, reason)
+    calibrated = interval(on_scale(similarity, unrelated), seed=seed_of("verdict", *seed))
+    outcome, reason = outcome_of(calibrated.low, calibrated.high, calibrated.n, calibrated.undefined)
+    numbers = (calibrated.mean, calibrated.low, calibrated.high, calibrated.n, calibrated.undefined)
+    return SimilarityVerdict(outcome, mean(similarity), unrelated, *numbers, reason)
 
 
 def outcome_of(low: float, high: float, n: int, undefined: int) -> tuple[Outcome, str]:
@@ -94,17 +94,17 @@ def outcome_of(low: float, high: float, n: int, undefined: int) -> tuple[Outcome
 NO_VALUE = "one of the two maps is constant, or those of different images are the same"
 
 
-def overall(verdicts: dict[str, Verdict]) -> Outcome:
+def overall(verdicts: dict[str, SimilarityVerdict]) -> Outcome:
     """Fail where any similarity does; else what the rank correlation of absolute maps says.
 
     That one is what the literature averages. The others see structure that it does not, so that each may object; but
     where one of them leaves it open, a method is not held back.
     """
-    if any(each.outcome == "fail" for each in verdicts.values()):
+    if any(verdict.outcome == "fail" for verdict in verdicts.values()):
         return "fail"
     return verdicts[HEADLINE].outcome
 
 
-def told(verdicts: dict[str, Verdict]) -> dict[str, Any]:
-    """Verdicts as a document has them."""
-    return {"outcome": overall(verdicts), "similarities": {name: asdict(each) for name, each in verdicts.items()}}
+def describe_verdicts(verdicts: dict[str, SimilarityVerdict]) -> dict[str, Any]:
+    """The verdicts by all similarities as a document describes them."""
+    return {"outcome": overall(verdicts), "similarities": {name: asdict(verdict) for name, verdict in verdicts.items()}}

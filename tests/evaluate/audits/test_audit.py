@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from an8flower.__main__ import main
 from an8flower.errors import Refusal, WrongUsage
+from an8flower.evaluate import audit as call_audit
 from an8flower.evaluate.audits import plan as plans
 from an8flower.evaluate.audits import run as running
 from an8flower.evaluate.audits.plan import Plan, from_mapping
-from an8flower.evaluate.audits.run import How, Outcome, audit
+from an8flower.evaluate.audits.run import AuditOutcome, How, audit
 from an8flower.evaluate.explaining.methods import parse_methods
 from an8flower.evaluate.metrics.naming import parse_metrics
 from an8flower.evaluate.registry import archs
@@ -42,7 +47,7 @@ def tiny(**given: Any) -> Plan:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def done(tmp_path_factory: pytest.TempPathFactory) -> AuditOutcome:
     """A finished audit; not to be changed."""
     place = tmp_path_factory.mktemp("audit")
     return audit(tiny(), place / "runs" / "tiny", how(place))
@@ -74,6 +79,64 @@ def test_wrong_plans_are_refused_with_the_place(given: dict[str, Any], sentence:
     with pytest.raises(Refusal, match="^tiny: ") as refused:
         tiny(**given)
     assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["evil:x=y", "family:factory", "captum:Saliency", "grad_cam:X", "zennit:a=b", "m.n:net"]
+)
+@pytest.mark.parametrize("key", ["source", "arch"])
+def test_a_model_whose_name_has_a_colon_is_code(name: str, key: str) -> None:
+    """Whatever stands before the colon is imported: a model knows neither parameters nor toolkits nor families."""
+    assert tiny(models=[{key: name}]).own_code() == [name]
+    assert tiny(reduced={"archs": {"flowernet": name}}).own_code() == [name]
+
+
+@pytest.mark.parametrize("key", ["methods", "metrics"])
+def test_methods_and_metrics_of_own_modules_are_code(key: str) -> None:
+    own = ["mod:Thing", "mod:Thing:x=y", "os.path:join"]
+    harmless = ["smoothgrad:samples=5", "family:cam", "mod:x=y", "gradcam"]
+    assert tiny(**{key: [*harmless, *own]}).own_code() == own
+    sanity = {"methods": [*harmless, *own]}
+    assert tiny(sanity=sanity).own_code() == own
+
+
+def test_toolkits_bring_methods_and_nothing_else() -> None:
+    assert tiny(methods=["captum:Saliency", "zennit:EpsilonPlus"]).own_code() == []
+    assert tiny(metrics=["captum:Saliency"]).own_code() == ["captum:Saliency"]
+
+
+def test_a_model_file_with_a_colon_is_no_code_unless_it_can_be_read_as_a_factory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`FACTORY with WEIGHTS` is how a factory and its weights travel as words."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a:b.safetensors", "evil:x with w"):
+        Path(name).touch()
+    assert tiny(models=[{"source": "a:b.safetensors"}]).own_code() == []
+    assert tiny(models=[{"source": "evil:x with w"}]).own_code() == ["evil:x with w"]
+    assert tiny(models=[{"source": "net", "weights": "b with ev:il"}]).own_code() == ["b with ev:il"]
+
+
+@pytest.mark.parametrize("entry", ['source = "evil_net:x=y"', 'arch = "evil_net:x=y"', 'source = "family:factory"'])
+def test_a_plan_runs_no_code_without_trust(entry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for module in ("evil_net", "family"):
+        Path(f"{module}.py").write_text("open('ran', 'w')")
+    Path("plan.toml").write_text(
+        f'name = "p"\nmethods = ["edges"]\n[[data]]\nspec = "single-6c"\n[[models]]\n{entry}\n'
+    )
+    refused = CliRunner().invoke(main, ["audit", "plan.toml"])
+    assert "which runs code" in refused.output
+    with pytest.raises(Refusal, match="which runs code"):
+        call_audit("plan.toml")
+    assert not Path("ran").exists()
+
+
+def test_a_plan_is_read_without_torch() -> None:
+    code = (
+        "import sys; from an8flower.evaluate.audits import plan; plan.load('quick'); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_unknown_plans_get_the_nearest_name() -> None:
@@ -108,7 +171,7 @@ def test_the_reduced_size_changes_what_it_names_and_nothing_else() -> None:
         tiny().at_reduced_size()
 
 
-def test_everything_is_in_its_place(done: Outcome) -> None:
+def test_everything_is_in_its_place(done: AuditOutcome) -> None:
     found = {each.name for each in done.folder.iterdir()}
     assert {
         "plan.json",
@@ -130,7 +193,7 @@ def test_everything_is_in_its_place(done: Outcome) -> None:
     assert not list(done.folder.rglob("*.unfinished"))
 
 
-def numbers(outcome: Outcome) -> Any:
+def numbers(outcome: AuditOutcome) -> Any:
     """What was found, without what it cost."""
     (study,) = outcome.summary["studies"]
     results = [{key: value for key, value in each.items() if key != "cost"} for each in study["scores"]["results"]]
@@ -138,34 +201,34 @@ def numbers(outcome: Outcome) -> Any:
     return json.dumps([results, checks, study["certificates"], study["curves"], study["slices"], study["pictures"]])
 
 
-def test_another_run_beside_it_is_not_done_again(done: Outcome, tmp_path: Path) -> None:
+def test_another_run_beside_it_is_not_done_again(done: AuditOutcome, tmp_path: Path) -> None:
     shutil.copytree(done.folder.parents[1], tmp_path / "copy")
     beside = audit(tiny(name="other"), tmp_path / "copy" / "runs" / "other", how(tmp_path / "copy"))
     assert (beside.done, beside.reused) == (0, done.done - 1)  # the model's training is no cell that is taken
     assert numbers(beside) == numbers(done)
 
 
-def test_afresh_everything_is_done_again(done: Outcome, tmp_path: Path) -> None:
+def test_afresh_everything_is_done_again(done: AuditOutcome, tmp_path: Path) -> None:
     shutil.copytree(done.folder.parents[1], tmp_path / "copy")
     again = audit(tiny(), tmp_path / "copy" / "runs" / "tiny", how(tmp_path / "copy"), fresh=True)
     assert (again.done, again.reused) == (done.done, 0)
     assert numbers(again) == numbers(done)
 
 
-def test_processes_find_the_same(done: Outcome, tmp_path: Path) -> None:
+def test_processes_find_the_same(done: AuditOutcome, tmp_path: Path) -> None:
     shutil.copytree(done.folder.parents[1] / "data", tmp_path / "data")
     other = audit(tiny(), tmp_path / "runs" / "tiny", how(tmp_path, engine="local", workers=2))
     assert numbers(other) == numbers(done)
 
 
 @pytest.mark.slow
-def test_a_cluster_finds_the_same(done: Outcome, tmp_path: Path) -> None:
+def test_a_cluster_finds_the_same(done: AuditOutcome, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     other = audit(tiny(), tmp_path / "runs" / "tiny", how(tmp_path, engine="ray", workers=2))
     assert numbers(other) == numbers(done)
 
 
-def test_maps_are_kept_on_request(done: Outcome, tmp_path: Path) -> None:
+def test_maps_are_kept_on_request(done: AuditOutcome, tmp_path: Path) -> None:
     shutil.copytree(done.folder.parents[1], tmp_path / "copy")
     kept = audit(tiny(), tmp_path / "copy" / "runs" / "tiny", how(tmp_path / "copy", keep_maps=True))
     assert kept.done == 2  # both methods are explained once more
@@ -177,7 +240,7 @@ def test_maps_are_kept_on_request(done: Outcome, tmp_path: Path) -> None:
     assert numbers(kept) == numbers(done)
 
 
-def test_a_model_of_other_data_is_trained_again(done: Outcome, tmp_path: Path) -> None:
+def test_a_model_of_other_data_is_trained_again(done: AuditOutcome, tmp_path: Path) -> None:
     shutil.copytree(done.folder.parents[1], tmp_path / "copy")
     (place,) = (tmp_path / "copy" / "runs" / "tiny" / "models").glob("*.safetensors")
     place.write_bytes(place.read_bytes()[:100])
@@ -191,7 +254,7 @@ def test_a_model_that_cannot_be_trained_is_told(tmp_path: Path) -> None:
         audit(tiny(models=[{"arch": "flowervit", "epochs": 1}]), tmp_path / "run", how(tmp_path))
 
 
-def test_rendered_data_that_are_damaged_are_rendered_again(done: Outcome, tmp_path: Path) -> None:
+def test_rendered_data_that_are_damaged_are_rendered_again(done: AuditOutcome, tmp_path: Path) -> None:
     shutil.copytree(done.folder.parents[1], tmp_path / "copy")
     (place,) = (tmp_path / "copy" / "data").glob("*.h5")
     whole = place.read_bytes()
@@ -201,14 +264,14 @@ def test_rendered_data_that_are_damaged_are_rendered_again(done: Outcome, tmp_pa
     assert numbers(again) == numbers(done)
 
 
-def test_what_differs_from_a_preset_does_not_lie_under_its_name(done: Outcome) -> None:
+def test_what_differs_from_a_preset_does_not_lie_under_its_name(done: AuditOutcome) -> None:
     (place,) = (done.folder.parents[1] / "data").glob("*.h5")
     assert place.name != "single-6c.h5"
     assert place.name.startswith("single-6c-")
 
 
 def test_a_factory_that_gives_another_model_each_time_is_refused(
-    done: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    done: AuditOutcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = ["from torch import nn", "def unsteady():"]
     lines += ["    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())"]
@@ -220,7 +283,7 @@ def test_a_factory_that_gives_another_model_each_time_is_refused(
         audit(asked, tmp_path / "run", how(tmp_path))
 
 
-def test_an_audit_in_which_every_cell_failed_has_a_page(done: Outcome, tmp_path: Path) -> None:
+def test_an_audit_in_which_every_cell_failed_has_a_page(done: AuditOutcome, tmp_path: Path) -> None:
     shutil.copytree(done.folder.parents[1], tmp_path / "copy")
     asked = tiny(methods=["gradcam:layer=nowhere"], sanity=None)
     broken = audit(asked, tmp_path / "copy" / "runs" / "tiny", how(tmp_path / "copy"))
@@ -229,7 +292,7 @@ def test_an_audit_in_which_every_cell_failed_has_a_page(done: Outcome, tmp_path:
 
 
 @pytest.mark.slow
-def test_a_cluster_renders_in_shards(done: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_renders_in_shards(done: AuditOutcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
     monkeypatch.setattr(running, "SHARD_ROWS", 20)
     other = audit(tiny(), tmp_path / "runs" / "tiny", how(tmp_path, engine="ray", workers=2))
@@ -237,7 +300,7 @@ def test_a_cluster_renders_in_shards(done: Outcome, tmp_path: Path, monkeypatch:
     assert numbers(other) == numbers(done)
 
 
-def test_a_failure_is_forgotten_once_its_cell_is_done(done: Outcome, tmp_path: Path) -> None:
+def test_a_failure_is_forgotten_once_its_cell_is_done(done: AuditOutcome, tmp_path: Path) -> None:
     shutil.copytree(done.folder.parents[1], tmp_path / "copy")
     run = tmp_path / "copy" / "runs" / "tiny"
     for place in [*(run / "certificates").iterdir(), *(run / "pictures").glob("*gradcam*")]:

@@ -18,12 +18,16 @@ from typing import Any
 import pytest
 
 import an8flower
+from an8flower import atomic
 from an8flower import spec as specs
 from an8flower.errors import Refusal
-from an8flower.evaluate.audits import work
+from an8flower.evaluate.audits.opened import ModelWords, open_once
 from an8flower.evaluate.audits.plan import Plan, from_mapping
-from an8flower.evaluate.audits.run import How, Outcome, audit
+from an8flower.evaluate.audits.run import AuditOutcome, How, audit
+from an8flower.evaluate.audits.stages.scores import makers
+from an8flower.evaluate.audits.study import StudyWords
 from an8flower.evaluate.models.classifier import build
+from an8flower.evaluate.scoring.run import ScoringPlan
 from an8flower.generate import generate
 from an8flower.spec import DatasetSpec
 from an8flower.store import FlowerStore
@@ -85,7 +89,7 @@ def of_method(summary: dict[str, Any], method: str) -> dict[str, Any]:
     return dict(found["metrics"])
 
 
-def run(place: Path, folder: Path, *methods: str, how: How = INLINE, **given: Any) -> Outcome:
+def run(place: Path, folder: Path, *methods: str, how: How = INLINE, **given: Any) -> AuditOutcome:
     return audit(plan(place, *methods, **given), folder, how)
 
 
@@ -151,7 +155,7 @@ def test_parts_of_another_version_are_not_taken(place: Path, tmp_path: Path, mon
     monkeypatch.setattr(an8flower, "__version__", "0.0.1")
     before = run(place, tmp_path / "run")
     monkeypatch.undo()
-    work.makers.cache_clear()  # which a process of another version has not
+    makers.cache_clear()  # which a process of another version has not
     after = run(place, tmp_path / "run")
     assert after.reused < after.done == before.done
 
@@ -170,6 +174,45 @@ def test_other_data_under_the_same_name(
     assert numbers(swapped.summary) == numbers(clean.summary) != numbers(undisturbed)
 
 
+def test_a_model_that_was_replaced_between_two_audits_is_read_anew(place: Path, tmp_path: Path) -> None:
+    """One process, one folder, the same name of the file: nothing but its content tells the models apart."""
+    shutil.copy(place / "flowers.h5", tmp_path / "flowers.h5")
+    first = build("flowernet", FlowerStore(place / "flowers.h5").class_names, 32, seed=0)
+    second = build("flowernet", FlowerStore(place / "flowers.h5").class_names, 32, seed=1)
+    second.card = first.card
+    first.save(tmp_path / "net.safetensors")
+    before = run(tmp_path, tmp_path / "run", "gradient")
+    second.save(tmp_path / "net.safetensors")
+    after = run(tmp_path, tmp_path / "run", "gradient")
+    clean = run(tmp_path, tmp_path / "clean" / "run", "gradient")
+    assert not after.failed
+    assert numbers(after.summary) == numbers(clean.summary) != numbers(before.summary)
+
+
+def test_a_model_that_was_replaced_during_an_audit_is_refused(place: Path, tmp_path: Path) -> None:
+    """What a worker opens is the model that was meant, or nothing."""
+    asked = ScoringPlan(place / "flowers.h5", (), ("gradient",), ("iou",), rows=6)
+    store = FlowerStore(place / "flowers.h5")
+    words = StudyWords(plan=asked, digest=store.digest, folder=str(tmp_path), device="cpu")
+    model = ModelWords(words, str(place / "net.safetensors"), "0" * 64)
+    with pytest.raises(Refusal, match="is another model than when the audit began"):
+        open_once(model)
+
+
+def test_fits_of_a_run_are_swept_and_made_afresh(place: Path, tmp_path: Path) -> None:
+    fits = tmp_path / "run" / "fits"
+    fits.mkdir(parents=True)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    unfinished = fits / f"vebi-1.safetensors.{atomic._machine()}.{dead.pid}.unfinished"
+    for path in (unfinished, fits / "vebi-1.safetensors"):
+        path.touch()
+    run(place, tmp_path / "run", "edges")
+    assert [path.name for path in fits.iterdir()] == ["vebi-1.safetensors"]
+    audit(plan(place, "edges"), tmp_path / "run", INLINE, fresh=True)
+    assert not fits.exists()
+
+
 def test_damaged_data_are_refused(place: Path, tmp_path: Path) -> None:
     import h5py
 
@@ -182,7 +225,7 @@ def test_damaged_data_are_refused(place: Path, tmp_path: Path) -> None:
 
 
 def test_two_audits_in_one_folder(place: Path, undisturbed: dict[str, Any], tmp_path: Path) -> None:
-    found: list[Outcome] = []
+    found: list[AuditOutcome] = []
     first = threading.Thread(target=lambda: found.append(run(place, tmp_path / "run", f"{OWN}:Slow", "edges")))
     first.start()
     _wait_for(lambda: (tmp_path / "run" / "plan.json").exists())

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from scipy.stats import kendalltau
 
 from an8flower.errors import WrongUsage
-from an8flower.evaluate.audits.summary.literature import SECONDS, Literature, Table, Trend, load, names
-from an8flower.evaluate.audits.summary.printed import Measured, printed, tau_limits
+from an8flower.evaluate.audits.summary.literature import SECONDS, Literature, PrintedTable, Trend, load, names
+from an8flower.evaluate.audits.summary.printed import Measured, beside_printed, tau_limits
 from an8flower.evaluate.audits.summary.trends import Difference, Ours, decide
 from an8flower.evaluate.metrics.naming import parse_metric, parse_metrics
 from an8flower.evaluate.registry import archs, explainers, metrics
@@ -61,7 +61,7 @@ def test_some_printed_numbers(name: str, title: str, method: str, column: str, v
     assert line.values[table.columns.index(column)] == value
 
 
-def slow_holds(literature: Literature, table: Table, trend: Trend) -> bool:
+def slow_holds(literature: Literature, table: PrintedTable, trend: Trend) -> bool:
     """Whether a trend holds in the printed numbers themselves, taken as exact."""
 
     def number(method: str, column: str) -> float:
@@ -99,7 +99,7 @@ def test_every_trend_holds_in_the_printed_numbers(name: str) -> None:
 def test_a_wrong_table_is_refused() -> None:
     line = {"method": "A", "ours": "gradcam", "values": (1.0, 2.0)}
     with pytest.raises(ValidationError, match="another number of values"):
-        Table(title="t", columns=("iou",), rows=(line,))
+        PrintedTable(title="t", columns=("iou",), rows=(line,))
     with pytest.raises(ValidationError, match="one of order, pairs with between, and widest"):
         Trend(statement="s", metrics=("iou",), order=(("a",),), widest="a")
 
@@ -107,7 +107,7 @@ def test_a_wrong_table_is_refused() -> None:
 # Trends
 
 
-TABLE = Table(
+TABLE = PrintedTable(
     title="t",
     columns=("iou", "le"),
     rows=tuple({"method": name.upper(), "ours": name, "values": (0.0, 0.0)} for name in "abcd"),
@@ -222,7 +222,7 @@ def study(
 
 
 def test_the_printed_numbers_themselves_agree_in_all_but_what_one_model_cannot_tell() -> None:
-    (told,) = printed("vebi-iou", [study(dict(zip(METHODS, np.array(PRINTED) / 100, strict=True)))])
+    (told,) = beside_printed("vebi-iou", [study(dict(zip(METHODS, np.array(PRINTED) / 100, strict=True)))])
     assert told["table"] == "IoU on an8Flower: an8Flower-single-6c, beside single-6c"
     assert told["metrics"] == ["iou"]
     for row, value in zip(told["rows"], PRINTED, strict=True):
@@ -238,14 +238,14 @@ def test_the_printed_numbers_themselves_agree_in_all_but_what_one_model_cannot_t
 
 def test_the_other_way_round() -> None:
     means = dict(zip(METHODS, 0.5 - np.array(PRINTED) / 100, strict=True))
-    (told,) = printed("vebi-iou", [study(means)])
+    (told,) = beside_printed("vebi-iou", [study(means)])
     assert told["correlation"]["iou"]["tau"] == pytest.approx(-1)
     holds = [trend["holds"] for trend in told["trends"]]
     assert holds == ["no", "no", "no", "no", "cannot be told", "cannot be told"]
 
 
 def test_methods_that_are_not_there_are_not_made_up() -> None:
-    (told,) = printed("vebi-iou", [study({"gradcam": 0.2, "guided_gradcam": 0.25})])
+    (told,) = beside_printed("vebi-iou", [study({"gradcam": 0.2, "guided_gradcam": 0.25})])
     rows = {row["method"]: row["ours"]["iou"] for row in told["rows"]}
     assert rows["VEBI"] is None
     assert rows["Grad-CAM"] == pytest.approx(20)
@@ -260,7 +260,7 @@ def test_spreads_are_over_models() -> None:
     frame = measured.table.to_pandas()
     frame.loc[frame.model == seeds[0], "value"] += 0.05
     table = pa.Table.from_pandas(frame, SCHEMA)
-    (told,) = printed("vebi-iou", [Measured(measured.document, table, measured.methods, measured.metrics, 0)])
+    (told,) = beside_printed("vebi-iou", [Measured(measured.document, table, measured.methods, measured.metrics, 0)])
     row = next(row for row in told["rows"] if row["method"] == "VEBI")
     assert row["ours_spread"]["iou"] == pytest.approx(100 * np.std([0.35, 0.3, 0.3, 0.3], ddof=1), abs=1e-3)
     assert told["models"] == [f"net seed {seed}" for seed in range(4)]
@@ -268,8 +268,8 @@ def test_spreads_are_over_models() -> None:
 
 def test_a_table_of_one_data_set_stands_beside_that_one() -> None:
     means = {"gradcam": 0.2, "vebi": 0.3}
-    assert printed("vebi-iou", [study(means, name="mine")]) == []
-    both = printed("vebi-iou", [study(means, name="double-12c"), study(means)])
+    assert beside_printed("vebi-iou", [study(means, name="mine")]) == []
+    both = beside_printed("vebi-iou", [study(means, name="double-12c"), study(means)])
     assert [told["dataset"] for told in both] == ["single-6c", "double-12c"]
     assert [told["rows"][-1]["printed"]["iou"] for told in both] == [22.5, 23.2]
 
@@ -278,11 +278,11 @@ def test_models_stand_beside_their_own_kind() -> None:
     """Residual networks beside the residual network, and others beside both, if there is no better one."""
     means = {"gradcam": 0.2, "gradcam_pp": 0.3, "opticam": 0.4}
     mixed = study(means, models=("resnet18-seed0-a", "vgg16-seed0-b", "flowernet-seed0-c"))
-    told = printed("opticam-classification", [mixed])
+    told = beside_printed("opticam-classification", [mixed])
     assert [each["models"] for each in told] == [["resnet18 seed 0"], ["vgg16 seed 0"]]
-    told = printed("opticam-classification", [study(means, models=("resnet18-seed0-a",))])
+    told = beside_printed("opticam-classification", [study(means, models=("resnet18-seed0-a",))])
     assert [each["models"] for each in told] == [["resnet18 seed 0"]]
-    told = printed("opticam-classification", [study(means, models=("flowernet-seed0-a", "flowernet-seed1-b"))])
+    told = beside_printed("opticam-classification", [study(means, models=("flowernet-seed0-a", "flowernet-seed1-b"))])
     assert [len(each["models"]) for each in told] == [2, 2]
 
 
@@ -292,7 +292,7 @@ def test_only_the_chosen_models_count() -> None:
     frame = measured.table.to_pandas()
     frame.loc[frame.model == "vgg16-seed0-b", "seconds"] = 100.0
     table = pa.Table.from_pandas(frame, SCHEMA)
-    one, other = printed(
+    one, other = beside_printed(
         "opticam-classification", [Measured(measured.document, table, measured.methods, measured.metrics, 0)]
     )
     assert one["rows"][1]["ours"]["seconds"] == pytest.approx(8 * 0.2)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from an8flower import spec as specs
-from an8flower.evaluate.audits.summary.slices import binned, row_properties, slices, spans_told
+from an8flower.evaluate.audits.summary.slices import assign_bins, name_spans, row_properties, slices
 from an8flower.evaluate.metrics.naming import parse_metrics
 from an8flower.evaluate.results.folder import SCHEMA
 from an8flower.evaluate.results.summary import CHANCE, ORACLE, Kind, summarise
@@ -124,7 +124,7 @@ VALUES = st.lists(st.one_of(st.integers(0, 4).map(float), st.floats(-5, 5), st.j
 @given(VALUES)
 def test_bins_are_in_order_and_ties_stay_together(values: list[float]) -> None:
     column = np.array(values)
-    places = binned(column)
+    places = assign_bins(column)
     assert ((places == -1) == np.isnan(column)).all()
     known, bins = column[places >= 0], places[places >= 0]
     assert set(bins) <= {0, 1, 2}
@@ -136,7 +136,7 @@ def test_bins_are_in_order_and_ties_stay_together(values: list[float]) -> None:
 @given(st.integers(1, 60), st.integers(0, 9))
 def test_without_ties_bins_are_terciles(count: int, seed: int) -> None:
     values = np.random.default_rng(seed).permutation(count) * 0.7 - 3
-    counts = np.bincount(binned(values), minlength=3)
+    counts = np.bincount(assign_bins(values), minlength=3)
     assert counts.sum() == count
     assert np.ptp(counts) <= 1 if count >= 3 else True
 
@@ -145,16 +145,16 @@ def test_without_ties_bins_are_terciles(count: int, seed: int) -> None:
 def test_names_of_ranges_differ(limits: list[float]) -> None:
     ordered = sorted(limits)
     spans = [(ordered[0], ordered[1]), (ordered[2], ordered[2]), (ordered[3], ordered[-1])]
-    told = spans_told(spans)
+    told = name_spans(spans)
     assert len(set(told)) == 3
     numbers = [float(limit) for name in told for limit in name.split(" to ")]
     assert numbers == sorted(numbers)
 
 
 def test_names_of_ranges() -> None:
-    assert spans_told([(0.0204, 0.0497), (0.0521, 0.213)]) == ["0.02 to 0.05", "0.052 to 0.21"]
-    assert spans_told([(0, 0), (1, 3), (4, 8)]) == ["0", "1 to 3", "4 to 8"]
-    assert spans_told([(5.0421, 19.81), (19.84, 49.93)]) == ["5.042 to 19.81", "19.84 to 49.93"]
+    assert name_spans([(0.0204, 0.0497), (0.0521, 0.213)]) == ["0.02 to 0.05", "0.052 to 0.21"]
+    assert name_spans([(0, 0), (1, 3), (4, 8)]) == ["0", "1 to 3", "4 to 8"]
+    assert name_spans([(5.0421, 19.81), (19.84, 49.93)]) == ["5.042 to 19.81", "19.84 to 49.93"]
 
 
 # The numbers

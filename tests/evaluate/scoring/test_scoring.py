@@ -24,7 +24,7 @@ from an8flower.evaluate.metrics.naming import expand
 from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.resources import Resources
 from an8flower.evaluate.scoring import run as scoring
-from an8flower.evaluate.scoring.run import Outcome, ScoringPlan, score
+from an8flower.evaluate.scoring.run import ScoringOutcome, ScoringPlan, score
 from an8flower.store import FlowerStore
 
 CPU = Resources(torch.device("cpu"), batch=7)
@@ -45,7 +45,7 @@ def plan(small_file: Path, model: str) -> ScoringPlan:
     return ScoringPlan(small_file, (model,), methods, ("iou", "iou_best", "pointing"))
 
 
-def numbers(outcome: Outcome) -> Any:
+def numbers(outcome: ScoringOutcome) -> Any:
     """The results without their cost, which no two runs share."""
     return [{key: value for key, value in entry.items() if key != "cost"} for entry in outcome.document["results"]]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,26 @@ from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.resources import Resources
 from an8flower.evaluate.seeds import seed_of
 from an8flower.evaluate.trust.sanity import mprt
-from an8flower.evaluate.trust.sanity.label_randomisation import Memory, memorised_once, permute_labels
+from an8flower.evaluate.trust.sanity.checks import labels
+from an8flower.evaluate.trust.sanity.label_randomisation import Memory, memorise_once, permute_labels
 from an8flower.evaluate.trust.sanity.layers import layers_of, steps_of
-from an8flower.evaluate.trust.sanity.mprt import Randomisation, fully, reached, smooth, walked, with_noise
-from an8flower.evaluate.trust.sanity.randomisation import Randomised, Redrawn, redrawn
-from an8flower.evaluate.trust.sanity.run import Check, SanityPlan, asked, sanity
+from an8flower.evaluate.trust.sanity.mprt import (
+    Randomisation,
+    add_noise,
+    parameters_reached,
+    randomise_fully,
+    smooth,
+    walk_down,
+)
+from an8flower.evaluate.trust.sanity.plan import SanityPlan, sanity_plan
+from an8flower.evaluate.trust.sanity.randomisation import Randomised, Redrawn, redraw
+from an8flower.evaluate.trust.sanity.run import ModelSanity, query_of, sanity
 from an8flower.evaluate.trust.sanity.similarity import SIMILARITIES, Maps, similarities
-from an8flower.evaluate.trust.sanity.verdict import judged, on_scale, overall, unrelated
+from an8flower.evaluate.trust.sanity.verdict import compare_unrelated, judge_similarity, on_scale, overall
 from an8flower.store import FlowerStore
 
 CPU = torch.device("cpu")
-QUICK = SanityPlan(rows=12, steps=3, draws=2, memory=None)
+QUICK = sanity_plan(rows=12, steps=3, draws=2)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +71,14 @@ def randomised(classifier: Classifier, values: dict[str, Redrawn], steps: int = 
 
 def run(classifier: Classifier, store: FlowerStore, folder: Path, *methods: str, **changes: Any) -> dict[str, Any]:
     batch = changes.pop("batch", None)
-    return sanity(classifier, parse_methods(methods), store, replace(QUICK, **changes), Resources(CPU, batch), folder)
+    plan = QUICK.model_copy(update=changes)
+    return sanity(model_sanity(classifier, store, folder, plan, batch), parse_methods(methods))
+
+
+def model_sanity(
+    classifier: Classifier, store: FlowerStore, folder: Path, plan: SanityPlan = QUICK, batch: int | None = None
+) -> ModelSanity:
+    return ModelSanity(classifier, store["test"], plan, Resources(CPU, batch), folder=folder)
 
 
 def gradient(classifier: Classifier, query: Query) -> Tensor:
@@ -79,10 +95,10 @@ def test_the_same_model_gives_the_same_maps(classifier: Classifier, query: Query
     """Where a redrawn value is the trained one, every similarity at every step is 1, and no entropy rises."""
     same = {name: Redrawn(value.detach(), "", True) for name, value in classifier.network.named_parameters()}
     randomisation, original = randomised(classifier, same), Maps(gradient(classifier, query))
-    for points in walked(randomisation, gradient, query, original, {}).values():
+    for points in walk_down(randomisation, gradient, query, original, known={}).values():
         for point in points:
             assert all(values == pytest.approx(np.ones(6)) for values in point.likeness.values())
-    full = fully(randomisation, gradient, query, original)
+    full = randomise_fully(randomisation, gradient, query, original)
     assert full.rise == pytest.approx(np.zeros((6, 1)))
     assert all(
         point.likeness["ssim"] == pytest.approx(np.ones(6)) for point in smooth(randomisation, gradient, query, 2)
@@ -90,18 +106,18 @@ def test_the_same_model_gives_the_same_maps(classifier: Classifier, query: Query
 
 
 def test_what_does_not_look_at_the_model_stays_the_same(classifier: Classifier, query: Query) -> None:
-    randomisation, original = randomised(classifier, redrawn(classifier, 1)), Maps(query.images.mean(1))
-    walks = walked(randomisation, brightness, query, original, {})
+    randomisation, original = randomised(classifier, redraw(classifier, 1)), Maps(query.images.mean(1))
+    walks = walk_down(randomisation, brightness, query, original, known={})
     assert all(
         (p.likeness[name] > 1 - 1e-9).all() for points in walks.values() for p in points for name in SIMILARITIES
     )
-    assert fully(randomisation, brightness, query, original).rise == pytest.approx(np.zeros((6, 1)))
+    assert randomise_fully(randomisation, brightness, query, original).rise == pytest.approx(np.zeros((6, 1)))
 
 
 def test_walks_reach_every_parameter(classifier: Classifier) -> None:
     steps = steps_of(layers_of(classifier), 4)
     names = {name for name, _ in classifier.network.named_parameters()}
-    down, up, alone = (reached(steps, order) for order in ("cascading", "bottom_up", "independent"))
+    down, up, alone = (parameters_reached(steps, order) for order in ("cascading", "bottom_up", "independent"))
     assert set(down[0][1]) == {"classifier.weight", "classifier.bias"}
     assert set(down[-1][1]) == names
     assert "features.0.weight" in up[0][1]
@@ -118,10 +134,10 @@ def test_each_random_model_is_explained_once(classifier: Classifier, query: Quer
         asked += 1
         return gradient(model, some)
 
-    randomisation, original = randomised(classifier, redrawn(classifier, 1)), Maps(gradient(classifier, query))
-    full = fully(randomisation, counted, query, original)
+    randomisation, original = randomised(classifier, redraw(classifier, 1)), Maps(gradient(classifier, query))
+    full = randomise_fully(randomisation, counted, query, original)
     known = {frozenset(randomisation.everything): {name: values[:, 0] for name, values in full.likeness.items()}}
-    walked(randomisation, counted, query, original, known)
+    walk_down(randomisation, counted, query, original, known=known)
     assert asked == 1 + 3 + 3  # all layers; three more stops down; three more layers alone
 
 
@@ -131,9 +147,9 @@ def test_the_cascade_is_that_of_models_built_by_hand(classifier: Classifier, que
 
     from scipy.stats import spearmanr
 
-    values = redrawn(classifier, 1)
+    values = redraw(classifier, 1)
     original = gradient(classifier, query)
-    walks = walked(randomised(classifier, values), gradient, query, Maps(original), {})
+    walks = walk_down(randomised(classifier, values), gradient, query, Maps(original), known={})
     copied = deepcopy(classifier)
     for step, point in zip(steps_of(layers_of(classifier), 4), walks["cascading"], strict=True):
         weights = dict(copied.network.named_parameters())
@@ -149,12 +165,12 @@ def test_noise_of_the_smooth_test_has_its_spread_and_depends_on_the_row_alone() 
     images = torch.full((3, 3, 40, 40), 0.5)
     images[:, :, 0, 0], images[:, :, 0, 1] = 0.4, 0.8
     query = Query(images, torch.zeros(3, dtype=torch.long), torch.tensor([5, 6, 5]))
-    noisy = with_noise(query, 0).images
+    noisy = add_noise(query, 0).images
     assert (noisy - images).std().item() == pytest.approx(0.1 * 0.4, rel=0.05)
     assert torch.equal(noisy[0], noisy[2])
     assert not torch.equal(noisy[0], noisy[1])
-    assert not torch.equal(noisy, with_noise(query, 1).images)
-    assert torch.equal(noisy[1:2], with_noise(Query(*(tensor[1:2] for tensor in query)), 0).images)
+    assert not torch.equal(noisy, add_noise(query, 1).images)
+    assert torch.equal(noisy[1:2], add_noise(Query(*(tensor[1:2] for tensor in query)), 0).images)
 
 
 def test_smooth_maps_are_means_over_noisy_images(
@@ -162,16 +178,16 @@ def test_smooth_maps_are_means_over_noisy_images(
 ) -> None:
     """Without noise, and without averaging, it is the plain test from the input up."""
     monkeypatch.setattr(mprt, "NOISE", 0.0)
-    randomisation, original = randomised(classifier, redrawn(classifier, 1)), Maps(gradient(classifier, query))
+    randomisation, original = randomised(classifier, redraw(classifier, 1)), Maps(gradient(classifier, query))
     points = smooth(randomisation, gradient, query, 3)
-    full = fully(randomisation, gradient, query, original)
+    full = randomise_fully(randomisation, gradient, query, original)
     assert points[-1].likeness["ssim"] == pytest.approx(full.likeness["ssim"][:, 0], abs=1e-5)
     assert points[0].layer.startswith("features")
 
 
 def test_entropy_that_was_none_cannot_rise(classifier: Classifier, query: Query) -> None:
     flat = Maps(torch.zeros(6, 40, 40))
-    full = fully(randomised(classifier, redrawn(classifier, 1)), gradient, query, flat)
+    full = randomise_fully(randomised(classifier, redraw(classifier, 1)), gradient, query, flat)
     assert np.isnan(full.rise).all()
     assert all(np.isnan(values).all() for values in full.likeness.values())
 
@@ -194,14 +210,18 @@ def test_the_scale_of_a_verdict() -> None:
     ],
 )
 def test_verdicts(values: np.ndarray, outcome: str) -> None:
-    found = judged(values, 0.2, 0)
+    found = judge_similarity(values, 0.2, 0)
     assert found.outcome == outcome
     assert bool(found.reason) == (outcome == "undecided")
     assert found.n + found.undefined == 20
 
 
 def test_any_similarity_may_object_and_the_rank_correlation_decides_else() -> None:
-    good, bad, unknown = judged(np.zeros(9), 0.2), judged(np.ones(9), 0.2), judged(np.full(9, np.nan), 0.2)
+    good, bad, unknown = (
+        judge_similarity(np.zeros(9), 0.2),
+        judge_similarity(np.ones(9), 0.2),
+        judge_similarity(np.full(9, np.nan), 0.2),
+    )
     assert overall({"spearman_abs": good, "ssim": good}) == "pass"
     assert overall({"spearman_abs": good, "ssim": unknown}) == "pass"
     assert overall({"spearman_abs": unknown, "ssim": good}) == "undecided"
@@ -210,11 +230,11 @@ def test_any_similarity_may_object_and_the_rank_correlation_decides_else() -> No
 
 def test_unrelated_maps_are_those_of_other_rows() -> None:
     maps = torch.rand(6, 40, 40, generator=torch.Generator().manual_seed(0))
-    found = unrelated(Maps(maps))
+    found = compare_unrelated(Maps(maps))
     assert found["spearman"] == pytest.approx(0, abs=0.02)
     assert found["ssim"] < 0.1
-    assert all(value == pytest.approx(1) for value in unrelated(Maps(maps[:1].expand(6, -1, -1))).values())
-    assert all(math.isnan(value) for value in unrelated(Maps(maps[:1])).values())
+    assert all(value == pytest.approx(1) for value in compare_unrelated(Maps(maps[:1].expand(6, -1, -1))).values())
+    assert all(math.isnan(value) for value in compare_unrelated(Maps(maps[:1])).values())
 
 
 def test_who_does_not_look_at_the_model_fails(classifier: Classifier, store: FlowerStore, tmp_path: Path) -> None:
@@ -254,7 +274,7 @@ class Broken:
 
 def test_a_failure_fails_its_method_alone(classifier: Classifier, store: FlowerStore, tmp_path: Path) -> None:
     methods = [Method("broken", "broken", Broken()), *parse_methods(["raw_attention", "edges"])]
-    found = sanity(classifier, methods, store, QUICK, Resources(CPU), tmp_path)
+    found = sanity(model_sanity(classifier, store, tmp_path), methods)
     assert [each["method"] for each in found["failed"]] == ["broken"]
     assert [each["method"] for each in found["skipped"]] == ["raw_attention"]
     assert [each["method"] for each in found["results"]] == ["edges"]
@@ -272,19 +292,23 @@ def test_few_rows_are_memorised_and_the_model_is_kept(
     classifier: Classifier, store: FlowerStore, tmp_path: Path
 ) -> None:
     memory = Memory(rows=12, epochs=60, batch=12)
-    first = memorised_once(classifier, store, memory, tmp_path)
+    first = memorise_once(classifier, store, memory, tmp_path)
     assert first.accuracy >= 0.95
-    assert first.doubt == ""
-    assert first.told()["memorised"]
+    assert first.objection == ""
+    assert first.to_document()["memorised"]
     assert first.path.name.startswith("flowernet-permuted-seed0-")
-    again = memorised_once(classifier, store, memory, tmp_path)
+    again = memorise_once(classifier, store, memory, tmp_path)
     assert again.accuracy == first.accuracy
     assert again.seconds == 0
     assert again.classifier.digest == first.classifier.digest != classifier.digest
 
 
-def test_a_run_that_did_not_memorise_says_so(classifier: Classifier, store: FlowerStore, tmp_path: Path) -> None:
-    found = run(classifier, store, tmp_path, "edges", memory=Memory(rows=60, epochs=1))
+def test_a_run_that_did_not_memorise_says_so(
+    classifier: Classifier, store: FlowerStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labels, "MEMORY", Memory(rows=60, epochs=1))
+    found = run(classifier, store, tmp_path, "edges", labels=True)
+    assert found["plan"]["memory"] == {"rows": 60, "epochs": 1, "batch": 32, "seed": 0}
     assert not found["labels"]["memorised"]
     assert "did not memorise" in found["labels"]["reason"]
     assert found["results"][0]["verdicts"]["labels"]["outcome"] == "fail"
@@ -315,8 +339,8 @@ def test_pictures_cost_nothing_and_show_the_cascade(classifier: Classifier, stor
         return f"{len(kept)}.npz"
 
     methods, resources = parse_methods(["gradcam", "smoothgrad:samples=2"]), Resources(CPU, None)
-    plain = sanity(classifier, methods, store, QUICK, resources, tmp_path)
-    shown = sanity(classifier, methods, store, QUICK, resources, tmp_path, pictures=file)
+    plain = sanity(model_sanity(classifier, store, tmp_path), methods)
+    shown = sanity(model_sanity(classifier, store, tmp_path), methods, pictures=file)
     assert [each.pop("pictures") for each in shown["results"]] == ["1.npz", "2.npz"]
     for one, other in zip(plain["results"], shown["results"], strict=True):
         assert one["cost"].pop("seconds") > 0
@@ -333,12 +357,12 @@ def test_pictures_cost_nothing_and_show_the_cascade(classifier: Classifier, stor
     assert arrays["maps"].shape == (4, store.size, store.size)
     assert arrays["maps"].dtype == np.float16
     query, steps = (
-        asked(classifier, store["test"], np.array([row]), 0, resources)[0],
+        query_of(classifier, store["test"], np.array([row]), seed=0, resources=resources)[0],
         steps_of(layers_of(classifier), 3),
     )
-    random, values = Randomised(classifier), redrawn(classifier, seed_of("sanity", 0, 0))
+    random, values = Randomised(classifier), redraw(classifier, seed_of("sanity", 0, 0))
     expected = [Maps(methods[0].explainer(classifier, query))]
-    for _, names in reached(steps, "cascading"):
+    for _, names in parameters_reached(steps, "cascading"):
         with random.only(names, values) as changed:
             expected.append(Maps(methods[0].explainer(changed, query)))
     for maps, own, alike in zip(arrays["maps"], expected, arrays["similarity"], strict=True):
@@ -348,10 +372,9 @@ def test_pictures_cost_nothing_and_show_the_cascade(classifier: Classifier, stor
 
 
 def test_the_pictured_row_is_one_that_the_model_tells_rightly(store: FlowerStore, tmp_path: Path) -> None:
-    labels = store["test"].labels
-    check = Check(
-        build("flowernet", store.class_names, store.size, seed=0).eval(), store, QUICK, Resources(CPU, None), tmp_path
-    )
-    right = [place for place, row in enumerate(check.indices) if check.query.targets[place] == labels[row]]
+    true = store["test"].labels
+    check = model_sanity(build("flowernet", store.class_names, store.size, seed=0).eval(), store, tmp_path)
+    targets = check.setting.query.targets
+    right = [place for place, row in enumerate(check.indices) if targets[place] == true[row]]
     assert right
     assert check.pictured == right[0]

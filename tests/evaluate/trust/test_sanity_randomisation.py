@@ -19,7 +19,7 @@ from an8flower.evaluate.trust.sanity.randomisation import (
     Randomised,
     Redrawn,
     coverage,
-    redrawn,
+    redraw,
 )
 
 NAMES = tuple("abcdef")
@@ -43,7 +43,7 @@ def state(classifier: Classifier) -> dict[str, Tensor]:
 @pytest.mark.parametrize("arch", SIZES)
 def test_every_element_of_every_parameter_is_redrawn(arch: str) -> None:
     classifier = trained(arch)
-    found = coverage(classifier, layers_of(classifier), redrawn(classifier, 5))
+    found = coverage(classifier, layers_of(classifier), redraw(classifier, 5))
     assert found["share"] == 1
     assert found["unchanged"] == []
     assert found["parameters"] == len(list(classifier.parameters()))
@@ -55,7 +55,7 @@ def test_what_vision_transformers_hide_is_redrawn_too() -> None:
     classifier = trained("flowervit")
     found = {
         each["name"]: each
-        for each in coverage(classifier, layers_of(classifier), redrawn(classifier, 5))["by_parameter"]
+        for each in coverage(classifier, layers_of(classifier), redraw(classifier, 5))["by_parameter"]
     }
     block = "encoder.layers.encoder_layer_0"
     for name in (f"{block}.self_attention.in_proj_weight", f"{block}.self_attention.out_proj.weight"):
@@ -72,7 +72,7 @@ def test_what_vision_transformers_hide_is_redrawn_too() -> None:
 
 def test_values_have_the_distribution_of_the_architecture() -> None:
     classifier = trained("flowernet")
-    values, again = redrawn(classifier, 5), redrawn(classifier, 5)
+    values, again = redraw(classifier, 5), redraw(classifier, 5)
     started = dict(build("flowernet", NAMES, 42, seed=1).network.named_parameters())
     for name, value in values.items():
         assert value.source == ARCH
@@ -80,7 +80,7 @@ def test_values_have_the_distribution_of_the_architecture() -> None:
         assert value.constant == (started[name].min() == started[name].max()).item()
         if not value.constant and value.value.numel() > 100:
             assert value.value.std() == pytest.approx(started[name].std().item(), rel=0.2)
-    assert not torch.equal(values["features.0.weight"].value, redrawn(classifier, 6)["features.0.weight"].value)
+    assert not torch.equal(values["features.0.weight"].value, redraw(classifier, 6)["features.0.weight"].value)
 
 
 class Bare(nn.Module):
@@ -112,7 +112,7 @@ def bare() -> Classifier:
 
 
 def test_a_network_of_ones_own_takes_what_its_layers_do(bare: Classifier) -> None:
-    values = redrawn(bare, 5)
+    values = redraw(bare, 5)
     assert values["token"].source == PERMUTED
     assert values["gain"].source == PERMUTED
     assert values["gain"].constant
@@ -168,7 +168,7 @@ def test_steps_go_down_from_the_last_layer_and_hold_every_layer_once(count: int)
 def test_only_the_named_parameters_change_and_only_inside_the_block() -> None:
     classifier = trained("flowernet")
     before, copied = state(classifier), Randomised(classifier)
-    values = redrawn(classifier, 5)
+    values = redraw(classifier, 5)
     with copied.only(["classifier.weight", "features.1.bias"], values) as changed:
         inside = dict(changed.network.named_parameters())
         differing = {
@@ -185,7 +185,7 @@ def test_only_the_named_parameters_change_and_only_inside_the_block() -> None:
 
 def test_batch_norms_keep_their_statistics_unless_told_otherwise() -> None:
     classifier = trained("flowernet")
-    copied, values = Randomised(classifier), redrawn(classifier, 5)
+    copied, values = Randomised(classifier), redraw(classifier, 5)
     everything, images = list(values), torch.rand(20, 3, 42, 42, generator=torch.Generator().manual_seed(0))
     trained_mean = classifier.network.features[1].running_mean.clone()
     with copied.only(everything, values) as changed:
@@ -204,14 +204,14 @@ def test_batch_norms_keep_their_statistics_unless_told_otherwise() -> None:
 def test_nothing_is_drawn_from_global_state() -> None:
     classifier = trained("flowernet")
     before = torch.get_rng_state()
-    redrawn(classifier, 5)
-    redrawn(wrap(copy.deepcopy(classifier.network), NAMES, 42, "features"), 5)
+    redraw(classifier, 5)
+    redraw(wrap(copy.deepcopy(classifier.network), NAMES, 42, "features"), 5)
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_what_is_not_reached_or_came_out_as_trained_is_refused() -> None:
     classifier = trained("flowernet")
-    layers, values = layers_of(classifier), redrawn(classifier, 5)
+    layers, values = layers_of(classifier), redraw(classifier, 5)
     with pytest.raises(Refusal, match=r"classifier\.bias, classifier\.weight cannot be randomised"):
         coverage(classifier, layers[:-1], values)
     values["classifier.weight"] = Redrawn(classifier.network.classifier.weight.detach(), ARCH, False)

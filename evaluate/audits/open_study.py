@@ -1,0 +1,34 @@
+"""One data set of an audit, opened: what all its stages share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..results.folder import Run
+from ..scoring.run import Scoring
+from .plan import Plan
+from .study import StudyWords
+
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """One data set of an audit with all its models, opened."""
+
+    plan: Plan
+    words: StudyWords  # what a worker is told
+    scoring: Scoring
+    neighbours: Sequence[Path]  # other runs, from which answers are taken
+    threads: int  # of each worker
+    on_gpu: bool
+
+    @property
+    def run(self) -> Run:
+        """The folder in which everything is filed."""
+        return Run(Path(self.words.folder), self.neighbours)
+
+    @property
+    def methods(self) -> dict[str, str]:
+        """The texts by which users call the explainers, by the explainers' repr."""
+        return {repr(method.explainer): method.text for method in self.scoring.methods}

@@ -1,0 +1,134 @@
+"""A stage of an audit: what is asked in the plan, the cells of one data set, and what they come to in the summary.
+
+A stage is one file of the folder `stages`, which registers its class; whoever needs the stages asks `stages_by_name`.
+Nothing here loads torch, since the plan takes its tables from the stages.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from pydantic import BaseModel
+
+from an8flower.errors import Refusal
+
+from ..results.ledger import Cell, Ledger
+from .cell_tasks import CellTask, FileLedger, Settled
+from .engines.task import Task
+
+if TYPE_CHECKING:
+    from ..scoring.model_cells import ModelCells
+    from .open_study import OpenStudy
+    from .opened import ModelWords
+
+SHARED_FOLDERS = ("failed", "models")
+"""The folders of a run that belong to no stage."""
+
+
+class Stage(ABC):
+    """One stage of an audit of one data set."""
+
+    name: ClassVar[str]  # in the summary
+    folders: ClassVar[tuple[str, ...]]  # of the run: the first holds the answers of the cells
+    suffix: ClassVar[str] = ".json"  # of an answer
+    version: ClassVar[int] = 1  # of what is filed: another one makes it anew
+    after: ClassVar[tuple[str, ...]] = ()  # the stages whose results it reads: their cells are done before
+    rank: ClassVar[float] = math.inf  # among the stages that are done at the same time, the smallest first
+    key: ClassVar[str] = ""  # of its table in the plan; empty where it has none
+    default: ClassVar[BaseModel | None] = None  # what a plan asks that does not mention it
+    reduced: ClassVar[Mapping[str, str]] = {}  # keys of [reduced], and those of its own table that they replace
+
+    def __init__(self, study: OpenStudy, earlier: Mapping[str, Stage]) -> None:
+        self.study, self.earlier = study, earlier
+        self.ledger: Ledger = self.open_ledger()
+
+    @classmethod
+    def table(cls) -> type[BaseModel] | None:
+        """The type of the stage's table in the plan; None where there is nothing to say."""
+        return None
+
+    @abstractmethod
+    def tasks(self) -> Iterator[CellTask]:
+        """The cells of this stage, each with the call that does it."""
+
+    @abstractmethod
+    def to_document(self) -> dict[str, Any]:
+        """The results of this stage as they stand in the summary, once its cells are settled."""
+
+    def open_ledger(self) -> Ledger:
+        """The account of what has become of the cells."""
+        return FileLedger(self.study.run, self.folders[0], self.suffix, self.study.neighbours)
+
+    @property
+    def options(self) -> Any:
+        """The table of this stage in the plan; None where the plan does not ask for the stage."""
+        return getattr(self.study.plan, self.key) if self.key else None
+
+    def place(self, cell: Cell) -> str:
+        """The path at which the answer of a cell is filed."""
+        assert isinstance(self.ledger, FileLedger), f"{self.name} files no answers of its own"
+        return str(self.ledger.place(cell))
+
+    def cell(self, model: ModelCells, method: str, words: str) -> Cell:
+        """The cell of a model and a method, or of a model alone where the method is empty.
+
+        Its name depends on the words that say what is asked, and on data, seed, model and version.
+        """
+        judge = self.study.scoring.judge
+        data = (judge.split.store.digest, judge.split.name, str(judge.seed), judge.target)
+        identity = (self.name, str(self.version), *data, model.digest, method, words)
+        label = "-".join(filter(None, [model.name, method.partition(":")[0]]))
+        about = {"method": method or self.name, "model": model.name}
+        return Cell(label, identity, self.study.scoring.chosen[:0], about)
+
+    def words_of(self, model: ModelCells) -> ModelWords:
+        """The words by which a worker opens a model of this data set."""
+        from .opened import ModelWords
+
+        return ModelWords(self.study.words, model.source, model.digest)
+
+    def task(self, cell: Cell, call: Callable[..., Settled], *arguments: Any) -> CellTask:
+        """A cell with the function of a module that does it, and what that function is given."""
+        gpus = 1.0 if self.study.on_gpu else 0.0
+        return CellTask(cell, self.ledger, Task(cell.name, call, arguments, self.study.threads, gpus=gpus))
+
+
+AnyStage = TypeVar("AnyStage", bound=type[Stage])
+REGISTERED: dict[str, type[Stage]] = {}
+
+
+def register(stage: AnyStage) -> AnyStage:
+    """Class decorator: make a stage part of every audit; raises Refusal where its name is taken."""
+    if stage.name in REGISTERED:
+        raise Refusal(f"there is a stage {stage.name} already; give the other one another name")
+    REGISTERED[stage.name] = stage
+    return stage
+
+
+def stages_by_name() -> dict[str, type[Stage]]:
+    """Every stage by its name, in the order in which they are done."""
+    package = importlib.import_module(".stages", __package__)
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    return dict(sorted(REGISTERED.items(), key=lambda item: (_round_of(item[1]), item[1].rank)))
+
+
+def rounds() -> list[list[type[Stage]]]:
+    """The stages in rounds: those of a round read nothing of one another, but of the rounds before."""
+    stages = list(stages_by_name().values())
+    last = max(map(_round_of, stages))
+    return [[stage for stage in stages if _round_of(stage) == number] for number in range(last + 1)]
+
+
+def folders() -> Sequence[str]:
+    """The folders of a run that an audit fills; all that lies in them can be made again."""
+    return [*(folder for stage in stages_by_name().values() for folder in stage.folders), *SHARED_FOLDERS]
+
+
+def _round_of(stage: type[Stage]) -> int:
+    return max((_round_of(REGISTERED[name]) + 1 for name in stage.after), default=0)

@@ -1,0 +1,101 @@
+"""The stage that takes pictures: the same rows for all methods, and those each explains best and worst."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from ...results.arrays import write_arrays
+from ...results.ledger import Cell
+from ..cell_tasks import CellTask, Settled, settle
+from ..plan_table import Count, PlanTable
+from ..stage import Stage, register
+
+if TYPE_CHECKING:
+    from ...explaining.methods import Method
+    from ...scoring.model_cells import ModelCells
+    from ..opened import ModelWords
+
+RoleRows = tuple[tuple[str, tuple[int, ...]], ...]
+"""The rows that are shown in each role."""
+
+
+class PictureTable(PlanTable):
+    """How many rows are shown, and how many of the best and the worst."""
+
+    rows: Count = 6  # in the gallery
+    extremes: Count = 3  # the best and the worst rows of each method
+
+
+@register
+class PictureStage(Stage):
+    """The pictures of every method on every model that were scored on all rows."""
+
+    name = "pictures"
+    folders = ("pictures",)
+    suffix = ".npz"
+    after = ("scores",)
+    rank = 1
+    key = "pictures"
+    default = PictureTable()
+
+    @classmethod
+    def table(cls) -> type[BaseModel]:
+        """The table `[pictures]`."""
+        return PictureTable
+
+    @cached_property
+    def cells(self) -> list[tuple[ModelCells, Method, RoleRows, Cell]]:
+        """One cell for each method on each model that was scored."""
+        if self.options is None:
+            return []
+        pairs = [(model, method) for model in self.study.scoring.models for method in self.study.scoring.methods]
+        shown = [(model, method, self._rows(model, method)) for model, method in pairs]
+        return [
+            (model, method, rows, self.cell(model, method.text, repr(rows))) for model, method, rows in shown if rows
+        ]
+
+    def _rows(self, model: ModelCells, method: Method) -> RoleRows:
+        """The rows that are shown of a method; none where it was not scored on every row."""
+        from ..pictures import best_and_worst, gallery_rows
+
+        names = [cell.name for cell, _ in model.cells((method,)) if cell.explains]
+        if not set(names) <= set(self.earlier["scores"].ledger.filed):
+            return ()
+        scoring = self.study.scoring
+        extremes = best_and_worst(self.study.run.table(names).to_pandas(), self.options.extremes)
+        shown = gallery_rows(scoring.judge.split.labels[scoring.chosen], scoring.judge.seed, self.options.rows)
+        roles = {"gallery": [int(scoring.chosen[row]) for row in shown], **extremes}
+        return tuple((role, tuple(map(int, rows))) for role, rows in roles.items())
+
+    def tasks(self) -> Iterator[CellTask]:
+        """The pictures of each method on each model as a task."""
+        for model, method, rows, cell in self.cells:
+            yield self.task(cell, take_pictures, self.words_of(model), method.text, rows, self.place(cell))
+
+    def to_document(self) -> dict[str, Any]:
+        """The places of the pictures, from the run's folder."""
+        return {
+            "pictures": [
+                {"model": model.name, "method": method.text, "file": f"{self.folders[0]}/{cell.name}{self.suffix}"}
+                for model, method, _, cell in self.cells
+                if cell.name in self.ledger.filed
+            ]
+        }
+
+
+def take_pictures(model: ModelWords, method: str, rows: RoleRows, place: str) -> Settled:
+    """Explain some rows by a method, and file the maps with all that the page shows beside them."""
+    from ..opened import classifier_of, fit_method, open_once
+    from ..pictures import pictures_of
+
+    def make() -> None:
+        ready, judge = fit_method(model, method), open_once(model).judge
+        chosen = {role: list(numbers) for role, numbers in rows}
+        write_arrays(Path(place), pictures_of(judge, classifier_of(model), ready, chosen))
+
+    return settle(make)

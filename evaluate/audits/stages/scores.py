@@ -1,0 +1,67 @@
+"""The stage that scores methods on models, and measures what chance and the truth score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from an8flower.errors import Refusal
+
+from ...results.folder import Run
+from ...results.ledger import Ledger
+from ..cell_tasks import CellTask, MapsLedger, Settled, settle
+from ..stage import Stage, register
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ..opened import ModelWords
+
+
+@register
+class ScoreStage(Stage):
+    """The scores of every method on every model, with those of chance and of the truth."""
+
+    name = "scores"
+    folders = ("scores", "maps", "fits")
+    rank = 1
+
+    def open_ledger(self) -> Ledger:
+        """The account of long rows, and of raw maps where they are kept."""
+        return (MapsLedger if self.study.words.keep_maps else Ledger)(self.study.run)
+
+    def tasks(self) -> Iterator[CellTask]:
+        """The cells of `score`."""
+        scoring = self.study.scoring
+        for cell, _ in scoring.references():
+            yield self.task(cell, score_cell, self.words_of(scoring.models[0]), cell.name)
+        for model in scoring.models:
+            for cell, _ in model.cells(scoring.methods):
+                yield self.task(cell, score_cell, self.words_of(model), cell.name)
+
+    def to_document(self) -> dict[str, Any]:
+        """The document that `score --json` prints, with the cards of the metrics."""
+        scoring = self.study.scoring
+        return {"scores": {**scoring.document(self.ledger), "cards": scoring.cards()}}
+
+
+def score_cell(model: ModelWords, cell: str) -> Settled:
+    """Make the long rows of a cell, which is found by its name, and file them."""
+
+    def make() -> None:
+        known = makers(model)
+        if cell not in known:
+            raise Refusal(f"{model.source}: gives other cells than when the audit began; run the same command again")
+        Run(Path(model.study.folder)).write_part(cell, known[cell]())
+
+    return settle(make)
+
+
+@lru_cache(maxsize=2)
+def makers(model: ModelWords) -> Mapping[str, Callable[[], pa.Table]]:
+    """How each cell of a model is made, by the cell's name."""
+    from ..opened import open_once
+
+    return {cell.name: make for cell, make in open_once(model).cells()}

@@ -1,0 +1,138 @@
+"""What a sanity check is given, and what it yields; the checks themselves are the modules of `checks`."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from an8flower.store import FlowerSplit
+
+from ...case import Query
+from ...models.classifier import Classifier
+from ...resources import Resources
+from ...results.checks import CHECKS
+from .mprt import Explain, Full, Likeness, Point, Randomisation, randomise_fully, walk_down
+from .plan import SanityPlan
+from .similarity import Maps
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all methods on one model share: the model, the rows, and its parameters drawn anew."""
+
+    classifier: Classifier
+    split: FlowerSplit
+    plan: SanityPlan
+    seed: int
+    resources: Resources
+    folder: Path  # where models that a check trains lie
+    query: Query  # the rows
+    random: Randomisation
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One method on one model: its maps of the trained model, and of the random ones when a check asks for them."""
+
+    explain: Explain
+    query: Query
+    maps: Tensor  # (N, H, W) of the trained model
+    random: Randomisation  # which notes the maps that it makes
+    quiet: Randomisation  # the same, but no maps are noted
+
+    @cached_property
+    def original(self) -> Maps:
+        """The maps of the trained model, ready to be compared."""
+        return Maps(self.maps)
+
+    @cached_property
+    def full(self) -> Full:
+        """What becomes of the maps where all parameters are drawn anew."""
+        return randomise_fully(self.random, self.explain, self.query, self.original)
+
+    @cached_property
+    def walks(self) -> dict[str, list[Point]]:
+        """What becomes of the maps on both walks down the network."""
+        first = {name: values[:, 0] for name, values in self.full.likeness.items()}
+        known = {frozenset(self.random.everything): first}
+        return walk_down(self.random, self.explain, self.query, self.original, known=known)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a check yields: what becomes verdicts, scores and curves, by their keys in documents."""
+
+    verdicts: Mapping[str, Likeness] = field(default_factory=dict)
+    scores: Mapping[str, np.ndarray] = field(default_factory=dict)  # (N,) or (N, draws) each
+    curves: Mapping[str, list[Point]] = field(default_factory=dict)
+
+
+def merge(findings: Iterable[Findings]) -> Findings:
+    """Put the findings of several checks together."""
+    verdicts: dict[str, Likeness] = {}
+    scores: dict[str, np.ndarray] = {}
+    curves: dict[str, list[Point]] = {}
+    for yielded in findings:
+        verdicts |= yielded.verdicts
+        scores |= yielded.scores
+        curves |= yielded.curves
+    return Findings(verdicts, scores, curves)
+
+
+class CheckOfModel:
+    """A sanity check of one model, made ready once for all methods."""
+
+    def __init__(self, setting: Setting, value: Any) -> None:
+        self.setting, self.value = setting, value  # the value that the plan has for the check's key
+
+    def examine(self, subject: Subject) -> Findings:
+        """What the check finds of one method; nothing where it was not asked for."""
+        raise NotImplementedError
+
+    def describe_plan(self) -> dict[str, Any]:
+        """The keys that the check adds to the plan of the document."""
+        return {}
+
+    def describe_model(self) -> dict[str, Any]:
+        """What the check adds to the document of the model."""
+        return {}
+
+
+AnyCheck = TypeVar("AnyCheck", bound=type[CheckOfModel])
+IMPLEMENTED: dict[str, type[CheckOfModel]] = {}
+
+
+def implements(key: str) -> Callable[[AnyCheck], AnyCheck]:
+    """Class decorator: say which check of `results.checks.CHECKS` a class carries out."""
+
+    def file(check: AnyCheck) -> AnyCheck:
+        IMPLEMENTED[key] = check
+        return check
+
+    return file
+
+
+def checks_of(setting: Setting) -> list[CheckOfModel]:
+    """Every check, ready for a model, in the order of their table."""
+    load_checks()
+    return [IMPLEMENTED[key](setting, setting.plan.value_of(key)) for key in CHECKS]
+
+
+def load_checks() -> None:
+    """Import every module of the folder `checks`, which says there which check it carries out."""
+    package = importlib.import_module(".checks", __package__)
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+def over_steps(points: list[Point]) -> np.ndarray:
+    """The Spearman correlations of absolute maps, (N, steps): a row counts by the mean of those that are defined."""
+    return np.stack([point.likeness["spearman_abs"] for point in points], 1)

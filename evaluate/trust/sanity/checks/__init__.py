@@ -1,0 +1,1 @@
+"""The sanity checks, a module each; their keys and words stand in `results/checks.py`."""

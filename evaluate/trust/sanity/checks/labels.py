@@ -1,0 +1,52 @@
+"""A model of the same architecture that memorised permuted labels: what it has learnt is not what classes look like.
+
+Source: Adebayo et al., NeurIPS 2018, section 4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from an8flower.errors import NotApplicable
+
+from ..check import CheckOfModel, Findings, Setting, Subject, implements
+from ..label_randomisation import Memorised, Memory, memorise_once
+from ..similarity import Maps, similarities
+
+MEMORY = Memory()
+
+
+@implements("labels")
+class PermutedLabels(CheckOfModel):
+    """The verdict where the model has memorised labels that say nothing of the images."""
+
+    def __init__(self, setting: Setting, value: Any) -> None:
+        super().__init__(setting, value)
+        self.memory = replace(MEMORY, seed=setting.seed) if value else None
+        self.memorised, self.reason = self._memorise()
+
+    def _memorise(self) -> tuple[Memorised | None, str]:
+        """The model of permuted labels, or why there is none."""
+        if self.memory is None:
+            return None, "not asked for"
+        setting = self.setting
+        try:
+            return memorise_once(setting.classifier, setting.split.store, self.memory, setting.folder), ""
+        except NotApplicable as reason:
+            return None, str(reason)
+
+    def examine(self, subject: Subject) -> Findings:
+        """The similarities to the maps of the model of permuted labels, where there is one."""
+        if self.memorised is None:
+            return Findings()
+        maps = Maps(subject.explain(self.memorised.classifier, subject.query))
+        return Findings({"labels": similarities(subject.original, maps)})
+
+    def describe_plan(self) -> dict[str, Any]:
+        """How labels are memorised; None where that was not asked for."""
+        return {"memory": None if self.memory is None else asdict(self.memory)}
+
+    def describe_model(self) -> dict[str, Any]:
+        """The model of permuted labels, or why there is none."""
+        return {"labels": {"reason": self.reason} if self.memorised is None else self.memorised.to_document()}
