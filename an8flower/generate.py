@@ -13,16 +13,17 @@ import numpy as np
 from . import draw
 from .errors import Refusal
 from .evidence import absent_evidence, evidence_parts
-from .factors import PARTS
+from .factors import FACTORS, PARTS
 from .render import render
 from .scene import build
-from .spec import SPLITS, DatasetSpec
+from .spec import DatasetSpec
+from .splits import SPLITS
 from .store import FlowerStore, Rows
 from .writing import Block, Plan, write
 
 
 class Generated(NamedTuple):
-    """What `generate` has done."""
+    """The data set that `generate` wrote or found."""
 
     path: Path
     spec: DatasetSpec
@@ -54,20 +55,20 @@ def already_there(path: Path, spec: DatasetSpec, force: bool) -> bool:
     if not path.exists():
         return False
     try:
-        if FlowerStore(path).digest == spec.digest:
+        if FlowerStore(path).is_made_from(spec):
             return True
-        found = "another data set is there"
+        obstacle = "another data set is there"
     except Refusal:
-        found = "something else is there"
+        obstacle = "something else is there"
     if force:
         return False
-    raise Refusal(f"{path}: {found}; replace it with --force, or write elsewhere with -o")
+    raise Refusal(f"{path}: {obstacle}; replace it with --force, or write elsewhere with -o")
 
 
 def make_rows(spec: DatasetSpec, block: Block) -> Rows:
     """The rows of a block: pure, the same whoever makes them."""
-    table = draw.factors(spec, block.split, block.start, block.stop)
     labels = draw.labels(spec, block.split, block.start, block.stop)
+    table = draw.factors_of(spec, block.split, labels, block.start, FACTORS)
     images, parts = render(build(table), spec.size, threads=1)
     return Rows(images, labels, evidence_masks(spec, labels, table, parts), parts, table)
 
@@ -98,10 +99,11 @@ def _mark_absent(masks: np.ndarray, rows: np.ndarray, covered: np.ndarray) -> No
 
 
 def attributes(spec: DatasetSpec) -> dict[str, object]:
-    """What the root of a file says of its data set."""
+    """The attributes of a file's root that describe its data set."""
     return {
         "name": spec.name,
         "spec": spec.to_json(),
+        "canonical": spec.canonical_json(),
         "digest": spec.digest,
         "class_names": list(spec.class_names),
         "part_names": list(PARTS),

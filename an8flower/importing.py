@@ -18,12 +18,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from .errors import Refusal
-from .spec import SPLITS
+from .splits import SPLITS, split_sizes
 from .store import Rows
 from .writing import Block, Plan, write
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
-SHARES = (0.7, 0.1, 0.2)  # of train, val and test
 WHITE = {"bool": 1, "uint8": 255, "uint16": 65535, "int32": 65535}  # Pillow keeps 16 bits in 32 for some formats
 NAMED = 3  # how many offenders a message names
 
@@ -56,7 +55,7 @@ class Pairs:
         splits: dict[str, list[Pair]] = {split: [] for split in SPLITS}
         for label in range(len(self.class_names)):
             own = [pair for pair in self.pairs if pair.label == label]
-            split_of = _shared_out({pair.group for pair in own})
+            split_of = _split_of_groups({pair.group for pair in own})
             for pair in own:
                 splits[split_of[pair.group]].append(pair)
         return {split: sorted(pairs, key=_shuffled) for split, pairs in splits.items() if pairs}
@@ -197,11 +196,10 @@ def _same(own: set[str], theirs: set[str], own_words: str, their_words: str) -> 
         )
 
 
-def _shared_out(groups: set[str]) -> dict[str, str]:
-    """The split of each group."""
-    ordered = sorted(groups, key=_hash)
-    ends = np.cumsum([round(share * len(ordered)) for share in SHARES[:-1]])
-    return {group: SPLITS[int(np.searchsorted(ends, i, side="right"))] for i, group in enumerate(ordered)}
+def _split_of_groups(groups: set[str]) -> dict[str, str]:
+    """The split of each group, in an order fixed by the names' hash."""
+    splits = [split for split, size in split_sizes(len(groups)).items() for _ in range(size)]
+    return dict(zip(sorted(groups, key=_hash), splits, strict=True))
 
 
 def _shuffled(pair: Pair) -> str:

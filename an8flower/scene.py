@@ -12,9 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import draw
-from .factors import COLOURS, FACTORS, PARTS, Value
-from .spec import DatasetSpec
+from .factors import COLOURS, FACTORS, PARTS
 
 MATERIALS = ("petal", "disc", "stem", "leaf", "clay", "soil", "ball", "label")
 BACKDROPS = FACTORS["background.kind"].choices
@@ -89,16 +87,10 @@ class Camera(NamedTuple):
 def build(table: np.ndarray) -> Scenes:
     """The scenes of a factors table (n,), in order; a row's scene depends on that row alone."""
     camera = camera_of(table)
-    plant = [part(table) for part in (petals, disc, stem, calyx, leaves, pot)]
-    pieces = [_photographed(piece, camera) for piece in plant] + [balls(table), tag(table)]
+    pieces = [_lay_into_picture(shape(table), camera) for shape in PLANT] + [shape(table) for shape in IN_PICTURE]
     return Scenes(
         **_joined(pieces), **_lighting(table, camera), **_backdrop(table), shadow=contact_shadow(table, camera)
     )
-
-
-def scene(spec: DatasetSpec, split: str, row: int, overrides: Mapping[str, Value] | None = None) -> Scenes:
-    """The scene of one row, with some factors set to other values."""
-    return build(draw.override(draw.factors(spec, split, row, row + 1), overrides or {}))
 
 
 # --- the parts --------------------------------------------------------------------------------------------------------
@@ -204,6 +196,10 @@ def tag(table: np.ndarray) -> Pieces:
     return Pieces("tag", "label", _present(table, "tag"), centre, axes, _colour(table, "tag.colour")[:, None, :])
 
 
+PLANT = (petals, disc, stem, calyx, leaves, pot)  # what stands on the turntable
+IN_PICTURE = (balls, tag)  # what is placed in the picture directly
+
+
 # --- what the parts hold on to ----------------------------------------------------------------------------------------
 
 
@@ -277,8 +273,8 @@ def _rods(along: np.ndarray, thickness: np.ndarray) -> np.ndarray:
     return np.stack([along, across * thickness[..., None], out * thickness[..., None]], axis=2)
 
 
-def _photographed(piece: Pieces, camera: Camera) -> Pieces:
-    """A piece of the plant as it lies in the picture."""
+def _lay_into_picture(piece: Pieces, camera: Camera) -> Pieces:
+    """Move pieces of the plant from the turntable to where the camera sees them in the picture."""
     centre = _turned(piece.centre, camera)
     centre[..., 0] += camera.x[:, None]
     centre[..., 1] += camera.y[:, None]

@@ -20,7 +20,7 @@ import numpy as np
 from .errors import Refusal, WrongUsage
 from .generate import Generated, already_there, attributes, make_rows, split_rows
 from .spec import DatasetSpec, from_json
-from .store import FORMAT, READ_ROWS, Rows, fingerprint
+from .store import FORMAT, READ_ROWS, Rows, fingerprint, is_made_from
 from .writing import Block, Checksums, Plan, moved_when_whole, seal, told_plainly, write
 
 SHARD_FORMAT = f"{FORMAT} shard"  # so that nobody takes a shard for a data set: its rows have other numbers
@@ -152,11 +152,11 @@ def _opened(path: Path) -> h5py.File:
 def _open(path: Path, spec: DatasetSpec) -> h5py.File:
     """A shard of this data set; raises Refusal for anything else."""
     file = _opened(path)
-    found = file.attrs.get("format"), bool(file.attrs.get("complete")), file.attrs.get("digest")
-    if found == (SHARD_FORMAT, True, spec.digest):
+    is_shard = file.attrs.get("format") == SHARD_FORMAT
+    if is_shard and file.attrs.get("complete") and is_made_from(file, spec):
         return file
     file.close()
-    what = f"a shard of another data set than {spec.name}" if found[0] == SHARD_FORMAT else "not a shard"
+    what = f"a shard of another data set than {spec.name}" if is_shard else "not a shard"
     raise Refusal(f"{path}: {what}; give the shards of one spec")
 
 

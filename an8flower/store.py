@@ -12,9 +12,12 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from . import draw
 from .errors import Refusal, WrongUsage
+from .factors import FACTORS, PARTS
 from .names import unknown
-from .spec import SPLITS, DatasetSpec, from_json
+from .spec import DatasetSpec, from_json
+from .splits import SPLITS
 
 FORMAT, SCHEMA = "an8flower", 1
 ALWAYS = ("images", "labels", "masks")  # what every file has; rendered ones have these as well:
@@ -80,8 +83,12 @@ class FlowerStore:
 
     @property
     def digest(self) -> str:
-        """sha256 of the canonical spec, or of the checksums where there is no spec."""
+        """The sha256 of the canonical spec, or of the checksums if there is no spec."""
         return str(self.file.attrs["digest"])
+
+    def is_made_from(self, spec: DatasetSpec) -> bool:
+        """Whether the file holds the data set of a spec; files of before 0.1.0 had digests of another kind."""
+        return is_made_from(self.file, spec)
 
     @property
     def class_names(self) -> list[str]:
@@ -120,9 +127,22 @@ class FlowerStore:
             )
         if not attributes.get("complete", False):
             raise Refusal(f"{self.path}: unfinished; {REMAKE}")
+        self._check_catalogue()
         for split in self.file:
             self._check_shapes(split)
         self._check_shards()
+
+    def _check_catalogue(self) -> None:
+        """A file may know fewer parts and factors than we do, but not others."""
+        tables = [group["factors"] for group in self.file.values() if "factors" in group]
+        columns = [name for table in tables for name in table.dtype.names]
+        strange = [name for name in columns if name not in FACTORS]
+        strange += [name for id_, name in enumerate(self.part_names) if name not in PARTS[id_ : id_ + 1]]
+        if strange:
+            raise Refusal(
+                f"{self.path}: knows {strange[0]}, which this version does not; "
+                f"use an8flower {self.file.attrs.get('generator')} or later"
+            )
 
     def _check_shards(self) -> None:
         """HDF5 reads a shard that is missing as zeros, and one that was replaced as it is."""
@@ -184,7 +204,8 @@ class FlowerSplit:
             raise IndexError(f"{self.store.path}: {self.name} has rows 0 to {len(self)}; asked for {start} to {stop}")
         self.store.refuse_missing_shards()
         try:
-            return Rows._make(self._read(name, slice(start, stop)) for name in Rows._fields)
+            rows = Rows._make(self._read(name, slice(start, stop)) for name in Rows._fields)
+            return rows._replace(factors=self._with_later_factors(rows, start))
         except OSError as error:
             raise Refusal(
                 f"{self.store.path}: {self.name} rows {start} to {stop} are damaged ({error}); {REMAKE}"
@@ -199,6 +220,21 @@ class FlowerSplit:
         first, last = (int(stretch[0]), int(stretch[-1])) if len(stretch) else (0, -1)
         found = self.rows(first, last + 1)
         return Rows._make(None if values is None else values[stretch - first] for values in found)
+
+    def _with_later_factors(self, rows: Rows, start: int) -> np.ndarray | None:
+        """The factors table with the columns that the catalogue has got since the file was written, as drawn today.
+
+        By the rules of the catalogue they draw nothing that is not in the pictures.
+        """
+        table, spec = rows.factors, self.store.spec
+        if table is None or spec is None or len(table.dtype.names or ()) == len(FACTORS):
+            return table
+        written = table.dtype.names or ()
+        later = [name for name in FACTORS if name not in written]
+        complete = draw.factors_of(spec, self.name, rows.labels, start, later)
+        for name in written:
+            complete[name] = table[name]
+        return complete
 
     def _read(self, name: str, where: slice) -> np.ndarray | None:
         return self._group[name][where] if name in self._group else None
@@ -216,6 +252,14 @@ def _open(path: Path) -> h5py.File:
     except OSError as error:
         what = "truncated or damaged" if h5py.is_hdf5(path) else "not an HDF5 file"
         raise Refusal(f"{path}: {what} ({error}); {REMAKE}") from None
+
+
+def is_made_from(file: h5py.File, spec: DatasetSpec) -> bool:
+    """Whether a file, or a shard, holds rows of a spec, whichever version wrote its digest."""
+    if file.attrs.get("digest") == spec.digest:
+        return True
+    text = file.attrs.get("spec")
+    return text is not None and "canonical" not in file.attrs and from_json(str(text), file.filename) == spec
 
 
 def fingerprint(file: h5py.File) -> str:
