@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .defaults import default_data, default_model
+from .ensure import ensure_default_data, ensure_default_model
 from .options import FILE, device_option
 
 
@@ -44,10 +44,10 @@ def explain(
     if (image is None) == (row is None):
         raise click.UsageError("give either --image FILE, or --row N (with --data FILE)")
     if data is None and (row is not None or model is None):
-        data = default_data()
+        data = ensure_default_data()
     if model is None:
         assert data, "made just now"
-        model = str(default_model(data, device))
+        model = str(ensure_default_model(data, device))
     from ..evaluate.calls import explain as explained
 
     found = explained(image=image, data=data, row=row, model=model, device=device, **asked)
