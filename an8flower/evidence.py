@@ -16,13 +16,13 @@ def sufficient_sets(spec: DatasetSpec, label: int) -> tuple[frozenset[str], ...]
     """
     look = class_look(spec, label)
     others = [class_look(spec, other) for other in range(spec.class_count) if other != label]
-    found: list[frozenset[str]] = []
+    minimal: list[frozenset[str]] = []
     for size in range(1, len(look) + 1):
         for parts in map(frozenset, itertools.combinations(sorted(look), size)):
-            told = all(any(look[part] != other[part] for part in parts) for other in others)
-            if told and not any(smaller <= parts for smaller in found):
-                found.append(parts)
-    return tuple(found)
+            is_sufficient = all(any(look[part] != other[part] for part in parts) for other in others)
+            if is_sufficient and not any(smaller <= parts for smaller in minimal):
+                minimal.append(parts)
+    return tuple(minimal)
 
 
 def evidence_parts(spec: DatasetSpec, label: int) -> frozenset[str]:
@@ -32,8 +32,8 @@ def evidence_parts(spec: DatasetSpec, label: int) -> frozenset[str]:
 
 def discriminative_parts(spec: DatasetSpec, first: int, second: int) -> frozenset[str]:
     """The parts in which two classes differ."""
-    one, two = class_look(spec, first), class_look(spec, second)
-    return frozenset(part for part in one if one[part] != two[part])
+    first_look, second_look = class_look(spec, first), class_look(spec, second)
+    return frozenset(part for part in first_look if first_look[part] != second_look[part])
 
 
 def redundant(spec: DatasetSpec) -> bool:
@@ -53,5 +53,5 @@ def absent_evidence(spec: DatasetSpec, label: int) -> dict[str, int]:
 
 def shared_evidence(spec: DatasetSpec, label: int, other: int) -> list[str]:
     """The evidence parts of another class that look the same in this one, and are there."""
-    own, its = class_look(spec, label), class_look(spec, other)
-    return [part for part in sorted(evidence_parts(spec, other)) if own[part] == its[part] != ABSENT]
+    look, other_look = class_look(spec, label), class_look(spec, other)
+    return [part for part in sorted(evidence_parts(spec, other)) if look[part] == other_look[part] != ABSENT]

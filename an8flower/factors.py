@@ -57,7 +57,7 @@ Kind = Literal["colour", "choice", "count", "number"]
 Value = str | int | float
 
 
-class Span(NamedTuple):
+class Ends(NamedTuple):
     """A range from which values are drawn evenly, both ends included."""
 
     low: float
@@ -70,7 +70,7 @@ class Factor:
 
     kind: Kind
     words: str  # what the factor is, for people
-    default: Value | Span
+    default: Value | Ends
     low: float = 0.0  # bounds of counts and numbers, both included
     high: float = 0.0
     choices: tuple[str, ...] = ()
@@ -106,11 +106,11 @@ def _count(words: str, default: int, high: int, low: int = 0) -> Factor:
     return Factor("count", words, default, low=low, high=high)
 
 
-def _number(words: str, default: Span, low: float, high: float, items: int = 1) -> Factor:
+def _number(words: str, default: Ends, low: float, high: float, items: int = 1) -> Factor:
     return Factor("number", words, default, low, high, items=items)
 
 
-def _angle(words: str, default: Span, low: float, high: float) -> Factor:
+def _angle(words: str, default: Ends, low: float, high: float) -> Factor:
     return Factor("number", words, default, low, high, period=360)
 
 
@@ -122,68 +122,72 @@ FACTORS: Mapping[str, Factor] = MappingProxyType(
         "petals.whorls": _count("rings of petals, one within the other", 1, 2, low=1),
         "petals.shape": _choice("form of a petal", "oval", "round", "oval", "long"),
         "petals.colour": _colour("colour of all petals", "white"),
-        "petals.size": _number("length of a petal, in units of the usual one", Span(0.9, 1.1), 0.5, 1.5),
+        "petals.size": _number("length of a petal, in units of the usual one", Ends(0.9, 1.1), 0.5, 1.5),
         "petals.opening": _number(
-            "degrees above the plane of the head: 70 is a cup, below 0 droops", Span(0, 25), -20, 70
+            "degrees above the plane of the head: 70 is a cup, below 0 droops", Ends(0, 25), -20, 70
         ),
-        "petals.phase": _angle("degrees by which the ring is turned", Span(0, 360), 0, 360),
+        "petals.phase": _angle("degrees by which the ring is turned", Ends(0, 360), 0, 360),
         "disc.count": _count("1 if the flower has a disc in the middle of its head", 1, 1),
         "disc.colour": _colour("colour of the disc", "gold"),
-        "disc.size": _number("diameter of the disc, in units of the usual one", Span(0.9, 1.1), 0.5, 1.5),
-        "head.tilt": _number("degrees between the head's direction and straight up", Span(25, 60), 0, 90),
+        "disc.size": _number("diameter of the disc, in units of the usual one", Ends(0.9, 1.1), 0.5, 1.5),
+        "head.tilt": _number("degrees between the head's direction and straight up", Ends(25, 60), 0, 90),
         "head.azimuth": _angle(
             "degrees between the head's direction and the camera: a tilted head follows the viewer",
-            Span(-55, 55),
+            Ends(-55, 55),
             -180,
             180,
         ),
         "stem.count": _count("1 if the flower has a stem", 1, 1),
         "stem.colour": _colour("colour of the stem", "leaf"),
-        "stem.width": _number("thickness of the stem, in units of the usual one", Span(0.9, 1.1), 0.5, 2.0),
-        "stem.bend": _number("sideways shift of the stem's middle, in units of its height", Span(0, 0.15), 0, 0.4),
-        "stem.azimuth": _angle("degrees around the stem: where its bend points", Span(0, 360), 0, 360),
+        "stem.width": _number("thickness of the stem, in units of the usual one", Ends(0.9, 1.1), 0.5, 2.0),
+        "stem.bend": _number("sideways shift of the stem's middle, in units of its height", Ends(0, 0.15), 0, 0.4),
+        "stem.azimuth": _angle("degrees around the stem: where its bend points", Ends(0, 360), 0, 360),
         "leaves.count": _count("how many leaves the stem has", 2, 4),
         "leaves.shape": _choice("form of a leaf", "oval", "round", "oval", "long"),
         "leaves.colour": _colour("colour of all leaves", "leaf"),
-        "leaves.size": _number("length of a leaf, in units of the usual one", Span(0.85, 1.15), 0.5, 1.5),
-        "leaves.height": _number("where the lowest leaf grows: share of the stem's height", Span(0.3, 0.5), 0.1, 0.8),
-        "leaves.azimuth": _angle("degrees around the stem: where the lowest leaf points", Span(0, 360), 0, 360),
+        "leaves.size": _number("length of a leaf, in units of the usual one", Ends(0.85, 1.15), 0.5, 1.5),
+        "leaves.height": _number("where the lowest leaf grows: share of the stem's height", Ends(0.3, 0.5), 0.1, 0.8),
+        "leaves.azimuth": _angle("degrees around the stem: where the lowest leaf points", Ends(0, 360), 0, 360),
         "pot.count": _count("1 if the flower stands in a pot", 0, 1),
         "pot.shape": _choice("form of the pot", "bowl", "bowl", "vase"),
         "pot.colour": _colour("colour of the pot", "terracotta"),
-        "pot.size": _number("width of the pot, in units of the usual one", Span(0.9, 1.1), 0.5, 1.5),
+        "pot.size": _number("width of the pot, in units of the usual one", Ends(0.9, 1.1), 0.5, 1.5),
         "distractors.count": _count("how many balls lie about", 0, MAX_BALLS),
         "distractors.colour": _colour("colour of each ball", "neutral", items=MAX_BALLS),
         "distractors.x": _number(
-            "place of each ball across the picture: -1 left edge, 1 right edge", Span(-0.9, 0.9), -1, 1, MAX_BALLS
+            "place of each ball across the picture: -1 left edge, 1 right edge",
+            Ends(-0.9, 0.9),
+            -1,
+            1,
+            MAX_BALLS,
         ),
         "distractors.y": _number(
-            "height of each ball in the picture: -1 lower edge, 1 upper edge", Span(-0.9, 0.9), -1, 1, MAX_BALLS
+            "height of each ball in the picture: -1 lower edge, 1 upper edge", Ends(-0.9, 0.9), -1, 1, MAX_BALLS
         ),
         "distractors.depth": _number(
-            "depth of each ball: -1 behind the plant, 1 before it", Span(-1, 1), -1, 1, MAX_BALLS
+            "depth of each ball: -1 behind the plant, 1 before it", Ends(-1, 1), -1, 1, MAX_BALLS
         ),
         "distractors.size": _number(
-            "diameter of each ball, in units of the usual one", Span(0.7, 1.3), 0.3, 2.0, MAX_BALLS
+            "diameter of each ball, in units of the usual one", Ends(0.7, 1.3), 0.3, 2.0, MAX_BALLS
         ),
         "tag.count": _count("1 if a label lies before the plant", 0, 1),
         "tag.colour": _colour("colour of the label", "neutral"),
-        "tag.x": _number("place of the label across the picture: -1 left edge, 1 right edge", Span(-0.85, 0.85), -1, 1),
-        "tag.y": _number("height of the label in the picture: -1 lower edge, 1 upper edge", Span(-0.85, -0.75), -1, 1),
-        "tag.size": _number("size of the label, in units of the usual one", Span(0.9, 1.1), 0.5, 2.0),
-        "view.azimuth": _angle("degrees around the stem from which one looks", Span(0, 360), 0, 360),
-        "view.elevation": _number("degrees above the horizon: 90 looks straight down", Span(5, 50), -10, 90),
-        "view.scale": _number("size of the plant in the picture: 1 fills its height", Span(0.74, 0.92), 0.3, 2.0),
+        "tag.x": _number("place of the label across the picture: -1 left edge, 1 right edge", Ends(-0.85, 0.85), -1, 1),
+        "tag.y": _number("height of the label in the picture: -1 lower edge, 1 upper edge", Ends(-0.85, -0.75), -1, 1),
+        "tag.size": _number("size of the label, in units of the usual one", Ends(0.9, 1.1), 0.5, 2.0),
+        "view.azimuth": _angle("degrees around the stem from which one looks", Ends(0, 360), 0, 360),
+        "view.elevation": _number("degrees above the horizon: 90 looks straight down", Ends(5, 50), -10, 90),
+        "view.scale": _number("size of the plant in the picture: 1 fills its height", Ends(0.74, 0.92), 0.3, 2.0),
         "view.x": _number(
-            "shift of the plant to the right: share of the picture's width", Span(-0.17, 0.17), -0.5, 0.5
+            "shift of the plant to the right: share of the picture's width", Ends(-0.17, 0.17), -0.5, 0.5
         ),
-        "view.y": _number("shift of the plant upwards: share of the picture's width", Span(-0.08, 0.08), -0.5, 0.5),
-        "light.azimuth": _angle("degrees from the camera: negative comes from the left", Span(-70, 70), -180, 180),
-        "light.elevation": _number("degrees above the horizon from which the light comes", Span(30, 70), 0, 90),
-        "light.strength": _number("strength of the light, in units of the usual one", Span(0.85, 1.15), 0.3, 1.7),
+        "view.y": _number("shift of the plant upwards: share of the picture's width", Ends(-0.08, 0.08), -0.5, 0.5),
+        "light.azimuth": _angle("degrees from the camera: negative comes from the left", Ends(-70, 70), -180, 180),
+        "light.elevation": _number("degrees above the horizon from which the light comes", Ends(30, 70), 0, 90),
+        "light.strength": _number("strength of the light, in units of the usual one", Ends(0.85, 1.15), 0.3, 1.7),
         "background.kind": _choice("what lies behind the plant", "gradient", "plain", "gradient", "textured"),
         "background.colour": _colour("colour of what lies behind the plant", "sky"),
-        "background.texture": Factor("count", "seed of the texture", Span(0, 2**31 - 1), high=2**31 - 1),
+        "background.texture": Factor("count", "seed of the texture", Ends(0, 2**31 - 1), high=2**31 - 1),
     }
 )
 

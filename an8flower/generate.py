@@ -18,8 +18,8 @@ from .render import render
 from .scene import build
 from .spec import DatasetSpec
 from .splits import SPLITS
-from .store import FlowerStore, Rows
-from .writing import Block, Plan, write
+from .store import FlowerStore, StoredRows
+from .writing import Block, WritingPlan, write
 
 
 class Generated(NamedTuple):
@@ -65,12 +65,12 @@ def already_there(path: Path, spec: DatasetSpec, force: bool) -> bool:
     raise Refusal(f"{path}: {obstacle}; replace it with --force, or write elsewhere with -o")
 
 
-def make_rows(spec: DatasetSpec, block: Block) -> Rows:
+def make_rows(spec: DatasetSpec, block: Block) -> StoredRows:
     """The rows of a block: pure, the same whoever makes them."""
     labels = draw.labels(spec, block.split, block.start, block.stop)
     table = draw.factors_of(spec, block.split, labels, block.start, FACTORS)
     images, parts = render(build(table), spec.size, threads=1)
-    return Rows(images, labels, evidence_masks(spec, labels, table, parts), parts, table)
+    return StoredRows(images, labels, evidence_masks(spec, labels, table, parts), parts, table)
 
 
 def evidence_masks(spec: DatasetSpec, labels: np.ndarray, table: np.ndarray, parts: np.ndarray) -> np.ndarray:
@@ -84,11 +84,11 @@ def evidence_masks(spec: DatasetSpec, labels: np.ndarray, table: np.ndarray, par
     for label in range(spec.class_count):
         for part, count in absent_evidence(spec, label).items():
             rows = np.flatnonzero(labels == label)
-            _mark_absent(masks, rows, _rendered_with(table[rows], part, count, spec.size) == PARTS.index(part))
+            _mark_absent(masks, rows, _render_parts_with(table[rows], part, count, spec.size) == PARTS.index(part))
     return masks
 
 
-def _rendered_with(table: np.ndarray, part: str, count: int, size: int) -> np.ndarray:
+def _render_parts_with(table: np.ndarray, part: str, count: int, size: int) -> np.ndarray:
     """Part maps of rows if the part were there."""
     return render(build(draw.override(table, {f"{part}.count": count})), size, threads=1)[1]
 
@@ -116,5 +116,5 @@ def split_rows(spec: DatasetSpec) -> dict[str, int]:
     return {split: rows for split in SPLITS if (rows := getattr(spec.rows, split))}
 
 
-def _plan(spec: DatasetSpec, path: Path) -> Plan:
-    return Plan(path, attributes(spec), split_rows(spec), spec.digest, lambda block: make_rows(spec, block))
+def _plan(spec: DatasetSpec, path: Path) -> WritingPlan:
+    return WritingPlan(path, attributes(spec), split_rows(spec), spec.digest, lambda block: make_rows(spec, block))

@@ -39,7 +39,7 @@ def without(table: np.ndarray, part: str) -> np.ndarray:
     return draw.override(table, {f"{part}.count": 0})
 
 
-def redrawn(
+def redraw(
     spec: DatasetSpec, split: str, rows: np.ndarray, table: np.ndarray, names: Collection[str], repeat: int
 ) -> np.ndarray:
     """The same scenes with some nuisance factors drawn again; every `repeat` (from 0) is another draw."""
@@ -87,7 +87,7 @@ def has(table: np.ndarray, part: str) -> np.ndarray:
 def apart(spec: DatasetSpec, part: str) -> np.ndarray:
     """Whether a part looks otherwise in one class than in another: (C, C) bool."""
     looks = [class_look(spec, label).get(part) for label in range(spec.class_count)]
-    return np.array([[one != other for other in looks] for one in looks])
+    return np.array([[first != second for second in looks] for first in looks])
 
 
 def shortcut_apart(spec: DatasetSpec, table: np.ndarray) -> np.ndarray:
@@ -127,8 +127,8 @@ def near_class(spec: DatasetSpec, label: int, chance: float, part: str | None = 
     """
     others = [other for other in range(spec.class_count) if other != label]
     differing = {other: discriminative_parts(spec, label, other) for other in others}
-    asked = {other: len(parts) for other, parts in differing.items() if part is None or part in parts}
-    nearest = [other for other, parts in asked.items() if parts == min(asked.values())]
+    counts = {other: len(parts) for other, parts in differing.items() if part is None or part in parts}
+    nearest = [other for other, parts in counts.items() if parts == min(counts.values())]
     return nearest[int(chance * len(nearest))]
 
 

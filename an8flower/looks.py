@@ -9,16 +9,16 @@ from .factors import FACTORS, Value, part_of
 if TYPE_CHECKING:
     from .spec import DatasetSpec
 
-Look = dict[str, tuple[tuple[str, Value], ...]]  # by part: its factors, with values that are equal if pictures are
+ClassLook = dict[str, tuple[tuple[str, Value], ...]]  # by part: its factors, with values that are equal if pictures are
 ABSENT: tuple[tuple[str, Value], ...] = (("count", 0),)
 
 
-def class_look(spec: DatasetSpec, label: int) -> Look:
+def class_look(spec: DatasetSpec, label: int) -> ClassLook:
     """How each part that tells classes looks in one of them; a part with count 0 looks absent whatever else is said.
 
     Values that give the same pixels (`red` and `#e0202c`, 0 and 360 degrees) count as equal.
     """
-    look: Look = {}
+    look: ClassLook = {}
     for name, values in spec.classes.items():
         part = str(part_of(name))
         absent = spec.classes.get(f"{part}.count", (1,) * spec.class_count)[label] == 0

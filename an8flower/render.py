@@ -123,9 +123,9 @@ def _lenses(scenes: Scenes, first: int, last: int) -> np.ndarray:
     """The ellipsoids of a row as lenses."""
     lenses = np.empty(last - first, LENS)
     for k in range(last - first):
-        own = first + k
-        _project(lenses[k], scenes.centre[own], scenes.axes[own])
-        _dress(lenses[k], scenes.outline[own], scenes.colour[own], scenes.part[own], scenes.material[own])
+        index = first + k
+        _project(lenses[k], scenes.centre[index], scenes.axes[index])
+        _dress(lenses[k], scenes.outline[index], scenes.colour[index], scenes.part[index], scenes.material[index])
     return lenses
 
 

@@ -60,7 +60,7 @@ class DatasetSpec(SpecModel):
 
     @property
     def class_count(self) -> int:
-        """The number of classes."""
+        """The number of classes that the spec tells apart."""
         return len(next(iter(self.classes.values())))
 
     def to_json(self) -> str:

@@ -27,8 +27,8 @@ READ_ROWS = 512  # rows held at once when a whole split is read through
 REMAKE = "make it again with `an8flower generate --force` or `an8flower import --force`"
 
 
-class Rows(NamedTuple):
-    """Some rows of a split, as numpy."""
+class StoredRows(NamedTuple):
+    """Rows of a split as numpy arrays."""
 
     images: np.ndarray  # (n, S, S, 3) uint8, sRGB
     labels: np.ndarray  # (n,) int64
@@ -38,7 +38,7 @@ class Rows(NamedTuple):
 
 
 class FlowerStore:
-    """A data set on disk.
+    """A data set in an HDF5 file on disk.
 
     >>> store = FlowerStore("data/single-6c.h5")  # doctest: +SKIP
     >>> store["test"].rows(0, 32).images.shape  # doctest: +SKIP
@@ -78,7 +78,7 @@ class FlowerStore:
 
     @property
     def name(self) -> str:
-        """The data set's name."""
+        """The name of the data set."""
         return str(self.file.attrs["name"])
 
     @property
@@ -195,33 +195,33 @@ class FlowerSplit:
 
     @property
     def labels(self) -> np.ndarray:
-        """All labels, (N,) int64."""
+        """The labels of all rows, (N,) int64."""
         return self._group["labels"][:]
 
-    def rows(self, start: int, stop: int) -> Rows:
+    def rows(self, start: int, stop: int) -> StoredRows:
         """Rows start to stop; raises IndexError outside the split and Refusal where the file is damaged."""
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"{self.store.path}: {self.name} has rows 0 to {len(self)}; asked for {start} to {stop}")
         self.store.refuse_missing_shards()
         try:
-            rows = Rows._make(self._read(name, slice(start, stop)) for name in Rows._fields)
+            rows = StoredRows._make(self._read(name, slice(start, stop)) for name in StoredRows._fields)
             return rows._replace(factors=self._with_later_factors(rows, start))
         except OSError as error:
             raise Refusal(
                 f"{self.store.path}: {self.name} rows {start} to {stop} are damaged ({error}); {REMAKE}"
             ) from None
 
-    def take(self, indices: np.ndarray) -> Rows:
+    def take(self, indices: np.ndarray) -> StoredRows:
         """Rows by their sorted indices, read stretch by stretch."""
         stretches = np.split(indices, np.flatnonzero(np.diff(indices) >= STRETCH) + 1)
-        return _joined([self._pick(stretch) for stretch in stretches])
+        return _concatenate([self._pick(stretch) for stretch in stretches])
 
-    def _pick(self, stretch: np.ndarray) -> Rows:
+    def _pick(self, stretch: np.ndarray) -> StoredRows:
         first, last = (int(stretch[0]), int(stretch[-1])) if len(stretch) else (0, -1)
-        found = self.rows(first, last + 1)
-        return Rows._make(None if values is None else values[stretch - first] for values in found)
+        read = self.rows(first, last + 1)
+        return StoredRows._make(None if values is None else values[stretch - first] for values in read)
 
-    def _with_later_factors(self, rows: Rows, start: int) -> np.ndarray | None:
+    def _with_later_factors(self, rows: StoredRows, start: int) -> np.ndarray | None:
         """The factors table with the columns that the catalogue has got since the file was written, as drawn today.
 
         By the rules of the catalogue they draw nothing that is not in the pictures.
@@ -240,8 +240,10 @@ class FlowerSplit:
         return self._group[name][where] if name in self._group else None
 
 
-def _joined(pieces: list[Rows]) -> Rows:
-    return Rows._make(None if values[0] is None else np.concatenate(values) for values in zip(*pieces, strict=True))
+def _concatenate(pieces: list[StoredRows]) -> StoredRows:
+    return StoredRows._make(
+        None if values[0] is None else np.concatenate(values) for values in zip(*pieces, strict=True)
+    )
 
 
 def _open(path: Path) -> h5py.File:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from .factors import Span, Value
+from .factors import Ends, Value
 from .names import unknown
 
 RowCount = Annotated[int, Field(ge=0)]
@@ -71,10 +71,10 @@ class Shortcut(SpecModel):
 Nuisance = Value | tuple[Value, ...] | Range
 
 
-def as_nuisance(default: Value | Span) -> Value | Range:
+def as_nuisance(default: Value | Ends) -> Value | Range:
     """A default of the catalogue as a spec holds it.
 
     >>> as_nuisance(Span(0, 90))
     Range(low=0.0, high=90.0)
     """
-    return Range(**{"from": float(default.low), "to": float(default.high)}) if isinstance(default, Span) else default
+    return Range(**{"from": float(default.low), "to": float(default.high)}) if isinstance(default, Ends) else default

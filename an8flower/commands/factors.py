@@ -61,9 +61,9 @@ def _select(name: str | None) -> list[dict[str, Any]]:
 
 def _entry(name: str, factor: Factor) -> dict[str, Any]:
     """One factor as JSON: the bounds and a drawn default are pairs."""
-    from ..factors import Span, part_of
+    from ..factors import Ends, part_of
 
-    default = {"from": factor.default.low, "to": factor.default.high} if isinstance(factor.default, Span) else None
+    default = {"from": factor.default.low, "to": factor.default.high} if isinstance(factor.default, Ends) else None
     values = {"colour": "a colour", "choice": list(factor.choices)}.get(factor.kind, [factor.low, factor.high])
     return {
         "name": name,

@@ -15,7 +15,7 @@ from PIL import Image
 
 from an8flower.atomic import moved_into
 from an8flower.errors import Refusal, WrongUsage
-from an8flower.picture import Framed, framed
+from an8flower.picture import Framed, frame
 from an8flower.store import FlowerStore
 
 from ..case import Query
@@ -120,7 +120,7 @@ def explain_row(
     found = rows.rows(row, row + 1)
     classifier = open_model(source, store, device)
     wanted = int(found.labels[0]) if target is None else target
-    picture = framed(Image.fromarray(found.images[0]), classifier.size)
+    picture = frame(Image.fromarray(found.images[0]), classifier.size)
     seed = seed_of("explain", 0, store.digest, split, row)
     ready = _ready(method, classifier, source, store)
     return _explained(classifier, picture, found.masks[0], ready, wanted, seed)
@@ -145,7 +145,7 @@ def explain_picture(
     """
     classifier = opened(source, device) if store is None else open_model(source, store, device)
     ready = _ready(method, classifier, source, store)
-    return _explained(classifier, framed(picture, classifier.size), None, ready, target, seed_of("explain", name))
+    return _explained(classifier, frame(picture, classifier.size), None, ready, target, seed_of("explain", name))
 
 
 def _ready(method: Method, classifier: Classifier, source: Source, store: FlowerStore | None) -> Method:

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from an8flower import factors, scene
-from an8flower.factors import Factor, Span
+from an8flower.factors import Ends, Factor
 
 NEW = {
     "butterfly.count": Factor("count", "how many butterflies there are", 0, high=3),
     "butterfly.colour": Factor("colour", "colour of all butterflies", "violet"),
-    "butterfly.x": Factor("number", "place across the picture", Span(-0.9, 0.9), -1, 1),
+    "butterfly.x": Factor("number", "place across the picture", Ends(-0.9, 0.9), -1, 1),
     "petals.gloss": Factor("number", "how much the petals shine", 0.0, 0, 1),
 }
 
@@ -53,7 +53,7 @@ def summary(path: str) -> dict[str, Any]:
     assert spec is not None
     rows = split.rows(0, len(split))
     images, parts = render(scene.build(rows.factors), store.size, threads=1)
-    other = interventions.redrawn(spec, "test", np.arange(len(split)), rows.factors, list(NEW), 0)
+    other = interventions.redraw(spec, "test", np.arange(len(split)), rows.factors, list(NEW), 0)
     assert (render(scene.build(other), store.size, threads=1)[0] == images).all()
     assert not interventions.has(rows.factors, "butterfly").any()
     assert "butterfly" not in interventions.parts_of(spec)

@@ -146,7 +146,7 @@ def redrawn(asked: Interventions) -> list[np.ndarray]:
     """The batch's factors with everything that is left to chance drawn again, a table (B,) for each draw."""
     rows, names = asked.case.truth.rows.cpu().numpy(), interventions.nuisance_of(asked.spec)
     split = asked.world.split.name
-    return [interventions.redrawn(asked.spec, split, rows, asked.table, names, draw) for draw in range(DRAWS)]
+    return [interventions.redraw(asked.spec, split, rows, asked.table, names, draw) for draw in range(DRAWS)]
 
 
 def as_near_class(asked: Interventions, rows: np.ndarray, part: str) -> np.ndarray:
