@@ -1,4 +1,4 @@
-"""The command line: a group that tells a refusal in one sentence, and the commands that it holds."""
+"""The command line: a group that prints a refusal as one sentence, and the commands that it holds."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any
 import click
 
 from . import __version__
-from .commands import audit, data, explaining, methods, models, scoring, shards, trust
+from .commands import audit, data, explaining, factors, methods, models, scoring, shards, trust
 from .errors import Refusal
 from .names import unknown
 
 COMMANDS = (
     *(data.generate, data.presets, data.inspect, data.verify, data.import_),
+    factors.factors,
     *(shards.shard, shards.merge),
     *(models.train, models.archs),
     *(methods.methods, methods.check, methods.metrics),
@@ -23,12 +24,12 @@ COMMANDS = (
 
 
 class Commands(click.Group):
-    """Tells a refusal in one sentence, and answers an unknown command with the nearest one."""
+    """A group of commands that prints a refusal as one sentence, and answers an unknown name with the nearest one."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As in click, with a remedy."""
+        """Find the command that was named; raises UsageError with the nearest name if there is none."""
         if args[0] not in self.commands and not args[0].startswith("-"):
             raise click.UsageError(unknown("command", args[0], self.commands))
         return super().resolve_command(ctx, args)

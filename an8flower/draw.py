@@ -7,13 +7,14 @@ row, so that a new factor never shifts the others, and rows a to b are the same 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from .factors import FACTORS, Factor, Value, table_dtype
 from .names import check_known
-from .spec import DatasetSpec, Range, Shortcut
+from .spec import DatasetSpec
+from .terms import Range, Shortcut
 
 
 def uniform(spec: DatasetSpec, split: str, name: str, start: int, stop: int) -> np.ndarray:
@@ -36,15 +37,19 @@ def labels(spec: DatasetSpec, split: str, start: int, stop: int) -> np.ndarray:
 
 def factors(spec: DatasetSpec, split: str, start: int, stop: int) -> np.ndarray:
     """The factors table of rows start to stop: one compound row each, see `factors.table_dtype`."""
-    label = labels(spec, split, start, stop)
-    table = np.empty(stop - start, table_dtype())
-    for name, factor in FACTORS.items():
+    return factors_of(spec, split, labels(spec, split, start, stop), start, FACTORS)
+
+
+def factors_of(spec: DatasetSpec, split: str, label: np.ndarray, start: int, names: Iterable[str]) -> np.ndarray:
+    """The factors table of the rows from `start` on whose labels (n,) are known; only the named columns are filled."""
+    table = np.empty(len(label), table_dtype())
+    for name in names:
         if name in spec.classes:
             fill(table, name, np.array(spec.classes[name])[label])
         elif spec.shortcut and name == spec.shortcut.factor:
-            fill(table, name, _shortcut_values(spec, spec.shortcut, split, label, start, stop))
+            fill(table, name, _shortcut_values(spec, spec.shortcut, split, label, start))
         else:
-            _draw_nuisance(spec, split, name, factor, table, start, stop)
+            _draw_nuisance(spec, split, name, table, start)
     return table
 
 
@@ -62,32 +67,29 @@ def fill(table: np.ndarray, name: str, values: np.ndarray) -> None:
     table[name] = values if table[name].ndim == 1 else values[:, None]
 
 
-def _draw_nuisance(
-    spec: DatasetSpec, split: str, name: str, factor: Factor, table: np.ndarray, start: int, stop: int
-) -> None:
-    given = spec.nuisance[name]
-    if not isinstance(given, tuple | Range):
-        table[name] = given
+def _draw_nuisance(spec: DatasetSpec, split: str, name: str, table: np.ndarray, start: int) -> None:
+    values, factor, stop = spec.nuisance[name], FACTORS[name], start + len(table)
+    if not isinstance(values, tuple | Range):
+        table[name] = values
     elif factor.items == 1:
-        table[name] = _pick(given, factor, uniform(spec, split, name, start, stop))
+        table[name] = _pick(values, factor, uniform(spec, split, name, start, stop))
     else:
         for i in range(factor.items):
-            table[name][:, i] = _pick(given, factor, uniform(spec, split, f"{name}[{i}]", start, stop))
+            table[name][:, i] = _pick(values, factor, uniform(spec, split, f"{name}[{i}]", start, stop))
 
 
-def _pick(given: tuple[Value, ...] | Range, factor: Factor, chance: np.ndarray) -> np.ndarray:
+def _pick(values: tuple[Value, ...] | Range, factor: Factor, chance: np.ndarray) -> np.ndarray:
     """Values for numbers in [0, 1): from a list with equal chances, or from a range."""
-    if isinstance(given, tuple):
-        return np.array(given)[(chance * len(given)).astype(np.int64)]
+    if isinstance(values, tuple):
+        return np.array(values)[(chance * len(values)).astype(np.int64)]
     if factor.kind == "count":
-        return given.low + np.floor(chance * (given.high - given.low + 1))
-    return given.low + chance * (given.high - given.low)
+        return values.low + np.floor(chance * (values.high - values.low + 1))
+    return values.low + chance * (values.high - values.low)
 
 
-def _shortcut_values(
-    spec: DatasetSpec, shortcut: Shortcut, split: str, label: np.ndarray, start: int, stop: int
-) -> np.ndarray:
+def _shortcut_values(spec: DatasetSpec, shortcut: Shortcut, split: str, label: np.ndarray, start: int) -> np.ndarray:
     """The class's own value in the share of rows that agree, that of one of the other classes in the rest."""
+    stop = start + len(label)
     agrees = uniform(spec, split, "shortcut.agrees", start, stop) < getattr(shortcut, split)
     step = 1 + (uniform(spec, split, "shortcut.other", start, stop) * (spec.class_count - 1)).astype(np.int64)
     return np.array(shortcut.values)[np.where(agrees, label, (label + step) % spec.class_count)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 
-from .spec import DatasetSpec, spec_look
+from .looks import ABSENT, class_look
+from .spec import DatasetSpec
 
 
 def sufficient_sets(spec: DatasetSpec, label: int) -> tuple[frozenset[str], ...]:
@@ -13,15 +14,15 @@ def sufficient_sets(spec: DatasetSpec, label: int) -> tuple[frozenset[str], ...]
     A set is sufficient when no other class looks the same on all its parts. More than one minimal set means that the
     class is redundant: any of them alone gives it away.
     """
-    look = spec_look(spec, label)
-    others = [spec_look(spec, other) for other in range(spec.class_count) if other != label]
-    found: list[frozenset[str]] = []
+    look = class_look(spec, label)
+    others = [class_look(spec, other) for other in range(spec.class_count) if other != label]
+    minimal: list[frozenset[str]] = []
     for size in range(1, len(look) + 1):
         for parts in map(frozenset, itertools.combinations(sorted(look), size)):
-            told = all(any(look[part] != other[part] for part in parts) for other in others)
-            if told and not any(smaller <= parts for smaller in found):
-                found.append(parts)
-    return tuple(found)
+            is_sufficient = all(any(look[part] != other[part] for part in parts) for other in others)
+            if is_sufficient and not any(smaller <= parts for smaller in minimal):
+                minimal.append(parts)
+    return tuple(minimal)
 
 
 def evidence_parts(spec: DatasetSpec, label: int) -> frozenset[str]:
@@ -31,8 +32,8 @@ def evidence_parts(spec: DatasetSpec, label: int) -> frozenset[str]:
 
 def discriminative_parts(spec: DatasetSpec, first: int, second: int) -> frozenset[str]:
     """The parts in which two classes differ."""
-    one, two = spec_look(spec, first), spec_look(spec, second)
-    return frozenset(part for part in one if one[part] != two[part])
+    first_look, second_look = class_look(spec, first), class_look(spec, second)
+    return frozenset(part for part in first_look if first_look[part] != second_look[part])
 
 
 def redundant(spec: DatasetSpec) -> bool:
@@ -52,5 +53,5 @@ def absent_evidence(spec: DatasetSpec, label: int) -> dict[str, int]:
 
 def shared_evidence(spec: DatasetSpec, label: int, other: int) -> list[str]:
     """The evidence parts of another class that look the same in this one, and are there."""
-    own, its = spec_look(spec, label), spec_look(spec, other)
-    return [part for part in sorted(evidence_parts(spec, other)) if own[part] == its[part] != (("count", 0),)]
+    look, other_look = class_look(spec, label), class_look(spec, other)
+    return [part for part in sorted(evidence_parts(spec, other)) if look[part] == other_look[part] != ABSENT]

@@ -13,16 +13,17 @@ import numpy as np
 from . import draw
 from .errors import Refusal
 from .evidence import absent_evidence, evidence_parts
-from .factors import PARTS
+from .factors import FACTORS, PARTS
 from .render import render
 from .scene import build
-from .spec import SPLITS, DatasetSpec
-from .store import FlowerStore, Rows
-from .writing import Block, Plan, write
+from .spec import DatasetSpec
+from .splits import SPLITS
+from .store import FlowerStore, StoredRows
+from .writing import Block, WritingPlan, write
 
 
 class Generated(NamedTuple):
-    """What `generate` has done."""
+    """The data set that `generate` wrote or found."""
 
     path: Path
     spec: DatasetSpec
@@ -54,22 +55,22 @@ def already_there(path: Path, spec: DatasetSpec, force: bool) -> bool:
     if not path.exists():
         return False
     try:
-        if FlowerStore(path).digest == spec.digest:
+        if FlowerStore(path).is_made_from(spec):
             return True
-        found = "another data set is there"
+        obstacle = "another data set is there"
     except Refusal:
-        found = "something else is there"
+        obstacle = "something else is there"
     if force:
         return False
-    raise Refusal(f"{path}: {found}; replace it with --force, or write elsewhere with -o")
+    raise Refusal(f"{path}: {obstacle}; replace it with --force, or write elsewhere with -o")
 
 
-def make_rows(spec: DatasetSpec, block: Block) -> Rows:
+def make_rows(spec: DatasetSpec, block: Block) -> StoredRows:
     """The rows of a block: pure, the same whoever makes them."""
-    table = draw.factors(spec, block.split, block.start, block.stop)
     labels = draw.labels(spec, block.split, block.start, block.stop)
+    table = draw.factors_of(spec, block.split, labels, block.start, FACTORS)
     images, parts = render(build(table), spec.size, threads=1)
-    return Rows(images, labels, evidence_masks(spec, labels, table, parts), parts, table)
+    return StoredRows(images, labels, evidence_masks(spec, labels, table, parts), parts, table)
 
 
 def evidence_masks(spec: DatasetSpec, labels: np.ndarray, table: np.ndarray, parts: np.ndarray) -> np.ndarray:
@@ -83,11 +84,11 @@ def evidence_masks(spec: DatasetSpec, labels: np.ndarray, table: np.ndarray, par
     for label in range(spec.class_count):
         for part, count in absent_evidence(spec, label).items():
             rows = np.flatnonzero(labels == label)
-            _mark_absent(masks, rows, _rendered_with(table[rows], part, count, spec.size) == PARTS.index(part))
+            _mark_absent(masks, rows, _render_parts_with(table[rows], part, count, spec.size) == PARTS.index(part))
     return masks
 
 
-def _rendered_with(table: np.ndarray, part: str, count: int, size: int) -> np.ndarray:
+def _render_parts_with(table: np.ndarray, part: str, count: int, size: int) -> np.ndarray:
     """Part maps of rows if the part were there."""
     return render(build(draw.override(table, {f"{part}.count": count})), size, threads=1)[1]
 
@@ -98,10 +99,11 @@ def _mark_absent(masks: np.ndarray, rows: np.ndarray, covered: np.ndarray) -> No
 
 
 def attributes(spec: DatasetSpec) -> dict[str, object]:
-    """What the root of a file says of its data set."""
+    """The attributes of a file's root that describe its data set."""
     return {
         "name": spec.name,
         "spec": spec.to_json(),
+        "canonical": spec.canonical_json(),
         "digest": spec.digest,
         "class_names": list(spec.class_names),
         "part_names": list(PARTS),
@@ -114,5 +116,5 @@ def split_rows(spec: DatasetSpec) -> dict[str, int]:
     return {split: rows for split in SPLITS if (rows := getattr(spec.rows, split))}
 
 
-def _plan(spec: DatasetSpec, path: Path) -> Plan:
-    return Plan(path, attributes(spec), split_rows(spec), spec.digest, lambda block: make_rows(spec, block))
+def _plan(spec: DatasetSpec, path: Path) -> WritingPlan:
+    return WritingPlan(path, attributes(spec), split_rows(spec), spec.digest, lambda block: make_rows(spec, block))

@@ -18,19 +18,18 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from .errors import Refusal
-from .spec import SPLITS
-from .store import Rows
-from .writing import Block, Plan, write
+from .splits import SPLITS, split_sizes
+from .store import StoredRows
+from .writing import Block, WritingPlan, write
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
-SHARES = (0.7, 0.1, 0.2)  # of train, val and test
 WHITE = {"bool": 1, "uint8": 255, "uint16": 65535, "int32": 65535}  # Pillow keeps 16 bits in 32 for some formats
 NAMED = 3  # how many offenders a message names
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture with its mask."""
+    """The files of a picture and of its mask."""
 
     image: Path
     mask: Path
@@ -55,11 +54,11 @@ class Pairs:
         """70/10/20 of the groups of each class, in an order fixed by their names' hash."""
         splits: dict[str, list[Pair]] = {split: [] for split in SPLITS}
         for label in range(len(self.class_names)):
-            own = [pair for pair in self.pairs if pair.label == label]
-            split_of = _shared_out({pair.group for pair in own})
-            for pair in own:
+            members = [pair for pair in self.pairs if pair.label == label]
+            split_of = _split_of_groups({pair.group for pair in members})
+            for pair in members:
                 splits[split_of[pair.group]].append(pair)
-        return {split: sorted(pairs, key=_shuffled) for split, pairs in splits.items() if pairs}
+        return {split: sorted(pairs, key=_order_key) for split, pairs in splits.items() if pairs}
 
 
 def import_folders(
@@ -76,38 +75,38 @@ def import_folders(
     Raises Refusal where pictures and masks do not match one to one, where they differ in size, where pictures are not
     square or not all of one size and no `size` is given, and where a mask cannot be read as foreground and background.
     """
-    found = match(images, masks)
-    side = size or _common_side(found.pairs)
-    attributes = {"name": path.stem, "class_names": list(found.class_names), "part_names": [], "size": side}
-    splits = {split: len(pairs) for split, pairs in found.splits.items()}
+    matched = match(images, masks)
+    side = size or _common_side(matched.pairs)
+    attributes = {"name": path.stem, "class_names": list(matched.class_names), "part_names": [], "size": side}
+    splits = {split: len(pairs) for split, pairs in matched.splits.items()}
 
-    def make(block: Block) -> Rows:
-        return read_rows(found.splits[block.split][block.start : block.stop], side)
+    def make(block: Block) -> StoredRows:
+        return read_rows(matched.splits[block.split][block.start : block.stop], side)
 
-    write(Plan(path, attributes, splits, _key(found, side), make), workers or os.cpu_count() or 1, progress)
-    return found
+    write(WritingPlan(path, attributes, splits, _key(matched, side), make), workers or os.cpu_count() or 1, progress)
+    return matched
 
 
 def match(images: Path, masks: Path) -> Pairs:
     """Pair pictures and masks by class and stem; raises Refusal with what does not match."""
     classes = _folders(images)
-    _same(set(classes), set(_folders(masks)), f"classes of {images}", f"classes of {masks}")
+    _refuse_unmatched(set(classes), set(_folders(masks)), f"classes of {images}", f"classes of {masks}")
     pairs: list[Pair] = []
     for label, name in enumerate(classes):
-        own, theirs = _by_stem(images / name), _by_stem(masks / name)
-        _same(set(own), set(theirs), f"pictures in {images / name}", f"masks in {masks / name}")
-        pairs += [Pair(own[stem], theirs[stem], label) for stem in sorted(own)]
+        pictures, theirs = _by_stem(images / name), _by_stem(masks / name)
+        _refuse_unmatched(set(pictures), set(theirs), f"pictures in {images / name}", f"masks in {masks / name}")
+        pairs += [Pair(pictures[stem], theirs[stem], label) for stem in sorted(pictures)]
     if not pairs:
         raise Refusal(f"{images}: no pictures in its folders; expected IMAGES/<class>/*.jpg")
     return Pairs(tuple(classes), tuple(pairs))
 
 
-def read_rows(pairs: Iterable[Pair], side: int) -> Rows:
+def read_rows(pairs: Iterable[Pair], side: int) -> StoredRows:
     """Pictures (n, S, S, 3) and masks (n, S, S), scaled to a square where they are not of that size."""
     pairs = list(pairs)
     read = [_read(pair, side) for pair in pairs]
     labels = np.array([pair.label for pair in pairs], np.int64)
-    return Rows(np.stack([image for image, _ in read]), labels, np.stack([mask for _, mask in read]), None, None)
+    return StoredRows(np.stack([image for image, _ in read]), labels, np.stack([mask for _, mask in read]), None, None)
 
 
 def foreground(mask: Image.Image, place: object) -> np.ndarray:
@@ -139,7 +138,7 @@ def _channels(mask: Image.Image) -> np.ndarray:
 
 
 def _read(pair: Pair, side: int) -> tuple[np.ndarray, np.ndarray]:
-    with _opened(pair.image) as image, _opened(pair.mask) as mask:
+    with _open(pair.image) as image, _open(pair.mask) as mask:
         if image.size != mask.size:
             raise Refusal(f"{pair.mask}: {mask.size} came, its picture {pair.image} is {image.size}; scale one of them")
         marked = Image.fromarray(foreground(mask, pair.mask))
@@ -151,7 +150,7 @@ def _read(pair: Pair, side: int) -> tuple[np.ndarray, np.ndarray]:
         return np.asarray(picture), (np.asarray(marked) > 0).astype(np.uint8)
 
 
-def _opened(path: Path) -> Image.Image:
+def _open(path: Path) -> Image.Image:
     try:
         image = Image.open(path)
         image.load()
@@ -163,7 +162,7 @@ def _opened(path: Path) -> Image.Image:
 def _common_side(pairs: Iterable[Pair]) -> int:
     sizes: dict[tuple[int, int], Path] = {}
     for pair in pairs:
-        sizes.setdefault(_opened(pair.image).size, pair.image)
+        sizes.setdefault(_open(pair.image).size, pair.image)
     (first, example), *others = sizes.items()
     if others or first[0] != first[1]:
         listed = ", ".join(f"{w}x{h} ({path.name})" for (w, h), path in list(sizes.items())[:NAMED])
@@ -188,23 +187,22 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _same(own: set[str], theirs: set[str], own_words: str, their_words: str) -> None:
-    if lonely := sorted(own ^ theirs):
+def _refuse_unmatched(first: set[str], second: set[str], first_words: str, second_words: str) -> None:
+    if lonely := sorted(first ^ second):
         named = ", ".join(lonely[:NAMED]) + (", ..." if len(lonely) > NAMED else "")
         raise Refusal(
-            f"{own_words} and {their_words} do not match: {len(own - theirs)} only in the first, "
-            f"{len(theirs - own)} only in the second ({named}); add or remove them"
+            f"{first_words} and {second_words} do not match: {len(first - second)} only in the first, "
+            f"{len(second - first)} only in the second ({named}); add or remove them"
         )
 
 
-def _shared_out(groups: set[str]) -> dict[str, str]:
-    """The split of each group."""
-    ordered = sorted(groups, key=_hash)
-    ends = np.cumsum([round(share * len(ordered)) for share in SHARES[:-1]])
-    return {group: SPLITS[int(np.searchsorted(ends, i, side="right"))] for i, group in enumerate(ordered)}
+def _split_of_groups(groups: set[str]) -> dict[str, str]:
+    """The split of each group, in an order fixed by the names' hash."""
+    splits = [split for split, size in split_sizes(len(groups)).items() for _ in range(size)]
+    return dict(zip(sorted(groups, key=_hash), splits, strict=True))
 
 
-def _shuffled(pair: Pair) -> str:
+def _order_key(pair: Pair) -> str:
     """Order of rows within a split: mixes the classes, the same on every machine."""
     return _hash(f"{pair.label}/{pair.image.name}")
 
@@ -213,8 +211,8 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _key(found: Pairs, side: int) -> str:
+def _key(matched: Pairs, side: int) -> str:
     """What tells this import from another: which files, as they are now."""
-    files = [path for pair in found.pairs for path in (pair.image, pair.mask)]
+    files = [path for pair in matched.pairs for path in (pair.image, pair.mask)]
     marks = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return f"{side} {found.class_names} {marks}"
+    return f"{side} {matched.class_names} {marks}"

@@ -15,7 +15,7 @@ from .store import FlowerStore
 def contents(store: FlowerStore) -> dict[str, Any]:
     """The names, sizes and designed truth of a data set."""
     rows = {split: len(store[split]) for split in store.splits}
-    told = {
+    description = {
         "name": store.name,
         "digest": store.digest,
         "size": store.size,
@@ -23,26 +23,28 @@ def contents(store: FlowerStore) -> dict[str, Any]:
         "classes": store.class_names,
         "megabytes": round(store.path.stat().st_size / 1e6, 1),
     }
-    return told | (_truth(store) if store.spec else {"evidence": "by masks alone: imported, without a spec"})
+    return description | (_truth(store) if store.spec else {"evidence": "by masks alone: imported, without a spec"})
 
 
 def write_sheet(store: FlowerStore, split: str, rows: int, place: Path) -> None:
     """Write a contact sheet of the first rows of a split as PNG."""
-    found = store[split].rows(0, min(rows, len(store[split])))
+    shown = store[split].rows(0, min(rows, len(store[split])))
     place.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(found.images, found.masks).save(place)
+    contact_sheet(shown.images, shown.masks).save(place)
 
 
 def _truth(store: FlowerStore) -> dict[str, Any]:
     spec = store.spec
     assert spec is not None
     sets = {spec.class_names[label]: sufficient_sets(spec, label) for label in range(spec.class_count)}
-    evidence = [f"{name}: {' or '.join('+'.join(sorted(one)) for one in found)}" for name, found in sets.items()]
+    evidence = [
+        f"{name}: {' or '.join('+'.join(sorted(parts)) for parts in minimal)}" for name, minimal in sets.items()
+    ]
     covered = [float(np.mean(store[split].rows(0, min(100, len(store[split]))).masks > 0)) for split in store.splits]
-    told = {
+    description = {
         "title": spec.title,
         "evidence": evidence,
         "redundant": redundant(spec),
         "evidence covers": f"{np.mean(covered):.1%} of the pixels",
     }
-    return told | ({"shortcut": spec.shortcut.factor} if spec.shortcut else {})
+    return description | ({"shortcut": spec.shortcut.factor} if spec.shortcut else {})

@@ -12,7 +12,9 @@ import numpy as np
 from . import draw
 from .evidence import discriminative_parts
 from .factors import FACTORS, PARTS, part_of
-from .spec import DatasetSpec, Range, spec_look
+from .looks import ABSENT, class_look
+from .spec import DatasetSpec
+from .terms import Range
 
 
 def as_class(spec: DatasetSpec, table: np.ndarray, classes: np.ndarray, part: str | None = None) -> np.ndarray:
@@ -37,7 +39,7 @@ def without(table: np.ndarray, part: str) -> np.ndarray:
     return draw.override(table, {f"{part}.count": 0})
 
 
-def redrawn(
+def redraw(
     spec: DatasetSpec, split: str, rows: np.ndarray, table: np.ndarray, names: Collection[str], repeat: int
 ) -> np.ndarray:
     """The same scenes with some nuisance factors drawn again; every `repeat` (from 0) is another draw."""
@@ -84,8 +86,8 @@ def has(table: np.ndarray, part: str) -> np.ndarray:
 
 def apart(spec: DatasetSpec, part: str) -> np.ndarray:
     """Whether a part looks otherwise in one class than in another: (C, C) bool."""
-    looks = [spec_look(spec, label).get(part) for label in range(spec.class_count)]
-    return np.array([[one != other for other in looks] for one in looks])
+    looks = [class_look(spec, label).get(part) for label in range(spec.class_count)]
+    return np.array([[first != second for second in looks] for first in looks])
 
 
 def shortcut_apart(spec: DatasetSpec, table: np.ndarray) -> np.ndarray:
@@ -106,15 +108,15 @@ def shows_shortcut(spec: DatasetSpec, table: np.ndarray) -> np.ndarray:
 
 def occurs(spec: DatasetSpec, label: int, part: str, donor: int) -> bool:
     """Whether some class looks like this one with a part of another: if so, a swap does not leave the data."""
-    mixed = {**spec_look(spec, label), part: spec_look(spec, donor).get(part)}
-    return any(spec_look(spec, other) == mixed for other in range(spec.class_count))
+    mixed = {**class_look(spec, label), part: class_look(spec, donor).get(part)}
+    return any(class_look(spec, other) == mixed for other in range(spec.class_count))
 
 
 def can_lack(spec: DatasetSpec, label: int, part: str) -> bool:
     """Whether rows that look like a class but for a missing part occur in the data."""
     if part in {part_of(name) for name in spec.classes}:
-        bare = {**spec_look(spec, label), part: (("count", 0),)}
-        return any(spec_look(spec, other) == bare for other in range(spec.class_count))
+        bare = {**class_look(spec, label), part: ABSENT}
+        return any(class_look(spec, other) == bare for other in range(spec.class_count))
     return _extreme(spec, f"{part}.count", min) == 0
 
 
@@ -125,8 +127,8 @@ def near_class(spec: DatasetSpec, label: int, chance: float, part: str | None = 
     """
     others = [other for other in range(spec.class_count) if other != label]
     differing = {other: discriminative_parts(spec, label, other) for other in others}
-    asked = {other: len(parts) for other, parts in differing.items() if part is None or part in parts}
-    nearest = [other for other, parts in asked.items() if parts == min(asked.values())]
+    counts = {other: len(parts) for other, parts in differing.items() if part is None or part in parts}
+    nearest = [other for other, parts in counts.items() if parts == min(counts.values())]
     return nearest[int(chance * len(nearest))]
 
 

@@ -26,14 +26,14 @@ def occlusion(
         labels: (n,).
         parts: (n, S, S) uint8, the part visible at each pixel's centre.
     """
-    told = evidence_table(spec)[labels]
+    shown = evidence_table(spec)[labels]
     hidden = np.empty(len(table))
     for start in range(0, len(table), AT_ONCE):
-        some = slice(start, start + AT_ONCE)
-        whole = render(kept(build(table[some]), told[some]), spec.size, threads)[1] > 0
-        seen = np.take_along_axis(told[some], parts[some].reshape(len(whole), -1).astype(np.intp), 1)
+        batch = slice(start, start + AT_ONCE)
+        whole = render(keep_parts(build(table[batch]), shown[batch]), spec.size, threads)[1] > 0
+        seen = np.take_along_axis(shown[batch], parts[batch].reshape(len(whole), -1).astype(np.intp), 1)
         silhouette = whole.sum((1, 2))
-        hidden[some] = np.where(silhouette > 0, 1 - seen.sum(1) / np.maximum(silhouette, 1), np.nan)
+        hidden[batch] = np.where(silhouette > 0, 1 - seen.sum(1) / np.maximum(silhouette, 1), np.nan)
     return hidden
 
 
@@ -42,11 +42,11 @@ def evidence_table(spec: DatasetSpec) -> np.ndarray:
     return np.array([[part in evidence_parts(spec, label) for part in PARTS] for label in range(spec.class_count)])
 
 
-def kept(scenes: Scenes, wanted: np.ndarray) -> Scenes:
+def keep_parts(scenes: Scenes, wanted: np.ndarray) -> Scenes:
     """The same scenes with the ellipsoids of some parts alone, (n, P) bool by part id."""
     owner = np.repeat(np.arange(len(wanted)), np.diff(scenes.offsets))
     keep = wanted[owner, scenes.part]
     counts = np.bincount(owner[keep], minlength=len(wanted))
-    each = ("centre", "axes", "outline", "colour", "part", "material")
-    left = {name: getattr(scenes, name)[keep] for name in each}
+    columns = ("centre", "axes", "outline", "colour", "part", "material")
+    left = {name: getattr(scenes, name)[keep] for name in columns}
     return scenes._replace(offsets=np.concatenate([[0], np.cumsum(counts)]), **left)

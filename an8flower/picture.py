@@ -54,7 +54,7 @@ def as_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def framed(picture: Image.Image, size: int) -> Framed:
+def frame(picture: Image.Image, size: int) -> Framed:
     """The centre of a picture at a model's size: its shorter side whole, its aspect ratio kept."""
     side = min(picture.size)
     left, upper = ((length - side) / 2 for length in picture.size)

@@ -38,22 +38,21 @@ LENS = np.dtype(  # one ellipsoid as the picture sees it
 )
 LAMP = np.dtype([(name, "f8") for name in ("x", "y", "z", "strength", "mirror", "upx", "upy", "upz")])  # light of a row
 
-PETAL, DISC, STEM, LEAF, CLAY, SOIL, BALL, LABEL = range(len(MATERIALS))
+PETAL, DISC, LEAF, LABEL = (MATERIALS.index(name) for name in ("petal", "disc", "leaf", "label"))  # with a drawing
 PLAIN, GRADIENT, TEXTURED = (BACKDROPS.index(name) for name in ("plain", "gradient", "textured"))
 
 # How materials answer light: wrap (light that reaches round the edge), glow (light that shines through), gloss.
-FINISH = np.array(
-    [
-        [0.35, 0.55, 0.04],  # petal
-        [0.30, 0.00, 0.03],  # disc
-        [0.25, 0.10, 0.10],  # stem
-        [0.30, 0.40, 0.12],  # leaf
-        [0.15, 0.00, 0.10],  # clay
-        [0.30, 0.00, 0.00],  # soil
-        [0.15, 0.00, 0.45],  # ball
-        [0.00, 0.00, 0.00],  # label
-    ]
-)
+FINISHES = {
+    "petal": (0.35, 0.55, 0.04),
+    "disc": (0.30, 0.00, 0.03),
+    "stem": (0.25, 0.10, 0.10),
+    "leaf": (0.30, 0.40, 0.12),
+    "clay": (0.15, 0.00, 0.10),
+    "soil": (0.30, 0.00, 0.00),
+    "ball": (0.15, 0.00, 0.45),
+    "label": (0.00, 0.00, 0.00),
+}
+FINISH = np.array([FINISHES[material] for material in MATERIALS])
 SUN, SKY, GROUND = 0.80, 0.56, 0.34  # share of the lamp, and of what comes from above and from below
 
 TONES = 4096  # steps of the table from light to bytes
@@ -124,9 +123,9 @@ def _lenses(scenes: Scenes, first: int, last: int) -> np.ndarray:
     """The ellipsoids of a row as lenses."""
     lenses = np.empty(last - first, LENS)
     for k in range(last - first):
-        own = first + k
-        _project(lenses[k], scenes.centre[own], scenes.axes[own])
-        _dress(lenses[k], scenes.outline[own], scenes.colour[own], scenes.part[own], scenes.material[own])
+        index = first + k
+        _project(lenses[k], scenes.centre[index], scenes.axes[index])
+        _dress(lenses[k], scenes.outline[index], scenes.colour[index], scenes.part[index], scenes.material[index])
     return lenses
 
 

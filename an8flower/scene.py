@@ -12,9 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import draw
-from .factors import COLOURS, FACTORS, PARTS, Value
-from .spec import DatasetSpec
+from .factors import COLOURS, FACTORS, PARTS
 
 MATERIALS = ("petal", "disc", "stem", "leaf", "clay", "soil", "ball", "label")
 BACKDROPS = FACTORS["background.kind"].choices
@@ -67,7 +65,7 @@ class Pieces(NamedTuple):
     outline: tuple[float, float] = WHOLE
 
 
-class Frame(NamedTuple):
+class HeadFrame(NamedTuple):
     """Where the head is and which way it looks, each (n, 1, 3)."""
 
     origin: np.ndarray
@@ -89,16 +87,8 @@ class Camera(NamedTuple):
 def build(table: np.ndarray) -> Scenes:
     """The scenes of a factors table (n,), in order; a row's scene depends on that row alone."""
     camera = camera_of(table)
-    plant = [part(table) for part in (petals, disc, stem, calyx, leaves, pot)]
-    pieces = [_photographed(piece, camera) for piece in plant] + [balls(table), tag(table)]
-    return Scenes(
-        **_joined(pieces), **_lighting(table, camera), **_backdrop(table), shadow=contact_shadow(table, camera)
-    )
-
-
-def scene(spec: DatasetSpec, split: str, row: int, overrides: Mapping[str, Value] | None = None) -> Scenes:
-    """The scene of one row, with some factors set to other values."""
-    return build(draw.override(draw.factors(spec, split, row, row + 1), overrides or {}))
+    pieces = [_lay_into_picture(shape(table), camera) for shape in PLANT] + [shape(table) for shape in IN_PICTURE]
+    return Scenes(**_join(pieces), **_lighting(table, camera), **_backdrop(table), shadow=contact_shadow(table, camera))
 
 
 # --- the parts --------------------------------------------------------------------------------------------------------
@@ -204,10 +194,14 @@ def tag(table: np.ndarray) -> Pieces:
     return Pieces("tag", "label", _present(table, "tag"), centre, axes, _colour(table, "tag.colour")[:, None, :])
 
 
+PLANT = (petals, disc, stem, calyx, leaves, pot)  # what stands on the turntable
+IN_PICTURE = (balls, tag)  # what is placed in the picture directly
+
+
 # --- what the parts hold on to ----------------------------------------------------------------------------------------
 
 
-def head_frame(table: np.ndarray) -> Frame:
+def head_frame(table: np.ndarray) -> HeadFrame:
     """The top of the stem and the directions of a head that is tilted from the upright; see `head.azimuth`."""
     tilt, azimuth = _degrees(table["head.tilt"]), _degrees(table["head.azimuth"])
     forward = np.stack([_sin(azimuth), -_cos(azimuth), np.zeros_like(azimuth)], axis=2)
@@ -215,7 +209,7 @@ def head_frame(table: np.ndarray) -> Frame:
     upward = np.array([0.0, 0.0, 1.0])
     sine, cosine = _sin(tilt)[..., None], _cos(tilt)[..., None]
     origin = np.broadcast_to(HEIGHT * upward, side.shape)
-    return Frame(origin, cosine * forward - sine * upward, side, sine * forward + cosine * upward)
+    return HeadFrame(origin, cosine * forward - sine * upward, side, sine * forward + cosine * upward)
 
 
 def stem_curve(table: np.ndarray, share: np.ndarray) -> np.ndarray:
@@ -277,15 +271,15 @@ def _rods(along: np.ndarray, thickness: np.ndarray) -> np.ndarray:
     return np.stack([along, across * thickness[..., None], out * thickness[..., None]], axis=2)
 
 
-def _photographed(piece: Pieces, camera: Camera) -> Pieces:
-    """A piece of the plant as it lies in the picture."""
-    centre = _turned(piece.centre, camera)
+def _lay_into_picture(piece: Pieces, camera: Camera) -> Pieces:
+    """Move pieces of the plant from the turntable to where the camera sees them in the picture."""
+    centre = _turn(piece.centre, camera)
     centre[..., 0] += camera.x[:, None]
     centre[..., 1] += camera.y[:, None]
-    return piece._replace(centre=centre, axes=_turned(piece.axes, camera))
+    return piece._replace(centre=centre, axes=_turn(piece.axes, camera))
 
 
-def _turned(vectors: np.ndarray, camera: Camera) -> np.ndarray:
+def _turn(vectors: np.ndarray, camera: Camera) -> np.ndarray:
     """Vectors (n, ..., 3) seen from the camera's elevation, in units of the picture."""
     shape = (-1,) + (1,) * (vectors.ndim - 2)
     sine, cosine = (camera.sine * camera.scale).reshape(shape), (camera.cosine * camera.scale).reshape(shape)
@@ -296,7 +290,7 @@ def _turned(vectors: np.ndarray, camera: Camera) -> np.ndarray:
     return turned
 
 
-def _joined(pieces: Sequence[Pieces]) -> dict[str, np.ndarray]:
+def _join(pieces: Sequence[Pieces]) -> dict[str, np.ndarray]:
     """All ellipsoids that are present, row after row."""
     present = np.concatenate([piece.present for piece in pieces], axis=1)
 
@@ -330,8 +324,8 @@ def _lighting(table: np.ndarray, camera: Camera) -> dict[str, np.ndarray]:
     azimuth, elevation = np.radians(table["light.azimuth"]), np.radians(table["light.elevation"])
     level = _cos(elevation)
     light = np.stack([level * _sin(azimuth), -level * _cos(azimuth), _sin(elevation)], axis=1)
-    up = _turned(np.broadcast_to([0.0, 0.0, 1.0], light.shape), unscaled)
-    return {"light": _turned(light, unscaled), "strength": np.ascontiguousarray(table["light.strength"]), "up": up}
+    up = _turn(np.broadcast_to([0.0, 0.0, 1.0], light.shape), unscaled)
+    return {"light": _turn(light, unscaled), "strength": np.ascontiguousarray(table["light.strength"]), "up": up}
 
 
 def _backdrop(table: np.ndarray) -> dict[str, np.ndarray]:

@@ -20,8 +20,8 @@ import numpy as np
 from .errors import Refusal, WrongUsage
 from .generate import Generated, already_there, attributes, make_rows, split_rows
 from .spec import DatasetSpec, from_json
-from .store import FORMAT, READ_ROWS, Rows, fingerprint
-from .writing import Block, Checksums, Plan, moved_when_whole, seal, told_plainly, write
+from .store import FORMAT, READ_ROWS, StoredRows, fingerprint, is_made_from
+from .writing import Block, Checksums, WritingPlan, move_when_whole, seal, translate_errors, write
 
 SHARD_FORMAT = f"{FORMAT} shard"  # so that nobody takes a shard for a data set: its rows have other numbers
 
@@ -86,19 +86,19 @@ def merge(
     began = perf_counter()
     existed = already_there(output, spec, force)
     if not existed:
-        with ExitStack() as stack, told_plainly(output):
+        with ExitStack() as stack, translate_errors(output):
             files = [stack.enter_context(file) for file in _all_of(spec, shards)]
             unfinished = output.with_name(f"{output.name}.{os.getpid()}.unfinished")
             stack.callback(unfinished.unlink, missing_ok=True)
-            with moved_when_whole(unfinished, output) as merged:
+            with move_when_whole(unfinished, output) as merged:
                 _lay_over(merged, files, spec, output.parent)
-                seal(merged, _told(files, spec, output.parent), _checksums(files, spec, progress))
+                seal(merged, _merged_attributes(files, spec, output.parent), _checksums(files, spec, progress))
     return Generated(output, spec, existed, perf_counter() - began)
 
 
 def spec_of(path: Path) -> DatasetSpec:
     """Of which data set a file is a shard; raises Refusal where it is none."""
-    with _opened(path) as file:
+    with _open_file(path) as file:
         if file.attrs.get("format") != SHARD_FORMAT:
             raise Refusal(f"{path}: not a shard; make shards with `an8flower shard`")
         return from_json(str(file.attrs["spec"]), str(path))
@@ -117,30 +117,30 @@ def _already_there(spec: DatasetSpec, shard: Shard, path: Path, force: bool) -> 
     if not path.exists():
         return False
     try:
-        with _open(path, spec) as file:
+        with _open_shard(path, spec) as file:
             if _number(file) == shard:
                 return True
-        found = "another shard is there"
+        obstacle = "another shard is there"
     except Refusal as reason:
-        found = str(reason).removeprefix(f"{path}: ").split(";")[0]
+        obstacle = str(reason).removeprefix(f"{path}: ").split(";")[0]
     if force:
         return False
-    raise Refusal(f"{path}: {found}; replace it with --force, or write into another folder")
+    raise Refusal(f"{path}: {obstacle}; replace it with --force, or write into another folder")
 
 
-def _plan(spec: DatasetSpec, shard: Shard, path: Path) -> Plan:
+def _plan(spec: DatasetSpec, shard: Shard, path: Path) -> WritingPlan:
     shares = {split: shard.share(rows) for split, rows in split_rows(spec).items()}
 
-    def make(block: Block) -> Rows:
+    def make(block: Block) -> StoredRows:
         first = shares[block.split].start
         return make_rows(spec, Block(block.split, first + block.start, first + block.stop))
 
-    told = {**attributes(spec), "shard": list(shard)}
+    described = {**attributes(spec), "shard": list(shard)}
     rows = {split: len(share) for split, share in shares.items() if share}
-    return Plan(path, told, rows, f"{spec.digest}/{shard.number}of{shard.of}", make, SHARD_FORMAT)
+    return WritingPlan(path, described, rows, f"{spec.digest}/{shard.number}of{shard.of}", make, SHARD_FORMAT)
 
 
-def _opened(path: Path) -> h5py.File:
+def _open_file(path: Path) -> h5py.File:
     if not path.is_file():
         raise Refusal(f"{path}: no such shard; make it first")
     try:
@@ -149,14 +149,14 @@ def _opened(path: Path) -> h5py.File:
         raise Refusal(f"{path}: damaged or no HDF5 file ({error}); delete it and make the shard again") from None
 
 
-def _open(path: Path, spec: DatasetSpec) -> h5py.File:
+def _open_shard(path: Path, spec: DatasetSpec) -> h5py.File:
     """A shard of this data set; raises Refusal for anything else."""
-    file = _opened(path)
-    found = file.attrs.get("format"), bool(file.attrs.get("complete")), file.attrs.get("digest")
-    if found == (SHARD_FORMAT, True, spec.digest):
+    file = _open_file(path)
+    is_shard = file.attrs.get("format") == SHARD_FORMAT
+    if is_shard and file.attrs.get("complete") and is_made_from(file, spec):
         return file
     file.close()
-    what = f"a shard of another data set than {spec.name}" if found[0] == SHARD_FORMAT else "not a shard"
+    what = f"a shard of another data set than {spec.name}" if is_shard else "not a shard"
     raise Refusal(f"{path}: {what}; give the shards of one spec")
 
 
@@ -166,15 +166,15 @@ def _number(file: h5py.File) -> Shard:
 
 def _all_of(spec: DatasetSpec, paths: Sequence[Path]) -> list[h5py.File]:
     """All shards by their numbers; raises Refusal where they do not make up the whole."""
-    files = sorted((_open(path, spec) for path in paths), key=_number)
+    files = sorted((_open_shard(path, spec) for path in paths), key=_number)
     numbers = [_number(file) for file in files]
     count = numbers[0].of if numbers else 1
     lacking = sorted(set(range(1, count + 1)) - {shard.number for shard in numbers})
     if lacking:
         raise Refusal(f"shards {', '.join(map(str, lacking))} of {count} of {spec.name} are missing; make them first")
     if numbers != [Shard(number, count) for number in range(1, count + 1)]:
-        told = ", ".join(f"{shard.number} of {shard.of}" for shard in numbers)
-        raise Refusal(f"the shards of {spec.name} do not fit together ({told}); give each of one cutting once")
+        listed = ", ".join(f"{shard.number} of {shard.of}" for shard in numbers)
+        raise Refusal(f"the shards of {spec.name} do not fit together ({listed}); give each of one cutting once")
     if len(versions := {str(file.attrs["generator"]) for file in files}) > 1:
         raise Refusal(f"the shards were made by several versions ({', '.join(sorted(versions))}); make them by one")
     return files
@@ -199,7 +199,7 @@ def _relative(file: h5py.File, folder: Path) -> str:
     return Path(os.path.relpath(file.filename, folder)).as_posix()
 
 
-def _told(files: Sequence[h5py.File], spec: DatasetSpec, folder: Path) -> dict[str, object]:
+def _merged_attributes(files: Sequence[h5py.File], spec: DatasetSpec, folder: Path) -> dict[str, object]:
     shards = {_relative(file, folder): fingerprint(file) for file in files}
     generator = str(files[0].attrs["generator"])
     return {**attributes(spec), "format": FORMAT, "generator": generator, "shards": json.dumps(shards)}
@@ -209,22 +209,22 @@ def _checksums(files: Sequence[h5py.File], spec: DatasetSpec, progress: Callable
     """Of the whole; raises Refusal where a shard does not hold what it held when it was made."""
     whole = Checksums()
     for file in files:
-        own = Checksums()
+        sums = Checksums()
         for block, rows in _blocks(file):
             whole.add(block, rows)
-            own.add(block, rows)
+            sums.add(block, rows)
             progress(block.stop - block.start)
-        wrong = [f"{split}/{name}" for split in file for name in file[split] if not _agree(own, file, split, name)]
+        wrong = [f"{split}/{name}" for split in file for name in file[split] if not _agree(sums, file, split, name)]
         if wrong:
             raise Refusal(f"{file.filename}: {', '.join(wrong)} damaged; delete it and make the shard again")
     return whole
 
 
-def _agree(own: Checksums, file: h5py.File, split: str, name: str) -> bool:
-    return own[f"{split}/{name}"] == file[split][name].attrs["sha256"]
+def _agree(sums: Checksums, file: h5py.File, split: str, name: str) -> bool:
+    return sums[f"{split}/{name}"] == file[split][name].attrs["sha256"]
 
 
-def _blocks(file: h5py.File) -> Iterator[tuple[Block, Rows]]:
+def _blocks(file: h5py.File) -> Iterator[tuple[Block, StoredRows]]:
     """The rows of a shard, some at a time."""
     for split in file:
         count = len(file[split]["labels"])
@@ -233,12 +233,12 @@ def _blocks(file: h5py.File) -> Iterator[tuple[Block, Rows]]:
             yield block, _rows(file, block)
 
 
-def _rows(file: h5py.File, block: Block) -> Rows:
+def _rows(file: h5py.File, block: Block) -> StoredRows:
     def read(name: str) -> np.ndarray:
         return file[block.split][name][block.start : block.stop]
 
     try:
-        return Rows._make(read(name) for name in Rows._fields)
+        return StoredRows._make(read(name) for name in StoredRows._fields)
     except OSError as error:
-        told = f"{file.filename}: {block.split} rows {block.start} to {block.stop} are damaged ({error})"
-        raise Refusal(f"{told}; delete it and make the shard again") from None
+        damage = f"{file.filename}: {block.split} rows {block.start} to {block.stop} are damaged ({error})"
+        raise Refusal(f"{damage}; delete it and make the shard again") from None

@@ -25,13 +25,13 @@ def contact_sheet(images: np.ndarray, masks: np.ndarray, columns: int = 8) -> Im
     across, down = size + MARGIN, 2 * size + GAP + MARGIN
     lines = -(-rows // columns)
     sheet = np.full((lines * down + MARGIN, columns * across + MARGIN, 3), PAPER, np.uint8)
-    for row, pair in enumerate(map(_pair, images, masks)):
+    for row, pair in enumerate(map(_stack_pair, images, masks)):
         top, left = MARGIN + row // columns * down, MARGIN + row % columns * across
         sheet[top : top + len(pair), left : left + size] = pair
     return Image.fromarray(sheet)
 
 
-def marked(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def mark_evidence(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """A picture (S, S, 3) with its evidence outlined and all else faded."""
     grey = image.mean(axis=2, keepdims=True)
     shown = np.where(mask[..., None] > 0, image, FADED * grey + (1 - FADED) * PAPER)
@@ -41,9 +41,9 @@ def marked(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.round(shown).astype(np.uint8)
 
 
-def _pair(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _stack_pair(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     gap = np.full((GAP, *image.shape[1:]), PAPER, np.uint8)
-    return np.concatenate([image, gap, marked(image, mask)])
+    return np.concatenate([image, gap, mark_evidence(image, mask)])
 
 
 def _outline(region: np.ndarray) -> np.ndarray:

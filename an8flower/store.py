@@ -12,9 +12,12 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from . import draw
 from .errors import Refusal, WrongUsage
+from .factors import FACTORS, PARTS
 from .names import unknown
-from .spec import SPLITS, DatasetSpec, from_json
+from .spec import DatasetSpec, from_json
+from .splits import SPLITS
 
 FORMAT, SCHEMA = "an8flower", 1
 ALWAYS = ("images", "labels", "masks")  # what every file has; rendered ones have these as well:
@@ -24,8 +27,8 @@ READ_ROWS = 512  # rows held at once when a whole split is read through
 REMAKE = "make it again with `an8flower generate --force` or `an8flower import --force`"
 
 
-class Rows(NamedTuple):
-    """Some rows of a split, as numpy."""
+class StoredRows(NamedTuple):
+    """Rows of a split as numpy arrays."""
 
     images: np.ndarray  # (n, S, S, 3) uint8, sRGB
     labels: np.ndarray  # (n,) int64
@@ -35,7 +38,7 @@ class Rows(NamedTuple):
 
 
 class FlowerStore:
-    """A data set on disk.
+    """A data set in an HDF5 file on disk.
 
     >>> store = FlowerStore("data/single-6c.h5")  # doctest: +SKIP
     >>> store["test"].rows(0, 32).images.shape  # doctest: +SKIP
@@ -75,13 +78,17 @@ class FlowerStore:
 
     @property
     def name(self) -> str:
-        """The data set's name."""
+        """The name of the data set."""
         return str(self.file.attrs["name"])
 
     @property
     def digest(self) -> str:
-        """sha256 of the canonical spec, or of the checksums where there is no spec."""
+        """The sha256 of the canonical spec, or of the checksums if there is no spec."""
         return str(self.file.attrs["digest"])
+
+    def is_made_from(self, spec: DatasetSpec) -> bool:
+        """Whether the file holds the data set of a spec; files of before 0.1.0 had digests of another kind."""
+        return is_made_from(self.file, spec)
 
     @property
     def class_names(self) -> list[str]:
@@ -120,9 +127,22 @@ class FlowerStore:
             )
         if not attributes.get("complete", False):
             raise Refusal(f"{self.path}: unfinished; {REMAKE}")
+        self._check_catalogue()
         for split in self.file:
             self._check_shapes(split)
         self._check_shards()
+
+    def _check_catalogue(self) -> None:
+        """A file may know fewer parts and factors than we do, but not others."""
+        tables = [group["factors"] for group in self.file.values() if "factors" in group]
+        columns = [name for table in tables for name in table.dtype.names]
+        strange = [name for name in columns if name not in FACTORS]
+        strange += [name for id_, name in enumerate(self.part_names) if name not in PARTS[id_ : id_ + 1]]
+        if strange:
+            raise Refusal(
+                f"{self.path}: knows {strange[0]}, which this version does not; "
+                f"use an8flower {self.file.attrs.get('generator')} or later"
+            )
 
     def _check_shards(self) -> None:
         """HDF5 reads a shard that is missing as zeros, and one that was replaced as it is."""
@@ -175,37 +195,55 @@ class FlowerSplit:
 
     @property
     def labels(self) -> np.ndarray:
-        """All labels, (N,) int64."""
+        """The labels of all rows, (N,) int64."""
         return self._group["labels"][:]
 
-    def rows(self, start: int, stop: int) -> Rows:
+    def rows(self, start: int, stop: int) -> StoredRows:
         """Rows start to stop; raises IndexError outside the split and Refusal where the file is damaged."""
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"{self.store.path}: {self.name} has rows 0 to {len(self)}; asked for {start} to {stop}")
         self.store.refuse_missing_shards()
         try:
-            return Rows._make(self._read(name, slice(start, stop)) for name in Rows._fields)
+            rows = StoredRows._make(self._read(name, slice(start, stop)) for name in StoredRows._fields)
+            return rows._replace(factors=self._with_later_factors(rows, start))
         except OSError as error:
             raise Refusal(
                 f"{self.store.path}: {self.name} rows {start} to {stop} are damaged ({error}); {REMAKE}"
             ) from None
 
-    def take(self, indices: np.ndarray) -> Rows:
+    def take(self, indices: np.ndarray) -> StoredRows:
         """Rows by their sorted indices, read stretch by stretch."""
         stretches = np.split(indices, np.flatnonzero(np.diff(indices) >= STRETCH) + 1)
-        return _joined([self._pick(stretch) for stretch in stretches])
+        return _concatenate([self._pick(stretch) for stretch in stretches])
 
-    def _pick(self, stretch: np.ndarray) -> Rows:
+    def _pick(self, stretch: np.ndarray) -> StoredRows:
         first, last = (int(stretch[0]), int(stretch[-1])) if len(stretch) else (0, -1)
-        found = self.rows(first, last + 1)
-        return Rows._make(None if values is None else values[stretch - first] for values in found)
+        read = self.rows(first, last + 1)
+        return StoredRows._make(None if values is None else values[stretch - first] for values in read)
+
+    def _with_later_factors(self, rows: StoredRows, start: int) -> np.ndarray | None:
+        """The factors table with the columns that the catalogue has got since the file was written, as drawn today.
+
+        By the rules of the catalogue they draw nothing that is not in the pictures.
+        """
+        table, spec = rows.factors, self.store.spec
+        if table is None or spec is None or len(table.dtype.names or ()) == len(FACTORS):
+            return table
+        written = table.dtype.names or ()
+        later = [name for name in FACTORS if name not in written]
+        complete = draw.factors_of(spec, self.name, rows.labels, start, later)
+        for name in written:
+            complete[name] = table[name]
+        return complete
 
     def _read(self, name: str, where: slice) -> np.ndarray | None:
         return self._group[name][where] if name in self._group else None
 
 
-def _joined(pieces: list[Rows]) -> Rows:
-    return Rows._make(None if values[0] is None else np.concatenate(values) for values in zip(*pieces, strict=True))
+def _concatenate(pieces: list[StoredRows]) -> StoredRows:
+    return StoredRows._make(
+        None if values[0] is None else np.concatenate(values) for values in zip(*pieces, strict=True)
+    )
 
 
 def _open(path: Path) -> h5py.File:
@@ -216,6 +254,14 @@ def _open(path: Path) -> h5py.File:
     except OSError as error:
         what = "truncated or damaged" if h5py.is_hdf5(path) else "not an HDF5 file"
         raise Refusal(f"{path}: {what} ({error}); {REMAKE}") from None
+
+
+def is_made_from(file: h5py.File, spec: DatasetSpec) -> bool:
+    """Whether a file, or a shard, holds rows of a spec, whichever version wrote its digest."""
+    if file.attrs.get("digest") == spec.digest:
+        return True
+    text = file.attrs.get("spec")
+    return text is not None and "canonical" not in file.attrs and from_json(str(text), file.filename) == spec
 
 
 def fingerprint(file: h5py.File) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from .errors import Refusal
 
@@ -17,12 +19,13 @@ else:
     import tomli as tomllib
 
 parse = tomllib.loads
+LONGEST = 60  # characters of a value in a message
 
 
 def read(path: Path, remedy: str) -> dict[str, Any]:
-    """What a file says; raises Refusal where it cannot be read, with the remedy, or is not TOML."""
+    """Parse a TOML file; raises Refusal if it cannot be read, with the remedy, or is not TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Notepad begins a file with a byte order mark
     except OSError as error:
         raise Refusal(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -30,21 +33,66 @@ def read(path: Path, remedy: str) -> dict[str, Any]:
 
 
 def tuples(value: Any) -> Any:
-    """Lists of a parsed file as the tuples that frozen models hold."""
+    """Turn the lists of a parsed file into the tuples that frozen models hold."""
     if isinstance(value, Mapping):
         return {key: tuples(inner) for key, inner in value.items()}
     return tuple(map(tuples, value)) if isinstance(value, list) else value
 
 
+WORDS = {  # pydantic's kinds of errors, in the words of this project
+    "missing": "missing",
+    "extra_forbidden": "unknown key",
+    "int_type": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_type": "expected a number",
+    "string_type": "expected text",
+    "bool_type": "expected true or false",
+    "tuple_type": "expected a list",
+    "dict_type": "expected a table",
+    "model_type": "expected a table",
+    "greater_than": "expected more than {gt:g}",
+    "greater_than_equal": "expected at least {ge:g}",
+    "less_than_equal": "expected at most {le:g}",
+    "literal_error": "expected {expected}",
+}
+WITHOUT_VALUE = {"missing", "extra_forbidden", "unknown_key"}
+
+
 def sentence(invalid: ValidationError, root: str) -> str:
-    """The first error as `place: what is wrong`, and how many more there are; `root` names the whole."""
+    """Put the first error as `place: what is wrong`, and how many more there are; `root` names the whole."""
     errors = invalid.errors()
     first = errors[0]
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] != "value_error":
-        came = repr(first["input"])
-        message = f"{_place(first['loc'], root)}: {message[:1].lower()}{message[1:]} (came: {came[:60]})"
+        message = f"{_place(first['loc'], root)}: {_words(first)}"
     return message + (f" (and {len(errors) - 1} more)" if len(errors) > 1 else "")
+
+
+def _words(error: ErrorDetails) -> str:
+    """What is wrong with one value, and what came in its place."""
+    template, context = WORDS.get(error["type"]), error.get("ctx", {})
+    words = template.format(**context) if template else error["msg"][:1].lower() + error["msg"][1:]
+    return words if error["type"] in WITHOUT_VALUE else f"{words}, came {written(error['input'])}"
+
+
+def written(value: Any) -> str:
+    """A value as one would write it in TOML, cut short if it is long.
+
+    >>> written("red"), written(True), written({"from": 0, "to": (1, 2)})
+    ('"red"', 'true', '{ from = 0, to = [1, 2] }')
+    """
+    text = _as_toml(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def _as_toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{key} = {_as_toml(inner)}' for key, inner in value.items())} }}"
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_as_toml, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
 
 
 def _place(loc: Sequence[str | int], root: str) -> str:

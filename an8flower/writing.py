@@ -26,7 +26,7 @@ from isal import isal_zlib
 
 from . import __version__
 from .errors import Refusal
-from .store import FORMAT, SCHEMA, Rows
+from .store import FORMAT, SCHEMA, StoredRows
 
 CHUNK = 32  # rows that are compressed, and later read, together
 BLOCK = 8 * CHUNK  # rows that are made, kept and resumed together
@@ -42,14 +42,14 @@ class Block(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is to be written, and how its rows are made."""
+class WritingPlan:
+    """A data set that is to be written, and how its rows are made."""
 
     path: Path
     attributes: Mapping[str, object]  # of the root, besides those that every file has
     splits: Mapping[str, int]  # rows of each split
     key: str  # what tells this data set from another one under the same name
-    make: Callable[[Block], Rows]  # pure, and safe to call from several threads
+    make: Callable[[Block], StoredRows]  # pure, and safe to call from several threads
     format: str = FORMAT
 
     @property
@@ -60,7 +60,7 @@ class Plan:
 
     @property
     def blocks(self) -> list[Block]:
-        """All blocks in order."""
+        """All blocks of all splits, in order."""
         return [
             Block(split, start, min(start + BLOCK, rows))
             for split, rows in self.splits.items()
@@ -68,15 +68,15 @@ class Plan:
         ]
 
 
-def write(plan: Plan, workers: int, progress: Callable[[int], None] = lambda rows: None) -> None:
+def write(plan: WritingPlan, workers: int, progress: Callable[[int], None] = lambda rows: None) -> None:
     """Make all blocks that are not there yet, then the file. `progress` is told the rows of each finished block.
 
     Raises Refusal where the place cannot be written, the disk is full, or another process writes the same file.
     """
-    kept = f", finished rows are kept in {plan.folder}: the same command goes on from there"
-    with told_plainly(plan.path, kept), _alone(plan):
+    remark = f", finished rows are kept in {plan.folder}: the same command goes on from there"
+    with translate_errors(plan.path, remark), _hold_lock(plan):
         checksums = Checksums()
-        for block, rows in _in_order(plan, workers):
+        for block, rows in _make_in_order(plan, workers):
             checksums.add(block, rows)
             progress(block.stop - block.start)
         _join(plan, checksums)
@@ -89,9 +89,9 @@ class Checksums:
     def __init__(self) -> None:
         self._running: dict[str, hashlib._Hash] = {}
 
-    def add(self, block: Block, rows: Rows) -> None:
-        """Take the next block in."""
-        for name, values in _present(rows).items():
+    def add(self, block: Block, rows: StoredRows) -> None:
+        """Take the rows of the next block in."""
+        for name, values in _present_columns(rows).items():
             running = self._running.setdefault(f"{block.split}/{name}", hashlib.sha256())
             running.update(np.ascontiguousarray(values).data)
 
@@ -106,14 +106,14 @@ class Checksums:
 
 
 @contextmanager
-def told_plainly(path: Path, kept: str = "") -> Iterator[None]:
-    """Turn what the operating system says into a sentence with a remedy; `kept` says what a full disk has not lost."""
+def translate_errors(path: Path, remark: str = "") -> Iterator[None]:
+    """Turn what the operating system says into a sentence with a remedy; `remark` says what a full disk leaves."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except (OSError, RuntimeError) as error:  # h5py raises the latter where the disk is full when a file is closed
         if _disk_is_full(error):
-            raise Refusal(f"{path}: the disk is full; make room{kept}") from error
+            raise Refusal(f"{path}: the disk is full; make room{remark}") from error
         if isinstance(error, OSError):
             raise Refusal(f"{path}: cannot be written ({error.strerror or error}); choose another -o") from error
         raise
@@ -124,7 +124,7 @@ def _disk_is_full(error: Exception) -> bool:
 
 
 @contextmanager
-def _alone(plan: Plan) -> Iterator[None]:
+def _hold_lock(plan: WritingPlan) -> Iterator[None]:
     """Hold the lock of this data set's folder; the operating system frees it when a process dies."""
     plan.folder.mkdir(parents=True, exist_ok=True)
     place = plan.folder.with_suffix(".lock")
@@ -141,9 +141,9 @@ def _alone(plan: Plan) -> Iterator[None]:
         lock.release()
 
 
-def _in_order(plan: Plan, workers: int) -> Iterator[tuple[Block, Rows]]:
+def _make_in_order(plan: WritingPlan, workers: int) -> Iterator[tuple[Block, StoredRows]]:
     """Every block with its rows, in order, with a few in the making: memory does not grow with the job."""
-    waiting: deque[tuple[Block, Future[Rows]]] = deque()
+    waiting: deque[tuple[Block, Future[StoredRows]]] = deque()
     pool = ThreadPoolExecutor(workers)
     try:
         for block in plan.blocks:
@@ -157,35 +157,35 @@ def _in_order(plan: Plan, workers: int) -> Iterator[tuple[Block, Rows]]:
         pool.shutdown(cancel_futures=True)
 
 
-def _obtain(plan: Plan, block: Block) -> Rows:
+def _obtain(plan: WritingPlan, block: Block) -> StoredRows:
     """Read a block that an earlier run has left, or make it and put it down."""
-    place = _place(plan, block)
-    if kept := _kept(place):
-        return kept
+    place = _block_path(plan, block)
+    if (finished := _read_block(place)) is not None:
+        return finished
     rows = plan.make(block)
     unfinished = place.with_suffix(".unfinished")
     with h5py.File(unfinished, "w") as part:
-        for name, values in _present(rows).items():
+        for name, values in _present_columns(rows).items():
             data = _create(part, name, values.dtype, values.shape)
-            _write_chunks(data, 0, _compressed(values))
+            _write_chunks(data, 0, _compress(values))
     unfinished.replace(place)
     return rows
 
 
-def _kept(place: Path) -> Rows | None:
+def _read_block(place: Path) -> StoredRows | None:
     """The rows of a block that is there and can be read."""
     try:
         with h5py.File(place, "r") as part:
-            return Rows._make(part[name][:] if name in part else None for name in Rows._fields)
+            return StoredRows._make(part[name][:] if name in part else None for name in StoredRows._fields)
     except OSError:
         return None
 
 
-def _place(plan: Plan, block: Block) -> Path:
+def _block_path(plan: WritingPlan, block: Block) -> Path:
     return plan.folder / f"{block.split}-{block.start:09d}.h5"
 
 
-def _present(rows: Rows) -> dict[str, np.ndarray]:
+def _present_columns(rows: StoredRows) -> dict[str, np.ndarray]:
     return {name: values for name, values in rows._asdict().items() if values is not None}
 
 
@@ -197,7 +197,7 @@ def _create(group: h5py.Group, name: str, dtype: np.dtype, shape: tuple[int, ...
     )
 
 
-def _compressed(values: np.ndarray) -> list[bytes]:
+def _compress(values: np.ndarray) -> list[bytes]:
     """Chunks as the deflate filter of HDF5 would write them; the last one is filled up with zeros."""
     chunks = [values[start : start + CHUNK] for start in range(0, len(values), CHUNK)]
     if len(chunks[-1]) < CHUNK:
@@ -212,18 +212,18 @@ def _write_chunks(data: h5py.Dataset, start: int, chunks: list[bytes]) -> None:
         data.id.write_direct_chunk((start + i * CHUNK, *(0,) * (data.ndim - 1)), chunk)
 
 
-def _join(plan: Plan, checksums: Checksums) -> None:
+def _join(plan: WritingPlan, checksums: Checksums) -> None:
     """One file from all blocks: beside the final name first, then moved."""
-    with moved_when_whole(plan.folder / "joined.unfinished", plan.path) as file:
+    with move_when_whole(plan.folder / "joined.unfinished", plan.path) as file:
         for block in plan.blocks:
-            with h5py.File(_place(plan, block), "r") as part:
+            with h5py.File(_block_path(plan, block), "r") as part:
                 _append(file.require_group(block.split), part, block, plan.splits[block.split])
-        told = {"digest": checksums.digest, **plan.attributes, "format": plan.format, "generator": __version__}
-        seal(file, told, checksums)
+        attributes = {"digest": checksums.digest, **plan.attributes, "format": plan.format, "generator": __version__}
+        seal(file, attributes, checksums)
 
 
 @contextmanager
-def moved_when_whole(unfinished: Path, path: Path) -> Iterator[h5py.File]:
+def move_when_whole(unfinished: Path, path: Path) -> Iterator[h5py.File]:
     """A new file under another name, moved to its own when it is closed and on the disk."""
     with h5py.File(unfinished, "w") as file:
         yield file

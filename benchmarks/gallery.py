@@ -24,7 +24,7 @@ from an8flower.evaluate.explaining.methods import Method, parse_methods
 from an8flower.evaluate.explaining.panel import colours
 from an8flower.evaluate.models.classifier import Classifier
 from an8flower.evaluate.models.sources import open_model
-from an8flower.sheet import marked
+from an8flower.sheet import mark_evidence
 from an8flower.store import FlowerStore
 
 FLOWERS, SIDE, GAP, ACROSS, LINE = 6, 84, 3, 3, 16
@@ -79,7 +79,7 @@ def main(data: str, model: str, picture: str, *methods: str) -> None:
     images = torch.from_numpy(rows.images).permute(0, 3, 1, 2).float().div(255).contiguous()
     query = Query(images, torch.from_numpy(rows.labels), torch.arange(FLOWERS))
     examples = StoredExamples(store, classifier.device)
-    strips = [strip([marked(*pair) for pair in zip(rows.images, rows.masks, strict=True)], "the evidence")]
+    strips = [strip([mark_evidence(*pair) for pair in zip(rows.images, rows.masks, strict=True)], "the evidence")]
     for method in parse_methods(methods or ["all"]):
         strips += filter(None, [explained(classifier, method, query, rows.images, examples)])
     arranged(strips).save(Path(picture), optimize=True)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from an8flower.factors import COLOURS, FACTORS
 from an8flower.spec import presets
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -78,6 +79,7 @@ def test_help_shows_an_example_for_each_command(run: Run) -> None:
         "inspect",
         "verify",
         "import",
+        "factors",
         "train",
         "methods",
         "metrics",
@@ -104,6 +106,37 @@ def test_generate_says_what_it_did(run: Run, tmp_path: Path) -> None:
     other = run("generate", "thin-4c", "--rows", 50, "--size", 24, check=False)
     assert "another data set is there; replace it with --force" in refusal(other, 1)
     assert "50 rows" in run("generate", "thin-4c", "--rows", 50, "--size", 24, "--force").stdout
+
+
+def test_factors_lists_what_a_spec_may_say(run: Run) -> None:
+    document = json.loads(run("factors", "--json").stdout)
+    assert [entry["name"] for entry in document["factors"]] == list(FACTORS)
+    assert document["colours"] == dict(COLOURS)
+    assert document["factors"][0] == {
+        "name": "petals.count",
+        "part": "petals",
+        "what": "how many petals a ring has",
+        "kind": "count",
+        "values": [0, 16],
+        "default": 8,
+        "independent values": 1,
+    }
+    (tilt,) = json.loads(run("factors", "head.tilt", "--json").stdout)["factors"]
+    assert (tilt["part"], tilt["values"], tilt["default"]) == (None, [0, 90], {"from": 25, "to": 60})
+    assert json.loads(run("factors", "colours", "--json").stdout)["factors"] == []
+
+
+def test_factors_are_told_in_words(run: Run) -> None:
+    petals = run("factors", "petals").stdout
+    assert "form of a petal" in petals
+    assert "round, oval, long" in petals
+    assert "{ from = 0.9, to = 1.1 }" in petals
+    assert "leaves.count" not in petals
+    assert "#e0202c" in run("factors", "colours").stdout
+
+
+def test_every_factor_says_what_it_is() -> None:
+    assert all(len(factor.words.split()) >= 3 for factor in FACTORS.values())
 
 
 @pytest.mark.parametrize(
@@ -136,6 +169,7 @@ def test_generate_says_what_it_did(run: Run, tmp_path: Path) -> None:
         (["explain", "--method", "gradcam"], 2, "give either --image FILE, or --row N"),
         (["check", "gradcan"], 2, 'unknown explainer "gradcan"; did you mean "gradcam"?'),
         (["check", "captum:Salency"], 2, 'unknown class of captum "Salency"; did you mean "Saliency"?'),
+        (["factors", "petal"], 2, 'unknown part or factor "petal"; did you mean "petals"?'),
         (["metrics", "iuo"], 2, 'unknown metric "iuo"; did you mean "iou"?'),
     ],
 )

@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from ..errors import Refusal
-from .defaults import DEFAULT_DATA, data_path, generated
 from .options import FILE, as_json, spec_options
+from .places import DEFAULT_DATA, data_path
 from .printing import echo_json
+from .with_progress import generate_with_progress
 
 
 @click.command()
@@ -39,13 +40,13 @@ def generate(
 
     wanted = specs.load(spec).with_changes(rows=rows, size=size, seed=seed)
     path = output or data_path(wanted.name)
-    made = generated(wanted, path, workers, force)
+    result = generate_with_progress(wanted, path, workers, force)
     if as_json:
-        echo_json({"file": str(path), "digest": wanted.digest, "rows": wanted.rows.total, "seconds": made.seconds})
-    elif made.existed:
+        echo_json({"file": str(path), "digest": wanted.digest, "rows": wanted.rows.total, "seconds": result.seconds})
+    elif result.existed:
         click.echo(f"{path} is there already, with the same spec: nothing to do")
     else:
-        click.echo(f"{path}: {wanted.rows.total:,} rows in {made.seconds:.1f} s")
+        click.echo(f"{path}: {wanted.rows.total:,} rows in {result.seconds:.1f} s")
 
 
 @click.command()
@@ -83,13 +84,13 @@ def inspect(file: Path, sheet: Path | None, split: str, rows: int, as_json: bool
     from .tables import show_mapping
 
     store = FlowerStore(file)
-    found = contents(store)
+    description = contents(store)
     if sheet:
         write_sheet(store, split, rows, sheet)
     if as_json:
-        echo_json(found)
+        echo_json(description)
     else:
-        show_mapping(found)
+        show_mapping(description)
 
 
 @click.command()
@@ -128,6 +129,6 @@ def import_(images: Path, masks: Path, output: Path, size: int | None, force: bo
     if output.exists() and not force:
         raise Refusal(f"{output}: exists; replace it with --force, or write elsewhere with -o")
     with counting("importing", None) as step:
-        found = import_folders(images, masks, output, size=size, progress=step)
-    shares = ", ".join(f"{len(pairs)} {split}" for split, pairs in found.splits.items())
-    click.echo(f"{output}: {len(found.pairs):,} pictures of {len(found.class_names)} classes ({shares})")
+        pairs = import_folders(images, masks, output, size=size, progress=step)
+    shares = ", ".join(f"{len(members)} {split}" for split, members in pairs.splits.items())
+    click.echo(f"{output}: {len(pairs.pairs):,} pictures of {len(pairs.class_names)} classes ({shares})")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .defaults import default_data, default_model
+from .ensure import ensure_default_data, ensure_default_model
 from .options import FILE, device_option
 
 
@@ -27,7 +27,7 @@ from .options import FILE, device_option
 @device_option
 @click.option("-o", "--output", type=FILE, default=Path("explanation.png"), show_default=True)
 def explain(
-    image: Path | None, data: Path | None, row: int | None, model: str | None, device: str, output: Path, **asked: Any
+    image: Path | None, data: Path | None, row: int | None, model: str | None, device: str, output: Path, **options: Any
 ) -> None:
     """Explain one picture: input, map and overlay as a PNG, and the map as .npy beside it.
 
@@ -44,12 +44,12 @@ def explain(
     if (image is None) == (row is None):
         raise click.UsageError("give either --image FILE, or --row N (with --data FILE)")
     if data is None and (row is not None or model is None):
-        data = default_data()
+        data = ensure_default_data()
     if model is None:
         assert data, "made just now"
-        model = str(default_model(data, device))
-    from ..evaluate.calls import explain as explained
+        model = str(ensure_default_model(data, device))
+    from ..evaluate.calls import explain as explain_picture
 
-    found = explained(image=image, data=data, row=row, model=model, device=device, **asked)
-    beside = found.save(output)
-    click.echo(f"{output}: {found.sentence}; the map itself is in {beside}")
+    explanation = explain_picture(image=image, data=data, row=row, model=model, device=device, **options)
+    beside = explanation.save(output)
+    click.echo(f"{output}: {explanation.sentence}; the map itself is in {beside}")

@@ -54,7 +54,7 @@ def check(name: str, as_json: bool) -> None:
     verdicts = list(check_explainer(method.explainer, method.class_sensitive))
     broken = outcome(name, verdicts)
     if as_json:
-        echo_json({"method": name, "holds": broken is None, "checks": [each._asdict() for each in verdicts]})
+        echo_json({"method": name, "holds": broken is None, "checks": [verdict._asdict() for verdict in verdicts]})
     else:
         _show_verdicts(verdicts)
     if broken:
@@ -66,16 +66,14 @@ def _show_verdicts(verdicts: list[Verdict]) -> None:
     from ..evaluate.explaining.contract import CHECKS
     from .tables import show
 
-    cells = {(each.check, each.network): each.status for each in verdicts}
-    networks = list(dict.fromkeys(each.network for each in verdicts))
-    rows = [
-        [each.name, *(cells.get((each.name, network), "-") for network in networks), each.promise] for each in CHECKS
-    ]
+    cells = {(verdict.check, verdict.network): verdict.status for verdict in verdicts}
+    networks = list(dict.fromkeys(verdict.network for verdict in verdicts))
+    rows = [[check.name, *(cells.get((check.name, name), "-") for name in networks), check.promise] for check in CHECKS]
     show(["check", *networks, "what is promised"], rows)
     places: dict[tuple[str, str, str], list[str]] = {}
-    for each in verdicts:
-        if each.reason:
-            places.setdefault((each.status, each.check, each.reason), []).append(each.network)
+    for verdict in verdicts:
+        if verdict.reason:
+            places.setdefault((verdict.status, verdict.check, verdict.reason), []).append(verdict.network)
     for (status, name, reason), where in places.items():
         click.echo(f"{status}: {name} on {', '.join(where)}: {reason}")
 

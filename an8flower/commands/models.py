@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
-from .defaults import DEFAULT_ARCH, default_data, trained
+from .ensure import ensure_default_data
 from .options import FILE, as_json, data_option, device_option
+from .places import DEFAULT_ARCH
 from .printing import echo_json, show_list
+from .with_progress import train_with_progress
 
 
 @click.command()
@@ -27,13 +29,13 @@ def train(
     \b
     Example:  an8flower train --data data/double-12c.h5 --arch resnet18 --seed 1
     """
-    data = data or default_data()
-    told = trained(data, arch, epochs, seed, device, output)
+    data = data or ensure_default_data()
+    outcome = train_with_progress(data, arch, epochs, seed, device, output)
     if as_json:
-        echo_json(told)
+        echo_json(outcome)
     else:
-        effort = f"{told['epochs']} epochs, {told['seconds']:.0f} s"
-        click.echo(f"{told['model']}: test accuracy {told['accuracy']:.2%} after {effort}")
+        effort = f"{outcome['epochs']} epochs, {outcome['seconds']:.0f} s"
+        click.echo(f"{outcome['model']}: test accuracy {outcome['accuracy']:.2%} after {effort}")
 
 
 @click.command()

@@ -24,7 +24,7 @@ def show_list(entries: list[dict[str, Any]], as_json: bool) -> None:
 
 def _words(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key}={each!r}" for key, each in value.items())
+        return ", ".join(f"{key}={inner!r}" for key, inner in value.items())
     return "" if value is None else str(value)
 
 

@@ -53,7 +53,7 @@ class Stages:
             self.say(f"{what}: {monotonic() - began:.0f} s")
 
     def say(self, sentence: str) -> None:
-        """Something that happened."""
+        """Print a line about something that happened."""
         self._bars.console.print(sentence, markup=False, highlight=False)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from ..errors import Refusal
-from .defaults import default_data, default_model, run_folder
+from .ensure import ensure_default_data, ensure_default_model
 from .options import FILE, as_json, batch_option, data_option, device_option, models_option, weights_option
+from .places import run_folder
 from .printing import echo_json, refuse_if_nothing_was_scored
 
 
@@ -88,8 +89,8 @@ def score(
         for reason in broken_plug_ins().values():
             click.echo(f"left out: {reason}", err=True)
     names = tuple(metric.name for metric in parse_metrics(metrics or (USUAL,)))
-    data = data or default_data()
-    sources = with_weights(models, weights) or (str(default_model(data, device)),)
+    data = data or ensure_default_data()
+    sources = with_weights(models, weights) or (str(ensure_default_model(data, device)),)
     plan = ScoringPlan(
         data=data, models=sources, methods=wanted, metrics=names, split=split, rows=rows, target=target, seed=seed
     )

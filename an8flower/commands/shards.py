@@ -43,11 +43,11 @@ def shard(
     wanted = specs.load(spec).with_changes(rows=rows, size=size, seed=seed)
     number, of = _share(share)
     with counting(f"rendering {wanted.name} {share}", wanted.rows.total // of) as step:
-        made = generate_shard(wanted, number, of, output, workers=workers, force=force, progress=step)
+        result = generate_shard(wanted, number, of, output, workers=workers, force=force, progress=step)
     if as_json:
-        echo_json({"file": str(made.path), "digest": wanted.digest, "shard": [number, of], "seconds": made.seconds})
+        echo_json({"file": str(result.path), "digest": wanted.digest, "shard": [number, of], "seconds": result.seconds})
     else:
-        click.echo(f"{made.path}: {'is there already' if made.existed else f'written in {made.seconds:.1f} s'}")
+        click.echo(f"{result.path}: {'is there already' if result.existed else f'written in {result.seconds:.1f} s'}")
 
 
 @click.command()
@@ -69,17 +69,17 @@ def merge(shards: tuple[Path, ...], output: Path, force: bool, as_json: bool) ->
 
     spec = spec_of(shards[0])
     with counting(f"checking {spec.name}", spec.rows.total) as step:
-        made = lay_over(spec, shards, output, force=force, progress=step)
+        result = lay_over(spec, shards, output, force=force, progress=step)
     if as_json:
-        echo_json({"file": str(output), "digest": spec.digest, "rows": spec.rows.total, "seconds": made.seconds})
-    elif made.existed:
+        echo_json({"file": str(output), "digest": spec.digest, "rows": spec.rows.total, "seconds": result.seconds})
+    elif result.existed:
         click.echo(f"{output} is there already, with the same spec: nothing to do")
     else:
         click.echo(f"{output}: {spec.rows.total:,} rows in {len(shards)} shards")
 
 
 def _share(text: str) -> tuple[int, int]:
-    """The numbers of "2/5"."""
+    """Read the two numbers of a share such as "2/5"."""
     number, slash, of = text.partition("/")
     if not (slash and number.isdigit() and of.isdigit()):
         raise WrongUsage(f'share "{text}": expected K/N, as in 2/5')

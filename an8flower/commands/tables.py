@@ -51,12 +51,12 @@ def show_scores(document: Mapping[str, Any]) -> None:
         _show_many(results, document.get("families", {}))
     if results:
         _show_contrasts(document)
-    for each in document["skipped"]:
-        _say(f"skipped {each['method']} on {each['model']}: {each['reason']}")
+    for cell in document["skipped"]:
+        _say(f"skipped {cell['method']} on {cell['model']}: {cell['reason']}")
     for warning in document.get("warnings", []):
         _say(f"Warning: {warning}")
-    for each in document.get("left_out", []):
-        _say(f"left out {each['metric']}: {each['reason']}")
+    for metric in document.get("left_out", []):
+        _say(f"left out {metric['metric']}: {metric['reason']}")
 
 
 def write_csv(document: Mapping[str, Any], out: TextIO) -> None:
@@ -72,8 +72,8 @@ def write_csv(document: Mapping[str, Any], out: TextIO) -> None:
 
 def _relying(model: Mapping[str, Any]) -> str:
     """In how many of the rows a model relies on the designed evidence; nothing where nobody could ask."""
-    found = model.get("reliance")
-    return f", relies on the designed evidence in {found['share']:.1%} of the rows" if found else ""
+    reliance = model.get("reliance")
+    return f", relies on the designed evidence in {reliance['share']:.1%} of the rows" if reliance else ""
 
 
 def _show_one(result: Mapping[str, Any]) -> None:
@@ -93,7 +93,7 @@ def _show_one(result: Mapping[str, Any]) -> None:
         ]
         for name, m in result["metrics"].items()
     ]
-    show(columns, rows, title=f"{_named(result)}   ({_costs(result)})")
+    show(columns, rows, title=f"{_full_name(result)}   ({_costs(result)})")
 
 
 def _show_many(results: Sequence[Mapping[str, Any]], families: Mapping[str, str]) -> None:
@@ -102,7 +102,7 @@ def _show_many(results: Sequence[Mapping[str, Any]], families: Mapping[str, str]
         "calibrated: 0 = a random map, 1 = the truth; ± half of the 95 % interval; - undefined, or chance is the truth"
     )
     names = [result["method"] for result in results]
-    methods = [_named(result) if names.count(result["method"]) > 1 else result["method"] for result in results]
+    methods = [_full_name(result) if names.count(result["method"]) > 1 else result["method"] for result in results]
     scores = {name: [_calibrated(result["metrics"][name]) for result in results] for name in results[0]["metrics"]}
     costs = {"ms": [_milliseconds(result) for result in results]}
     room = _console().width - _width({"method": methods, **costs}) - 2  # at the edges
@@ -146,7 +146,7 @@ def _show_contrasts(document: Mapping[str, Any]) -> None:
     if compared and ranks:
         columns |= _standing(results, metric, ranks["methods"], compared["groups"])
     if any(shares.values()):
-        columns |= {name: [_percent(own and own[name]) for own in shares.values()] for name in SHARES}
+        columns |= {name: [_percent(share and share[name]) for share in shares.values()] for name in SHARES}
     show(list(columns), list(zip(*columns.values(), strict=True)), title=_title(metric, results, compared))
     for sentence in _firmness(document, metric):
         _say(sentence)
@@ -164,27 +164,28 @@ def _standing(
     results: Sequence[Mapping[str, Any]], metric: str, standings: Mapping[str, Any], groups: Sequence[Sequence[str]]
 ) -> Columns:
     """Mean, interval, letters and rank of every method."""
-    found = [result["metrics"][metric] for result in results]
-    own = [standings[result["text"]] for result in results]
+    values = [result["metrics"][metric] for result in results]
+    relied = [_number(m["relying"]["mean"]) for m in values if _has_reliance(m)]
+    places = [standings[result["text"]] for result in results]
     return {
-        "mean": [_number(m["mean"]) for m in found],
-        "95 % interval": [f"{_number(m['low'])} to {_number(m['high'])}" for m in found],
-        **({"where relied on": [_number(m["relying"]["mean"]) for m in found]} if all(map(_asked, found)) else {}),
+        "mean": [_number(m["mean"]) for m in values],
+        "95 % interval": [f"{_number(m['low'])} to {_number(m['high'])}" for m in values],
+        **({"where relied on": relied} if len(relied) == len(values) else {}),
         "tied": [_letters(result["text"], groups) for result in results],
-        "rank": [_number(each and each["rank"], 1) for each in own],
-        "95 % of ranks": [f"{each['low']:g} to {each['high']:g}" if each else "-" for each in own],
-        "first": [_percent(each and each["first"]) for each in own],
+        "rank": [_number(place and place["rank"], 1) for place in places],
+        "95 % of ranks": [f"{place['low']:g} to {place['high']:g}" if place else "-" for place in places],
+        "first": [_percent(place and place["first"]) for place in places],
     }
 
 
-def _asked(m: Mapping[str, Any]) -> bool:
+def _has_reliance(m: Mapping[str, Any]) -> bool:
     """Whether it is known what a method scores on the rows where the models rely on the designed evidence."""
     return bool(m.get("relying"))
 
 
 def _letters(method: str, groups: Sequence[Sequence[str]]) -> str:
     """A letter for each set of tied methods that a method is in; a number where letters are used up."""
-    return " ".join(LETTERS[i] if i < len(LETTERS) else str(i) for i, each in enumerate(groups) if method in each)
+    return " ".join(LETTERS[i] if i < len(LETTERS) else str(i) for i, group in enumerate(groups) if method in group)
 
 
 def _firmness(document: Mapping[str, Any], metric: str) -> Iterator[str]:
@@ -196,14 +197,14 @@ def _firmness(document: Mapping[str, Any], metric: str) -> Iterator[str]:
     if known:
         yield f"How far orders agree (1 = the same order) over {'; '.join(known)}"
     tied = {(pair["a"], pair["b"]) for pair in _pairs(document, metric) if not pair["apart"]}
-    needed = [each for each in document.get("power", {}).get(metric, ()) if (each["a"], each["b"]) in tied]
-    for each in sorted((each for each in needed if each["rows"]), key=lambda each: each["rows"])[:1]:
-        yield f"The nearest to being told apart: {each['a']} and {each['b']}, with {each['rows']} rows (power 80 %)"
+    needed = [pair for pair in document.get("power", {}).get(metric, ()) if (pair["a"], pair["b"]) in tied]
+    for pair in sorted((pair for pair in needed if pair["rows"]), key=lambda pair: pair["rows"])[:1]:
+        yield f"The nearest to being told apart: {pair['a']} and {pair['b']}, with {pair['rows']} rows (power 80 %)"
 
 
 def _pairs(document: Mapping[str, Any], metric: str) -> Sequence[Mapping[str, Any]]:
-    found: Sequence[Mapping[str, Any]] = document.get("comparisons", {}).get(metric, {}).get("pairs", ())
-    return found
+    pairs: Sequence[Mapping[str, Any]] = document.get("comparisons", {}).get(metric, {}).get("pairs", ())
+    return pairs
 
 
 def _percent(share: float | None) -> str:
@@ -223,7 +224,7 @@ def _calibrated(m: Mapping[str, Any]) -> str:
     return f"{_number(m['calibrated'], 2)}±{half:.2f}" if half < UNKNOWN else "-"
 
 
-def _named(result: Mapping[str, Any]) -> str:
+def _full_name(result: Mapping[str, Any]) -> str:
     parameters = ",".join(f"{key}={value}" for key, value in result["parameters"].items() if value is not None)
     return f"{result['method']}:{parameters}" if parameters else result["method"]
 

@@ -9,8 +9,9 @@ import click
 
 from ..errors import Refusal
 from .check_options import check_options, values_of
-from .defaults import default_data, default_model, run_folder
+from .ensure import ensure_default_data, ensure_default_model
 from .options import FILE, as_json, batch_option, data_option, device_option, models_option, weights_option
+from .places import run_folder
 from .printing import echo_json, refuse_if_nothing_was_scored, write_json
 
 
@@ -54,9 +55,9 @@ def certify(
     from .progress import filling
 
     resources = Resources(device_named(device), batch)
-    data = data or default_data()
+    data = data or ensure_default_data()
     world = World.of(FlowerStore(data)[split], resources.device)
-    sources = with_weights(models, weights) or (str(default_model(data, device)),)
+    sources = with_weights(models, weights) or (str(ensure_default_model(data, device)),)
     with filling("certifying") as progress:
         document = certified(sources, world, rows, seed, resources, progress)
     if output:
@@ -120,9 +121,9 @@ def sanity(
     from .sanity_table import show_sanity
 
     resources, wanted = Resources(device_named(device), batch), parse_methods(methods)
-    data = data or default_data()
+    data = data or ensure_default_data()
     store, folder = FlowerStore(data), output or run_folder(data)
-    classifier = open_model(model or str(default_model(data, device)), store, resources.device, weights)
+    classifier = open_model(model or str(ensure_default_model(data, device)), store, resources.device, weights)
     plan = sanity_plan(rows=rows, steps=steps, draws=draws, recalibrate=recalibrate, **values_of(checks))
     with filling("randomising") as progress:
         model_sanity = ModelSanity(classifier, store[split], plan, resources, folder=folder, seed=seed)

@@ -20,15 +20,15 @@ def place(folder: Path, entry: Data, wanted: DatasetSpec) -> Path:
     """
     plain = folder / f"{wanted.name}.h5"
     as_written = entry.rows is None and entry.size is None and entry.seed is None
-    if as_written and (not plain.exists() or holds(plain, wanted.digest)):
+    if as_written and (not plain.exists() or holds(plain, wanted)):
         return plain
     return plain.with_name(f"{wanted.name}-{wanted.digest[:8]}.h5")
 
 
-def holds(path: Path, digest: str) -> bool:
-    """Whether a file is a data set of a digest."""
+def holds(path: Path, wanted: DatasetSpec) -> bool:
+    """Whether a file holds the data set of a spec."""
     try:
-        return FlowerStore(path).digest == digest
+        return FlowerStore(path).is_made_from(wanted)
     except Refusal:
         return False
 

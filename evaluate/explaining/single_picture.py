@@ -15,7 +15,7 @@ from PIL import Image
 
 from an8flower.atomic import moved_into
 from an8flower.errors import Refusal, WrongUsage
-from an8flower.picture import Framed, framed
+from an8flower.picture import Framed, frame
 from an8flower.store import FlowerStore
 
 from ..case import Query
@@ -121,7 +121,7 @@ def explain_row(
     stored = rows.rows(row, row + 1)
     classifier = open_model(source, store, device)
     wanted = int(stored.labels[0]) if target is None else target
-    picture = framed(Image.fromarray(stored.images[0]), classifier.size)
+    picture = frame(Image.fromarray(stored.images[0]), classifier.size)
     seed = seed_of("explain", 0, store.digest, split, row)
     ready = _prepare_method(method, classifier, source, store)
     return _explain(classifier, picture, stored.masks[0], ready, wanted, seed)
@@ -146,7 +146,7 @@ def explain_picture(
     """
     classifier = open_source(source, device) if store is None else open_model(source, store, device)
     ready = _prepare_method(method, classifier, source, store)
-    return _explain(classifier, framed(picture, classifier.size), None, ready, target, seed_of("explain", name))
+    return _explain(classifier, frame(picture, classifier.size), None, ready, target, seed_of("explain", name))
 
 
 def _prepare_method(method: Method, classifier: Classifier, source: Source, store: FlowerStore | None) -> Method:

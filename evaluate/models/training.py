@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 import an8flower
 from an8flower.errors import Refusal, WrongUsage
-from an8flower.spec import SPLITS
+from an8flower.splits import SPLITS
 from an8flower.store import FlowerStore
 
 from ..data.batches import RowSource, open_rows

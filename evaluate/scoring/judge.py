@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from an8flower.store import FlowerSplit, Rows
+from an8flower.store import FlowerSplit, StoredRows
 
 from ..case import Case, Query, Truth
 from ..data.images import as_images
@@ -167,20 +167,20 @@ class Judge:
         with case.classifier.holding(self.resources.in_flight), evaluating(case.classifier), torch.no_grad():
             return score_and_trace(metrics, maps, case)
 
-    def _case(self, classifier: Classifier | None, rows: Rows, indices: np.ndarray, query: Query) -> Case:
+    def _case(self, classifier: Classifier | None, rows: StoredRows, indices: np.ndarray, query: Query) -> Case:
         return Case(classifier, query, self._truth(rows, indices), None, self.world)
 
     def _images(self, indices: np.ndarray) -> Tensor:
         """The images of rows, (B, 3, S, S) float32 in [0, 1]."""
         return as_images(self.split.take(indices).images, self.resources.device)
 
-    def _query(self, rows: Rows, indices: np.ndarray, targets: np.ndarray) -> Query:
+    def _query(self, rows: StoredRows, indices: np.ndarray, targets: np.ndarray) -> Query:
         names = ("explain", self.seed, self.split.store.digest, self.split.name)
         seeds = torch.tensor([seed_of(*names, index) for index in indices.tolist()])
         device = self.resources.device
         return Query(as_images(rows.images, device), torch.from_numpy(targets).to(device), seeds.to(device))
 
-    def _truth(self, rows: Rows, indices: np.ndarray) -> Truth:
+    def _truth(self, rows: StoredRows, indices: np.ndarray) -> Truth:
         given = (indices, rows.labels, rows.masks, rows.parts)
         return Truth._make(None if one is None else torch.from_numpy(one).to(self.resources.device) for one in given)
 

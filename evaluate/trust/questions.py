@@ -88,7 +88,7 @@ def _redraw(rows: CertifiedRows) -> Iterator[Question]:
         for draw in range(DRAWS):
             repeat = rows.seed * DRAWS + draw
             scenes = partial(
-                interventions.redrawn, rows.spec, rows.world.split.name, rows.indices, rows.table, names, repeat
+                interventions.redraw, rows.spec, rows.world.split.name, rows.indices, rows.table, names, repeat
             )
             yield Question("redrawn", group, scenes, there, np.full(len(there), -1), there)
 

@@ -11,7 +11,8 @@ from scipy.stats import chi2_contingency, kruskal
 from an8flower import draw
 from an8flower.errors import WrongUsage
 from an8flower.factors import FACTORS
-from an8flower.spec import DatasetSpec, Range, load, presets
+from an8flower.spec import DatasetSpec, load, presets
+from an8flower.terms import Range
 
 GOLDEN_NUMBERS = [0.5614217567150055, 0.6152877327681457]
 GOLDEN_LABELS = [1, 4, 2, 3, 0, 5, 2, 0, 1, 4, 3, 5]

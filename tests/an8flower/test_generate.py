@@ -255,5 +255,5 @@ def test_missing_pot_is_marked_where_the_pot_would_stand() -> None:
     rows = make_rows(spec, Block("test", 0, 24))
     assert rows.factors is not None
     leaves_only = np.flatnonzero(rows.labels == 1)
-    with_pot = generating._rendered_with(rows.factors[leaves_only], "pot", 1, spec.size) == PARTS.index("pot")
+    with_pot = generating._render_parts_with(rows.factors[leaves_only], "pot", 1, spec.size) == PARTS.index("pot")
     assert ((rows.masks[leaves_only] == 2) == (with_pot & (rows.masks[leaves_only] != 1))).all()

@@ -56,7 +56,7 @@ def test_each_change_changes_what_it_says(name: str) -> None:
         assert changed_factors(table, interventions.without(table, part)) <= {f"{part}.count"}
         assert not interventions.has(interventions.without(table, part), part).any()
     for names in interventions.groups_of(spec).values():
-        drawn = interventions.redrawn(spec, "test", ROWS, table, names, 0)
+        drawn = interventions.redraw(spec, "test", ROWS, table, names, 0)
         assert changed_factors(table, drawn) <= set(names)
         assert not set(names) & set(spec.classes)
 
@@ -81,7 +81,7 @@ def test_pixels_away_from_a_changed_part_stay_as_they_are(name: str) -> None:
 def test_redrawing_a_part_leaves_the_pixels_of_the_others() -> None:
     spec = load("single-6c")
     table = table_of(spec)
-    drawn = interventions.redrawn(spec, "test", ROWS, table, interventions.groups_of(spec)["leaves"], 0)
+    drawn = interventions.redraw(spec, "test", ROWS, table, interventions.groups_of(spec)["leaves"], 0)
     differs, near, _ = changed_pixels(table, drawn, "leaves")
     assert differs.any()
     assert not (differs & ~near).any()
@@ -93,9 +93,9 @@ def test_a_redraw_depends_on_its_row_alone(chosen: list[int], repeat: int) -> No
     rows = np.array(chosen)  # in any order
     table = draw.factors(spec, "test", 0, 24)
     names = interventions.nuisance_of(spec)
-    every = interventions.redrawn(spec, "test", np.arange(24), table, names, repeat)
-    assert (interventions.redrawn(spec, "test", rows, table[rows], names, repeat) == every[rows]).all()
-    other = interventions.redrawn(spec, "test", rows, table[rows], names, repeat + 1)
+    every = interventions.redraw(spec, "test", np.arange(24), table, names, repeat)
+    assert (interventions.redraw(spec, "test", rows, table[rows], names, repeat) == every[rows]).all()
+    other = interventions.redraw(spec, "test", rows, table[rows], names, repeat + 1)
     assert (other["view.azimuth"] != every[rows]["view.azimuth"]).all()
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from an8flower.errors import Refusal
 from an8flower.evaluate.explaining.panel import picture_overlay, picture_panel
-from an8flower.picture import framed, read_picture
+from an8flower.picture import frame, read_picture
 
 
 def test_every_mode_comes_out_as_rgb(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, kind: str) -> None:
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(8, 40))
 def test_a_model_sees_the_centre_and_the_panel_shows_the_whole(width: int, height: int, size: int) -> None:
     """The seen square is centred and as large as fits; what is drawn keeps the aspect ratio, however slim it is."""
-    found = framed(Image.new("RGB", (width, height), (9, 200, 30)), size)
+    found = frame(Image.new("RGB", (width, height), (9, 200, 30)), size)
     left, upper, right, lower = found.box
     assert right - left == lower - upper == min(width, height)
     assert (left + right, upper + lower) == (width, height)
@@ -86,7 +86,7 @@ def test_a_model_sees_the_centre_and_the_panel_shows_the_whole(width: int, heigh
 def test_an_overlay_shows_the_map_where_it_belongs() -> None:
     saliency = np.zeros((10, 10), np.float32)
     saliency[:5, :5] = 1
-    shown = np.asarray(picture_overlay(framed(Image.new("RGB", (90, 30), (128,) * 3), 10), saliency)).astype(int)
+    shown = np.asarray(picture_overlay(frame(Image.new("RGB", (90, 30), (128,) * 3), 10), saliency)).astype(int)
     brightness = shown.sum(2)
     assert (shown[:, :30] == shown[0, 0]).all()
     assert shown[0, 0].min() > 200  # pale outside of the square, where 128 was

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from an8flower.sheet import ABSENCE, GAP, MARGIN, PRESENCE, contact_sheet, marked
+from an8flower.sheet import ABSENCE, GAP, MARGIN, PRESENCE, contact_sheet, mark_evidence
 
 SIZE = 20
 
@@ -25,7 +25,7 @@ def test_evidence_keeps_its_colours_within_an_outline() -> None:
     image = np.full((SIZE, SIZE, 3), (10, 200, 30), np.uint8)
     mask = np.zeros((SIZE, SIZE), np.uint8)
     mask[5:9, 5:9] = 1
-    shown = marked(image, mask)
+    shown = mark_evidence(image, mask)
     assert (shown[5:9, 5:9] == image[5:9, 5:9]).all()
     assert (shown[4, 5:9] == PRESENCE).all()
     assert (shown[5:9, 9] == PRESENCE).all()
@@ -35,7 +35,7 @@ def test_evidence_keeps_its_colours_within_an_outline() -> None:
 def test_absent_evidence_has_a_colour_of_its_own() -> None:
     mask = np.zeros((SIZE, SIZE), np.uint8)
     mask[5:9, 5:9] = 2
-    shown = marked(np.full((SIZE, SIZE, 3), 128, np.uint8), mask)
+    shown = mark_evidence(np.full((SIZE, SIZE, 3), 128, np.uint8), mask)
     assert (shown[4, 5:9] == ABSENCE).all()
     assert shown[6, 6, 2] > shown[6, 6, 0] + 50
     assert not (shown == PRESENCE).all(axis=2).any()

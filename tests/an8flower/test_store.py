@@ -25,7 +25,7 @@ def test_the_schema_as_it_is_written_down(small_file: Path, small_spec: DatasetS
         assert attributes["format"] == "an8flower"
         assert attributes["schema"] == 1
         assert attributes["spec"] == small_spec.to_json()
-        assert attributes["digest"] == hashlib.sha256(attributes["spec"].encode()).hexdigest()
+        assert attributes["digest"] == hashlib.sha256(attributes["canonical"].encode()).hexdigest()
         assert attributes["complete"]
         assert list(attributes["class_names"]) == ["red", "orange", "yellow", "blue", "violet", "white"]
         assert list(attributes["part_names"]) == list(PARTS)

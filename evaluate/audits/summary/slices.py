@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from an8flower.occlusion import occlusion
-from an8flower.store import FlowerSplit, Rows
+from an8flower.store import FlowerSplit, StoredRows
 
 from ...metrics.metric import Metric
 from ...results.files import without_nan
@@ -48,21 +48,21 @@ def _properties(split: FlowerSplit, indices: np.ndarray, threads: int) -> pd.Dat
     )
 
 
-def _hidden(split: FlowerSplit, rows: Rows, threads: int) -> np.ndarray:
+def _hidden(split: FlowerSplit, rows: StoredRows, threads: int) -> np.ndarray:
     spec = split.store.spec
     if spec is None or rows.factors is None or rows.parts is None:
         return np.full(len(rows.labels), np.nan)
     return occlusion(spec, rows.factors, rows.labels, rows.parts, threads)
 
 
-def _factor(rows: Rows, name: str) -> np.ndarray:
+def _factor(rows: StoredRows, name: str) -> np.ndarray:
     """The values (n,) float64 of a factor that is a number; NaN where nobody filed it."""
     if rows.factors is None or name not in (rows.factors.dtype.names or ()):
         return np.full(len(rows.labels), np.nan)
     return rows.factors[name].astype(np.float64)
 
 
-def _clutter(split: FlowerSplit, rows: Rows) -> np.ndarray:
+def _clutter(split: FlowerSplit, rows: StoredRows) -> np.ndarray:
     counted, names = _factor(rows, "distractors.count"), split.store.part_names
     if not np.isnan(counted).all() or rows.parts is None or "distractors" not in names:
         return counted

@@ -148,7 +148,7 @@ def redraw_nuisance(batch: Interventions) -> list[np.ndarray]:
     """Draw again what is left to chance in the rows' factors: a table (B,) for each draw."""
     rows, names = batch.case.truth.rows.cpu().numpy(), interventions.nuisance_of(batch.spec)
     split = batch.world.split.name
-    return [interventions.redrawn(batch.spec, split, rows, batch.table, names, draw) for draw in range(DRAWS)]
+    return [interventions.redraw(batch.spec, split, rows, batch.table, names, draw) for draw in range(DRAWS)]
 
 
 def as_near_class(batch: Interventions, rows: np.ndarray, part: str) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from an8flower.store import Rows
+from an8flower.store import StoredRows
 
 from ...results.kept_maps import halved
 from .layers import Step
@@ -30,7 +30,7 @@ class Cascade:
             self._noted[frozenset(parameters)] = maps[self.place].detach().float().cpu().numpy()
 
     def arrays(
-        self, row: np.ndarray, shown: Rows, original: Tensor, steps: Sequence[Step], points: Sequence[Point]
+        self, row: np.ndarray, shown: StoredRows, original: Tensor, steps: Sequence[Step], points: Sequence[Point]
     ) -> dict[str, np.ndarray]:
         """What a page shows of it.
 

@@ -20,7 +20,7 @@ from an8flower.evaluate.results.folder import SCHEMA
 from an8flower.evaluate.results.summary import CHANCE, ORACLE, Kind, summarise
 from an8flower.factors import PARTS
 from an8flower.generate import generate, make_rows
-from an8flower.occlusion import kept, occlusion
+from an8flower.occlusion import keep_parts, occlusion
 from an8flower.render import render
 from an8flower.scene import Scenes, build
 from an8flower.store import FlowerStore
@@ -110,7 +110,7 @@ def test_evidence_that_nothing_can_hide_and_evidence_that_is_not_there() -> None
     assert np.isnan(found[bare]).all()
     assert bare.any()
     assert not np.isnan(found[~bare]).any()
-    nothing = kept(build(rows.factors), np.zeros((12, len(PARTS)), bool))
+    nothing = keep_parts(build(rows.factors), np.zeros((12, len(PARTS)), bool))
     assert nothing.offsets.tolist() == [0] * 13
     assert (render(nothing, 36, 1)[1] == 0).all()
 

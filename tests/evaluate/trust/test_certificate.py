@@ -168,7 +168,7 @@ def test_the_tag_is_drawn_as_the_renderer_draws_it(world: World) -> None:
     """It stays where the drawn tag happens to have the colour that the row had."""
     table, rows = world.factors(torch.arange(ROWS)), np.arange(ROWS)
     same = [
-        interventions.redrawn(world.spec, "test", rows, table, ["tag.colour"], repeat)["tag.colour"]
+        interventions.redraw(world.spec, "test", rows, table, ["tag.colour"], repeat)["tag.colour"]
         == table["tag.colour"]
         for repeat in range(questions.DRAWS)
     ]

@@ -1,0 +1,46 @@
+"""The long steps that several commands take, rendering and training, each with a progress bar."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .places import run_folder
+
+if TYPE_CHECKING:
+    from ..generate import Generated
+    from ..spec import DatasetSpec
+
+
+def generate_with_progress(spec: DatasetSpec, path: Path, workers: int | None = None, force: bool = False) -> Generated:
+    """Render a data set while a bar counts its rows."""
+    from ..generate import generate
+    from .progress import counting
+
+    with counting(f"rendering {spec.name}", spec.rows.total) as step:
+        return generate(spec, path, workers=workers, force=force, progress=step)
+
+
+def train_with_progress(
+    data: Path, arch: str, epochs: int | None, seed: int, device: str, output: Path | None
+) -> dict[str, Any]:
+    """Train and save a classifier while a bar counts the epochs; gives back what `train --json` prints."""
+    from ..evaluate.models.training import train
+    from ..evaluate.resources import device_named
+    from ..store import FlowerStore
+    from .progress import filling
+
+    store = FlowerStore(data)
+    place = output or run_folder(data) / f"{arch}-seed{seed}.safetensors"
+    with filling(f"training {arch}") as progress:
+        trained = train(
+            store,
+            arch,
+            epochs=epochs,
+            seed=seed,
+            device=device_named(device),
+            on_epoch=lambda report: progress(report.epoch + 1, report.epochs),
+        )
+    trained.classifier.save(place)
+    numbers = {"accuracy": trained.accuracy, "epochs": trained.epochs, "seconds": trained.seconds}
+    return {"model": str(place), "arch": arch, "seed": seed, **numbers}
