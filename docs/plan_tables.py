@@ -1,4 +1,4 @@
-"""What the manual says of plans: every key with its default, and the plans that are shipped."""
+"""Tables about plans: every key with its default, and the plans that are shipped."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def plan() -> str:
 def _keys(kind: type[BaseModel]) -> str:
     """The keys of one table of a plan."""
     words = {name: KEYS[f"{kind.__name__}.{name}"] for name in kind.model_fields}
-    rows = [[code(name), _default(one), words[name]] for name, one in kind.model_fields.items()]
+    rows = [[code(name), _default(field), words[name]] for name, field in kind.model_fields.items()]
     return table(["key", "default", "what it is"], rows)
 
 
-def _default(one: Any) -> str:
-    """The default of a key; nothing for a table, which has its own."""
-    if one.is_required():
+def _default(field: Any) -> str:
+    """The default of a key; a table has defaults of its own, further down."""
+    if field.is_required():
         return "has to be given"
-    if one.default is None:
+    if field.default is None:
         return "none"
-    return "see below" if isinstance(one.default, BaseModel) else code(json.dumps(one.default))
+    return "see below" if isinstance(field.default, BaseModel) else code(json.dumps(field.default))
 
 
 KEYS = {
@@ -92,4 +92,4 @@ def plans() -> str:
     from an8flower.evaluate.audits import plan as known
 
     shipped = [known.load(name) for name in known.shipped()]
-    return table(["plan", "what it asks"], [[code(each.name), plain(each.title)] for each in shipped])
+    return table(["plan", "what it asks"], [[code(shown.name), plain(shown.title)] for shown in shipped])
