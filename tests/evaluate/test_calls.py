@@ -234,7 +234,7 @@ def test_a_plan_that_names_a_module_does_not_import_it(
     (tmp_path / "plan.toml").write_text(text)
     if "source" not in text:
         (tmp_path / "evil:thing").touch()
-    with pytest.raises(Refusal, match=r"would have evil:thing.* imported, which runs code"):
+    with pytest.raises(Refusal, match=r"names evil:thing.*, and importing a module runs its code"):
         audit("plan.toml", reduced=reduced, output=tmp_path / "run", engine="inline")
     done = CliRunner().invoke(main, ["audit", "plan.toml", "-o", "run", *(["--reduced"] if reduced else [])])
     assert done.exit_code == 1
