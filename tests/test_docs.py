@@ -52,6 +52,7 @@ def loaded(path: Path, name: str) -> types.ModuleType:
 
 
 manual = loaded(DOCS / "generate.py", "manual_pages")
+MODULES = {"model.md": "my_model", "explainer.md": "my_explainer", "metric.md": "my_metric"}  # files that pages name
 WRITTEN = sorted({path.name for path in DOCS.glob("*.md")} - set(manual.PAGES))
 
 
@@ -67,8 +68,8 @@ class Block(NamedTuple):
 def blocks(page: str, language: str) -> list[Block]:
     """The blocks of a page in one language."""
     text = (DOCS / page).read_text(encoding="utf-8")
-    found = [Block(page, text[: each.start()].count("\n") + 2, each[1], each[2]) for each in FENCE.finditer(text)]
-    return [block for block in found if block.language == language]
+    fenced = [Block(page, text[: match.start()].count("\n") + 2, match[1], match[2]) for match in FENCE.finditer(text)]
+    return [block for block in fenced if block.language == language]
 
 
 def commands(text: str) -> list[list[str]]:
@@ -78,8 +79,8 @@ def commands(text: str) -> list[list[str]]:
 
 def all_blocks(language: str) -> list[Any]:
     """Every block of the manual in one language, named by page and line."""
-    found = [block for page in WRITTEN for block in blocks(page, language)]
-    return [pytest.param(block, id=f"{block.page}:{block.line}") for block in found]
+    fenced = [block for page in WRITTEN for block in blocks(page, language)]
+    return [pytest.param(block, id=f"{block.page}:{block.line}") for block in fenced]
 
 
 def from_toml(text: str) -> dict[str, Any]:
@@ -150,9 +151,9 @@ def moved_in(source: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 @pytest.fixture
 def unregistered() -> Iterator[None]:
     """What examples register is forgotten."""
-    from an8flower.evaluate.registry import explainers, metrics
+    from an8flower.evaluate.registry import archs, explainers, metrics
 
-    kept = [(registry, dict(registry._entries)) for registry in (explainers, metrics) if registry.names()]
+    kept = [(registry, dict(registry._entries)) for registry in (archs, explainers, metrics) if registry.names()]
     path = list(sys.path)
     yield
     for registry, entries in kept:
@@ -161,13 +162,18 @@ def unregistered() -> Iterator[None]:
 
 
 def laid_out(page: str, folder: Path) -> str:
-    """Write what a page shows as files, and give its Python: whole specs and plans under their name, `mine.py`."""
+    """Write what a page shows as files, and give its Python: whole specs and plans under their name, and its module."""
     for block in blocks(page, "toml"):
-        if "name" in (given := from_toml(block.text)):
-            (folder / f"{given['name']}.toml").write_text(block.text, encoding="utf-8")
+        if "name" in (document := from_toml(block.text)):
+            (folder / f"{document['name']}.toml").write_text(block.text, encoding="utf-8")
     text = "\n\n".join(block.text for block in blocks(page, "python"))
-    (folder / "mine.py").write_text(text, encoding="utf-8")
+    (folder / f"{module_of(page)}.py").write_text(text, encoding="utf-8")
     return text
+
+
+def module_of(page: str) -> str:
+    """The name of the module that a page has its reader write."""
+    return MODULES.get(page, "mine")
 
 
 # The examples.
@@ -178,10 +184,11 @@ def laid_out(page: str, folder: Path) -> str:
 def test_python_runs_and_quick_commands_do(page: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Python of a page in one namespace, block after block; then the commands that take no time."""
     text = laid_out(page, workspace)
-    module = types.ModuleType("mine")
-    monkeypatch.setitem(sys.modules, "mine", module)
+    name = module_of(page)
+    module = types.ModuleType(name)
+    monkeypatch.setitem(sys.modules, name, module)
     if text:
-        exec(compile(text, str(workspace / "mine.py"), "exec"), module.__dict__)
+        exec(compile(text, str(workspace / f"{name}.py"), "exec"), module.__dict__)
     for block in blocks(page, "console"):
         for words in commands(block.text):
             if words[0] == "an8flower" and words[1] in QUICK:
@@ -197,11 +204,12 @@ def test_commands_are_ones(block: Block) -> None:
 
 
 def test_examples_of_help_are_commands() -> None:
-    """Those that --help shows as well, and each command has one."""
-    found = [words for each in FENCE.finditer(manual.commands()) if each[1] == "console" for words in commands(each[2])]
-    for words in found:
+    """The examples that --help shows are valid commands, and each command has one."""
+    fenced = [match[2] for match in FENCE.finditer(manual.commands()) if match[1] == "console"]
+    examples = [words for text in fenced for words in commands(text)]
+    for words in examples:
         check_command(words)
-    assert {words[1] for words in found} == set(main.commands)
+    assert {words[1] for words in examples} == set(main.commands)
 
 
 def check_command(words: list[str]) -> None:
@@ -215,28 +223,28 @@ def check_command(words: list[str]) -> None:
         check_names(context.params)
 
 
-def check_names(given: dict[str, Any]) -> None:
-    """Names in `mine` are checked where the page's Python is run."""
+def check_names(options: dict[str, Any]) -> None:
+    """Methods and metrics are known; those of a page's own module are checked where the page's Python is run."""
     from an8flower.evaluate.explaining.methods import parse_methods
     from an8flower.evaluate.metrics.naming import parse_metrics
 
     for word, read in (("methods", parse_methods), ("metrics", parse_metrics)):
-        named = given.get(word) or ()
-        read([each for each in named if not each.startswith("mine:")])
+        read([name for name in options.get(word) or () if name.split(":")[0] not in {"mine", *MODULES.values()}])
 
 
 @pytest.mark.parametrize("block", all_blocks("toml"))
 def test_toml_is_valid(block: Block) -> None:
     """A whole spec or plan as it stands, a fragment within the smallest one, entry points by their group."""
-    given = from_toml(block.text)
-    if "project" in given:
-        assert set(given["project"]["entry-points"]) <= {"an8flower.explainers", "an8flower.metrics"}
-    elif SPEC_TABLES & set(given):
-        specs.from_mapping(SPEC | given, f"{block.page}:{block.line}")
+    document = from_toml(block.text)
+    if "project" in document:
+        groups = {f"an8flower.{kind}" for kind in ("archs", "explainers", "metrics")}
+        assert set(document["project"]["entry-points"]) <= groups
+    elif SPEC_TABLES & set(document):
+        specs.from_mapping(SPEC | document, f"{block.page}:{block.line}")
     else:
         from an8flower.evaluate.audits import plan
 
-        plan.from_mapping(PLAN | given, f"{block.page}:{block.line}")
+        plan.from_mapping(PLAN | document, f"{block.page}:{block.line}")
 
 
 def test_every_block_has_a_language() -> None:
@@ -253,9 +261,10 @@ def test_every_block_has_a_language() -> None:
 def test_all_commands_run(page: str, wide_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command of a page, in its order, in a process of its own; audits at their full size are left out."""
     text = laid_out(page, wide_workspace)
-    module = types.ModuleType("mine")
-    monkeypatch.setitem(sys.modules, "mine", module)
-    exec(compile(text, str(wide_workspace / "mine.py"), "exec"), module.__dict__)  # what it writes is there then
+    name = module_of(page)
+    module = types.ModuleType(name)
+    monkeypatch.setitem(sys.modules, name, module)
+    exec(compile(text, str(wide_workspace / f"{name}.py"), "exec"), module.__dict__)  # what it writes is there then
     for block in blocks(page, "console"):
         for words in commands(block.text):
             if words[0] == "an8flower" and not is_large(words):
@@ -344,8 +353,8 @@ def test_every_section_and_column_of_the_page_is_explained() -> None:
     titles = re.findall(r'(?:Section|_plots)\(\s*"\w+", "([^"]+)"', Path(sections.__file__).read_text(encoding="utf-8"))
     assert len(titles) > 10
     assert set(titles) <= set(re.findall(r"^## (.+)$", text, re.MULTILINE))
-    told = {name for row in re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE) for name in row.split(", ")}
-    assert {column.title for column in COLUMNS} <= told
+    explained = {name for row in re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE) for name in row.split(", ")}
+    assert {column.title for column in COLUMNS} <= explained
 
 
 def test_tables_that_pages_ask_for_are_there() -> None:

@@ -16,7 +16,12 @@ import an8flower.evaluate as door
 
 ROOT = Path(__file__).parents[2]
 OPEN = {"an8flower.evaluate", *(f"an8flower.{name}" for name in ("errors", "spec", "store", "factors", "evidence"))}
-READERS = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+MADE = {"commands.md", "methods.md", "metrics.md", "presets.md"}  # from docstrings, which may name inner modules
+READERS = [
+    *(path for path in sorted((ROOT / "docs").glob("*.md")) if path.name not in MADE),
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+]
 CODE = re.compile(r"^```(?:python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 IMPORT = re.compile(r"^\s*(?:from (an8flower[\w.]*) import (.+)|import (an8flower[\w.]*).*)$", re.MULTILINE)
 
