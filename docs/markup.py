@@ -23,7 +23,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def code(text: object) -> str:
-    """A word of code."""
+    """A word or a value as Markdown code."""
     return f"`{text}`" if str(text) else ""
 
 

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-PLACES = re.findall(r"`((?:an8flower|evaluate|docs|tests|benchmarks|data)/[\w./]*)`(?: `(\w+)`)?", TEXT)
+PLACES = re.findall(r"`((?:an8flower|evaluate|docs|tests|benchmarks|data)/[\w./]*)`(?:\s`(\w+)`)?", TEXT)
 
 
 def allowed_imports() -> dict[str, set[str]]:
