@@ -162,13 +162,16 @@ def unregistered() -> Iterator[None]:
 
 
 def laid_out(page: str, folder: Path) -> str:
-    """Write what a page shows as files, and give its Python: whole specs and plans under their name, and its module."""
+    """Write what a page has its reader write, and give all its Python: specs and plans by name, and a module.
+
+    The module holds the first block alone: what follows is typed elsewhere, and must not run whenever it is imported.
+    """
     for block in blocks(page, "toml"):
         if "name" in (document := from_toml(block.text)):
             (folder / f"{document['name']}.toml").write_text(block.text, encoding="utf-8")
-    text = "\n\n".join(block.text for block in blocks(page, "python"))
-    (folder / f"{module_of(page)}.py").write_text(text, encoding="utf-8")
-    return text
+    texts = [block.text for block in blocks(page, "python")]
+    (folder / f"{module_of(page)}.py").write_text("".join(texts[:1]), encoding="utf-8")
+    return "\n\n".join(texts)
 
 
 def module_of(page: str) -> str:
