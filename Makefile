@@ -25,7 +25,8 @@ MEASURED := rendering generation localisation training shortcut explainers memor
 bench: $(VENV)/.bench  ## measure, and write benchmarks/results/
 	for each in $(MEASURED); do $(BIN)/python benchmarks/$$each.py || exit 1; done
 
-docs: $(VENV)/.docs  ## the manual, into site/
+docs: $(VENV)/.docs  ## the manual: pages made from the code, in place; then all of it into site/
+	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lint: $(VENV)/.lint

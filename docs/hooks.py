@@ -1,20 +1,16 @@
-"""What mkdocs calls while it builds: pages and pictures made from the code are added, tables filled in."""
+"""What mkdocs calls while it builds: CHANGELOG.md, which lies beside the manual, becomes a page of it."""
 
 from __future__ import annotations
 
-import generate
+from pathlib import Path
+
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
+CHANGELOG = Path(__file__).parents[1] / "CHANGELOG.md"
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages and pictures."""
-    made = {path: page() for path, page in generate.PAGES.items()} | dict(generate.pictures())
-    for path, content in made.items():
-        files.append(File.generated(config, path, content=content))
+    """Add the page of changes."""
+    files.append(File.generated(config, "changelog.md", content=CHANGELOG.read_text(encoding="utf-8")))
     return files
-
-
-def on_page_markdown(markdown: str, **_: object) -> str:
-    """Fill in the tables that a page asks for."""
-    return generate.filled(markdown)

@@ -1,4 +1,4 @@
-"""Markdown from things of the code: tables, prose, docstrings, the comments behind fields."""
+"""Markdown for tables, prose, docstrings and the comments behind fields."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def code(text: object) -> str:
-    """A word of code."""
+    """A word or a value as Markdown code."""
     return f"`{text}`" if str(text) else ""
 
 
@@ -37,21 +37,22 @@ def _cell(text: str) -> str:
     return re.sub(r"(?<!\\)\|", r"\\|", " ".join(text.split()))
 
 
-def prose(thing: Any) -> str:
+def prose(item: Any) -> str:
     """A docstring as Markdown; a dataclass that has none of its own says nothing."""
-    text = inspect.cleandoc(thing.__doc__ or "").split("\n\nRaises:")[0]
-    if is_dataclass(thing) and text.startswith(f"{getattr(thing, '__name__', '')}("):
+    text = inspect.cleandoc(item.__doc__ or "").split("\n\nRaises:")[0]
+    if is_dataclass(item) and text.startswith(f"{getattr(item, '__name__', '')}("):
         return ""
     return plain(text)
 
 
 def field_comments(kind: Any) -> dict[str, str]:
     """The comment behind each field of a dataclass or a model, those that it inherits included."""
-    found: dict[str, str] = {}
-    for each in reversed(getattr(kind, "__mro__", ())):
-        if is_dataclass(each) or issubclass(each, BaseModel):
-            found |= dict(_comments(inspect.getsource(each), set(vars(each).get("__annotations__", ()))))
-    return found
+    comments: dict[str, str] = {}
+    for ancestor in reversed(getattr(kind, "__mro__", ())):
+        if is_dataclass(ancestor) or issubclass(ancestor, BaseModel) or hasattr(ancestor, "_fields"):
+            names = set(vars(ancestor).get("__annotations__", ()))
+            comments |= dict(_comments(inspect.getsource(ancestor), names))
+    return comments
 
 
 def _comments(source: str, names: set[str]) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""What the manual says of plans: every key with its default, and the plans that are shipped."""
+"""Tables about plans: every key with its default, and the plans that are shipped."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def plan() -> str:
 def _keys(key: str, kind: type[BaseModel]) -> str:
     """The keys of one table of a plan."""
     words = {name: KEYS[f"{key}.{name}"] for name in kind.model_fields}
-    rows = [[code(name), _default(one), words[name]] for name, one in kind.model_fields.items()]
+    rows = [[code(name), _default(field), words[name]] for name, field in kind.model_fields.items()]
     return table(["key", "default", "what it is"], rows)
 
 
-def _default(one: Any) -> str:
-    """The default of a key; nothing for a table, which has its own."""
-    if one.is_required():
+def _default(field: Any) -> str:
+    """The default of a key; a table has defaults of its own, further down."""
+    if field.is_required():
         return "has to be given"
-    if one.default is None:
+    if field.default is None:
         return "none"
-    return "see below" if isinstance(one.default, BaseModel) else code(json.dumps(one.default))
+    return "see below" if isinstance(field.default, BaseModel) else code(json.dumps(field.default))
 
 
 KEYS = {
@@ -44,42 +44,42 @@ KEYS = {
     "Plan.methods": "as `--method` takes them: names with parameters, `family:cam`, `all`",
     "Plan.metrics": "as `--metric` takes them; `usual` are those that need maps and masks alone",
     "Plan.split": "the split whose rows are scored",
-    "Plan.rows": "how many rows are scored, spread evenly over the classes; all where it is left out",
+    "Plan.rows": "how many rows are scored, spread evenly over the classes; by default all",
     "Plan.target": "explain the `label` or what is `predicted`",
-    "Plan.seed": "of the choice of rows, of stochastic methods and of resampling",
+    "Plan.seed": "seed of the choice of rows, of methods that draw, and of resampling",
     "Plan.certificate": "what the models rely on",
-    "Plan.sanity": "whether methods notice that a model is randomised; not asked where it is left out",
+    "Plan.sanity": "whether methods notice that a model is randomised; skipped if it is left out",
     "Plan.pictures": "what is shown in the gallery",
     "Plan.printed": "tables from the literature that the page sets ours beside",
-    "Plan.reduced": "the same plan at a size for two cores; what is not given stays",
-    "data.spec": "a preset, or a `.toml` file; rendered where it is not there yet",
+    "Plan.reduced": "a small version of the plan, for two cores; a key that is left out keeps its value",
+    "data.spec": "a preset, or a `.toml` file; rendered if the data set does not exist yet",
     "data.file": "an HDF5 file; either this or `spec`",
     "data.rows": "rows in all, as `generate --rows`",
     "data.size": "side of the pictures in pixels",
     "data.seed": "another seed gives other rows",
     "models.arch": "an architecture, trained once for each seed",
     "models.seeds": "the seeds of the trainings",
-    "models.epochs": "at most so many; the architecture's own where it is left out",
+    "models.epochs": "epochs at most; by default as the architecture says",
     "models.source": "a safetensors file, or `package.module:factory`; either this or `arch`",
     "models.weights": "a safetensors file for the network that a factory makes",
-    "certificate.rows": "rows that are asked about, or all where there are fewer",
-    "sanity.methods": "those of the plan where it is left out",
+    "certificate.rows": "how many rows are tested, or all if there are fewer",
+    "sanity.methods": "the methods to check; by default those of the plan",
     "sanity.rows": "rows whose maps are compared",
-    "sanity.steps": "of the walk from the logits down, at most",
-    "sanity.draws": "of the whole random network",
+    "sanity.steps": "steps of the walk from the logits down, at most",
+    "sanity.draws": "how often the whole network is drawn",
     "sanity.recalibrate": "whether batch norms take new statistics from the rows; else they keep theirs",
     "sanity.smooth": "noisy images of smooth MPRT, which costs as many times as much; not done where it is left out",
-    "sanity.labels": "whether a model memorises permuted labels as well, which takes minutes",
+    "sanity.labels": "whether a model is trained on permuted labels as well, which takes minutes",
     "pictures.rows": "rows in the gallery, the same for all methods",
     "pictures.extremes": "the best and the worst rows of each method",
     "reduced.rows": "rows that are scored",
     "reduced.data_rows": "rows of the data sets, in all",
     "reduced.size": "side of the pictures in pixels",
     "reduced.seeds": "the seeds of the trainings",
-    "reduced.epochs": "at most so many",
+    "reduced.epochs": "epochs at most",
     "reduced.archs": 'architectures that stand in for others: `{ resnet50 = "flowernet" }`',
     "reduced.sanity_rows": "rows of the sanity checks",
-    "reduced.labels": "whether the sanity checks have a model memorise permuted labels",
+    "reduced.labels": "whether the sanity checks train a model on permuted labels",
 }
 """What each key of a plan is; a key that is not here breaks the build."""
 
@@ -89,4 +89,4 @@ def plans() -> str:
     from an8flower.evaluate.audits import plan as known
 
     shipped = [known.load(name) for name in known.shipped()]
-    return table(["plan", "what it asks"], [[code(each.name), plain(each.title)] for each in shipped])
+    return table(["plan", "what it asks"], [[code(shown.name), plain(shown.title)] for shown in shipped])

@@ -1,27 +1,109 @@
-"""The judging side: classifiers, explainers, metrics, audits.
+"""The judging side: classifiers, explainers, metrics, audits. This module is its one door.
 
-`audit`, `explain` and `score` are the words of the command line as Python calls; they are loaded when they are used.
+Everything that the manual names is imported from here, and is loaded when it is used: `from an8flower.evaluate import
+score` brings torch along, `import an8flower.evaluate` does not. The rooms behind the door may be rebuilt; these names
+stay. No name of the door is that of a room or a file beside it, since importing a room would put the room in its place.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from .calls import audit as audit
-    from .calls import explain as explain
-    from .calls import score as score
+if TYPE_CHECKING:  # the same table once more, for editors and mypy; a test compares the two
+    from .calls import audit, explain, score
+    from .case import Case, Explainer, Query, Truth
+    from .explaining.contract import check_explainer, outcome
+    from .explaining.explain import explain as explain_batch
+    from .explaining.methods import Method, parse_method
+    from .explaining.single import Explanation
+    from .metrics.metric import Asking, Metric, Reading, score_all
+    from .metrics.naming import parse_metric
+    from .models.classifier import Card, Classifier, build, wrap
+    from .models.files import load
+    from .models.training import Trained, train
+    from .registry import register_arch, register_explainer, register_metric
+    from .results.notebook import AuditResult, ScoreResult
+    from .seeds import generator, seed_of
 
-__all__ = ["audit", "explain", "score"]
+PLACES = {
+    "Asking": "metrics.metric",
+    "AuditResult": "results.notebook",
+    "Card": "models.classifier",
+    "Case": "case",
+    "Classifier": "models.classifier",
+    "Explainer": "case",
+    "Explanation": "explaining.single",
+    "Method": "explaining.methods",
+    "Metric": "metrics.metric",
+    "Query": "case",
+    "Reading": "metrics.metric",
+    "ScoreResult": "results.notebook",
+    "Trained": "models.training",
+    "Truth": "case",
+    "audit": "calls",
+    "build": "models.classifier",
+    "check_explainer": "explaining.contract",
+    "explain": "calls",
+    "explain_batch": "explaining.explain:explain",
+    "generator": "seeds",
+    "load": "models.files",
+    "outcome": "explaining.contract",
+    "parse_method": "explaining.methods",
+    "parse_metric": "metrics.naming",
+    "register_arch": "registry",
+    "register_explainer": "registry",
+    "register_metric": "registry",
+    "score": "calls",
+    "score_all": "metrics.metric",
+    "seed_of": "seeds",
+    "train": "models.training",
+    "wrap": "models.classifier",
+}
+"""Where each name of the door is defined: `module`, or `module:name` where it is called otherwise there."""
+
+__all__ = [
+    "Asking",
+    "AuditResult",
+    "Card",
+    "Case",
+    "Classifier",
+    "Explainer",
+    "Explanation",
+    "Method",
+    "Metric",
+    "Query",
+    "Reading",
+    "ScoreResult",
+    "Trained",
+    "Truth",
+    "audit",
+    "build",
+    "check_explainer",
+    "explain",
+    "explain_batch",
+    "generator",
+    "load",
+    "outcome",
+    "parse_method",
+    "parse_metric",
+    "register_arch",
+    "register_explainer",
+    "register_metric",
+    "score",
+    "score_all",
+    "seed_of",
+    "train",
+    "wrap",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import calls
-
-    return getattr(calls, name)
+    module, _, inner = PLACES[name].partition(":")
+    return getattr(import_module(f".{module}", __name__), inner or name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *PLACES})

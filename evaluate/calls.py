@@ -1,6 +1,6 @@
-"""The words of the command line as Python calls: explain a picture, score methods, audit by a plan.
+"""The words of the command line as Python calls: explain a picture, score methods, carry out the plan of an audit.
 
-Nothing is made that is not there: data and models have to be named.
+Unlike the commands, these calls render and train nothing by default: data and models have to be named.
 """
 
 from __future__ import annotations
@@ -59,38 +59,48 @@ def explain(
 ) -> Explanation:
     """Explain one picture, or one row of a data set, as `an8flower explain` does.
 
-    >>> found = explain(method="gradcam", model=network, image="cat.png", target=283)  # doctest: +SKIP
-    >>> found.map, found.overlay, found.predicted_name  # doctest: +SKIP
+    >>> explanation = explain(method="gradcam", model=network, image="cat.png", target=283)  # doctest: +SKIP
+    >>> explanation.map, explanation.overlay, explanation.predicted_name  # doctest: +SKIP
 
     Args:
-        method: as for --method, or an explainer itself.
-        model: a file, package.module:factory, a network or a Classifier. It is given back in the mode that it came in.
-        image: a file, a PIL image or an array (H, W, 3) uint8.
-        labels: a file of class names, or the names.
-        normalise: imagenet, none, or M,M,M:S,S,S; of a network that is no Classifier.
-        device: auto is where the network is that was given, else a GPU where there is one.
+        method: a text as `--method` takes it (`gradcam:layer=layer3`), or an explainer.
+        model: a safetensors file, `package.module:factory`, a torch network or a Classifier. A network comes back in
+            the mode (train or eval) that it had.
+        image: a picture's file, a PIL image or an array (H, W, 3) uint8. Give either this, or `row` with `data`.
+        data: an HDF5 file of an8flower, or a FlowerStore.
+        row: the row of `data` to explain, counted from 0 within the split.
+        split: train, val or test.
+        weights: a safetensors file for the network that a factory makes.
+        labels: a file of class names, or the names in the order of the logits.
+        size: the side in pixels of what the model sees; the model's own where None, else 224.
+        normalise: imagenet, none, or M,M,M:S,S,S (means and standard deviations). Only for a bare network, which gets
+            imagenet where this is None; a Classifier normalises by itself.
+        layer: the layer that CAM-like methods look at; the last one with spatial extent where None.
+        target: the index of the class to explain; the row's label where None, or what is predicted of a picture.
+        device: auto takes the device of the network where one was given, else a GPU if there is one, else the CPU.
 
     Raises:
-        WrongUsage, Refusal: with one sentence that says what came, what was expected and the remedy.
+        WrongUsage: a name or an option is wrong.
+        Refusal: the model, the picture or the data set cannot be used.
     """
     if (image is None) == (row is None):
         raise WrongUsage("give either image, or row (with data)")
-    asked, place = _method(method), _device(device, [model])
+    named, place = _name_method(method), _choose_device(device, [model])
     source = Source(
         model,
         None if weights is None else Path(weights),
-        _names(labels),
+        _read_names(labels),
         size,
         None if normalise is None else normalisation_of(normalise),
         layer,
     )
     store = data if isinstance(data, FlowerStore) or data is None else FlowerStore(data)
-    with _as_it_was([model]):
+    with _restore_modes([model]):
         if image is not None:
-            return explain_picture(_picture(image), _name(image), source, asked, target, place, store)
+            return explain_picture(_open_picture(image), _picture_name(image), source, named, target, place, store)
         if store is None:
             raise WrongUsage(f"row {row} of which data set? give data as well")
-        return explain_row(store, split, cast(int, row), source, asked, target, place)
+        return explain_row(store, split, cast(int, row), source, named, target, place)
 
 
 def score(
@@ -112,39 +122,48 @@ def score(
 ) -> ScoreResult:
     """Explain and score methods against the truth, as `an8flower score` does.
 
-    >>> found = score(data="data/single-6c.h5", models=network, methods=["gradcam", "random"])  # doctest: +SKIP
-    >>> found.frame  # doctest: +SKIP
+    >>> result = score(data="data/single-6c.h5", models=network, methods=["gradcam", "random"])  # doctest: +SKIP
+    >>> result.frame  # doctest: +SKIP
 
     Args:
-        models: files, package.module:factory, networks or Classifiers, which are given back in the mode they came in.
-        methods: as for --method, or explainers themselves.
+        data: an HDF5 file of an8flower, or a FlowerStore.
+        models: safetensors files, `package.module:factory`, torch networks or Classifiers. Bare networks get pictures
+            in ImageNet's normalisation; `wrap` says another one. They come back in the mode that they had.
+        methods: texts as `--method` takes them, or explainers.
+        metrics: texts as `--metric` takes them; `usual` stands for those that need maps and masks alone.
         weights: safetensors files for the factories among the models, one each, in the same order.
+        split: train, val or test.
+        rows: how many rows, spread evenly over the classes; all where None.
+        target: explain the `label` or the `predicted` class.
+        seed: of the choice of rows, of stochastic methods and of resampling.
+        batch: images in the network at once; what suits the device where None.
+        precision: float32, or bf16 for methods that mask; the error of bf16 stands in the result.
+        device: auto takes the device of the first network that was given, else a GPU if there is one, else the CPU.
         output: the folder of the results; `runs/DATA` where None. What lies there already is not computed again.
-        progress: told how many cells are through, of how many.
+        progress: a function that is called with the number of cells done and the number of all cells.
 
     Raises:
-        WrongUsage, Refusal: with one sentence that says what came, what was expected and the remedy.
+        WrongUsage: a name or an option is wrong.
+        Refusal: a model or the data set cannot be used, or no method could be scored.
     """
     store = data if isinstance(data, FlowerStore) else FlowerStore(data)
-    given = [models] if isinstance(models, Model) else list(models)
-    files = _texts(weights)
-    names = tuple(metric.name for metric in parse_metrics(_texts(metrics)))
-    asked = tuple(at_precision(_methods(methods), precision))
+    networks = [models] if isinstance(models, Model) else list(models)
     plan = ScoringPlan(
         data=store.path,
-        models=with_weights(given, files),
-        methods=asked,
-        metrics=names,
+        models=with_weights(networks, _to_texts(weights)),
+        methods=tuple(at_precision(_name_methods(methods), precision)),
+        metrics=tuple(metric.name for metric in parse_metrics(_to_texts(metrics))),
         split=split,
         rows=rows,
         target=target,
         seed=seed,
     )
+    resources = Resources(_choose_device(device, networks), batch)
     folder = Path("runs") / store.path.stem if output is None else Path(output)
-    with _as_it_was(given):
-        found = judge(plan, Resources(_device(device, given), batch), folder, progress or (lambda done, total: None))
-    refuse_if_nothing_was_scored(found.document)
-    return ScoreResult(found.document, Run(folder).table(found.filed), folder)
+    with _restore_modes(networks):
+        scored = judge(plan, resources, folder, progress or (lambda done, total: None))
+    refuse_if_nothing_was_scored(scored.document)
+    return ScoreResult(scored.document, Run(folder).table(scored.filed), folder)
 
 
 def audit(
@@ -162,23 +181,25 @@ def audit(
     trust: bool = False,
     **how: Any,
 ) -> AuditResult:
-    """Carry out the plan of an audit, as `an8flower audit` does, and read what it left.
+    """Carry out the plan of an audit, as `an8flower audit` does, and read the results.
 
-    >>> found = audit("plan.toml", output="runs/mine")  # doctest: +SKIP
-    >>> found.frame, found.page  # doctest: +SKIP
+    >>> result = audit("plan.toml", output="runs/mine")  # doctest: +SKIP
+    >>> result.frame, result.page  # doctest: +SKIP
 
     Args:
-        plan: a plan, a .toml file, or the name of a shipped one.
-        data, models, weights, methods, metrics, rows: instead of the plan's. What travels to workers is words, so
-            models are files and package.module:factory.
-        reduced: the plan at the size that it calls reduced.
-        output: the folder; `runs/NAME` where None. What is done there is not done again.
+        plan: the name of a shipped plan, a .toml file, or a plan that was read.
+        data, models, weights, methods, metrics, rows: each stands in for what the plan says of it. Worker processes
+            get texts alone, so models are safetensors files or `package.module:factory`.
+        reduced: do the small version of the plan, which its table `[reduced]` describes.
+        output: the folder of the run; `runs/NAME` where None. What is done there is not done again.
         fresh: do everything anew.
-        trust: import the modules that a .toml file names.
-        how: as in `audits.run.How`: engine, workers, device, batch, ...; none of it changes a number.
+        trust: import the modules that a .toml file names, which runs their code.
+        how: options of `an8flower audit` that change no number: engine, workers, threads, device, batch, time_limit,
+            memory_limit, ray_address, keep_maps.
 
     Raises:
-        WrongUsage, Refusal: with one sentence that says what came, what was expected and the remedy.
+        WrongUsage: a name or an option is wrong.
+        Refusal: the plan names code of your own and `trust` is not set, or data or models cannot be used.
     """
     from .audits import plan as plans
     from .audits.run import How
@@ -188,11 +209,11 @@ def audit(
     if not isinstance(plan, plans.Plan):
         refuse_untrusted(str(plan), wanted.own_code(), trust, "trust=True")
     wanted = (wanted.at_reduced_size() if reduced else wanted).instead(
-        data=_texts(data),
-        models=_texts(models),
-        weights=_texts(weights),
-        methods=_texts(methods),
-        metrics=_texts(metrics),
+        data=_to_texts(data),
+        models=_to_texts(models),
+        weights=_to_texts(weights),
+        methods=_to_texts(methods),
+        metrics=_to_texts(metrics),
         rows=rows,
     )
     done = carry_out(wanted, None if output is None else Path(output), How(**how), fresh=fresh)
@@ -200,13 +221,13 @@ def audit(
 
 
 def refuse_if_nothing_was_scored(document: Mapping[str, Any]) -> None:
-    """Raise a Refusal with the first reason where no method came through."""
+    """Raise a Refusal with the first reason if no method could be scored."""
     if not document["results"]:
         raise Refusal((document["failed"] or document["skipped"])[0]["reason"])
 
 
 def refuse_untrusted(plan: str, modules: Sequence[str], trusted: bool, consent: str) -> None:
-    """Raise a Refusal where a plan names code of the user's own and nobody said that it may run.
+    """Raise a Refusal if a plan names code of the user's own and nobody said that it may run.
 
     Args:
         plan: how the message calls the plan.
@@ -214,58 +235,65 @@ def refuse_untrusted(plan: str, modules: Sequence[str], trusted: bool, consent: 
         consent: what to add to let it run, as in `--trust`.
     """
     if modules and not trusted:
-        named = ", ".join(modules)
-        raise Refusal(f"{plan} would have {named} imported, which runs code; read it, and add {consent} if it is meant")
+        raise Refusal(
+            f"{plan} names {', '.join(modules)}, and importing a module runs its code; "
+            f"read the modules, and add {consent} if you trust them"
+        )
 
 
-def _texts(given: Place | Sequence[Place]) -> list[str]:
-    """One or several as texts."""
-    return [str(given)] if isinstance(given, Place) else list(map(str, given))
+def _to_texts(words: Place | Sequence[Place]) -> list[str]:
+    """One text or path, or several, as a list of texts."""
+    return [str(words)] if isinstance(words, Place) else list(map(str, words))
 
 
-def _methods(given: str | Explainer | Sequence[str | Explainer]) -> list[Method]:
-    """Every method that is asked for, each once, under the first name that it came with."""
-    several: Sequence[Any] = given if isinstance(given, list | tuple) else [given]
-    found = [each for one in several for each in (parse_methods([one]) if isinstance(one, str) else [_method(one)])]
-    return list({repr(method.explainer): method for method in reversed(found)}.values())[::-1]
+def _name_methods(methods: str | Explainer | Sequence[str | Explainer]) -> list[Method]:
+    """The methods of a call, each once, under the first name that it came with."""
+    several: Sequence[Any] = methods if isinstance(methods, list | tuple) else [methods]
+    named = [method for item in several for method in _expand(item)]
+    return list({repr(method.explainer): method for method in reversed(named)}.values())[::-1]
 
 
-def _method(given: str | Explainer) -> Method:
-    """A method by its text, or an explainer that is called as its repr says."""
-    return parse_method(given) if isinstance(given, str) else Method(repr(given), type(given).__name__, given)
+def _expand(method: str | Explainer) -> list[Method]:
+    """The methods behind a text, which may name a family; an explainer is one method."""
+    return parse_methods([method]) if isinstance(method, str) else [_name_method(method)]
 
 
-def _names(labels: Place | Sequence[str] | None) -> tuple[str, ...] | None:
+def _name_method(method: str | Explainer) -> Method:
+    """A method by its text; an explainer is called as its repr says."""
+    return parse_method(method) if isinstance(method, str) else Method(repr(method), type(method).__name__, method)
+
+
+def _read_names(labels: Place | Sequence[str] | None) -> tuple[str, ...] | None:
     if labels is None:
         return None
     return read_labels(Path(labels)) if isinstance(labels, Place) else tuple(labels)
 
 
-def _picture(given: Picture) -> Image.Image:
-    if isinstance(given, Place):
-        return read_picture(Path(given))
-    if isinstance(given, Image.Image):
-        return as_rgb(given)
-    if given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] != 3:
-        raise WrongUsage(f"image is {given.dtype} of shape {given.shape}; expected uint8 (H, W, 3), sRGB")
-    return Image.fromarray(given)
+def _open_picture(picture: Picture) -> Image.Image:
+    if isinstance(picture, Place):
+        return read_picture(Path(picture))
+    if isinstance(picture, Image.Image):
+        return as_rgb(picture)
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise WrongUsage(f"image is {picture.dtype} of shape {picture.shape}; expected uint8 (H, W, 3), sRGB")
+    return Image.fromarray(picture)
 
 
-def _name(given: Picture) -> str:
-    """What seeds depend on: the name of a file, so that it may move."""
-    return Path(given).name if isinstance(given, Place) else "picture"
+def _picture_name(picture: Picture) -> str:
+    """The name of a picture that seeds depend on: the file's name without its folder, so that the file may move."""
+    return Path(picture).name if isinstance(picture, Place) else "picture"
 
 
-def _device(name: str, models: Sequence[Model]) -> torch.device:
-    """Where work is done: `auto` is where the first network is that was given as itself."""
+def _choose_device(name: str, models: Sequence[Model]) -> torch.device:
+    """The device to work on: `auto` is that of the first model that came as a network."""
     networks = [model for model in models if isinstance(model, nn.Module)]
     if name != "auto" or not networks:
         return device_named(name)
     return next((parameter.device for parameter in networks[0].parameters()), torch.device("cpu"))
 
 
-def _as_it_was(models: Sequence[Model]) -> ExitStack:
-    """A block within which the networks among the models are in eval mode, and behind which as they came."""
+def _restore_modes(models: Sequence[Model]) -> ExitStack:
+    """A block in which the networks among the models are in eval mode; after it they have the modes they came with."""
     modes = ExitStack()
     for model in models:
         if isinstance(model, nn.Module):

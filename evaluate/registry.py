@@ -13,10 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from an8flower.errors import Refusal, WrongUsage
 from an8flower.names import unknown
+
+if TYPE_CHECKING:
+    from .metrics.metric import Metric
 
 
 @dataclass(frozen=True)
@@ -137,3 +140,41 @@ def import_attribute(place: str) -> Any:
 explainers = Registry("explainer", "an8flower.evaluate.explainers")
 metrics = Registry("metric", "an8flower.evaluate.metrics")
 archs = Registry("arch", "an8flower.evaluate.models.archs")
+
+
+def register_explainer(name: str, **about: Any) -> Callable[[Any], Any]:
+    """Give the explainer class below this decorator a name that `--method` takes.
+
+    Args:
+        name: how users ask for it.
+        about: `family`, `source` (the publication), `needs` (what a network has to have, for people), and
+            `class_sensitive=False` where the map does not depend on the target.
+
+    Raises:
+        Refusal: another explainer has this name.
+    """
+    return explainers.register(name, **about)
+
+
+def register_metric(metric: Metric) -> Metric:
+    """Give a metric the name on its card, so that `--metric` takes it; returns the metric.
+
+    Raises:
+        Refusal: another metric has this name.
+    """
+    metrics.register(metric.name, family=metric.family, source=metric.source)(metric)
+    return metric
+
+
+def register_arch(name: str, *, layer: str, **about: Any) -> Callable[[Any], Any]:
+    """Give the function below this decorator a name that `train` takes; it builds a network for (classes, size).
+
+    Args:
+        name: how users ask for it.
+        layer: the path of the submodule that CAM-like methods look at.
+        about: `family`, `source`, and what training is to do otherwise: `epochs`, `learning_rate`.
+
+    Raises:
+        Refusal: another architecture has this name.
+    """
+    return archs.register(name, layer=layer, **about)

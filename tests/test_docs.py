@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import re
 import shlex
@@ -34,7 +35,6 @@ QUICK = ("presets", "metrics", "archs")  # commands that take no time: they are 
 SPEC = {"name": "x", "rows": {"train": 70, "val": 10, "test": 20}, "classes": {"petals.colour": ["red", "blue"]}}
 PLAN = {"name": "x", "data": [{"spec": "single-6c"}], "models": [{"arch": "flowernet"}], "methods": ["gradcam"]}
 SPEC_TABLES = {"classes", "nuisance", "shortcut"}  # a fragment with one of these belongs into a spec
-WRITTEN = sorted(path.name for path in DOCS.glob("*.md"))
 
 
 def loaded(path: Path, name: str) -> types.ModuleType:
@@ -52,6 +52,8 @@ def loaded(path: Path, name: str) -> types.ModuleType:
 
 
 manual = loaded(DOCS / "generate.py", "manual_pages")
+MODULES = {"model.md": "my_model", "explainer.md": "my_explainer", "metric.md": "my_metric"}  # files that pages name
+WRITTEN = sorted({path.name for path in DOCS.glob("*.md")} - set(manual.PAGES))
 
 
 class Block(NamedTuple):
@@ -66,8 +68,8 @@ class Block(NamedTuple):
 def blocks(page: str, language: str) -> list[Block]:
     """The blocks of a page in one language."""
     text = (DOCS / page).read_text(encoding="utf-8")
-    found = [Block(page, text[: each.start()].count("\n") + 2, each[1], each[2]) for each in FENCE.finditer(text)]
-    return [block for block in found if block.language == language]
+    fenced = [Block(page, text[: match.start()].count("\n") + 2, match[1], match[2]) for match in FENCE.finditer(text)]
+    return [block for block in fenced if block.language == language]
 
 
 def commands(text: str) -> list[list[str]]:
@@ -77,8 +79,8 @@ def commands(text: str) -> list[list[str]]:
 
 def all_blocks(language: str) -> list[Any]:
     """Every block of the manual in one language, named by page and line."""
-    found = [block for page in WRITTEN for block in blocks(page, language)]
-    return [pytest.param(block, id=f"{block.page}:{block.line}") for block in found]
+    fenced = [block for page in WRITTEN for block in blocks(page, language)]
+    return [pytest.param(block, id=f"{block.page}:{block.line}") for block in fenced]
 
 
 def from_toml(text: str) -> dict[str, Any]:
@@ -149,9 +151,9 @@ def moved_in(source: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 @pytest.fixture
 def unregistered() -> Iterator[None]:
     """What examples register is forgotten."""
-    from an8flower.evaluate.registry import explainers, metrics
+    from an8flower.evaluate.registry import archs, explainers, metrics
 
-    kept = [(registry, dict(registry._entries)) for registry in (explainers, metrics) if registry.names()]
+    kept = [(registry, dict(registry._entries)) for registry in (archs, explainers, metrics) if registry.names()]
     path = list(sys.path)
     yield
     for registry, entries in kept:
@@ -160,13 +162,21 @@ def unregistered() -> Iterator[None]:
 
 
 def laid_out(page: str, folder: Path) -> str:
-    """Write what a page shows as files, and give its Python: whole specs and plans under their name, `mine.py`."""
+    """Write what a page has its reader write, and give all its Python: specs and plans by name, and a module.
+
+    The module holds the first block alone: what follows is typed elsewhere, and must not run whenever it is imported.
+    """
     for block in blocks(page, "toml"):
-        if "name" in (given := from_toml(block.text)):
-            (folder / f"{given['name']}.toml").write_text(block.text, encoding="utf-8")
-    text = "\n\n".join(block.text for block in blocks(page, "python"))
-    (folder / "mine.py").write_text(text, encoding="utf-8")
-    return text
+        if "name" in (document := from_toml(block.text)):
+            (folder / f"{document['name']}.toml").write_text(block.text, encoding="utf-8")
+    texts = [block.text for block in blocks(page, "python")]
+    (folder / f"{module_of(page)}.py").write_text("".join(texts[:1]), encoding="utf-8")
+    return "\n\n".join(texts)
+
+
+def module_of(page: str) -> str:
+    """The name of the module that a page has its reader write."""
+    return MODULES.get(page, "mine")
 
 
 # The examples.
@@ -177,10 +187,11 @@ def laid_out(page: str, folder: Path) -> str:
 def test_python_runs_and_quick_commands_do(page: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Python of a page in one namespace, block after block; then the commands that take no time."""
     text = laid_out(page, workspace)
-    module = types.ModuleType("mine")
-    monkeypatch.setitem(sys.modules, "mine", module)
+    name = module_of(page)
+    module = types.ModuleType(name)
+    monkeypatch.setitem(sys.modules, name, module)
     if text:
-        exec(compile(text, str(workspace / "mine.py"), "exec"), module.__dict__)
+        exec(compile(text, str(workspace / f"{name}.py"), "exec"), module.__dict__)
     for block in blocks(page, "console"):
         for words in commands(block.text):
             if words[0] == "an8flower" and words[1] in QUICK:
@@ -196,11 +207,12 @@ def test_commands_are_ones(block: Block) -> None:
 
 
 def test_examples_of_help_are_commands() -> None:
-    """Those that --help shows as well, and each command has one."""
-    found = [words for each in FENCE.finditer(manual.commands()) if each[1] == "console" for words in commands(each[2])]
-    for words in found:
+    """The examples that --help shows are valid commands, and each command has one."""
+    fenced = [match[2] for match in FENCE.finditer(manual.commands()) if match[1] == "console"]
+    examples = [words for text in fenced for words in commands(text)]
+    for words in examples:
         check_command(words)
-    assert {words[1] for words in found} == set(main.commands)
+    assert {words[1] for words in examples} == set(main.commands)
 
 
 def check_command(words: list[str]) -> None:
@@ -210,40 +222,40 @@ def check_command(words: list[str]) -> None:
         assert words[0] == "pip", words
     elif words[1] != "--help":
         command = main.commands[words[1]]
-        context = command.make_context(words[1], words[2:])
+        context = command.make_context(words[1], words[2:], **main.context_settings)
         check_names(context.params)
 
 
-def check_names(given: dict[str, Any]) -> None:
-    """Names in `mine` are checked where the page's Python is run."""
+def check_names(options: dict[str, Any]) -> None:
+    """Methods and metrics are known; those of a page's own module are checked where the page's Python is run."""
     from an8flower.evaluate.explaining.methods import parse_methods
     from an8flower.evaluate.metrics.naming import parse_metrics
 
     for word, read in (("methods", parse_methods), ("metrics", parse_metrics)):
-        named = given.get(word) or ()
-        read([each for each in named if not each.startswith("mine:")])
+        read([name for name in options.get(word) or () if name.split(":")[0] not in {"mine", *MODULES.values()}])
 
 
 @pytest.mark.parametrize("block", all_blocks("toml"))
 def test_toml_is_valid(block: Block) -> None:
     """A whole spec or plan as it stands, a fragment within the smallest one, entry points by their group."""
-    given = from_toml(block.text)
-    if "project" in given:
-        assert set(given["project"]["entry-points"]) <= {"an8flower.explainers", "an8flower.metrics"}
-    elif SPEC_TABLES & set(given):
-        specs.from_mapping(SPEC | given, f"{block.page}:{block.line}")
+    document = from_toml(block.text)
+    if "project" in document:
+        groups = {f"an8flower.{kind}" for kind in ("archs", "explainers", "metrics")}
+        assert set(document["project"]["entry-points"]) <= groups
+    elif SPEC_TABLES & set(document):
+        specs.from_mapping(SPEC | document, f"{block.page}:{block.line}")
     else:
         from an8flower.evaluate.audits import plan
 
-        plan.from_mapping(PLAN | given, f"{block.page}:{block.line}")
+        plan.from_mapping(PLAN | document, f"{block.page}:{block.line}")
 
 
 def test_every_block_has_a_language() -> None:
     """A block that says not what it is is not tested either."""
     known = {"python", "console", "toml", "text", "json"}
-    for page in WRITTEN:
-        for each in FENCE.finditer((DOCS / page).read_text(encoding="utf-8")):
-            assert each[1] in known, f"{page}: a block in {each[1] or 'no language'}: {each[2][:40]}"
+    for page in [*WRITTEN, *manual.PAGES]:
+        for match in FENCE.finditer((DOCS / page).read_text(encoding="utf-8")):
+            assert match[1] in known, f"{page}: a block in {match[1] or 'no language'}: {match[2][:40]}"
 
 
 @pytest.mark.slow
@@ -252,9 +264,10 @@ def test_every_block_has_a_language() -> None:
 def test_all_commands_run(page: str, wide_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command of a page, in its order, in a process of its own; audits at their full size are left out."""
     text = laid_out(page, wide_workspace)
-    module = types.ModuleType("mine")
-    monkeypatch.setitem(sys.modules, "mine", module)
-    exec(compile(text, str(wide_workspace / "mine.py"), "exec"), module.__dict__)  # what it writes is there then
+    name = module_of(page)
+    module = types.ModuleType(name)
+    monkeypatch.setitem(sys.modules, name, module)
+    exec(compile(text, str(wide_workspace / f"{name}.py"), "exec"), module.__dict__)  # what it writes is there then
     for block in blocks(page, "console"):
         for words in commands(block.text):
             if words[0] == "an8flower" and not is_large(words):
@@ -273,7 +286,7 @@ def is_large(words: list[str]) -> bool:
 
 
 @pytest.mark.parametrize("name", list(main.commands))
-def test_every_command_is_told(name: str) -> None:
+def test_every_command_has_a_section(name: str) -> None:
     text = manual.commands()
     section = text[text.index(f"\n## {name}\n") :].split("\n## ")[1]
     for parameter in main.commands[name].params:
@@ -282,7 +295,7 @@ def test_every_command_is_told(name: str) -> None:
     assert "Example" not in section, "examples stand in blocks of their own"
 
 
-def test_a_new_command_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_command_is_there_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     @click.command(help="Water <every> flower. Twice.\n\n\b\nExample:  an8flower water --cans 2")
     @click.option("--cans", default=1, show_default=True, help="How many.")
     def water() -> None: ...
@@ -294,15 +307,15 @@ def test_a_new_command_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "| `--cans INTEGER` | How many. (default: 1) |" in text
 
 
-def test_every_metric_method_and_preset_is_told() -> None:
+def test_every_metric_method_and_preset_has_a_section() -> None:
     from an8flower.evaluate.registry import archs, explainers, metrics
 
     pages = {"metrics": manual.metric_cards(), "methods": manual.methods(), "presets": manual.presets()}
     for name in metrics.names():
-        assert f"\n### {name} " in pages["metrics"]
+        assert f"\n### {name}\n" in pages["metrics"]
         assert f"[`{name}`](#{name})" in pages["metrics"]
     for name in explainers.names():
-        assert f"\n### {name} " in pages["methods"]
+        assert f"\n### {name}\n" in pages["methods"]
     for name in specs.presets():
         assert f"\n## {name}\n" in pages["presets"]
     for name in archs.names():
@@ -316,14 +329,14 @@ def test_parameters_say_what_they_are() -> None:
     assert "| `width` | `0.25` | standard deviation, as a share of the image's side |" in text
 
 
-def test_every_key_of_a_spec_is_told() -> None:
+def test_every_key_of_a_spec_is_explained() -> None:
     keys = (DOCS / "spec.md").read_text(encoding="utf-8").split("## Keys")[1].split("\n## ")[0]
     for name in specs.DatasetSpec.model_fields:
         assert re.search(rf"`\[?{name}\]?`", keys), name
     assert all(f"`{name}`" in manual.factors() for name in FACTORS)
 
 
-def test_every_key_of_a_plan_is_told() -> None:
+def test_every_key_of_a_plan_is_explained() -> None:
     from an8flower.evaluate.audits import plan
 
     text = manual.plan()
@@ -335,7 +348,7 @@ def test_every_key_of_a_plan_is_told() -> None:
     assert set(loaded(DOCS / "plan_tables.py", "manual_plans").KEYS) == known
 
 
-def test_every_section_and_column_of_the_page_is_told() -> None:
+def test_every_section_and_column_of_the_page_is_explained() -> None:
     from an8flower.evaluate.report import sections
     from an8flower.evaluate.report.leaderboard import COLUMNS
 
@@ -343,14 +356,62 @@ def test_every_section_and_column_of_the_page_is_told() -> None:
     titles = re.findall(r'(?:Section|_plots)\(\s*"\w+", "([^"]+)"', Path(sections.__file__).read_text(encoding="utf-8"))
     assert len(titles) > 10
     assert set(titles) <= set(re.findall(r"^## (.+)$", text, re.MULTILINE))
-    told = {name for row in re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE) for name in row.split(", ")}
-    assert {column.title for column in COLUMNS} <= told
+    explained = {name for row in re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE) for name in row.split(", ")}
+    assert {column.title for column in COLUMNS} <= explained
 
 
 def test_tables_that_pages_ask_for_are_there() -> None:
-    asked = {name for page in WRITTEN for name in re.findall(r"<!-- table: (.*?) -->", (DOCS / page).read_text())}
-    assert asked == set(manual.TABLES)
-    assert "<!--" not in manual.filled("".join(f"<!-- table: {name} -->\n" for name in asked))
+    wanted = {name for page in WRITTEN for name in re.findall(r"<!-- table: (.*?) -->", (DOCS / page).read_text())}
+    assert wanted == set(manual.TABLES)
+
+
+def test_nothing_in_the_repository_is_stale() -> None:
+    """Pages, tables and pictures lie in the repository as the code makes them today."""
+    assert not manual.stale(), "run `python docs/generate.py`, which `make docs` does as well"
+
+
+def test_the_api_page_has_every_name_of_the_door() -> None:
+    """Each name with its docstring; an argument that a docstring explains stands in a table."""
+    from an8flower import evaluate
+
+    text = manual.api()
+    assert sorted(re.findall(r"^### (\w+)$", text, re.MULTILINE)) == sorted(evaluate.__all__)
+    assert "| `normalise` | " in text
+    assert "| `Refusal` | " in text
+    assert not re.search(r"ForwardRef|<function| at 0x|^(Args|Raises):$", text, re.MULTILINE)
+
+
+def test_docstrings_become_tables_and_blocks() -> None:
+    text = """Count the petals.
+
+    Twice, to be sure.
+
+    >>> count("rose")
+    5
+
+    Args:
+        flower, pot: what is counted,
+            and where.
+
+    Raises:
+        Refusal: it has none.
+    """
+    parts = list(loaded(DOCS / "api_page.py", "manual_api").docstring(inspect.cleandoc(text)))
+    assert parts == [
+        "Count the petals.\n\nTwice, to be sure.",
+        '```python\ncount("rose")\n# 5\n```',
+        "| argument | what it is |\n| --- | --- |\n| `flower`, `pot` | what is counted, and where. |",
+        "| raises | when |\n| --- | --- |\n| `Refusal` | it has none. |",
+    ]
+
+
+@pytest.mark.parametrize("page", [path.name for path in sorted(DOCS.glob("*.md"))])
+def test_a_page_reads_well_where_it_lies(page: str) -> None:
+    """On a code host: no link to what only the build makes, no syntax that only mkdocs knows."""
+    text = FENCE.sub("", (DOCS / page).read_text(encoding="utf-8"))
+    for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text):
+        assert (DOCS / link).is_file(), f"{page}: {link}"
+    assert not re.search(r"^(\?\?\?|!!!|:   )|\{: #", text, re.MULTILINE), page
 
 
 # The whole.
@@ -375,7 +436,7 @@ def test_it_builds_and_its_links_hold(built: Path) -> None:
     for name in {*WRITTEN, *manual.PAGES}:
         assert (built / name.replace(".md", ".html")).is_file(), name
     for name in specs.presets():
-        assert (built / "presets" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (built / "presets" / f"{name}.jpg").read_bytes().startswith(b"\xff\xd8")
     assert not list(built.rglob("*.py"))
 
 

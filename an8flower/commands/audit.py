@@ -1,4 +1,4 @@
-"""The commands of the audit: a plan in, a page out; and the page once more."""
+"""The commands of the audit: carry out a plan and write its page, or write the page again."""
 
 from __future__ import annotations
 
@@ -14,29 +14,42 @@ from .printing import echo_json
 if TYPE_CHECKING:
     from ..evaluate.audits.run import AuditOutcome
 
-MEANT = "Repeatable; instead of the plan's."
+INSTEAD = "Repeatable; replaces what the plan says."
 
 
 @click.command()
 @click.argument("plan", required=False)
-@click.option("--quick", is_flag=True, help="The built-in small plan, which is what is done without PLAN.")
-@click.option("--reduced", is_flag=True, help="The plan at the size that it calls reduced.")
+@click.option("--quick", is_flag=True, help="Carry out the built-in small plan; the same as without PLAN.")
+@click.option("--reduced", is_flag=True, help="Carry out the small version that the plan describes.")
 @click.option("-o", "--output", type=FILE, help="Folder of the run.  [default: runs/NAME]")
-@click.option("--fresh", is_flag=True, help="Do everything anew: nothing is taken from this or another run.")
-@click.option("--data", "data", multiple=True, help=f"A preset, a spec .toml or an .h5 file. {MEANT}")
-@click.option("--model", "models", multiple=True, help=f"An arch, a file, or package.module:factory. {MEANT}")
-@click.option("--weights", multiple=True, help="A safetensors file for each factory of --model, in their order.")
-@click.option("--method", "methods", multiple=True, help=MEANT)
-@click.option("--metric", "metrics", multiple=True, help=MEANT)
-@click.option("--rows", type=click.IntRange(min=1), help="Rows that are scored, instead of the plan's.")
-@click.option("--trust", is_flag=True, help="Import the modules that PLAN names (factories, methods, metrics).")
-@click.option("--engine", default="local", show_default=True, help="local (processes), inline, or ray.")
-@click.option("--ray-address", help="A running cluster; else --engine ray starts one here.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core, or one a GPU]")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of each process.")
-@click.option("--time-limit", type=float, default=1800, show_default=True, help="Seconds that a cell may take.")
-@click.option("--memory-limit", type=float, help="GiB that a process may hold.  [default: what the machine has]")
-@click.option("--keep-maps", is_flag=True, help="Also keep the raw maps, in half precision.")
+@click.option("--fresh", is_flag=True, help="Compute everything anew, and use no results of this or another run.")
+@click.option("--data", "data", multiple=True, help=f"A preset, a spec .toml or an .h5 file. {INSTEAD}")
+@click.option("--model", "models", multiple=True, help=f"An arch, a file, or package.module:factory. {INSTEAD}")
+@click.option("--weights", multiple=True, help="A safetensors file for each factory of --model, in the same order.")
+@click.option("--method", "methods", multiple=True, help=INSTEAD)
+@click.option("--metric", "metrics", multiple=True, help=INSTEAD)
+@click.option("--rows", type=click.IntRange(min=1), help="How many rows are scored; replaces what the plan says.")
+@click.option("--trust", is_flag=True, help="Allow PLAN to import Python modules of your own, which runs their code.")
+@click.option(
+    "--engine",
+    default="local",
+    show_default=True,
+    help="Where work is done: local (processes), inline (this process), or ray.",
+)
+@click.option("--ray-address", help="Address of a Ray cluster.  [default: one is started on this machine]")
+@click.option("--workers", type=click.IntRange(min=1), help="Number of processes.  [default: one for each core or GPU]")
+@click.option(
+    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of each process."
+)
+@click.option(
+    "--time-limit",
+    type=float,
+    default=1800,
+    show_default=True,
+    help="Seconds that one method may take on one block of rows.",
+)
+@click.option("--memory-limit", type=float, help="GiB of memory for each process.  [default: what the machine has]")
+@click.option("--keep-maps", is_flag=True, help="Keep the raw maps as well, in half precision.")
 @batch_option
 @device_option
 @as_json
@@ -56,10 +69,11 @@ def audit(
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Do everything that a plan asks, and write one page: report.html.
+    """Carry out a plan, and write one page of results: report.html.
 
-    PLAN is a shipped plan's name or a .toml file: data sets, models and their seeds, methods, metrics, checks. What is
-    done already is not done again, be it in this run or in one beside it; Ctrl-C stops, and the same command goes on.
+    PLAN is the name of a shipped plan, or a .toml file with data sets, models and their seeds, methods, metrics and
+    checks. Ctrl-C stops the audit, and the same command continues it: finished work is never done again, whether it
+    was done in this run or in a run in a neighbouring folder.
 
     \b
     Example:  an8flower audit --quick
@@ -111,7 +125,7 @@ def _tell(outcome: AuditOutcome, as_json: bool) -> None:
 @click.command()
 @click.argument("folder", type=FILE)
 def report(folder: Path) -> None:
-    """Write the page of an audit once more, from what lies in its FOLDER. Wants no torch.
+    """Write the page of an audit again, from the results in its FOLDER. Needs no torch.
 
     \b
     Example:  an8flower report runs/quick

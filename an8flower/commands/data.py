@@ -17,7 +17,7 @@ from .with_progress import generate_with_progress
 @click.argument("spec", default=DEFAULT_DATA)
 @click.option("-o", "--output", type=FILE, help="The file to write.  [default: data/SPEC.h5]")
 @spec_options
-@click.option("--force", is_flag=True, help="Replace another data set that is there.")
+@click.option("--force", is_flag=True, help="Replace another data set at this place.")
 @as_json
 def generate(
     spec: str,
@@ -31,7 +31,8 @@ def generate(
 ) -> None:
     """Render a data set: SPEC is a preset's name or a .toml file.
 
-    An interrupted run goes on where it stopped. The same data set already there is left as it is.
+    The same command continues an interrupted run. If the file is there already and holds the same data set, it is left
+    as it is.
 
     \b
     Example:  an8flower generate double-12c --rows 20000 -o data/large.h5
@@ -52,7 +53,7 @@ def generate(
 @click.command()
 @as_json
 def presets(as_json: bool) -> None:
-    """List the data sets that are shipped as specs.
+    """List the specs of data sets that come with an8flower.
 
     \b
     Example:  an8flower presets
@@ -70,11 +71,11 @@ def presets(as_json: bool) -> None:
 @click.command()
 @click.argument("file", type=FILE)
 @click.option("--sheet", type=FILE, help="Also write a contact sheet of pictures and masks.")
-@click.option("--split", default="test", show_default=True, help="Where the sheet's rows come from.")
+@click.option("--split", default="test", show_default=True, help="The split that the sheet shows: train, val or test.")
 @click.option("--rows", type=click.IntRange(min=1), default=24, show_default=True, help="Pictures on the sheet.")
 @as_json
 def inspect(file: Path, sheet: Path | None, split: str, rows: int, as_json: bool) -> None:
-    """Tell what a data set holds.
+    """Show what a data set holds: classes and their evidence, splits, parts.
 
     \b
     Example:  an8flower inspect data/single-6c.h5 --sheet sheet.png
@@ -96,7 +97,7 @@ def inspect(file: Path, sheet: Path | None, split: str, rows: int, as_json: bool
 @click.command()
 @click.argument("file", type=FILE)
 def verify(file: Path) -> None:
-    """Recompute every checksum of a data set.
+    """Recompute every checksum of a data set, and report what is damaged.
 
     \b
     Example:  an8flower verify data/single-6c.h5
@@ -116,9 +117,12 @@ def verify(file: Path) -> None:
 @click.argument("masks", type=FILE)
 @click.option("-o", "--output", type=FILE, required=True, help="The file to write.")
 @click.option("--size", type=click.IntRange(16, 1024), help="Scale every picture and mask to this square.")
-@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option("--force", is_flag=True, help="Replace a file at this place.")
 def import_(images: Path, masks: Path, output: Path, size: int | None, force: bool) -> None:
-    """Make a data set from IMAGES/<class>/* and MASKS/<class>/*, matched by stem.
+    """Make a data set from your own pictures, IMAGES/<class>/*, and masks, MASKS/<class>/*.
+
+    A mask belongs to the picture of the same class with the same file name, extensions aside. Bright pixels of a mask
+    are evidence.
 
     \b
     Example:  an8flower import an8Flower_double_12c an8Flower_double_12c_MASK -o data/original.h5

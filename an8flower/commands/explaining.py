@@ -12,29 +12,44 @@ from .options import FILE, device_option
 
 
 @click.command()
-@click.option("--method", required=True, help="See `an8flower methods`; parameters as in smoothgrad:samples=50.")
+@click.option(
+    "--method", required=True, help="A method of `an8flower methods`; parameters as in smoothgrad:samples=50."
+)
 @click.option("--image", type=FILE, help="A picture to explain.")
 @click.option("--data", type=FILE, help="A data set to take a row from.  [default: data/single-6c.h5]")
-@click.option("--row", type=click.IntRange(min=0), help="The row within the split.")
+@click.option("--row", type=click.IntRange(min=0), help="The row to explain, counted from 0 within the split.")
 @click.option("--split", default="test", show_default=True)
 @click.option("--model", help="A safetensors file or package.module:factory.  [default: runs/DATA/flowernet-seed0]")
-@click.option("--weights", type=FILE, help="Safetensors with the weights of what package.module:factory makes.")
-@click.option("--labels", type=FILE, help="Names of the classes: one a line, or JSON.  [default: of data or model]")
-@click.option("--size", type=click.IntRange(8, 4096), help="Side of what the model sees.  [default: its own, or 224]")
-@click.option("--normalise", help="imagenet, none, or M,M,M:S,S,S; of a bare network.  [default: imagenet]")
-@click.option("--layer", help="What CAM-like methods look at.  [default: the model's, or its last spatial one]")
-@click.option("--target", type=int, help="Class index to explain.  [default: the row's label, or what is predicted]")
+@click.option("--weights", type=FILE, help="A safetensors file for the network that the factory makes.")
+@click.option(
+    "--labels", type=FILE, help="A file of class names: one a line, or JSON.  [default: those of the data or model]"
+)
+@click.option(
+    "--size", type=click.IntRange(8, 4096), help="Side in pixels of what the model sees.  [default: its own, or 224]"
+)
+@click.option(
+    "--normalise", help="For a bare network: imagenet, none, or means:deviations as M,M,M:S,S,S.  [default: imagenet]"
+)
+@click.option(
+    "--layer", help="The layer that CAMs look at.  [default: the model's, or the last one with spatial extent]"
+)
+@click.option(
+    "--target",
+    type=int,
+    help="Index of the class to explain.  [default: the row's label; of a picture, what is predicted]",
+)
 @device_option
-@click.option("-o", "--output", type=FILE, default=Path("explanation.png"), show_default=True)
+@click.option(
+    "-o", "--output", type=FILE, default=Path("explanation.png"), show_default=True, help="The picture to write."
+)
 def explain(
     image: Path | None, data: Path | None, row: int | None, model: str | None, device: str, output: Path, **options: Any
 ) -> None:
     """Explain one picture: input, map and overlay as a PNG, and the map as .npy beside it.
 
-    Of --image, the model sees the square at the centre, with the shorter side whole; the rest is shown pale. With a
-    --model, it takes no data set, but for a method that has to be fitted. A network that is no Classifier of ours gets
-    images normalised by ImageNet's mean and standard deviation, as the weights of torchvision want them; another
-    --normalise says otherwise.
+    Of an --image, the model sees the largest square at the centre; the rest is shown pale. With a --model, no data set
+    is needed, except for methods that have to be fitted. A bare torch network gets pictures in ImageNet's
+    normalisation, as the weights of torchvision expect them, unless --normalise says otherwise.
 
     \b
     Example:  an8flower explain --method gradcam --row 7 -o why.png

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @as_json
 def methods(as_json: bool) -> None:
-    """List the explainers: name, family, parameters with defaults, source, what they need.
+    """List the explainers: name, family, parameters with defaults, source, and what a network has to have.
 
     Besides these, any class of Captum, pytorch-grad-cam or Zennit is a method: write captum:Occlusion(...),
     grad_cam:GradCAMPlusPlus, zennit:EpsilonPlusFlat(epsilon=1e-6).
@@ -36,10 +36,10 @@ def methods(as_json: bool) -> None:
 def check(name: str, as_json: bool) -> None:
     """Check an explainer: does it keep the promises that scores rest on?
 
-    NAME is all that --method takes: a registered name with parameters, package.module:attribute for your own frozen
-    dataclass, a plug-in's entry point, or a class of another toolkit. It is put through a table of checks on three
-    small networks: a CNN with in-place ReLUs, one with batch norm and reused modules, and a vision transformer. Exits
-    with 1 where a promise is broken, and says which, and how to mend it.
+    NAME is anything that --method takes: a registered name with parameters, package.module:attribute for your own
+    frozen dataclass, a plug-in's entry point, or a class of another toolkit. Every promise is tested on three small
+    networks: a CNN with in-place ReLUs, one with batch norm and reused modules, and a vision transformer. If a promise
+    is broken, the command says which one and how to mend it, and exits with 1.
 
     \b
     Example:  an8flower check "captum:IntegratedGradients(n_steps=20)"

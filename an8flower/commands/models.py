@@ -15,8 +15,8 @@ from .with_progress import train_with_progress
 
 @click.command()
 @data_option
-@click.option("--arch", default=DEFAULT_ARCH, show_default=True, help="See `an8flower archs`.")
-@click.option("--epochs", type=click.IntRange(min=1), help="At most so many.  [default: the arch's own]")
+@click.option("--arch", default=DEFAULT_ARCH, show_default=True, help="The architecture; `an8flower archs` lists them.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Epochs at most.  [default: as the architecture says]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @device_option
 @click.option("-o", "--output", type=FILE, help="The file to write.  [default: runs/DATA/ARCH-seedN.safetensors]")
@@ -24,7 +24,7 @@ from .with_progress import train_with_progress
 def train(
     data: Path | None, arch: str, epochs: int | None, seed: int, device: str, output: Path | None, as_json: bool
 ) -> None:
-    """Train a classifier and print its test accuracy.
+    """Train a classifier on a data set, and print its accuracy on the test rows.
 
     \b
     Example:  an8flower train --data data/double-12c.h5 --arch resnet18 --seed 1

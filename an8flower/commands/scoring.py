@@ -21,7 +21,7 @@ from .printing import echo_json, refuse_if_nothing_was_scored
     "methods",
     multiple=True,
     required=True,
-    help="Repeatable; all, family:cam, NAME:a=1,b=2, package.module:attribute, captum:CLASS(a=1).",
+    help="NAME, NAME:a=1,b=2, family:cam, all, package.module:attribute, captum:CLASS(a=1); repeatable.",
 )
 @data_option
 @models_option
@@ -30,19 +30,27 @@ from .printing import echo_json, refuse_if_nothing_was_scored
     "--metric",
     "metrics",
     multiple=True,
-    help="Repeatable; all, family:NAME, NAME:a=1,b=2.  [default: what maps and masks tell]",
+    help="NAME, NAME:a=1,b=2, family:NAME, all; repeatable.  [default: those that need maps and masks alone]",
 )
 @click.option("--split", default="test", show_default=True)
-@click.option("--rows", type=click.IntRange(min=1), help="Spread evenly over the classes.  [default: all]")
+@click.option(
+    "--rows", type=click.IntRange(min=1), help="How many rows, spread evenly over the classes.  [default: all]"
+)
 @click.option("--target", type=click.Choice(["label", "predicted"]), default="label", show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of rows and explainers.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the choice of rows and of methods that draw.",
+)
 @batch_option
 @click.option(
     "--precision",
     type=click.Choice(["float32", "bf16"]),
     default="float32",
     show_default=True,
-    help="Of methods that mask; the error of bf16 is printed.",
+    help="Of methods that mask; with bf16, its error is printed.",
 )
 @device_option
 @as_json
@@ -65,9 +73,10 @@ def score(
     as_csv: bool,
     output: Path | None,
 ) -> None:
-    """Explain and score: each method on each row against the truth, with 95 % intervals and calibration.
+    """Score methods: explain each row by each method, and compare the maps with the truth.
 
-    Calibrated: 0 is what a random map scores on these masks, 1 what the truth itself scores.
+    Scores are calibrated: 0 is what a random map scores on these masks, 1 what the truth itself scores. They come with
+    95 % intervals.
 
     \b
     Example:  an8flower score --method gradcam --method random --rows 300

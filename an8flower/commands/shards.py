@@ -16,7 +16,7 @@ from .printing import echo_json
 @click.argument("share", metavar="K/N")
 @click.option("-o", "--output", type=FILE, default=Path("data"), show_default=True, help="Folder of the shards.")
 @spec_options
-@click.option("--force", is_flag=True, help="Replace another shard that is there.")
+@click.option("--force", is_flag=True, help="Replace another shard at this place.")
 @as_json
 def shard(
     spec: str,
@@ -29,9 +29,9 @@ def shard(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Render share K of N of a data set, for `merge`: each machine takes another K, with the same SPEC and options.
+    """Render one of N parts of a data set, number K. Machines take different K, and the same SPEC and options.
 
-    An interrupted run goes on where it stopped. The same shard already there is left as it is.
+    The same command continues an interrupted run. If the same shard is there already, it is left as it is.
 
     \b
     Example:  an8flower shard single-6c 2/5 --rows 1000000 -o /shared/shards
@@ -53,10 +53,10 @@ def shard(
 @click.command()
 @click.argument("shards", nargs=-1, required=True, type=FILE)
 @click.option("-o", "--output", type=FILE, required=True, help="The file to write.")
-@click.option("--force", is_flag=True, help="Replace another data set that is there.")
+@click.option("--force", is_flag=True, help="Replace another data set at this place.")
 @as_json
 def merge(shards: tuple[Path, ...], output: Path, force: bool, as_json: bool) -> None:
-    """Lay one file over all SHARDS of a data set. It copies no pictures: keep the shards where they are.
+    """Join all SHARDS of a data set in one file. It refers to them and copies no pictures: keep them where they are.
 
     Every shard is read and checked. The file is used like any other data set.
 

@@ -20,8 +20,16 @@ from .printing import echo_json, refuse_if_nothing_was_scored, write_json
 @models_option
 @weights_option
 @click.option("--split", default="test", show_default=True)
-@click.option("--rows", type=click.IntRange(min=1), help="Spread evenly over the classes.  [default: 300]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of rows and changes.")
+@click.option(
+    "--rows", type=click.IntRange(min=1), help="How many rows, spread evenly over the classes.  [default: 300]"
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the choice of rows and of the changes.",
+)
 @batch_option
 @device_option
 @as_json
@@ -38,9 +46,9 @@ def certify(
     as_json: bool,
     output: Path | None,
 ) -> None:
-    """Tell what a classifier relies on: one thing in a scene is changed, and it is rendered and asked again.
+    """Find out what a classifier relies on: change one thing in a scene, render it, and classify it again.
 
-    Does the prediction follow when the row gets the class's parts of another class? Does it stay when all else is drawn
+    Does the prediction follow when a row gets the evidence of another class? Does it stay when all else is drawn
     again? What does it do to redraw, swap or remove each part? Who decides where a shortcut contradicts the evidence?
 
     \b
@@ -69,21 +77,43 @@ def certify(
 
 
 @click.command()
-@click.option("--method", "methods", multiple=True, required=True, help="Repeatable; as in `an8flower score`.")
+@click.option("--method", "methods", multiple=True, required=True, help="As in `an8flower score`; repeatable.")
 @data_option
 @click.option("--model", help="A safetensors file or package.module:factory.  [default: runs/DATA/flowernet-seed0]")
-@click.option("--weights", type=FILE, help="Safetensors with the weights of what package.module:factory makes.")
+@click.option("--weights", type=FILE, help="A safetensors file for the network that the factory makes.")
 @click.option("--split", default="test", show_default=True)
-@click.option("--rows", type=click.IntRange(min=1), default=60, show_default=True, help="Spread over the classes.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of rows and random models.")
-@click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True, help="Of the walk down, at most.")
-@click.option("--draws", type=click.IntRange(min=1), default=3, show_default=True, help="Of the whole random network.")
-@click.option("--recalibrate", is_flag=True, help="Have batch norms take new statistics, not keep theirs.")
+@click.option(
+    "--rows",
+    type=click.IntRange(min=1),
+    default=60,
+    show_default=True,
+    help="How many rows, spread evenly over the classes.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the choice of rows and of the random models.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Steps of the walk from the logits down, at most.",
+)
+@click.option(
+    "--draws", type=click.IntRange(min=1), default=3, show_default=True, help="How often the whole network is drawn."
+)
+@click.option("--recalibrate", is_flag=True, help="Give batch norms new statistics after each change.")
 @check_options
 @batch_option
 @device_option
 @as_json
-@click.option("-o", "--output", type=FILE, help="Folder of sanity.json and of that model.  [default: runs/DATA]")
+@click.option(
+    "-o", "--output", type=FILE, help="Folder for sanity.json and the model of permuted labels.  [default: runs/DATA]"
+)
 def sanity(
     methods: tuple[str, ...],
     data: Path | None,
@@ -104,8 +134,9 @@ def sanity(
     """Do the maps of a method depend on what the model has learnt? A sanity check, not a score.
 
     The model's parameters are drawn anew: layer by layer from the logits down, each layer alone, and all of them. A
-    model of the same architecture memorises permuted labels. A method passes where its maps of such models are no more
-    like those of the trained model than halfway between maps of other images and the same map.
+    model of the same architecture is trained on permuted labels. Then the maps should change. On a scale where 0 means
+    as different as maps of two different images and 1 means the same map, a method passes if its maps of such models
+    are below 0.5, with the whole 95 % interval.
 
     \b
     Example:  an8flower sanity --method gradcam --method guided_backprop --method edges --rows 30

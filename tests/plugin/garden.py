@@ -7,12 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from an8flower.evaluate.case import Query
-from an8flower.evaluate.models.classifier import Classifier
-from an8flower.evaluate.registry import explainers
+from an8flower.evaluate import Classifier, Query, register_explainer
 
 
-@explainers.register(
+@register_explainer(
     "garden-gradient", family="garden", source="tests", needs="a differentiable network", sign="positive"
 )
 @dataclass(frozen=True)
