@@ -15,7 +15,7 @@ from an8flower.evaluate.data.selection import select_rows
 from an8flower.evaluate.data.world import World
 from an8flower.evaluate.models.sources import open_model
 from an8flower.evaluate.models.training import train
-from an8flower.evaluate.resources import Resources, device_named
+from an8flower.evaluate.resources import Resources, parse_device
 from an8flower.evaluate.trust.certificate import ROWS, certify
 from an8flower.generate import generate
 from an8flower.store import FlowerStore
@@ -50,7 +50,7 @@ def main() -> None:
     options.add_argument("--preset", action="append", help="may be repeated; a choice of them unless given")
     options.add_argument("--folder", type=Path, help="keeps data and models; a temporary one unless given")
     given = options.parse_args()
-    resources = Resources(device_named("auto"))
+    resources = Resources(parse_device("auto"))
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)

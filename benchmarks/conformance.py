@@ -25,7 +25,7 @@ from zennit.canonizers import SequentialMergeBatchNorm
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.explaining.methods import parse_method
-from an8flower.evaluate.maps import upsampled
+from an8flower.evaluate.maps import upsample
 from an8flower.evaluate.models.classifier import Classifier
 from an8flower.evaluate.models.training import train
 from an8flower.generate import generate
@@ -93,7 +93,7 @@ def grad_cam(
             recorder = cam.activations_and_grads
             seen = [recorder.activations[0].numpy(), recorder.gradients[0].numpy()]
             maps = cam.get_cam_image(query.images, layer, targets, *seen, eigen_smooth=False)
-        return upsampled(finish(torch.from_numpy(maps)), query.images)
+        return upsample(finish(torch.from_numpy(maps)), query.images)
 
     return f"pytorch-grad-cam {name}", theirs, note
 
@@ -115,7 +115,7 @@ def zennit_(
             place = seen[-1] if at_layer else images
             one = nn.functional.one_hot(query.targets, logits.shape[1])
             (relevance,) = torch.autograd.grad(logits, place, start(logits.detach()) * one)
-        return upsampled(relevance.sum(1), query.images)
+        return upsample(relevance.sum(1), query.images)
 
     return f"Zennit {name}", theirs, note
 

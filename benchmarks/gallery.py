@@ -19,9 +19,9 @@ from an8flower.evaluate.case import Query
 from an8flower.evaluate.data.selection import select_rows
 from an8flower.evaluate.explainers.fittable import Examples
 from an8flower.evaluate.explaining.explain import explain
-from an8flower.evaluate.explaining.fitting import StoredExamples, prepared
+from an8flower.evaluate.explaining.fitting import StoredExamples, prepare
 from an8flower.evaluate.explaining.methods import Method, parse_methods
-from an8flower.evaluate.explaining.panel import colours
+from an8flower.evaluate.explaining.panel import colour
 from an8flower.evaluate.models.classifier import Classifier
 from an8flower.evaluate.models.sources import open_model
 from an8flower.sheet import mark_evidence
@@ -43,7 +43,7 @@ def strip(pictures: list[np.ndarray], title: str) -> Image.Image:
 def overlaid(image: np.ndarray, saliency: np.ndarray) -> np.ndarray:
     """A map over the grey picture."""
     grey = image.mean(2, keepdims=True)
-    return (0.35 * grey + 0.65 * colours(saliency.clip(min=0))).clip(0, 255).astype(np.uint8)
+    return (0.35 * grey + 0.65 * colour(saliency.clip(min=0))).clip(0, 255).astype(np.uint8)
 
 
 def explained(
@@ -52,7 +52,7 @@ def explained(
     """The strip of one method; None where it does not apply."""
     began = perf_counter()
     try:
-        explainer = prepared(method.explainer, classifier, examples)
+        explainer = prepare(method.explainer, classifier, examples)
         maps = explain(classifier, explainer, query).maps.cpu().numpy()
     except NotApplicable as reason:
         print(f"{method.text}: {reason}")

@@ -75,7 +75,7 @@ def ours(maps: Tensor, masks: Tensor, names: tuple[str, ...] = OURS, classifier:
     images, world = torch.zeros(len(maps), 3, SIZE, SIZE), SimpleNamespace(spec=load("single-6c"))
     case = Case(classifier, Query(images, rows % 3, rows), Truth(rows, rows % 3, masks, parts), None, world)
     with torch.no_grad():
-        return score_all([metrics[name].thing for name in names], maps, case)
+        return score_all([metrics[name].item for name in names], maps, case)
 
 
 def theirs(name: str, maps: Tensor, masks: Tensor) -> np.ndarray:

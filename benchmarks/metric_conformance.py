@@ -33,15 +33,15 @@ from torch import Tensor, nn
 from an8flower.evaluate.case import Case, Query, Truth
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.explaining.methods import parse_method
-from an8flower.evaluate.maps import range_normalised
-from an8flower.evaluate.metrics.masking import Masking, rise_blurred
+from an8flower.evaluate.maps import normalise_range
+from an8flower.evaluate.metrics.masking import Masking, blur_like_rise
 from an8flower.evaluate.metrics.naming import parse_metric
 from an8flower.evaluate.metrics.robustness import Perturbed, uniform
 from an8flower.evaluate.models.classifier import Classifier
 from an8flower.evaluate.trust.sanity import mprt
 from an8flower.evaluate.trust.sanity.layers import layers_of, steps_of
-from an8flower.evaluate.trust.sanity.randomisation import Randomised, Redrawn, redraw
-from an8flower.evaluate.trust.sanity.similarity import Maps
+from an8flower.evaluate.trust.sanity.randomisation import RandomisableCopy, RedrawnParameter, redraw
+from an8flower.evaluate.trust.sanity.similarity import ComparedMaps
 from an8flower.store import FlowerStore
 
 Score = Callable[[Case, Tensor], Any]  # (case, maps (B, H, W) float32) -> a score per row (B,)
@@ -94,10 +94,10 @@ def inputs(classifier: Classifier, query: Query, truth: Truth) -> dict[str, tupl
     nowhere = case._replace(truth=truth._replace(masks=torch.zeros_like(truth.masks)))
     return {
         "IG": (case, signed),
-        "IG in eighths": (case, range_normalised(signed).mul(8).round().div(8)),
+        "IG in eighths": (case, normalise_range(signed).mul(8).round().div(8)),
         "IG, no evidence": (nowhere, signed),
         "IG, one of zeros": (case, torch.cat([torch.zeros_like(signed[:1]), signed[1:]])),
-        "Grad-CAM": (case, range_normalised(rectified)),
+        "Grad-CAM": (case, normalise_range(rectified)),
     }
 
 
@@ -150,7 +150,7 @@ def nearby(case: Case, number: int) -> Tensor:
 
 def perturbations(metric: str) -> list[Perturbed]:
     """What infidelity changes in an image, one after the other."""
-    return parse_metric(metric).options.kinds()
+    return parse_metric(metric).options.perturbations()
 
 
 def shown(metric: str, case: Case, number: int) -> Tensor:
@@ -162,7 +162,7 @@ def shown(metric: str, case: Case, number: int) -> Tensor:
 def taken(case: Case, number: int) -> Tensor:
     """What infidelity multiplies the map by, a third of it for each colour: (B, 3, H, W)."""
     images = case.query.images
-    found = perturbations(INFIDELITY)[number].taken(Masking.of(images[:, 0], case), torch.arange(len(images)))
+    found = perturbations(INFIDELITY)[number].amounts(Masking.of(images[:, 0], case), torch.arange(len(images)))
     return (found / 3)[:, None].expand(-1, 3, -1, -1)
 
 
@@ -283,7 +283,7 @@ def efficient_mprt(case: Case, maps: Tensor) -> np.ndarray:
 # Ours, where it is no metric of its own
 
 
-def draw(case: Case) -> dict[str, Redrawn]:
+def draw(case: Case) -> dict[str, RedrawnParameter]:
     """Every parameter drawn anew."""
     return redraw(model_of(case), 0)
 
@@ -291,18 +291,18 @@ def draw(case: Case) -> dict[str, Redrawn]:
 def randomisation(case: Case) -> mprt.Randomisation:
     """The model drawn anew, a layer a step."""
     steps = steps_of(layers_of(model_of(case)), 1000)
-    return mprt.Randomisation(Randomised(model_of(case)), tuple(steps), (draw(case),))
+    return mprt.Randomisation(RandomisableCopy(model_of(case)), tuple(steps), (draw(case),))
 
 
 def cascade(case: Case, maps: Tensor) -> np.ndarray:
     """The mean likeness down the cascade."""
-    points = mprt.walk_down(randomisation(case), ask, case.query, Maps(maps), known={})["cascading"]
+    points = mprt.walk_down(randomisation(case), ask, case.query, ComparedMaps(maps), known={})["cascading"]
     return np.mean([point.likeness["spearman_abs"] for point in points], 0)
 
 
 def rise(case: Case, maps: Tensor) -> np.ndarray:
     """What the efficient test reads."""
-    return mprt.randomise_fully(randomisation(case), ask, case.query, Maps(maps)).rise[:, 0]
+    return mprt.randomise_fully(randomisation(case), ask, case.query, ComparedMaps(maps)).rise[:, 0]
 
 
 # scikit-learn, Captum
@@ -403,7 +403,7 @@ def adcc(case: Case, maps: Tensor) -> np.ndarray:
 
     def again(input_tensor: Tensor, targets: object) -> np.ndarray:
         # As its own CAMs are: beside values as small as raw ones, its epsilon of 1e-8 would count.
-        return range_normalised(ask(model_of(case), case.query._replace(images=input_tensor))).numpy()
+        return normalise_range(ask(model_of(case), case.query._replace(images=input_tensor))).numpy()
 
     coherency = arcc.Coherency()(case.query.images, maps.numpy(), [], model_of(case), again)
     lost, drop = arcc.Complexity()(maps.numpy()), np.array(CAM_DROP.score(case, maps))
@@ -456,7 +456,7 @@ LOCALISATION = (
     Pair("relevance_rank", "IG", TOP, "1000 pixels, whatever the size of the mask"),
     Pair("relevance_rank", "IG", TOP_ALIKE, "fed the size of each mask"),
     Pair("energy_pointing", "IG", ENERGY, "of magnitudes; ours: of M - min M"),
-    Pair("energy_pointing", "IG", ENERGY.on(range_normalised), "fed M - min M"),
+    Pair("energy_pointing", "IG", ENERGY.on(normalise_range), "fed M - min M"),
     Pair("auroc", "IG", AUC),
     Pair("auroc", "IG in eighths", AUC),
     Pair("auroc", "IG in eighths", ROC),
@@ -474,7 +474,7 @@ MORE, MORE_GREY = grad_cam(cam_mult_image.IncreaseInConfidence), grad_cam(cam_mu
 RELATIVE = Peer(PART.name, lambda case, maps: PART.score(case, maps) / belief(case))
 DELETED, DELETED_GREY = CURVES("deletion_auc", steps=STEPS), CURVES("deletion_auc", True, steps=STEPS)
 INSERTED = CURVES("insertion_auc", steps=STEPS)
-INSERTED_BLUR = CURVES("insertion_auc", steps=STEPS, baseline=rise_blurred)
+INSERTED_BLUR = CURVES("insertion_auc", steps=STEPS, baseline=blur_like_rise)
 FLIPPED, FLIPPED_ALIKE = Peer("Quantus PixelFlipping", flipped), Peer("Quantus PixelFlipping", flipped_alike)
 ROAD = grad_cam(road.ROADMostRelevantFirst, percentile=75)
 LABEL = Peer("pytorch-grad-cam AveragerAcrossThresholds", accuracy)
@@ -505,7 +505,7 @@ FAITHFULNESS = (
     Pair("average_increase", "Grad-CAM", CAM_RISE, INSIDE),
     Pair("average_increase", "Grad-CAM", MORE_GREY, GREY),
     Pair("average_increase", "Grad-CAM", MORE, INSIDE),
-    Pair("adcc", "IG", ADCC.on(range_normalised), "their parts, put together"),
+    Pair("adcc", "IG", ADCC.on(normalise_range), "their parts, put together"),
     Pair(DELETION, "IG", DELETED_GREY, GREY),
     Pair(DELETION, "IG", DELETED.in_our_order(), f"{INSIDE}; {OURS}"),
     Pair(DELETION, "IG in eighths", DELETED, "equal pixels by their place; ours: by chance"),

@@ -15,8 +15,8 @@ from report import write
 from an8flower import spec as specs
 from an8flower.evaluate.data.selection import select_rows
 from an8flower.evaluate.data.world import World
-from an8flower.evaluate.models.training import Trained, train
-from an8flower.evaluate.resources import device_named
+from an8flower.evaluate.models.training import TrainingResult, train
+from an8flower.evaluate.resources import parse_device
 from an8flower.evaluate.trust.certificate import Certificate, certify
 from an8flower.generate import generate
 from an8flower.spec import DatasetSpec
@@ -33,7 +33,7 @@ def without_shortcut(spec: DatasetSpec) -> DatasetSpec:
     return spec.model_copy(update={"name": "chance-6c", "shortcut": spec.shortcut.model_copy(update=chance)})
 
 
-def row(trained: Trained, seed: int, agreement: float, found: Certificate) -> dict[str, object]:
+def row(trained: TrainingResult, seed: int, agreement: float, found: Certificate) -> dict[str, object]:
     """One line of the table."""
     assert found.shortcut
     return {
@@ -55,7 +55,7 @@ def share(value: float) -> str:
 
 def main() -> None:
     """Train with several seeds, with the shortcut and without it, and tell what each model uses."""
-    spec, device = specs.load("shortcut-6c"), device_named("auto")
+    spec, device = specs.load("shortcut-6c"), parse_device("auto")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         stores = {

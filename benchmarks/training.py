@@ -11,7 +11,7 @@ from report import write
 
 from an8flower import spec as specs
 from an8flower.evaluate.models.training import train
-from an8flower.evaluate.resources import device_named
+from an8flower.evaluate.resources import parse_device
 from an8flower.generate import generate
 from an8flower.store import FlowerStore
 
@@ -28,7 +28,7 @@ def main() -> None:
         for name in given.preset or specs.presets():
             path = Path(folder) / f"{name}.h5"
             generate(specs.load(name), path)
-            trained = train(FlowerStore(path), given.arch, seed=given.seed, device=device_named("auto"))
+            trained = train(FlowerStore(path), given.arch, seed=given.seed, device=parse_device("auto"))
             rows.append(
                 {
                     "data set": name,

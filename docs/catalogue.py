@@ -69,9 +69,9 @@ def _open(unit: str, low: str, high: str) -> str:
 
 def methods() -> str:
     """Every method by family, with its parameters."""
-    from an8flower.evaluate.explaining.methods import describe
+    from an8flower.evaluate.explaining.methods import describe_methods
 
-    listed = describe()
+    listed = describe_methods()
     opening = """# Methods
 
 The explainers that come with an8flower. A method is asked for by its name, with parameters behind a colon:
@@ -99,7 +99,7 @@ def _method(about: Mapping[str, Any]) -> str:
     """One method: what it is, where it comes from, what it needs, its parameters."""
     from an8flower.evaluate.registry import explainers
 
-    kind = explainers[about["name"]].thing
+    kind = explainers[about["name"]].item
     facts = {
         "Source": about["source"],
         "Needs": about["needs"],
@@ -119,7 +119,7 @@ def archs() -> str:
     rows = []
     for name in registered.names():
         entry = registered[name]
-        rows.append([code(name), prose(entry.thing), code(entry.about["layer"]), plain(entry.about["source"])])
+        rows.append([code(name), prose(entry.item), code(entry.about["layer"]), plain(entry.about["source"])])
     return table(["name", "what it is", "layer of the CAMs", "source"], rows)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # the same table once more, for editors and mypy; a test comp
     from .metrics.naming import parse_metric
     from .models.classifier import Card, Classifier, build, wrap
     from .models.files import load
-    from .models.training import Trained, train
+    from .models.training import TrainingResult, train
     from .registry import register_arch, register_explainer, register_metric
     from .results.notebook import AuditResult, ScoreResult
     from .seeds import generator, seed_of
@@ -39,7 +39,7 @@ PLACES = {
     "Query": "case",
     "Reading": "metrics.metric",
     "ScoreResult": "results.notebook",
-    "Trained": "models.training",
+    "TrainingResult": "models.training",
     "Truth": "case",
     "audit": "calls",
     "build": "models.classifier",
@@ -75,7 +75,7 @@ __all__ = [
     "Query",
     "Reading",
     "ScoreResult",
-    "Trained",
+    "TrainingResult",
     "Truth",
     "audit",
     "build",

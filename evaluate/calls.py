@@ -20,14 +20,14 @@ from an8flower.picture import as_rgb, read_picture
 from an8flower.store import FlowerStore
 
 from .case import Explainer
-from .explaining.methods import Method, at_precision, parse_method, parse_methods
+from .explaining.methods import Method, parse_method, parse_methods, set_precisions
 from .explaining.single_picture import Explanation, explain_picture, explain_row
 from .metrics.naming import USUAL, parse_metrics
 from .models.labels import read_labels
 from .models.networks.guard import evaluating
-from .models.sources import Source, normalisation_of, with_weights
-from .resources import Resources, device_named
-from .results.folder import Run
+from .models.sources import Source, pair_with_weights, parse_normalisation
+from .resources import Resources, parse_device
+from .results.folder import RunFolder
 from .results.notebook import AuditResult, ScoreResult
 from .scoring.judge import Target
 from .scoring.run import ScoringPlan
@@ -91,7 +91,7 @@ def explain(
         None if weights is None else Path(weights),
         _read_names(labels),
         size,
-        None if normalise is None else normalisation_of(normalise),
+        None if normalise is None else parse_normalisation(normalise),
         layer,
     )
     store = data if isinstance(data, FlowerStore) or data is None else FlowerStore(data)
@@ -150,8 +150,8 @@ def score(
     networks = [models] if isinstance(models, Model) else list(models)
     plan = ScoringPlan(
         data=store.path,
-        models=with_weights(networks, _to_texts(weights)),
-        methods=tuple(at_precision(_name_methods(methods), precision)),
+        models=pair_with_weights(networks, _to_texts(weights)),
+        methods=tuple(set_precisions(_name_methods(methods), precision)),
         metrics=tuple(metric.name for metric in parse_metrics(_to_texts(metrics))),
         split=split,
         rows=rows,
@@ -163,7 +163,7 @@ def score(
     with _restore_modes(networks):
         scored = judge(plan, resources, folder, progress or (lambda done, total: None))
     refuse_if_nothing_was_scored(scored.document)
-    return ScoreResult(scored.document, Run(folder).table(scored.filed), folder)
+    return ScoreResult(scored.document, RunFolder(folder).table(scored.filed), folder)
 
 
 def audit(
@@ -288,7 +288,7 @@ def _choose_device(name: str, models: Sequence[Model]) -> torch.device:
     """The device to work on: `auto` is that of the first model that came as a network."""
     networks = [model for model in models if isinstance(model, nn.Module)]
     if name != "auto" or not networks:
-        return device_named(name)
+        return parse_device(name)
     return next((parameter.device for parameter in networks[0].parameters()), torch.device("cpu"))
 
 

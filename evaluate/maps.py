@@ -35,12 +35,12 @@ def check_pooling(name: str) -> None:
     check_known("pooling", name, POOLINGS)
 
 
-def upsampled(maps: Tensor, images: Tensor) -> Tensor:
+def upsample(maps: Tensor, images: Tensor) -> Tensor:
     """Maps (B, h, w) at the images' resolution, bilinear between the centres of the cells."""
     return F.interpolate(maps[:, None], images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
 
 
-def range_normalised(maps: Tensor) -> Tensor:
+def normalise_range(maps: Tensor) -> Tensor:
     """Maps (..., H, W), each scaled to [0, 1] from its minimum to its maximum; zeros if a map is constant."""
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
     # Ones instead of a guard on the quotient: the gradient of 0 / 0 would be NaN even where it is not chosen.

@@ -27,7 +27,7 @@ class Entry:
     """A registered item, and what its owner says of it."""
 
     name: str
-    thing: Any
+    item: Any
     about: dict[str, Any]  # family, source, needs, ...: what `register` was given besides the name
 
 
@@ -49,7 +49,7 @@ class Registry:
 
         def file(item: Any) -> Any:
             if name in self._entries:
-                owner = self._entries[name].thing
+                owner = self._entries[name].item
                 raise Refusal(
                     f'{self.kind} "{name}" is registered already by {owner!r}; give the other one another name'
                 )
@@ -96,9 +96,7 @@ class Registry:
 
     def _third_party_entry(self, name: str, item: Any) -> Entry:
         """The entry of a third party's item; if the item registered itself, what it said there counts."""
-        about = next(
-            (entry.about for entry in self._entries.values() if entry.thing is item), {"family": "third party"}
-        )
+        about = next((entry.about for entry in self._entries.values() if entry.item is item), {"family": "third party"})
         return Entry(name, item, about)
 
     def _plug_ins(self) -> dict[str, Any]:

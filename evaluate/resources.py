@@ -34,7 +34,7 @@ def in_flight_on(device: torch.device) -> int:
     return 128 if device.type == "cuda" else 16
 
 
-def device_named(name: str) -> torch.device:
+def parse_device(name: str) -> torch.device:
     """The device of a name; `auto` is the first GPU, else the CPU. Raises WrongUsage if the device is not here."""
     import torch
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..evaluate.results.wording import effects, shares
+from ..evaluate.results.wording import effect_rows, share_rows
 from .tables import show
 
 
@@ -18,10 +18,10 @@ def show_certificates(document: Mapping[str, Any]) -> None:
     for certificate in document["certificates"]:
         click.echo("")
         click.echo(certificate["verdict"])
-        show(["what", "share of the cases", "95 % interval"], shares(certificate), title=certificate["model"])
+        show(["what", "share of the cases", "95 % interval"], share_rows(certificate), title=certificate["model"])
         show(
             ["part", "is", "logit", "probability", "prediction changes", "in the data"],
-            effects(certificate),
+            effect_rows(certificate),
             title="what it does to the class that was predicted before; ± half of the 95 % interval",
         )
         for effect in certificate["effects"]:

@@ -11,7 +11,7 @@ from .options import as_json
 from .printing import echo_json, show_list
 
 if TYPE_CHECKING:
-    from ..evaluate.explaining.contract import Verdict
+    from ..evaluate.explaining.contract import ContractVerdict
 
 
 @click.command()
@@ -25,9 +25,9 @@ def methods(as_json: bool) -> None:
     \b
     Example:  an8flower methods --json
     """
-    from ..evaluate.explaining.methods import describe
+    from ..evaluate.explaining.methods import describe_methods
 
-    show_list(describe(), as_json)
+    show_list(describe_methods(), as_json)
 
 
 @click.command()
@@ -61,7 +61,7 @@ def check(name: str, as_json: bool) -> None:
         raise Refusal(broken)
 
 
-def _show_verdicts(verdicts: list[Verdict]) -> None:
+def _show_verdicts(verdicts: list[ContractVerdict]) -> None:
     """Each promise with what came of it on each network; below, the reasons, each once."""
     from ..evaluate.explaining.contract import CHECKS
     from .tables import show

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..evaluate.results.checks import score_words, verdict_words
-from ..evaluate.results.wording import NAMES, named, number, undecided
+from ..evaluate.results.wording import NAMES, method_name, number, undecided_reasons
 from .tables import show
 
 
@@ -24,7 +24,7 @@ def show_sanity(document: Mapping[str, Any]) -> None:
             show_curve(order, points)
     for entry in document["skipped"]:
         click.echo(f"skipped {entry['method']} on {entry['model']}: {entry['reason']}")
-    for sentence in undecided(results):
+    for sentence in undecided_reasons(results):
         click.echo(sentence)
 
 
@@ -52,7 +52,7 @@ def show_verdicts(results: Sequence[Mapping[str, Any]]) -> None:
     scores = [name for name in headings if any(name in result["scores"] for result in results)]
     rows = [
         [
-            named(result),
+            method_name(result),
             *(number(result["scores"][name]["mean"]) for name in scores),
             *(verdict(result["verdicts"].get(test)) for test in tests),
         ]

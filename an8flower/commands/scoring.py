@@ -83,23 +83,23 @@ def score(
     """
     if as_json and as_csv:
         raise click.UsageError("give one of --json and --csv, not both")
-    from ..evaluate.explaining.methods import at_precision, broken_plug_ins, parse_methods
+    from ..evaluate.explaining.methods import broken_plug_ins, parse_methods, set_precisions
     from ..evaluate.metrics.naming import USUAL, parse_metrics
-    from ..evaluate.models.sources import with_weights
-    from ..evaluate.resources import Resources, device_named
+    from ..evaluate.models.sources import pair_with_weights
+    from ..evaluate.resources import Resources, parse_device
     from ..evaluate.scoring.run import ScoringPlan
     from ..evaluate.scoring.run import score as judge
     from .progress import filling
     from .tables import show_scores, write_csv
 
-    resources = Resources(device_named(device), batch)
-    wanted = tuple(at_precision(parse_methods(methods), precision))
+    resources = Resources(parse_device(device), batch)
+    wanted = tuple(set_precisions(parse_methods(methods), precision))
     if any(text == "all" or text.startswith("family:") for text in methods):
         for reason in broken_plug_ins().values():
             click.echo(f"left out: {reason}", err=True)
     names = tuple(metric.name for metric in parse_metrics(metrics or (USUAL,)))
     data = data or ensure_default_data()
-    sources = with_weights(models, weights) or (str(ensure_default_model(data, device)),)
+    sources = pair_with_weights(models, weights) or (str(ensure_default_model(data, device)),)
     plan = ScoringPlan(
         data=data, models=sources, methods=wanted, metrics=names, split=split, rows=rows, target=target, seed=seed
     )

@@ -55,19 +55,19 @@ def certify(
     Example:  an8flower certify --data data/shortcut-6c.h5 --rows 200
     """
     from ..evaluate.data.world import World
-    from ..evaluate.models.sources import with_weights
-    from ..evaluate.resources import Resources, device_named
-    from ..evaluate.trust.certificate import certified
+    from ..evaluate.models.sources import pair_with_weights
+    from ..evaluate.resources import Resources, parse_device
+    from ..evaluate.trust.certificate import certify_models
     from ..store import FlowerStore
     from .certificate_table import show_certificates
     from .progress import filling
 
-    resources = Resources(device_named(device), batch)
+    resources = Resources(parse_device(device), batch)
     data = data or ensure_default_data()
     world = World.of(FlowerStore(data)[split], resources.device)
-    sources = with_weights(models, weights) or (str(ensure_default_model(data, device)),)
+    sources = pair_with_weights(models, weights) or (str(ensure_default_model(data, device)),)
     with filling("certifying") as progress:
-        document = certified(sources, world, rows, seed, resources, progress)
+        document = certify_models(sources, world, rows, seed, resources, progress)
     if output:
         write_json(document, output)
     if as_json:
@@ -143,7 +143,7 @@ def sanity(
     """
     from ..evaluate.explaining.methods import parse_methods
     from ..evaluate.models.sources import open_model
-    from ..evaluate.resources import Resources, device_named
+    from ..evaluate.resources import Resources, parse_device
     from ..evaluate.trust.sanity.plan import sanity_plan
     from ..evaluate.trust.sanity.run import ModelSanity
     from ..evaluate.trust.sanity.run import sanity as check_sanity
@@ -151,7 +151,7 @@ def sanity(
     from .progress import filling
     from .sanity_table import show_sanity
 
-    resources, wanted = Resources(device_named(device), batch), parse_methods(methods)
+    resources, wanted = Resources(parse_device(device), batch), parse_methods(methods)
     data = data or ensure_default_data()
     store, folder = FlowerStore(data), output or run_folder(data)
     classifier = open_model(model or str(ensure_default_model(data, device)), store, resources.device, weights)

@@ -26,7 +26,7 @@ def train_with_progress(
 ) -> dict[str, Any]:
     """Train and save a classifier while a bar counts the epochs; gives back what `train --json` prints."""
     from ..evaluate.models.training import train
-    from ..evaluate.resources import device_named
+    from ..evaluate.resources import parse_device
     from ..store import FlowerStore
     from .progress import filling
 
@@ -38,7 +38,7 @@ def train_with_progress(
             arch,
             epochs=epochs,
             seed=seed,
-            device=device_named(device),
+            device=parse_device(device),
             on_epoch=lambda report: progress(report.epoch + 1, report.epochs),
         )
     trained.classifier.save(place)

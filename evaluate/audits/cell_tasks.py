@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from an8flower.errors import NotApplicable, Refusal
 
 from ..results import files, kept_maps
-from ..results.folder import Run
+from ..results.folder import RunFolder
 from ..results.ledger import Cell, Ledger
 from .engines.task import Done, Engine, Task
 
@@ -30,7 +30,7 @@ class CellTask(NamedTuple):
 class FileLedger(Ledger):
     """The account of cells whose answer is a file of its own: a document, or arrays."""
 
-    def __init__(self, run: Run, folder: str, suffix: str, neighbours: Sequence[Path]) -> None:
+    def __init__(self, run: RunFolder, folder: str, suffix: str, neighbours: Sequence[Path]) -> None:
         super().__init__(run)
         self._folder, self._suffix, self._neighbours = folder, suffix, neighbours
 
@@ -40,7 +40,7 @@ class FileLedger(Ledger):
 
     def has(self, cell: Cell) -> bool:
         """Whether a cell's answer lies here or in another run, and is whole."""
-        return files.there(self.place(cell), self._neighbours)
+        return files.find_or_take(self.place(cell), self._neighbours)
 
 
 class PicturedLedger(FileLedger):
@@ -52,7 +52,7 @@ class PicturedLedger(FileLedger):
         if not super().has(cell):
             return False
         shown = "pictures" in (files.read_json(place) or {})
-        return not shown or files.there(place.with_suffix(".npz"), self._neighbours)
+        return not shown or files.find_or_take(place.with_suffix(".npz"), self._neighbours)
 
 
 class MapsLedger(Ledger):
@@ -60,7 +60,9 @@ class MapsLedger(Ledger):
 
     def has(self, cell: Cell) -> bool:
         """Whether both the long rows and the maps are there."""
-        return super().has(cell) and (not cell.explains or kept_maps.there(kept_maps.place(self.run.folder, cell.name)))
+        return super().has(cell) and (
+            not cell.explains or kept_maps.has_maps(kept_maps.maps_path(self.run.folder, cell.name))
+        )
 
 
 class CostRecord:
@@ -104,7 +106,7 @@ def settle(make: Callable[[], object]) -> Settled:
 
 def carry_out(tasks: Sequence[CellTask], engine: Engine, costs: CostRecord, progress: Progress) -> None:
     """Do what is not done. A failure fails its cell alone; where nothing can be written, a Refusal ends it all."""
-    todo = {task.task.name: task for task in tasks if not task.ledger.found(task.cell)}
+    todo = {task.task.name: task for task in tasks if not task.ledger.reuse(task.cell)}
     through, total = len(tasks) - len(todo), len(tasks)
     progress(through, total)
     try:
@@ -122,7 +124,7 @@ def carry_out(tasks: Sequence[CellTask], engine: Engine, costs: CostRecord, prog
 def enter(task: CellTask, done: Done, costs: CostRecord) -> None:
     """Enter the outcome of a cell into its ledger."""
     if done.error is not None:
-        task.ledger.broke(task.cell, done.error, done.traceback)
+        task.ledger.mark_failed(task.cell, done.error, done.traceback)
         return
     settled: Settled = done.value
     costs.add(task.cell.name, settled.seconds)
@@ -132,9 +134,9 @@ def enter(task: CellTask, done: Done, costs: CostRecord) -> None:
             "what is finished is kept, and the same command goes on from there"
         )
     if settled.skipped:
-        task.ledger.not_applicable(task.cell, settled.skipped)
+        task.ledger.mark_skipped(task.cell, settled.skipped)
     else:
-        task.ledger.finished(task.cell)
+        task.ledger.mark_done(task.cell)
 
 
 def failures(ledgers: Sequence[Ledger], dataset: str) -> Iterator[dict[str, Any]]:

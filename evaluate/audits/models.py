@@ -12,8 +12,8 @@ from an8flower.store import FlowerStore
 from ..models.classifier import Card
 from ..models.files import read
 from ..models.training import epochs_for, train
-from ..resources import device_named
-from ..results.files import take
+from ..resources import parse_device
+from ..results.files import link_or_copy
 from .cell_tasks import Settled, settle
 from .engines import here
 from .plan import Models, Plan
@@ -32,7 +32,7 @@ def there(where: Path, store: FlowerStore, models: Models, seed: int, *, neighbo
     trained = where.parents[2] / store.path.stem / f"{models.arch}-seed{seed}.safetensors"
     for other in [trained, *(run / "models" / where.name for run in neighbours)]:
         if is_meant(other, store, models, seed):
-            take(other, where)
+            link_or_copy(other, where)
             return True
     return False
 
@@ -66,7 +66,7 @@ def train_model(place: str, data: str, models: str, seed: int, device: str) -> S
     entry = Models.model_validate_json(models)
 
     def make() -> None:
-        where = device_named(here.device(device))
+        where = parse_device(here.device(device))
         trained = train(FlowerStore(data), str(entry.arch), epochs=entry.epochs, seed=seed, device=where)
         trained.classifier.save(Path(place))
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..results.folder import Run
+from ..results.folder import RunFolder
 from ..scoring.run import Scoring
 from .plan import Plan
 from .study import StudyWords
@@ -24,9 +24,9 @@ class OpenStudy:
     on_gpu: bool
 
     @property
-    def run(self) -> Run:
+    def run(self) -> RunFolder:
         """The folder in which everything is filed."""
-        return Run(Path(self.words.folder), self.neighbours)
+        return RunFolder(Path(self.words.folder), self.neighbours)
 
     @property
     def methods(self) -> dict[str, str]:

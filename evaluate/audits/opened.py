@@ -44,4 +44,4 @@ def classifier_of(model: ModelWords) -> Classifier:
 def fit_method(model: ModelWords, method: str) -> Method:
     """Make a method ready to explain a model: fitted on the training rows where it has to be."""
     (opened,) = open_once(model).models
-    return opened.fitted(parse_method(method))
+    return opened.fit(parse_method(method))

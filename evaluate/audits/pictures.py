@@ -20,7 +20,7 @@ from ..metrics.metric import Metric
 from ..metrics.naming import parse_metric
 from ..models.classifier import Classifier
 from ..registry import metrics
-from ..results.kept_maps import halved
+from ..results.kept_maps import to_half_precision
 from ..scoring.judge import Judge
 from ..seeds import seed_of
 
@@ -90,7 +90,7 @@ def _explain_rows(judge: Judge, classifier: Classifier, method: Method, indices:
     predicted = judge.predict(classifier, indices)
     case = judge.case(classifier, indices, predicted)
     maps = explain(classifier, method.explainer, case.query, judge.resources.in_flight).maps
-    curves: Tensor = metrics[RANKED_BY[0]].thing.score(maps, case)  # by the metric that defines it
+    curves: Tensor = metrics[RANKED_BY[0]].item.score(maps, case)  # by the metric that defines it
     shown = {
         "labels": case.truth.labels,
         "images": (case.query.images * 255).round().byte().permute(0, 2, 3, 1),
@@ -98,7 +98,7 @@ def _explain_rows(judge: Judge, classifier: Classifier, method: Method, indices:
         "iou": curves.amax(1).float(),
     }
     arrays = {name: values.cpu().numpy() for name, values in shown.items()}
-    return {**arrays, "predicted": predicted, "maps": halved(maps.cpu().numpy())}
+    return {**arrays, "predicted": predicted, "maps": to_half_precision(maps.cpu().numpy())}
 
 
 def _empty_arrays(judge: Judge) -> dict[str, np.ndarray]:

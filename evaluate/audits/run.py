@@ -23,9 +23,9 @@ from ..explaining.methods import parse_methods
 from ..models.sources import Source, open_model
 from ..registry import is_factory
 from ..report.page import write_page
-from ..resources import device_named
+from ..resources import parse_device
 from ..results import files
-from ..results.folder import Run
+from ..results.folder import RunFolder
 from ..results.ledger import Cell, Ledger
 from ..scoring.run import Scoring, ScoringPlan, versions
 from . import datasets, models
@@ -136,9 +136,9 @@ class Audit:
         self, plan: Plan, folder: Path, how: How, *, neighbours: Sequence[Path], reporter: ProgressReporter
     ) -> None:
         self.plan, self.folder, self.how, self.neighbours, self.reporter = plan, folder, how, neighbours, reporter
-        self.device = str(device_named(how.device))
+        self.device = str(parse_device(how.device))
         self.costs = CostRecord(folder / files.COSTS)
-        self.training = Ledger(Run(folder))
+        self.training = Ledger(RunFolder(folder))
 
     def run(self, command: str) -> AuditOutcome:
         """Do everything that is not done, sum it up, and write the page."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from an8flower.errors import Refusal
 
-from ..resources import Resources, device_named
+from ..resources import Resources, parse_device
 from ..scoring.run import Scoring, ScoringPlan
 from .engines import here
 
@@ -26,7 +26,7 @@ class StudyWords:
     @property
     def resources(self) -> Resources:
         """The device of this process, and how many images are in flight there."""
-        return Resources(device_named(here.device(self.device)), self.batch)
+        return Resources(parse_device(here.device(self.device)), self.batch)
 
     def open(self, *models: str) -> Scoring:
         """Open the data set with some models; raises Refusal where other data lie there than were meant."""

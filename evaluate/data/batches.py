@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from an8flower.store import FlowerSplit, FlowerStore
 
 
-class Rows(NamedTuple):
+class Batch(NamedTuple):
     """Some rows of a split, or all of them; of one row, without the first dimension."""
 
     images: Tensor  # (N, 3, S, S) uint8
@@ -22,7 +22,7 @@ class Rows(NamedTuple):
     masks: Tensor  # (N, S, S) uint8: 0 none, 1 evidence by presence, 2 evidence by absence
 
 
-class FlowerDataset(Dataset[Rows]):
+class FlowerDataset(Dataset[Batch]):
     """One split of a store, row by row; every process, forked or spawned, opens the file for itself."""
 
     def __init__(self, path: str | os.PathLike[str], split: str) -> None:
@@ -41,31 +41,31 @@ class FlowerDataset(Dataset[Rows]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Rows:
-        return Rows(*(tensor[0] for tensor in tensors(self.rows, index, index + 1)))
+    def __getitem__(self, index: int) -> Batch:
+        return Batch(*(tensor[0] for tensor in read_tensors(self.rows, index, index + 1)))
 
     def __getstate__(self) -> dict[str, Any]:
         """What travels to a worker: all but the open file."""
         return {**self.__dict__, "_opened": {}}
 
 
-def tensors(split: FlowerSplit, start: int, stop: int) -> Rows:
+def read_tensors(split: FlowerSplit, start: int, stop: int) -> Batch:
     """Rows [start, stop) of a split, on the CPU; images keep their bytes in place, hence are channels-last."""
     rows = split.rows(start, stop)
     images, labels, masks = map(torch.from_numpy, (rows.images, rows.labels, rows.masks))
-    return Rows(images.permute(0, 3, 1, 2), labels, masks)
+    return Batch(images.permute(0, 3, 1, 2), labels, masks)
 
 
-def split_tensors(split: FlowerSplit, device: torch.device | str = "cpu", slice_rows: int = 1024) -> Rows:
+def split_tensors(split: FlowerSplit, device: torch.device | str = "cpu", slice_rows: int = 1024) -> Batch:
     """A whole split on a device, read in slices, so that the host holds one slice beside what the device holds."""
     count, start = len(split), 0
-    whole: Rows | None = None
+    whole: Batch | None = None
     for start in range(0, count, slice_rows):
-        portion = tensors(split, start, min(start + slice_rows, count))
-        whole = whole or Rows(*(empty_like(tensor, count, device) for tensor in portion))
+        portion = read_tensors(split, start, min(start + slice_rows, count))
+        whole = whole or Batch(*(empty_like(tensor, count, device) for tensor in portion))
         for target, source in zip(whole, portion, strict=True):
             target[start : start + len(source)] = source.to(device)
-    return whole if whole is not None else tensors(split, 0, 0)
+    return whole if whole is not None else read_tensors(split, 0, 0)
 
 
 def empty_like(tensor: Tensor, count: int, device: torch.device | str) -> Tensor:
@@ -79,24 +79,24 @@ class RowSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, order: Tensor, batch: int) -> Iterator[Rows]:
+    def batches(self, order: Tensor, batch: int) -> Iterator[Batch]:
         """The rows whose indices `order` (N,) int64 lists, in that order."""
         ...
 
 
-class Resident:
+class ResidentRows:
     """Rows of a split that lie on the device."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Batch) -> None:
         self._rows = rows
 
     def __len__(self) -> int:
         return len(self._rows.labels)
 
-    def batches(self, order: Tensor, batch: int) -> Iterator[Rows]:
+    def batches(self, order: Tensor, batch: int) -> Iterator[Batch]:
         """The rows in this order, picked on the device."""
         for indices in order.to(self._rows.labels.device).split(batch):
-            yield Rows(*(tensor[indices] for tensor in self._rows))
+            yield Batch(*(tensor[indices] for tensor in self._rows))
 
 
 class StreamedRows:
@@ -110,7 +110,7 @@ class StreamedRows:
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def batches(self, order: Tensor, batch: int) -> Iterator[Rows]:
+    def batches(self, order: Tensor, batch: int) -> Iterator[Batch]:
         """The rows in this order, which workers read ahead of their use."""
         loader = DataLoader(
             self._dataset,
@@ -120,14 +120,14 @@ class StreamedRows:
             generator=torch.Generator(),  # else the loader draws from the global one
         )
         for rows in loader:
-            yield Rows(*(tensor.to(self._device, non_blocking=True) for tensor in rows))
+            yield Batch(*(tensor.to(self._device, non_blocking=True) for tensor in rows))
 
 
 def open_rows(store: FlowerStore, split: str, device: torch.device | str) -> RowSource:
     """The rows of a split, on the device if it has room for them, else streamed from the file."""
     needed = len(store[split]) * 4 * store.size**2  # three bytes of image and one of mask for each pixel
     if needed <= bytes_available(torch.device(device)):
-        return Resident(split_tensors(store[split], device))
+        return ResidentRows(split_tensors(store[split], device))
     return StreamedRows(FlowerDataset(store.path, split), device)
 
 

@@ -46,7 +46,7 @@ def blur_matrix(side: int, sigma: float, continued: bool = True) -> Tensor:
     return convolution_matrix(weights / weights.sum(), side, continued).float()
 
 
-def blurred(images: Tensor, sigma: float, continued: bool = True) -> Tensor:
+def blur(images: Tensor, sigma: float, continued: bool = True) -> Tensor:
     """Images (..., H, W) after a Gaussian blur; `sigma` and `continued` as in `blur_matrix`."""
     down, across = (blur_matrix(side, sigma, continued).to(images.device) for side in images.shape[-2:])
     return down @ images @ across.T
@@ -60,15 +60,15 @@ def pyramid(images: Tensor, sigma: float, levels: int = 8) -> Tensor:
     Source: Fong, Patrick and Vedaldi, ICCV 2019, section 3.
     """
     shares = torch.linspace(1, 0, levels).tolist()
-    return channels_last(torch.stack([blurred(images, share * sigma) for share in shares], dim=1))
+    return to_channels_last(torch.stack([blur(images, share * sigma) for share in shares], dim=1))
 
 
-def channels_last(levels: Tensor) -> Tensor:
-    """Images (B, L, C, H, W) with a pixel's channels side by side in memory, as `between_levels` wants them."""
+def to_channels_last(levels: Tensor) -> Tensor:
+    """Images (B, L, C, H, W) with a pixel's channels side by side in memory, as `interpolate_levels` wants them."""
     return levels.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
 
 
-def between_levels(levels: Tensor, rows: Tensor, masks: Tensor) -> Tensor:
+def interpolate_levels(levels: Tensor, rows: Tensor, masks: Tensor) -> Tensor:
     """Images (N, C, H, W) that are taken, pixel by pixel, from the level that a mask says.
 
     Args:
@@ -93,7 +93,7 @@ REPLACEMENTS: dict[str, Callable[[Tensor], Tensor]] = {
     "white": torch.ones_like,
     "mean": lambda images: images.mean((2, 3), keepdim=True).expand_as(images),  # each image's own colour
     # 10 px at 224 px, as in Fong and Vedaldi, ICCV 2017
-    "blur": lambda images: blurred(images, 10 / 224 * images.shape[-1]),
+    "blur": lambda images: blur(images, 10 / 224 * images.shape[-1]),
 }
 
 

@@ -57,7 +57,7 @@ class World:
         assert table is not None, "a file with a spec has factors"
         return table[back]
 
-    def photographed(self, table: np.ndarray) -> Photographs:
+    def photograph(self, table: np.ndarray) -> Photographs:
         """Render the scenes that a factors table (n,) describes."""
         images, parts = render(build(table), self.spec.size, self.threads)
         pictures = as_images(images, self.device)
@@ -70,7 +70,7 @@ class World:
         classes = [interventions.near_class(self.spec, label, chance) for label, chance in pairs]
         return torch.tensor(classes, dtype=torch.int64, device=self.device)
 
-    def differing(self, first: Tensor, second: Tensor) -> Tensor:
+    def differing_parts(self, first: Tensor, second: Tensor) -> Tensor:
         """Which parts tell two classes apart, for classes (n,) and (n,): (n, P) bool by part id."""
         differs = torch.zeros(len(first), len(PARTS), dtype=torch.bool)
         for row, (label, other) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):

@@ -13,7 +13,7 @@ from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
 from ..case import Query
-from ..maps import range_normalised, upsampled
+from ..maps import normalise_range, upsample
 from ..models.classifier import Classifier
 from .attribution.activations import Activations, activations
 
@@ -46,7 +46,7 @@ class ActivationMap(ABC):
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
         maps = [self.draw(activations(classifier, query, layer)) for layer in self.layers()]
         return (
-            maps[0] if len(maps) == 1 else FUSIONS[self.fuse](torch.stack([range_normalised(layer) for layer in maps]))
+            maps[0] if len(maps) == 1 else FUSIONS[self.fuse](torch.stack([normalise_range(layer) for layer in maps]))
         )
 
     def layers(self) -> list[str | None]:
@@ -55,7 +55,7 @@ class ActivationMap(ABC):
 
     def draw(self, seen: Activations) -> Tensor:
         """Draw the map (B, H, W) of one layer at the images' resolution."""
-        return upsampled(self.coarse(seen), seen.query.images)
+        return upsample(self.coarse(seen), seen.query.images)
 
     def coarse(self, seen: Activations) -> Tensor:
         """The map (B, h, w) of one layer at its own resolution."""

@@ -20,7 +20,7 @@ from an8flower.errors import NotApplicable, WrongUsage
 from an8flower.names import check_known
 
 from ..case import Query
-from ..maps import upsampled
+from ..maps import upsample
 from ..models.classifier import Classifier
 from ..models.networks.attention import Attending
 from ..models.networks.batched_passes import logit
@@ -43,7 +43,7 @@ class AttentionMap(ABC):
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
         joint = self.joint(attention_of(classifier, query.images))
-        return upsampled(class_row(joint, classifier), query.images)
+        return upsample(class_row(joint, classifier), query.images)
 
     @abstractmethod
     def joint(self, attention: list[Tensor]) -> Tensor:
@@ -139,7 +139,7 @@ class Tibav:
         evidence = [(g * r).relu().mean(1) for g, r in zip(gradients, relevance, strict=True)]
         blocks = [add_residual(block) for block in blocks_from(self.start_layer, evidence)]
         joint = multiply_blocks([normalise_rows(block) for block in blocks] if self.normalise else blocks)
-        return upsampled(class_row(joint, classifier).float(), query.images)
+        return upsample(class_row(joint, classifier).float(), query.images)
 
 
 def copy_in_double_precision(classifier: Classifier) -> nn.Module:

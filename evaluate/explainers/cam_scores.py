@@ -12,15 +12,15 @@ from torch import Tensor
 from an8flower.names import check_known
 
 from ..case import Query
-from ..maps import range_normalised
-from ..models.networks.batched_passes import Read, answers, logit, probability
+from ..maps import normalise_range
+from ..models.networks.batched_passes import Readout, logit, predict_perturbed, probability
 from ..models.networks.features import Features, at_least_single
-from ..models.streamlined import check_precision, streamlined
+from ..models.streamlined import check_precision, streamline
 from ..registry import explainers
 from .activation_map import FAMILY, ActivationMap
 from .attribution.activations import Activations, linear_after_mean
 
-SCORES: dict[str, Read] = {"logit": logit, "probability": probability}
+SCORES: dict[str, Readout] = {"logit": logit, "probability": probability}
 ELEMENTS = 2**18  # numbers that the features of an image in flight may hold: 1 MiB in single precision
 
 
@@ -56,14 +56,14 @@ class ScoreCam(ActivationMap):
     @torch.no_grad()
     def scores(self, seen: Activations) -> tuple[Tensor, Tensor]:
         """The score of each channel (B, K), 0 where it is no mask, and which are masks (B, K)."""
-        masks = range_normalised(seen.channels)
+        masks = normalise_range(seen.channels)
         is_mask = masks.amax((2, 3)) > 0
         place = first_equal(masks)
         rows, numbers = (is_mask & (place == torch.arange(place.shape[1], device=place.device))).nonzero().unbind(1)
-        network = streamlined(seen.classifier, self.precision)
+        network = streamline(seen.classifier, self.precision)
         scores = torch.zeros_like(masks[:, :, 0, 0])
         if len(rows):
-            values = answers(
+            values = predict_perturbed(
                 network,
                 seen.query.targets,
                 rows,
@@ -93,7 +93,7 @@ def mask_images(query: Query, masks: Tensor, rows: Tensor, numbers: Tensor) -> T
     images = query.images[rows]
     wide = F.interpolate(masks[rows, numbers][:, None], images.shape[2:], mode="bilinear", align_corners=False)
     # Once more: between the centres of the cells the extremes are not reached.
-    return images * range_normalised(wide).to(images.dtype)
+    return images * normalise_range(wide).to(images.dtype)
 
 
 @explainers.register("ablationcam", **FAMILY, source="Desai and Ramaswamy, WACV 2020", sign="positive")

@@ -1,7 +1,7 @@
 """DeepLift: what the logit gains over a baseline, handed to the pixels that differ from it.
 
-The rules run on a copy of the network (see `canonical`) in which every activation and every max-pooling is replaced by
-a module with DeepLift's way back. They are those of Captum 0.9, whose implementation is not used: its numbers are
+The rules run on a copy of the network (see `copy_canonically`) in which every activation and every max-pooling is
+replaced by a module with DeepLift's way back. They are those of Captum 0.9, whose implementation is not used: its numbers are
 others where max-pooling follows an activation directly, where its windows overlap, where the input of an activation is
 read by another layer as well, and with activations that it does not list, such as ReLU6.
 """
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..case import Query
 from ..data.images import REPLACEMENTS, check_replacement
-from ..models.canonical import canonical
+from ..models.canonical import copy_canonically
 from ..models.classifier import Classifier
 from ..models.networks.batched_passes import logit
 from ..models.networks.features import at_least_single
@@ -54,7 +54,7 @@ class DeepLift(PixelAttribution):
     def attribution(self, classifier: Classifier, query: Query) -> Tensor:
         """What each channel of each pixel contributes."""
         known = (*LINEAR, *MEANS, *NORMS, *ACTIVATIONS, Constant, nn.MaxPool2d)
-        network = insert_rules(canonical(classifier, "deeplift", known))
+        network = insert_rules(copy_canonically(classifier, "deeplift", known))
         begin = REPLACEMENTS[self.baseline](query.images)
         portions = zip(*(rows.split(max(classifier.in_flight // 2, 1)) for rows in (begin, *query[:2])), strict=True)
         return torch.cat([contributions(classifier, network, *portion) for portion in portions])

@@ -15,10 +15,10 @@ from an8flower.errors import WrongUsage
 from an8flower.names import unknown
 
 from ..case import Query
-from ..data.images import between_levels, blurred, channels_last, pyramid
+from ..data.images import blur, interpolate_levels, pyramid, to_channels_last
 from ..models.classifier import Classifier
 from ..models.networks.batched_passes import Network, every_pair, input_gradient
-from ..models.streamlined import check_precision, streamlined
+from ..models.streamlined import check_precision, streamline
 from ..registry import explainers
 
 SIDE = 224  # lengths are those of images of 224 px; they shrink and grow with the image
@@ -85,11 +85,11 @@ class ExtremalPerturbation:
                 raise WrongUsage(f"extremal_perturbation: {name} is {getattr(self, name)}; expected more than 0")
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
-        network = streamlined(classifier, self.precision)
+        network = streamline(classifier, self.precision)
         areas = torch.tensor(parse_areas(self.areas), dtype=torch.float64, device=query.images.device)
         rows, numbers = every_pair(len(query.images), len(areas), query.images.device)
         masks = self.optimise(network, query, rows, areas[numbers])
-        return blurred(masks.unflatten(0, (-1, len(areas))).sum(1), self.smooth * masks.shape[-1], continued=False)
+        return blur(masks.unflatten(0, (-1, len(areas))).sum(1), self.smooth * masks.shape[-1], continued=False)
 
     def optimise(self, network: Network, query: Query, rows: Tensor, areas: Tensor) -> Tensor:
         """Optimise a mask (N, H, W) for each pair of a row and an area, both (N,)."""
@@ -117,7 +117,7 @@ class ExtremalPerturbation:
     def levels_of(self, images: Tensor) -> Tensor:
         """What a mask chooses from, pixel by pixel, (B, L, 3, H, W): from perturbed to the image itself."""
         if self.perturbation == "black":
-            return channels_last(torch.stack([torch.zeros_like(images), images], dim=1))
+            return to_channels_last(torch.stack([torch.zeros_like(images), images], dim=1))
         return pyramid(
             images, self.blur * images.shape[-1] / SIDE, self.levels if self.perturbation == "pyramid" else 2
         )
@@ -146,7 +146,7 @@ class MaskObjective(NamedTuple):
     def reward(self, masks: Tensor, flipped: bool) -> Tensor:
         """A scalar whose gradient with respect to masks (N, H, W) is the gradient of the sum of all rewards."""
         sides = [masks if sign > 0 else 1 - masks for sign in self.signs]
-        images = torch.cat([between_levels(self.levels, self.rows, side) for side in sides])
+        images = torch.cat([interpolate_levels(self.levels, self.rows, side) for side in sides])
         images = images.flip(3) if flipped else images
         slopes = input_gradient(self.network, images.detach(), self.targets.repeat(len(sides)))
         # The product has the logits' gradient: the network itself stays out of this graph.

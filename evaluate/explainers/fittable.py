@@ -25,7 +25,7 @@ class Examples(Protocol):
         """The name that tells these examples from others."""
         ...
 
-    def some(self, count: int, portion: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def take(self, count: int, portion: int) -> Iterator[tuple[Tensor, Tensor]]:
         """`count` examples (all if there are fewer), the same each time and spread over the classes, in portions.
 
         A portion is (images (n, 3, S, S) float32 in [0, 1], labels (n,) int64), on the model's device.
@@ -34,15 +34,15 @@ class Examples(Protocol):
 
 
 class Fittable(ABC):
-    """An explainer that has to be fitted: a frozen dataclass of its parameters that can `learn` and `explained`.
+    """An explainer that has to be fitted: a frozen dataclass of its parameters that can `learn` and `explain`.
 
-    It explains nothing itself. What `fitted` gives does, and has the same repr, hence the same identity.
+    It explains nothing itself. What `fit` gives does, and has the same repr, hence the same identity.
     """
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
-        raise WrongUsage(f"{self!r} explains nothing before it is fitted; fit it with `prepared(explainer, ...)`")
+        raise WrongUsage(f"{self!r} explains nothing before it is fitted; fit it with `prepare(explainer, ...)`")
 
-    def fitted(self, classifier: Classifier, examples: Examples) -> Fitted:
+    def fit(self, classifier: Classifier, examples: Examples) -> Fitted:
         """Fit the explainer on examples.
 
         Raises:
@@ -55,7 +55,7 @@ class Fittable(ABC):
         """Learn from examples; the classifier is in eval mode, and at most `in_flight` images are in it at once."""
 
     @abstractmethod
-    def explained(self, classifier: Classifier, query: Query, learnt: Learnt) -> Tensor:
+    def explain(self, classifier: Classifier, query: Query, learnt: Learnt) -> Tensor:
         """Explain as `Explainer.__call__` does, with what was learnt."""
 
 
@@ -67,7 +67,7 @@ class Fitted:
     learnt: Learnt
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
-        return self.explainer.explained(classifier, query, self.learnt)
+        return self.explainer.explain(classifier, query, self.learnt)
 
     def __repr__(self) -> str:
         return repr(self.explainer)

@@ -20,7 +20,7 @@ from ..data.images import REPLACEMENTS, check_replacement
 from ..models.classifier import Classifier
 from ..models.networks.batched_passes import Network, every_pair, gradient_at, input_gradient, logit
 from ..models.networks.guard import evaluating
-from ..models.streamlined import streamlined
+from ..models.streamlined import streamline
 from ..registry import explainers
 from ..seeds import generator, seed_of
 from .attribution.pixels import PixelAttribution
@@ -112,7 +112,7 @@ class IntegratedGradients(PixelAttribution):
             return begin[rows] + positions[steps].view(-1, 1, 1, 1) * way[rows]
 
         mean = torch.zeros_like(way)
-        for row, step, gradient in every_gradient(streamlined(classifier), query.targets, self.steps, images_on_path):
+        for row, step, gradient in every_gradient(streamline(classifier), query.targets, self.steps, images_on_path):
             mean[row] += weights[step] * gradient
         return way * mean
 
@@ -156,7 +156,7 @@ class NoisyGradients(PixelAttribution):
 
     def attribution(self, classifier: Classifier, query: Query) -> Tensor:
         """The attribution that the variant makes of the gradients at all copies."""
-        return self.of_moments(*moments(streamlined(classifier), query, self.samples, self.spread))
+        return self.of_moments(*moments(streamline(classifier), query, self.samples, self.spread))
 
     @abstractmethod
     def of_moments(self, mean: Tensor, variance: Tensor) -> Tensor:
@@ -231,7 +231,7 @@ def every_gradient(
 ) -> Iterator[tuple[int, int, Tensor]]:
     """The gradient (3, H, W) of the target logit at every perturbation of every row, with row and number, in order.
 
-    Rows and numbers share passes: `perturbed` gives, as in `answers`, `in_flight` images at once.
+    Rows and numbers share passes: `perturbed` gives, as in `predict_perturbed`, `in_flight` images at once.
     """
     pairs = every_pair(len(targets), numbers, targets.device)
     for rows, which in zip(*(indices.split(network.in_flight) for indices in pairs), strict=True):

@@ -13,7 +13,7 @@ from torch import Tensor
 from an8flower.errors import WrongUsage
 
 from ..case import Query
-from ..maps import POOLINGS, range_normalised, upsampled
+from ..maps import POOLINGS, normalise_range, upsample
 from ..models.classifier import Classifier
 from ..models.networks.rectifiers import Rectifying, require_relus
 from ..registry import explainers
@@ -59,9 +59,9 @@ class RelevantFilters(Fittable):
     def learn(self, classifier: Classifier, examples: Examples) -> Learnt:
         """Learn the relevance of every filter for every class."""
         fit = Fit(self.layers, self.mu, self.positive, self.root, self.normalise)
-        return find_relevance(classifier, examples.some(self.rows, classifier.in_flight), fit)._asdict()
+        return find_relevance(classifier, examples.take(self.rows, classifier.in_flight), fit)._asdict()
 
-    def explained(self, classifier: Classifier, query: Query, learnt: Learnt) -> Tensor:
+    def explain(self, classifier: Classifier, query: Query, learnt: Learnt) -> Tensor:
         """Explain by maps (B, H, W) in [0, 1]."""
         relevance = Relevance(**learnt)
         portions = zip(query.images.split(classifier.in_flight), query.targets.split(classifier.in_flight), strict=True)
@@ -133,7 +133,7 @@ class Vebi(RelevantFilters):
         with Rectifying("guided"), Resampling() if self.resample else nullcontext():
             heard = layer_maps(classifier, leaves, relevance)
         ranks = self.strongest(heard, targets, relevance)
-        maps = [range_normalised(POOLINGS["pos_l2"](gradient_from_filters(heard, chosen, leaves))) for chosen in ranks]
+        maps = [normalise_range(POOLINGS["pos_l2"](gradient_from_filters(heard, chosen, leaves))) for chosen in ranks]
         return torch.stack(maps).amax(0)
 
 
@@ -176,7 +176,7 @@ class UpsamActRelevant(RelevantFilters):
         """Draw the maps with one pass forwards."""
         heard = layer_maps(classifier, images, relevance)
         ranks = self.strongest(heard, targets, relevance)
-        maps = [range_normalised(activations_of_filters(heard, chosen, images)) for chosen in ranks]
+        maps = [normalise_range(activations_of_filters(heard, chosen, images)) for chosen in ranks]
         return torch.stack(maps).amax(0)
 
 
@@ -184,7 +184,7 @@ def activations_of_filters(heard: list[Tensor], chosen: FilterChoice, images: Te
     """The map (B, H, W), float32, of each row's filter at the images' resolution; zeros where there is none."""
     return torch.stack(
         [
-            upsampled((maps * in_layer(chosen, position, maps)).sum(1).float(), images)
+            upsample((maps * in_layer(chosen, position, maps)).sum(1).float(), images)
             for position, maps in enumerate(heard)
         ]
     ).sum(0)

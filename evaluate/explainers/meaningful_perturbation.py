@@ -13,10 +13,10 @@ from an8flower.errors import WrongUsage
 from an8flower.names import unknown
 
 from ..case import Query
-from ..data.images import blur_matrix, blurred
+from ..data.images import blur, blur_matrix
 from ..models.classifier import Classifier
-from ..models.networks.batched_passes import Network, answers, every_pair, input_gradient, probability
-from ..models.streamlined import check_precision, streamlined
+from ..models.networks.batched_passes import Network, every_pair, input_gradient, predict_perturbed, probability
+from ..models.streamlined import check_precision, streamline
 from ..registry import explainers
 from ..seeds import generator
 from .attribution.adam import Moments
@@ -72,7 +72,7 @@ class MeaningfulPerturbation:
                 raise WrongUsage(f"meaningful_perturbation: {name} is {getattr(self, name)}; expected more than 0")
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
-        network = streamlined(classifier, self.precision)
+        network = streamline(classifier, self.precision)
         side = query.images.shape[-1]
         backdrop = self.backdrop(query.images)
         spread = spread_matrix(side, min(self.grid, side), self.mask_blur * side / SIDE).to(query.images.device)
@@ -84,7 +84,7 @@ class MeaningfulPerturbation:
         """The images that show where the mask is 0, in the images' shape."""
         if self.perturbation == "black":
             return torch.zeros_like(images)
-        return blurred(images, self.blur * images.shape[-1] / SIDE)
+        return blur(images, self.blur * images.shape[-1] / SIDE)
 
     def optimise(self, network: Network, query: Query, backdrop: Tensor, spread: Tensor, first: Tensor) -> Tensor:
         """Optimise the masks (B, g, g) with Adam, from the first ones on."""
@@ -136,7 +136,7 @@ def first_masks(network: Network, query: Query, backdrop: Tensor, grid: int) -> 
         return torch.lerp(backdrop[rows], query.images[rows], masks[numbers, None])
 
     pairs = every_pair(len(backdrop), len(masks), backdrop.device)
-    scores = answers(network, query.targets, *pairs, perturb, probability).view(len(backdrop), -1)
+    scores = predict_perturbed(network, query.targets, *pairs, perturb, probability).view(len(backdrop), -1)
     chosen = keeps[first_sufficient(scores[:, 1:], scores[:, 0])]
     return F.interpolate(chosen[:, None], (grid, grid), mode="nearest-exact")[:, 0]
 
@@ -154,7 +154,7 @@ def circles(side: int) -> Tensor:
     offsets = torch.arange(side) - side // 2
     squares = offsets[:, None] ** 2 + offsets**2
     radii = torch.tensor(RADII) * side / SIDE
-    return blurred((squares <= radii[:, None, None] ** 2).float(), SOFTNESS * side / SIDE)
+    return blur((squares <= radii[:, None, None] ** 2).float(), SOFTNESS * side / SIDE)
 
 
 def draw_shifts(seeds: Tensor, steps: int, reach: int) -> Tensor:

@@ -15,8 +15,8 @@ from an8flower.names import check_known
 from ..case import Query
 from ..data.images import REPLACEMENTS, check_replacement
 from ..models.classifier import Classifier
-from ..models.networks.batched_passes import Network, answers
-from ..models.streamlined import check_precision, streamlined
+from ..models.networks.batched_passes import Network, predict_perturbed
+from ..models.streamlined import check_precision, streamline
 from ..registry import explainers
 
 AGGREGATES = ("mean", "sum")
@@ -54,7 +54,7 @@ class Occlusion:
         images = query.images
         down, across = (windows(side, *self.geometry(side)).to(images.device) for side in images.shape[2:])
         hidden = REPLACEMENTS[self.baseline](images)
-        lost = losses(streamlined(classifier, self.precision), query, hidden, down, across)
+        lost = losses(streamline(classifier, self.precision), query, hidden, down, across)
         total = down.mT.float() @ lost @ across.float()
         covered = down.sum(0)[:, None] * across.sum(0)
         return total / covered if self.aggregate == "mean" else total
@@ -91,7 +91,7 @@ def losses(network: Network, query: Query, hidden: Tensor, down: Tensor, across:
     def perturb(rows: Tensor, numbers: Tensor) -> Tensor:
         return torch.where(pixels_inside(boxes[numbers, 1:], images)[:, None], hidden[rows], images[rows])
 
-    scores = answers(network, targets, boxes[:, 0], torch.arange(len(boxes), device=images.device), perturb)
+    scores = predict_perturbed(network, targets, boxes[:, 0], torch.arange(len(boxes), device=images.device), perturb)
     clean, occluded = scores[inverse].unflatten(0, changed.shape[:2]).tensor_split([1], 1)
     return (clean - occluded).unflatten(1, (len(down), len(across)))
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
-from ..maps import range_normalised, upsampled
-from ..models.networks.batched_passes import Network, Read, logit, probability
-from ..models.streamlined import streamlined
+from ..maps import normalise_range, upsample
+from ..models.networks.batched_passes import Network, Readout, logit, probability
+from ..models.streamlined import streamline
 from ..registry import explainers
 from .activation_map import FAMILY, ActivationMap
 from .attribution.activations import Activations
@@ -79,11 +79,11 @@ OBJECTIVES = {
     ),
 }
 NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "range": range_normalised,
+    "range": normalise_range,
     "max": normalise_by_maximum,
     "sigmoid": torch.sigmoid,
 }
-SELECTORS: dict[str, Read] = {
+SELECTORS: dict[str, Readout] = {
     "logit": logit,
     "margin": margin,
     "probability": probability,
@@ -139,7 +139,7 @@ class OptiCam(ActivationMap):
 
     def mask(self, maps: Tensor, images: Tensor) -> Tensor:
         """Make masks (B, H, W) of maps (B, h, w)."""
-        return NORMALISATIONS[self.normalisation](upsampled(maps, images))
+        return NORMALISATIONS[self.normalisation](upsample(maps, images))
 
     def coarse(self, seen: Activations) -> Tensor:
         """The combination of the channels (B, h, w)."""
@@ -149,7 +149,7 @@ class OptiCam(ActivationMap):
         """Positive weights (B, K, 1, 1) that sum to 1."""
         select, query = SELECTORS[self.selector], seen.query
         whole = select(seen.logits(), query.targets)
-        problem = Problem(streamlined(seen.classifier), seen.channels.detach(), query.images, query.targets, whole)
+        problem = Problem(streamline(seen.classifier), seen.channels.detach(), query.images, query.targets, whole)
         return self.optimise(problem).softmax(1)[:, :, None, None]
 
     def optimise(self, problem: Problem) -> Tensor:

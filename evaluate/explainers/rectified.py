@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..case import Query
-from ..maps import upsampled
+from ..maps import upsample
 from ..models.classifier import Classifier
 from ..models.networks.batched_passes import input_gradient
 from ..models.networks.rectifiers import Rectifying, Rule, require_relus
@@ -63,7 +63,7 @@ class GuidedMap(PixelAttribution):
     def attribution(self, classifier: Classifier, query: Query) -> Tensor:
         """The product, signed as the guided gradient."""
         guided = rectified_gradient(self.name, "guided", classifier, query)
-        return guided * upsampled(self.map(classifier, query), query.images)[:, None]
+        return guided * upsample(self.map(classifier, query), query.images)[:, None]
 
     def map(self, classifier: Classifier, query: Query) -> Tensor:
         """The class activation map (B, h, w), not negative."""

@@ -1,7 +1,7 @@
 """Relevance: the logit, handed down from layer to layer until the pixels hold it.
 
-The rules are Zennit's. They run on a copy of the network (see `canonical`) in which batch norms are folded into the
-convolutions before them and residual sums are modules; a batch norm without such a convolution, an activation and a
+The rules are Zennit's. They run on a copy of the network (see `copy_canonically`) in which batch norms are folded
+into the convolutions before them and residual sums are modules; a batch norm without such a convolution, an activation and a
 number that is added or multiplied pass relevance on as it is, max-pooling gives it to the winner, and means, pooling
 and sums hand it out in proportion to what each summand contributes. What has no rule is refused.
 
@@ -25,8 +25,8 @@ from an8flower.errors import NotApplicable, WrongUsage
 from an8flower.names import check_known
 
 from ..case import Query
-from ..maps import upsampled
-from ..models.canonical import canonical
+from ..maps import upsample
+from ..models.canonical import copy_canonically
 from ..models.classifier import Classifier
 from ..models.networks.batched_passes import logit
 from ..models.networks.features import at_least_single
@@ -38,9 +38,9 @@ from ..models.networks.modules import (
     NORMS,
     RECTIFIERS,
     Constant,
-    entrances,
+    first_linear_layers,
     sees_pixels,
-    tapped,
+    tap,
 )
 from ..registry import explainers
 from .attribution.pixels import PixelAttribution
@@ -147,7 +147,7 @@ class ExcitationBackprop:
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
         layer = self.layer or classifier.target_layer
         probabilities = relevance("excitation_backprop", classifier, query, excitation(), torch.ones_like, layer)
-        return upsampled(probabilities.sum(1), query.images)
+        return upsample(probabilities.sum(1), query.images)
 
 
 # The rules.
@@ -244,12 +244,12 @@ def relevance(
         WrongUsage: there is no such layer.
     """
     share = classifier.share(layer).tail if layer else 1.0
-    network = canonical(classifier, method, rules.known)
+    network = copy_canonically(classifier, method, rules.known)
     composite = compose(method, classifier, network, rules)
     # A quarter, because the rules keep several tensors of every layer where a gradient keeps one.
     size = max(classifier.in_flight // 4, 1)
     portions = zip(query.images.split(size), query.targets.split(size), strict=True)
-    with composite.context(tapped(network, layer)):
+    with composite.context(tap(network, layer)):
         relevances = [
             propagate(classifier, network, images, targets, start, rules.passes * share) for images, targets in portions
         ]
@@ -265,7 +265,7 @@ def compose(method: str, classifier: Classifier, network: fx.GraphModule, rules:
     from zennit.core import Composite
     from zennit.rules import ZBox
 
-    first = entrances(network)
+    first = first_linear_layers(network)
     if isinstance(rules.first, ZBox) and not all(sees_pixels(network, node) for node in first.values()):
         raise NotApplicable(
             f"{method}: something precedes the first layer of {classifier.arch}, so that the bounds of its input are "

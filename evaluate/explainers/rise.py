@@ -13,8 +13,8 @@ from an8flower.errors import WrongUsage
 
 from ..case import Query
 from ..models.classifier import Classifier
-from ..models.networks.batched_passes import Network, Read, answers, every_pair, probability
-from ..models.streamlined import check_precision, streamlined
+from ..models.networks.batched_passes import Network, Readout, every_pair, predict_perturbed, probability
+from ..models.streamlined import check_precision, streamline
 from ..registry import explainers
 from ..seeds import generator, seed_of
 
@@ -46,7 +46,7 @@ class Rise:
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
         masks = self.draw_masks(*query.images.shape[2:]).to(query.images.device)
-        total = evidence(streamlined(classifier, self.precision), query, masks, probability)
+        total = evidence(streamline(classifier, self.precision), query, masks, probability)
         return total / (self.masks * self.probability)
 
     def draw_masks(self, height: int, width: int) -> Masks:
@@ -95,7 +95,7 @@ def enlargement(cells: int, side: int) -> Tensor:
     return weights.unfold(0, side, 1)[:cell].mT.contiguous()
 
 
-def evidence(network: Network, query: Query, masks: Masks, read: Read) -> Tensor:
+def evidence(network: Network, query: Query, masks: Masks, read: Readout) -> Tensor:
     """The masks, weighted by what the network says of the images seen through them, and summed: (B, H, W)."""
     images, targets, _ = query
     rows, numbers = every_pair(len(images), len(masks.times), images.device)
@@ -103,7 +103,9 @@ def evidence(network: Network, query: Query, masks: Masks, read: Read) -> Tensor
     def perturb(rows: Tensor, numbers: Tensor) -> Tensor:
         return images[rows] * masks.enlarge(numbers)[:, None]
 
-    scores = answers(network, targets, rows, numbers, perturb, read).unflatten(0, (len(images), -1)) * masks.times
+    scores = (
+        predict_perturbed(network, targets, rows, numbers, perturb, read).unflatten(0, (len(images), -1)) * masks.times
+    )
     portions = torch.arange(len(masks.times), device=images.device).split(network.in_flight)
     return sum(
         (torch.einsum("bn,nhw->bhw", scores[:, portion], masks.enlarge(portion)) for portion in portions),

@@ -21,8 +21,8 @@ from an8flower.names import check_known
 
 from ..case import Query
 from ..models.classifier import Classifier
-from ..models.networks.batched_passes import Network, Read, answers, logit, probability
-from ..models.streamlined import check_precision, streamlined
+from ..models.networks.batched_passes import Network, Readout, logit, predict_perturbed, probability
+from ..models.streamlined import check_precision, streamline
 from ..registry import explainers
 from ..seeds import generator
 from .attribution.segments import check_segments, cut_into_segments, mean_colours
@@ -44,7 +44,7 @@ class Surrogate(ABC):
     hide: str = "mean"  # a segment is hidden by its mean colour; or black
     precision: str = "float32"
 
-    read: ClassVar[Read]  # what of the network's answer is explained
+    read: ClassVar[Readout]  # what of the network's answer is explained
     fewest: ClassVar[int]  # samples that the method needs
     quick: ClassVar[dict[str, Any]] = {"samples": 80}  # what tests of everything but the quality may replace
 
@@ -59,7 +59,7 @@ class Surrogate(ABC):
         labels = cut_into_segments(query.images, self.segments, self.count)
         counts = (labels.flatten(1).max(1).values + 1).tolist()
         shown = [self.draw(count, generator(seed)) for count, seed in zip(counts, query.seeds.tolist(), strict=True)]
-        network = streamlined(classifier, self.precision)
+        network = streamline(classifier, self.precision)
         scores = answer_samples(
             network, query, labels, self.hide_segments(query.images, labels), shown, type(self).read
         )
@@ -93,7 +93,7 @@ class Lime(Surrogate):
     kernel_width: float = 0.25
     alpha: float = 1.0  # the ridge's penalty
 
-    read: ClassVar[Read] = staticmethod(probability)
+    read: ClassVar[Readout] = staticmethod(probability)
     fewest: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
@@ -137,7 +137,7 @@ class KernelShap(Surrogate):
 
     segments: str = "slic"
 
-    read: ClassVar[Read] = staticmethod(logit)
+    read: ClassVar[Readout] = staticmethod(logit)
     fewest: ClassVar[int] = 4
 
     def draw(self, count: int, source: torch.Generator) -> Tensor:
@@ -213,7 +213,7 @@ def regression(features: np.ndarray, values: np.ndarray, weights: np.ndarray, pe
 
 
 def answer_samples(
-    network: Network, query: Query, labels: Tensor, hidden: Tensor, shown: list[Tensor], read: Read
+    network: Network, query: Query, labels: Tensor, hidden: Tensor, shown: list[Tensor], read: Readout
 ) -> list[np.ndarray]:
     """Run the network on each row's samples: scores, float64 (samples,) a row.
 
@@ -233,5 +233,7 @@ def answer_samples(
         seen = table[numbers].gather(1, labels[rows].flatten(1)).view(-1, 1, *labels.shape[1:])
         return torch.where(seen, images[rows], hidden[rows])
 
-    scores = answers(network, targets, rows, torch.arange(len(rows), device=device), perturb, read).double().cpu()
+    scores = (
+        predict_perturbed(network, targets, rows, torch.arange(len(rows), device=device), perturb, read).double().cpu()
+    )
     return [values[again].numpy() for values, again in zip(scores.split(lengths.tolist()), inverse, strict=True)]

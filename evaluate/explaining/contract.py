@@ -19,10 +19,10 @@ from an8flower.errors import NotApplicable, Refusal, WrongUsage
 from ..case import Explainer, Query
 from ..models.classifier import Classifier
 from ..models.networks.guard import ASPECTS
-from ..models.networks.random_state import STATES, kept_random
+from ..models.networks.random_state import STATES, preserve_random_state
 from .contract_networks import CLASSES, NETWORKS, SIZE
 from .explain import check_maps, explain, name_of
-from .fitting import GivenExamples, prepared
+from .fitting import TensorExamples, prepare
 
 LENT = tuple(aspect for aspect in ASPECTS if aspect not in STATES)
 ROWS, MORE_ROWS = 3, 4  # images in the query that all checks start from, and in the enlarged one
@@ -62,8 +62,8 @@ class Trial:
     def explainer(self) -> Explainer:
         """The explainer, fitted on random images if it learns from examples."""
         pictures = make_query(EXAMPLES)
-        examples = GivenExamples(pictures.images, pictures.targets % len(CLASSES))
-        return prepared(self.unfitted, self.classifier(), examples, EXAMPLES)
+        examples = TensorExamples(pictures.images, pictures.targets % len(CLASSES))
+        return prepare(self.unfitted, self.classifier(), examples, EXAMPLES)
 
     def classifier(self) -> Classifier:
         """A new classifier around the network, in eval mode."""
@@ -81,7 +81,7 @@ class Trial:
         return torch.cat([run(self.explainer, classifier, Query(*portion)).maps for portion in portions])
 
 
-class Check(NamedTuple):
+class ContractCheck(NamedTuple):
     """One promise of the contract, and the function that judges it."""
 
     name: str
@@ -89,7 +89,7 @@ class Check(NamedTuple):
     judge: Callable[[Trial], None]  # raises a Refusal that says what was broken, or NotApplicable
 
 
-class Verdict(NamedTuple):
+class ContractVerdict(NamedTuple):
     """The result of one check on one network."""
 
     network: str
@@ -109,7 +109,7 @@ def run(explainer: Explainer, classifier: Classifier, query: Query) -> CallRecor
     """Call an explainer as `explain` does, but note what it leaves behind instead of refusing it."""
     copies = Query(*(tensor.clone() for tensor in query))
     lent, weights = [aspect.read(classifier) for aspect in LENT], classifier.digest
-    with kept_random():
+    with preserve_random_state():
         before = [aspect.read(classifier) for aspect in STATES]
         with torch.enable_grad(), classifier.counting():
             maps = explainer(classifier, copies)
@@ -161,7 +161,7 @@ def draws_from_seeds(trial: Trial) -> None:
     remedy = "draw from `an8flower.evaluate.seeds.generator(seed)` of each row's own seed"
     if trial.reference.random:
         raise Refusal(f"{trial.name} draws from {' and '.join(trial.reference.random)}; {remedy}")
-    with kept_random():
+    with preserve_random_state():
         torch.manual_seed(99)
         again = trial.maps(make_query(ROWS))
     if difference(again, trial.reference.maps) > TOLERANCE:
@@ -200,7 +200,7 @@ def gives_model_back_on_error(trial: Trial) -> None:
     last = [module for module in classifier.modules() if isinstance(module, nn.Linear)][-1]
     last.register_forward_hook(stumble)
     before, weights = [aspect.read(classifier) for aspect in LENT], classifier.digest
-    with kept_random(), suppress(Exception):
+    with preserve_random_state(), suppress(Exception):
         run(trial.explainer, classifier, query)
     changed = changed_aspects(classifier, before) + (["weights or buffers"] if classifier.digest != weights else [])
     if changed:
@@ -262,16 +262,20 @@ def works_on_cuda(trial: Trial) -> None:
 
 
 CHECKS = (
-    Check("maps", "one finite float32 map a row", gives_maps),
-    Check("target", "another target gives another map", heeds_target),
-    Check("seeds", "the same seeds give the same maps, and global random state is left alone", draws_from_seeds),
-    Check("batch", "splitting, permuting, enlarging the batch changes no map", ignores_company),
-    Check("model", "the model is given back as it was", gives_model_back),
-    Check("error", "so it is when a pass raises", gives_model_back_on_error),
-    Check("inputs", "images, targets and seeds are left as they were", leaves_inputs),
-    Check("frozen", "works with frozen parameters, inside torch.no_grad and torch.inference_mode", works_anywhere),
-    Check("bfloat16", "a bfloat16 model gives finite maps much like the float32 ones", works_in_bfloat16),
-    Check("cuda", "a GPU gives what the CPU gives", works_on_cuda),
+    ContractCheck("maps", "one finite float32 map a row", gives_maps),
+    ContractCheck("target", "another target gives another map", heeds_target),
+    ContractCheck(
+        "seeds", "the same seeds give the same maps, and global random state is left alone", draws_from_seeds
+    ),
+    ContractCheck("batch", "splitting, permuting, enlarging the batch changes no map", ignores_company),
+    ContractCheck("model", "the model is given back as it was", gives_model_back),
+    ContractCheck("error", "so it is when a pass raises", gives_model_back_on_error),
+    ContractCheck("inputs", "images, targets and seeds are left as they were", leaves_inputs),
+    ContractCheck(
+        "frozen", "works with frozen parameters, inside torch.no_grad and torch.inference_mode", works_anywhere
+    ),
+    ContractCheck("bfloat16", "a bfloat16 model gives finite maps much like the float32 ones", works_in_bfloat16),
+    ContractCheck("cuda", "a GPU gives what the CPU gives", works_on_cuda),
 )
 
 
@@ -293,34 +297,34 @@ def likeness(maps: Tensor, expected: Tensor) -> float:
     return float(correlation.mean())
 
 
-def check_explainer(explainer: Explainer, class_sensitive: bool = True) -> Iterator[Verdict]:
+def check_explainer(explainer: Explainer, class_sensitive: bool = True) -> Iterator[ContractVerdict]:
     """Put an explainer through the table on every network; nothing that it raises comes through.
 
     Where it gives no maps on a network, the other checks have nothing to judge there, and are left out.
     """
     for network in NETWORKS:
         trial = Trial(explainer, network, class_sensitive)
-        first = verdict(trial, CHECKS[0])
+        first = judge(trial, CHECKS[0])
         yield first
         if first.status == "ok":
-            yield from (verdict(trial, check) for check in CHECKS[1:])
+            yield from (judge(trial, check) for check in CHECKS[1:])
 
 
-def verdict(trial: Trial, check: Check) -> Verdict:
+def judge(trial: Trial, check: ContractCheck) -> ContractVerdict:
     """The verdict of one check; whatever the explainer raises is part of it."""
     try:
         check.judge(trial)
     except (NotApplicable, WrongUsage) as reason:  # wrong usage: a layer that this network does not have
-        return Verdict(trial.network, check.name, "not applicable", str(reason))
+        return ContractVerdict(trial.network, check.name, "not applicable", str(reason))
     except Refusal as reason:
-        return Verdict(trial.network, check.name, "FAILED", str(reason))
+        return ContractVerdict(trial.network, check.name, "FAILED", str(reason))
     except Exception as error:  # foreign code raises whatever it likes
         said = f"{trial.name} raised {type(error).__name__}: {' '.join(str(error).split())}"
-        return Verdict(trial.network, check.name, "FAILED", said)
-    return Verdict(trial.network, check.name, "ok")
+        return ContractVerdict(trial.network, check.name, "FAILED", said)
+    return ContractVerdict(trial.network, check.name, "ok")
 
 
-def outcome(name: str, verdicts: list[Verdict]) -> str | None:
+def outcome(name: str, verdicts: list[ContractVerdict]) -> str | None:
     """A sentence that says why an explainer does not keep the contract; None if it does."""
     failed = [verdict for verdict in verdicts if verdict.status == "FAILED"]
     if failed:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
 from ..models.classifier import Classifier, wrap
-from ..models.networks.random_state import kept_random
+from ..models.networks.random_state import preserve_random_state
 
 CLASSES = ("rose", "lily", "aster", "iris")
 SIZE = 16  # pixels
@@ -50,7 +50,7 @@ class ReuseNet(nn.Module):
         return self.linear(self.drop(F.adaptive_avg_pool2d(x, 1).flatten(1)))
 
 
-def lively(network: nn.Module, seed: int = 0) -> nn.Module:
+def randomise_weights(network: nn.Module, seed: int = 0) -> nn.Module:
     """Weights, and running statistics, that let every class and channel matter; changed in place."""
     source = torch.Generator().manual_seed(seed)
     for tensor in (*network.parameters(), *network.buffers()):
@@ -62,19 +62,19 @@ def lively(network: nn.Module, seed: int = 0) -> nn.Module:
     return network
 
 
-def in_place() -> Classifier:
+def build_in_place() -> Classifier:
     """A CNN with in-place ReLUs, in training mode."""
-    return wrap(lively(InPlaceNet()), CLASSES, SIZE, "features")
+    return wrap(randomise_weights(InPlaceNet()), CLASSES, SIZE, "features")
 
 
-def reuse() -> Classifier:
+def build_reuse() -> Classifier:
     """A CNN with batch norm, a reused module and a functional ReLU, in training mode."""
-    return wrap(lively(ReuseNet()), CLASSES, SIZE, "bn2")
+    return wrap(randomise_weights(ReuseNet()), CLASSES, SIZE, "bn2")
 
 
-def vit() -> Classifier:
+def build_vit() -> Classifier:
     """A vision transformer of 4 x 4 patches, two blocks and two heads, in training mode."""
-    with kept_random():  # its layers draw weights when they are made
+    with preserve_random_state():  # its layers draw weights when they are made
         network = VisionTransformer(SIZE, SIZE // 4, 2, 2, hidden_dim=16, mlp_dim=32, num_classes=len(CLASSES))
     return wrap(randomise_attention(network), CLASSES, SIZE, "encoder.layers.encoder_layer_1.ln_1")
 
@@ -90,4 +90,4 @@ def randomise_attention(network: nn.Module, seed: int = 0) -> nn.Module:
     return network
 
 
-NETWORKS: dict[str, Callable[[], Classifier]] = {"in-place": in_place, "reuse": reuse, "vit": vit}
+NETWORKS: dict[str, Callable[[], Classifier]] = {"in-place": build_in_place, "reuse": build_reuse, "vit": build_vit}

@@ -31,14 +31,14 @@ from ..seeds import seed_of
 
 
 @dataclass(frozen=True)
-class GivenExamples:
+class TensorExamples:
     """Images (N, 3, S, S) float32 in [0, 1] and labels (N,) int64 that are at hand; their order is kept."""
 
     images: Tensor
     labels: Tensor
     digest: str = "given"
 
-    def some(self, count: int, portion: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def take(self, count: int, portion: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The first `count` examples, in portions."""
         yield from zip(self.images[:count].split(portion), self.labels[:count].split(portion), strict=True)
 
@@ -56,7 +56,7 @@ class StoredExamples:
         """The digest of the data set and the name of the split."""
         return f"{self.store.digest} {self.split}"
 
-    def some(self, count: int, portion: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def take(self, count: int, portion: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Read `count` rows of the split, spread over the classes, a portion at a time."""
         split = self.store[self.split]
         chosen = torch.from_numpy(select_rows(split.labels, min(count, len(split)), seed_of("examples")))
@@ -66,7 +66,7 @@ class StoredExamples:
             yield images, torch.from_numpy(rows.labels).to(self.device)
 
 
-def prepared(explainer: Any, classifier: Classifier, examples: Examples, batch: int | None = None) -> Explainer:
+def prepare(explainer: Any, classifier: Classifier, examples: Examples, batch: int | None = None) -> Explainer:
     """An explainer that is ready to explain: fitted on examples if it learns from them, else as it came.
 
     The classifier is given back as it was. `batch` bounds how many images are in it at once, as in `explain`.
@@ -78,13 +78,13 @@ def prepared(explainer: Any, classifier: Classifier, examples: Examples, batch: 
         return explainer
     batch = in_flight_on(classifier.device) if batch is None else batch
     with guard(classifier, repr(explainer)), classifier.holding(batch):
-        return explainer.fitted(classifier, examples)
+        return explainer.fit(classifier, examples)
 
 
 FORMAT = "an8flower fit 1"
 
 
-def fitted_once(
+def fit_once(
     explainer: Explainer,
     classifier: Classifier,
     examples: Examples,
@@ -92,7 +92,7 @@ def fitted_once(
     folder: Path | None = None,
     batch: int | None = None,
 ) -> Explainer:
-    """An explainer as `prepared` gives it; what it learnt before from the same examples is read from disk.
+    """An explainer as `prepare` gives it; what it learnt before from the same examples is read from disk.
 
     A file that is damaged, or not ours, is made anew; where none can be written, the fit is used all the same.
 
@@ -107,7 +107,7 @@ def fitted_once(
     learnt = None if path is None else read_fit(path, identity)
     if learnt is not None:
         return Fitted(explainer, {name: tensor.to(classifier.device) for name, tensor in learnt.items()})
-    ready = prepared(explainer, classifier, examples, batch)
+    ready = prepare(explainer, classifier, examples, batch)
     if path is not None and isinstance(ready, Fitted):
         write_fit(path, identity, ready.learnt)
     return ready

@@ -13,7 +13,7 @@ from an8flower.errors import Refusal, WrongUsage
 from an8flower.names import unknown
 
 from ..case import Explainer
-from ..explainers.toolkits.adapters import adapted, is_foreign
+from ..explainers.toolkits.adapters import is_foreign, parse_foreign
 from ..options import METHOD, defaults, parse_parameters
 from ..registry import explainers
 
@@ -36,7 +36,7 @@ def parse_methods(texts: Iterable[str]) -> list[Method]:
     return [parse_method(text) for text in dict.fromkeys(wanted)]
 
 
-def at_precision(methods: Iterable[Method], precision: str) -> list[Method]:
+def set_precisions(methods: Iterable[Method], precision: str) -> list[Method]:
     """Give this precision to all methods that have such a parameter and whose user left it at its default.
 
     Raises WrongUsage for an unknown precision.
@@ -65,7 +65,7 @@ def expand(text: str) -> list[str]:
     if text != "all" and kind != "family":
         return [text]
     broken = broken_plug_ins()
-    names = {explainers[name].thing: name for name in explainers.names() if name not in broken}
+    names = {explainers[name].item: name for name in explainers.names() if name not in broken}
     families = {name: family_of(name) for name in names.values()}
     if text == "all":
         return [*families]
@@ -103,13 +103,13 @@ def parse_method(text: str) -> Method:
         Refusal: a plug-in that cannot be loaded.
     """
     if is_foreign(text):
-        foreign = adapted(text)
+        foreign = parse_foreign(text)
         return Method(text, f"{foreign.toolkit.name}:{foreign.kind}", foreign, foreign.class_sensitive)
     match = METHOD.fullmatch(text)
     if match is None:
         raise WrongUsage("an empty name of a method came; see `an8flower methods`")
     name, parameters = match["name"], match["parameters"]
-    kind, about = explainers[name].thing, explainers[name].about
+    kind, about = explainers[name].item, explainers[name].about
     if not (isinstance(kind, type) and is_dataclass(kind)):
         raise WrongUsage(f"{name} is {kind!r}; expected a frozen dataclass of the method's parameters")
     values = parse_parameters(name, kind, parameters or "")
@@ -130,7 +130,7 @@ def make_explainer(name: str, kind: type, values: dict[str, Any]) -> Explainer:
         raise WrongUsage(f"{name} does not take {values} ({type(error).__name__}: {error})") from error
 
 
-def describe() -> list[dict[str, Any]]:
+def describe_methods() -> list[dict[str, Any]]:
     """Describe every method as `an8flower methods` prints it: family, parameters and defaults, source and needs.
 
     A plug-in that does not work is there too, with an `error`.
@@ -145,7 +145,7 @@ def describe() -> list[dict[str, Any]]:
 def describe_method(name: str) -> dict[str, Any]:
     """Describe one method; a parameter without default is shown as None."""
     entry = explainers[name]
-    known = defaults(entry.thing) if is_dataclass(entry.thing) else {}
+    known = defaults(entry.item) if is_dataclass(entry.item) else {}
     return {
         "name": name,
         "family": family_of(name),

@@ -19,7 +19,7 @@ RAMP = np.array(
 )
 
 
-def colours(saliency: np.ndarray) -> np.ndarray:
+def colour(saliency: np.ndarray) -> np.ndarray:
     """A map (H, W) as (H, W, 3) uint8: its smallest value dark, its largest bright; a constant map is dark."""
     stops = np.linspace(0, 1, len(RAMP))
     return np.stack([np.interp(_scale(saliency), stops, RAMP[:, i]) for i in range(3)], axis=-1).astype(np.uint8)
@@ -29,19 +29,19 @@ def overlay(image: np.ndarray, saliency: np.ndarray) -> np.ndarray:
     """The colours of a map (H, W) over an image (H, W, 3) uint8 in grey: the more relevant, the less of the image."""
     grey = np.repeat(np.asarray(Image.fromarray(image).convert("L"))[:, :, None], 3, axis=2)
     share = FAINT + (STRONG - FAINT) * _scale(saliency)[:, :, None]
-    return (grey * (1 - share) + colours(saliency) * share).astype(np.uint8)
+    return (grey * (1 - share) + colour(saliency) * share).astype(np.uint8)
 
 
-def panel(image: np.ndarray, saliency: np.ndarray, mask: np.ndarray | None = None) -> Image.Image:
+def draw_panel(image: np.ndarray, saliency: np.ndarray, mask: np.ndarray | None = None) -> Image.Image:
     """Side by side: image (H, W, 3) uint8, map (H, W), overlay, and the image with the outline of its mask (H, W)."""
     large, fine = _enlarge(image), _enlarge_map(saliency, _enlarge(image).shape[:2])
-    tiles = [large, colours(fine), overlay(large, fine)]
+    tiles = [large, colour(fine), overlay(large, fine)]
     if mask is not None:
         tiles.append(_outline(large, _enlarge(((mask > 0) * 255).astype(np.uint8))))
     return _set_in_a_row(tiles)
 
 
-def picture_panel(framed: Framed, saliency: np.ndarray) -> Image.Image:
+def draw_picture_panel(framed: Framed, saliency: np.ndarray) -> Image.Image:
     """Side by side: the whole picture, the map (S, S) over the square that the model sees, and the overlay."""
     width, height = framed.picture.size
     longest = round(min(SIDE / min(width, height), LARGE / max(width, height)) * max(width, height))
@@ -51,7 +51,7 @@ def picture_panel(framed: Framed, saliency: np.ndarray) -> Image.Image:
     return _set_in_a_row([np.array(shown), *painted])
 
 
-def picture_overlay(framed: Framed, saliency: np.ndarray) -> Image.Image:
+def draw_picture_overlay(framed: Framed, saliency: np.ndarray) -> Image.Image:
     """The whole picture with the map (S, S) over the square that the model sees; the rest is pale."""
     return Image.fromarray(_paint(framed, saliency, min(LARGE, max(framed.picture.size))))
 
@@ -67,7 +67,7 @@ def _paint(framed: Framed, saliency: np.ndarray, longest: int, plain: bool = Fal
     within = canvas[upper : upper + side, left : left + side].copy()
     fine = _enlarge_map(saliency, (side, side))
     canvas = (canvas * UNSEEN + np.array(PAPER) * (1 - UNSEEN)).astype(np.uint8)
-    canvas[upper : upper + side, left : left + side] = colours(fine) if plain else overlay(within, fine)
+    canvas[upper : upper + side, left : left + side] = colour(fine) if plain else overlay(within, fine)
     return canvas
 
 

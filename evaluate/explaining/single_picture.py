@@ -26,9 +26,9 @@ from ..models.networks.guard import evaluating
 from ..models.sources import Source, open_model, open_source
 from ..seeds import seed_of
 from .explain import explain
-from .fitting import StoredExamples, fitted_once
+from .fitting import StoredExamples, fit_once
 from .methods import Method
-from .panel import panel, picture_overlay, picture_panel
+from .panel import draw_panel, draw_picture_overlay, draw_picture_panel
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +47,14 @@ class Explanation:
     @cached_property
     def overlay(self) -> Image.Image:
         """The whole picture in grey with the map over the square that the model sees."""
-        return picture_overlay(self.framed, self.map)
+        return draw_picture_overlay(self.framed, self.map)
 
     @cached_property
     def panel(self) -> Image.Image:
         """Side by side: picture, map, overlay, and the truth if it is known."""
         if self.mask is not None:
-            return panel(self.framed.seen, self.map, self.mask)
-        return picture_panel(self.framed, self.map)
+            return draw_panel(self.framed.seen, self.map, self.mask)
+        return draw_picture_panel(self.framed, self.map)
 
     @property
     def target_name(self) -> str:
@@ -156,7 +156,7 @@ def _prepare_method(method: Method, classifier: Classifier, source: Source, stor
     if store is None:
         raise WrongUsage(f"{method.text} learns from training data before it explains; give a data set with --data")
     examples = StoredExamples(store, classifier.device)
-    return method._replace(explainer=fitted_once(method.explainer, classifier, examples, str(source)))
+    return method._replace(explainer=fit_once(method.explainer, classifier, examples, str(source)))
 
 
 def _explain(

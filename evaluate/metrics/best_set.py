@@ -74,7 +74,7 @@ class Ways:
 def _seen_with(world: World, rows: Tensor, part: str, count: int) -> Tensor:
     """Pixels (H, W) bool where a row (1,) would show a part if it had that part."""
     table = draw.override(world.factors(rows), {f"{part}.count": count})
-    return world.photographed(table).parts[0] == PARTS.index(part)
+    return world.photograph(table).parts[0] == PARTS.index(part)
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,14 @@ class BestSet:
     metric: str = "iou"
 
     def __post_init__(self) -> None:
-        if not _fits(metrics[self.metric].thing):
+        if not _fits(metrics[self.metric].item):
             raise WrongUsage(
                 f"best_set: metric is {self.metric}; expected one of localisation that scores each row by map and mask "
                 "alone and is best at 1, such as iou or relevance_mass"
             )
 
     def __call__(self, ways: Ways) -> Tensor:
-        metric = metrics[self.metric].thing
+        metric = metrics[self.metric].item
         best = ways.maps.new_full((len(ways.maps),), torch.nan)
         for rows, case in ways.cases:
             best[rows] = best[rows].fmax(score_all([metric], ways.maps[rows], case)[metric.name])

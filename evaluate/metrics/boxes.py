@@ -21,8 +21,8 @@ from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
 from ..case import Case
-from ..maps import range_normalised
-from ..models.networks.batched_passes import answers
+from ..maps import normalise_range
+from ..models.networks.batched_passes import predict_perturbed
 from .components import best_overlaps, largest_boxes
 from .localisation import EMPTY, RANGE, SHIFTED, THRESHOLDED, register_localisation, register_ranking
 from .metric import Asking, sentence
@@ -71,7 +71,9 @@ class Cropped:
         rows = (area(self.boxes) > 0).nonzero()[:, 0]
         values = torch.full(self.boxes.shape[:1], torch.nan, dtype=torch.float64, device=self.boxes.device)
         if len(rows):
-            values[rows] = answers(self.classifier, self.case.query.targets, rows, rows, self._crops, surprise)
+            values[rows] = predict_perturbed(
+                self.classifier, self.case.query.targets, rows, rows, self._crops, surprise
+            )
         return values
 
     def _crops(self, rows: Tensor, _: Tensor) -> Tensor:
@@ -282,7 +284,7 @@ class BoxAccuracy:
 
 def _levels(ranking: Ranking) -> np.ndarray:
     """How many of THRESHOLDS each pixel of the range-normalised maps lies above, (B, H, W) int64."""
-    ranged = range_normalised(ranking.maps).contiguous()
+    ranged = normalise_range(ranking.maps).contiguous()
     return torch.searchsorted(THRESHOLDS.to(ranged.device), ranged).cpu().numpy()
 
 

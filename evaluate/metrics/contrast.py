@@ -19,7 +19,7 @@ def contrast(batch: Interventions) -> Tensor:
     """
     near = batch.world.near_classes(batch.case.truth.rows, batch.case.query.targets)
     lead = (scale(batch.maps) - scale(batch.explain(near))).clamp(min=0).flatten(1)
-    differing = batch.world.differing(batch.case.query.targets, near)
+    differing = batch.world.differing_parts(batch.case.query.targets, near)
     where = batch.compute_once(Regions).pixels_of(differing).flatten(1)
     return ((lead * where).sum(1) / lead.sum(1)).float().where(where.any(1), torch.nan)
 

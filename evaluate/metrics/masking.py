@@ -21,14 +21,14 @@ from an8flower.names import check_known
 
 from ..case import Case, Query
 from ..data.images import REPLACEMENTS, convolution_matrix
-from ..maps import range_normalised
+from ..maps import normalise_range
 from ..models.classifier import Classifier
-from ..models.networks.batched_passes import Network, answers
-from ..models.streamlined import streamlined
+from ..models.networks.batched_passes import Network, predict_perturbed
+from ..models.streamlined import streamline
 from ..seeds import generator, seed_of
 
 
-def rise_blurred(images: Tensor) -> Tensor:
+def blur_like_rise(images: Tensor) -> Tensor:
     """Images (B, 3, H, W) blurred as RISE begins its insertion: 11 x 11 pixels, sigma 5 at 224 px, scaled to the width.
 
     Beyond the border the outermost pixel goes on, where RISE has the colour of the normaliser.
@@ -52,7 +52,7 @@ def rise_kernel(width: int) -> Tensor:
 BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
     "black": REPLACEMENTS["black"],
     "mean": REPLACEMENTS["mean"],  # each image's own colour
-    "blur": rise_blurred,
+    "blur": blur_like_rise,
 }
 
 
@@ -148,7 +148,7 @@ class Masking:
     @cached_property
     def network(self) -> Network:
         """The faster copy of the classifier, for every image, so that all answers are rounded alike."""
-        return streamlined(require_classifier(self.case.classifier))
+        return streamline(require_classifier(self.case.classifier))
 
     @cached_property
     def ranks(self) -> Tensor:
@@ -166,7 +166,7 @@ class Masking:
     @cached_property
     def normalised_maps(self) -> Tensor:
         """The maps, range-normalised: (B, H, W) float32 in [0, 1], zeros where a map is constant."""
-        return range_normalised(self.maps.double()).float()  # in double, where no range is too wide
+        return normalise_range(self.maps.double()).float()  # in double, where no range is too wide
 
     def replacement(self, baseline: str) -> Tensor:
         """What masked pixels become, (B, 3, H, W) in [0, 1]."""
@@ -207,7 +207,7 @@ class Masking:
             unique = numbers.unique_consecutive().tolist()
             return torch.cat([kinds[number].images(self, rows[numbers == number]) for number in unique])
 
-        return answers(self.network, self.query.targets, rows, numbers, change, lambda logits, _: logits)
+        return predict_perturbed(self.network, self.query.targets, rows, numbers, change, lambda logits, _: logits)
 
 
 def require_classifier(classifier: Classifier | None) -> Classifier:

@@ -75,7 +75,7 @@ class Metric:
         return read if is_dataclass(read) and fields(read) else None
 
     @property
-    def traced(self) -> Tracer | None:
+    def tracer(self) -> Tracer | None:
         """What gives the curves behind the metric's values; None if the metric has no such curves."""
         read = self._reader
         return read if isinstance(self.score, Asking) and isinstance(read, Tracer) else None
@@ -176,7 +176,7 @@ def score_and_trace(metrics: Iterable[Metric], maps: Tensor, case: Case, tracing
         return score.read(shared(score.prepare)) if isinstance(score, Asking) else score(maps, case)
 
     def trace_metric(metric: Metric) -> Tensor | None:
-        tracer = metric.traced if tracing else None
+        tracer = metric.tracer if tracing else None
         return tracer.trace(shared(metric.score.prepare)) if tracer and isinstance(metric.score, Asking) else None
 
     values = {metric.name: score_metric(metric) for metric in metrics}

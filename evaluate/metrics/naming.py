@@ -33,7 +33,7 @@ def parse_metric(text: str) -> Metric:
     match = METHOD.fullmatch(text)
     if match is None:
         raise WrongUsage("an empty name of a metric came; see `an8flower metrics`")
-    metric = metrics[match["name"]].thing
+    metric = metrics[match["name"]].item
     if not isinstance(metric, Metric):
         raise WrongUsage(f"{match['name']} is {metric!r}; expected a Metric")
     return with_options(metric, match["parameters"]) if match["parameters"] else metric
@@ -55,7 +55,7 @@ def expand(text: str) -> list[str]:
     kind, _, family = text.partition(":")
     if text not in (USUAL, "all") and kind != "family":
         return [text]
-    known = {name: metrics[name].thing for name in metrics.names()}
+    known = {name: metrics[name].item for name in metrics.names()}
     if text == USUAL:
         return [name for name, metric in known.items() if metric.family == "localisation" and not metric.needs]
     families = {name: metric.family for name, metric in known.items()}

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..case import Truth
-from ..maps import range_normalised
+from ..maps import normalise_range
 
 THRESHOLDS = torch.arange(100) / 100
 """0, 0.01, ..., 0.99 of a range-normalised map, (T,) float32."""
@@ -105,7 +105,7 @@ class Ranking:
     @cached_property
     def iou(self) -> Tensor:
         """IoU of the mask and the pixels above each of THRESHOLDS in the range-normalised map, (B, T) float64."""
-        ranged = range_normalised(self.values[:, None])[:, 0]  # in order as well
+        ranged = normalise_range(self.values[:, None])[:, 0]  # in order as well
         cuts = THRESHOLDS.to(ranged.device).expand(len(ranged), -1)
         return self.iou_from(torch.searchsorted(ranged, cuts.contiguous(), right=True))
 

@@ -35,7 +35,7 @@ class Perturbed(ImageChange):
     """Images that differ a little from the original, each number in another way."""
 
     @abstractmethod
-    def taken(self, masking: Masking, rows: Tensor) -> Tensor:
+    def amounts(self, masking: Masking, rows: Tensor) -> Tensor:
         """How much of each pixel is taken away, (n, H, W)."""
 
 
@@ -46,7 +46,7 @@ class Squared(Perturbed):
     number: int
     baseline: str
 
-    def taken(self, masking: Masking, rows: Tensor) -> Tensor:
+    def amounts(self, masking: Masking, rows: Tensor) -> Tensor:
         """How much of each pixel is taken away, (n, H, W): 1 in the square, 0 outside."""
         seeds = [seed_of("square", self.number, seed) for seed in masking.query.seeds[rows].tolist()]
         side, top, left = square(seeds, *masking.maps.shape[1:]).to(rows.device)[:, :, None].unbind(1)
@@ -58,7 +58,7 @@ class Squared(Perturbed):
 
     def images(self, masking: Masking, rows: Tensor) -> Tensor:
         """The images with the square replaced by the baseline."""
-        return masking.replace(rows, self.baseline, self.taken(masking, rows))
+        return masking.replace(rows, self.baseline, self.amounts(masking, rows))
 
 
 def square(seeds: list[int], height: int, width: int) -> Tensor:
@@ -84,7 +84,7 @@ class Noisy(Perturbed):
         noise = normal(seeds, masking.maps)[:, None]
         return (masking.query.images.index_select(0, rows) + self.spread * noise).clamp(0, 1)
 
-    def taken(self, masking: Masking, rows: Tensor) -> Tensor:
+    def amounts(self, masking: Masking, rows: Tensor) -> Tensor:
         """How much of each pixel is taken away, (n, H, W): the mean over the channels."""
         return (masking.query.images.index_select(0, rows) - self.images(masking, rows)).mean(1)
 
@@ -149,14 +149,14 @@ class Infidelity:
             raise WrongUsage(f"infidelity: spread is {self.spread}; expected more than 0")
         check_known("output", self.output, OUTPUTS)
 
-    def kinds(self) -> list[Perturbed]:
+    def perturbations(self) -> list[Perturbed]:
         """The perturbations of an image, as many as there are samples."""
         if self.perturbation == "noise":
             return [Noisy(number, self.spread) for number in range(self.samples)]
         return [Squared(number, self.baseline) for number in range(self.samples)]
 
     def __call__(self, masking: Masking) -> Tensor:
-        kinds = self.kinds()
+        kinds = self.perturbations()
         outputs = OUTPUTS[self.output](masking.logits([ORIGINAL, *kinds]).double(), masking.query.targets)
         drops = outputs[:, :1] - outputs[:, 1:]
         products = torch.stack([inner_products(masking, kind) for kind in kinds], 1)
@@ -169,7 +169,7 @@ class Infidelity:
 def inner_products(masking: Masking, kind: Perturbed) -> Tensor:
     """The inner products (B,) float64 of the maps with what a perturbation takes away."""
     every = torch.arange(len(masking.maps), device=masking.maps.device)
-    return (kind.taken(masking, every).double() * masking.maps.double()).sum((1, 2))
+    return (kind.amounts(masking, every).double() * masking.maps.double()).sum((1, 2))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from an8flower.names import check_known
 
-from ..maps import range_normalised
+from ..maps import normalise_range
 from . import chance
 from .localisation import RANGE, RANKED, SHIFTED, THRESHOLDED, register_ranking
 from .ranking import Ranking, nan_where_empty
@@ -200,5 +200,5 @@ def _precision(ranking: Ranking) -> Tensor:
 
 def _both_classes(ranking: Ranking) -> Ranking:
     """Maps and masks of foreground and background side by side."""
-    ranged = range_normalised(ranking.maps)
+    ranged = normalise_range(ranking.maps)
     return Ranking(torch.cat([ranged, 1 - ranged], 2), torch.cat([ranking.masks, ~ranking.masks], 2))

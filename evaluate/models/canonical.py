@@ -17,11 +17,11 @@ from .classifier import Classifier
 from .networks.agreement import agree
 from .networks.features import at_least_single
 from .networks.guard import evaluating
-from .networks.modules import MOVING, modular, unknown_operations
-from .networks.unrolled import fold_batch_norms, unrolled
+from .networks.modules import MOVING, modularise, unknown_operations
+from .networks.unrolled import fold_batch_norms, unroll
 
 
-def canonical(classifier: Classifier, method: str, known: Collection[type[nn.Module]]) -> fx.GraphModule:
+def copy_canonically(classifier: Classifier, method: str, known: Collection[type[nn.Module]]) -> fx.GraphModule:
     """An own copy of a classifier's network, without its normalisation, for rules: (B, 3, H, W) -> (B, C).
 
     Every operation on the images that can be is a module of its own; batch norms are folded into the layer before them,
@@ -36,7 +36,7 @@ def canonical(classifier: Classifier, method: str, known: Collection[type[nn.Mod
         NotApplicable: the network cannot be traced, or has operations without a rule.
     """
     precision = torch.promote_types(classifier.dtype, torch.float32)
-    network = modular(fold_batch_norms(unrolled(classifier.network).to(precision))).requires_grad_(False)
+    network = modularise(fold_batch_norms(unroll(classifier.network).to(precision))).requires_grad_(False)
     if strange := unknown_operations(network, {*known, *MOVING}):
         other = "tibav" if any(isinstance(module, nn.MultiheadAttention) for module in network.modules()) else "gradcam"
         raise NotApplicable(f"{method} has no rule for {' and '.join(strange)} in {classifier.arch}; use {other}")

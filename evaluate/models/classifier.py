@@ -22,7 +22,7 @@ from .costs import Cost, Share, backward_counter, measure_shares
 from .networks.code_digest import digest_code
 from .networks.features import Features, at_least_single, token_grid
 from .networks.guard import evaluating
-from .networks.random_state import seeded
+from .networks.random_state import seed_global_state
 from .networks.split import Split, split
 from .safetensors_files import DAMAGE, write_tensors
 
@@ -257,8 +257,8 @@ def build(arch: str, class_names: Sequence[str], size: int, seed: int) -> Classi
         Refusal: the architecture cannot take images of this size.
     """
     entry = archs[arch]
-    with seeded(seed_of("weights", arch, seed)):
-        network = entry.thing(len(class_names), size)
+    with seed_global_state(seed_of("weights", arch, seed)):
+        network = entry.item(len(class_names), size)
     return Classifier(network, Card(arch, tuple(class_names), size, seed), entry.about["layer"])
 
 

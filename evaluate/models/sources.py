@@ -108,7 +108,7 @@ def open_source(source: Source, device: torch.device, defaults: Defaults = BARE)
     return classifier if model is source.model else classifier.eval()
 
 
-def with_weights(models: Sequence[str | Path | nn.Module], weights: Sequence[str | Path]) -> tuple[Source, ...]:
+def pair_with_weights(models: Sequence[str | Path | nn.Module], weights: Sequence[str | Path]) -> tuple[Source, ...]:
     """Each model with its weights: one file for each factory, in the same order, or none at all."""
     factories = [model for model in models if not isinstance(model, nn.Module) and is_factory(model)]
     if weights and len(weights) != len(factories):
@@ -120,7 +120,7 @@ def with_weights(models: Sequence[str | Path | nn.Module], weights: Sequence[str
     return tuple(Source(model, Path(next(files)) if weights and model in factories else None) for model in models)
 
 
-def normalisation_of(text: str) -> Normalisation:
+def parse_normalisation(text: str) -> Normalisation:
     """`imagenet`, `none`, or `M,M,M:S,S,S`: three means and three standard deviations; raises WrongUsage."""
     if text in (IMAGENET, "none"):
         return Normalisation() if text == IMAGENET else Normalisation((0.0,) * 3, (1.0,) * 3)

@@ -16,7 +16,7 @@ from .classifier import Classifier
 from .networks.agreement import agree
 from .networks.features import at_least_single
 from .networks.guard import evaluating
-from .networks.unrolled import fold_batch_norms, unrolled
+from .networks.unrolled import fold_batch_norms, unroll
 
 PRECISIONS = ("float32", "bf16")  # float32: as the classifier's own weights
 
@@ -39,7 +39,7 @@ class Streamlined:
         return self.classifier.count(at_least_single(self.network(normalised.to(dtype))), 1.0)
 
 
-def streamlined(classifier: Classifier, precision: str = "float32") -> Streamlined:
+def streamline(classifier: Classifier, precision: str = "float32") -> Streamlined:
     """A copy with batch norms folded and channels last, on the same device, with weights that want no gradient.
 
     The copy is made anew at every call, so that it never falls behind the classifier's weights.
@@ -63,7 +63,7 @@ def check_precision(precision: str) -> None:
 def copy_network(classifier: Classifier) -> nn.Module:
     """A copy of the classifier's network, folded if its graph can be traced and the result agrees."""
     try:
-        copy_of_it = cast(nn.Module, fold_batch_norms(unrolled(classifier.network)))
+        copy_of_it = cast(nn.Module, fold_batch_norms(unroll(classifier.network)))
     except NotApplicable:
         return copy.deepcopy(classifier.network)
     return copy_of_it if agrees(copy_of_it, classifier) else copy.deepcopy(classifier.network)
@@ -79,7 +79,7 @@ def agrees(network: nn.Module, classifier: Classifier) -> bool:
 @torch.no_grad()
 def deviation(classifier: Classifier, images: Tensor, precision: str) -> Tensor:
     """How far a precision moves the probabilities of each image: the largest difference over the classes, (B,)."""
-    network = streamlined(classifier, precision)
+    network = streamline(classifier, precision)
     portions = images.split(classifier.in_flight)
     apart = [network(portion).softmax(1) - classifier(portion).softmax(1) for portion in portions]
     return torch.cat(apart).abs().amax(1)

@@ -24,7 +24,7 @@ from ..registry import archs
 from ..seeds import generator, seed_of
 from .classifier import Classifier, build
 from .networks.guard import evaluating
-from .networks.random_state import seeded
+from .networks.random_state import seed_global_state
 
 EPOCHS = 12
 LEARNING_RATE = 1e-3
@@ -44,7 +44,7 @@ class EpochReport(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """A classifier with the weights of its best epoch, and how it came about."""
 
     classifier: Classifier
@@ -77,7 +77,7 @@ def train(
     learning_rate: float | None = None,
     patience: int = 6,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
-) -> Trained:
+) -> TrainingResult:
     """Train an architecture on a store's training rows; validation rows choose the epoch, test rows give the accuracy.
 
     Epochs and learning rate default to what the architecture was registered with. Global random state is left alone.
@@ -91,13 +91,13 @@ def train(
         raise Refusal(f"{store.path}: no rows in {', '.join(empty)}; training wants rows in {', '.join(SPLITS)}")
     recipe = recipe_for(arch, epochs, batch, learning_rate, patience, seed)
     classifier = build(arch, store.class_names, store.size, seed).to(device)
-    with seeded(seed_of("train", arch, seed)):  # dropout draws from global generators
+    with seed_global_state(seed_of("train", arch, seed)):  # dropout draws from global generators
         history = fit(classifier, open_rows(store, "train", device), open_rows(store, "val", device), recipe, on_epoch)
     reached = accuracy(classifier, open_rows(store, "test", device))
     data = {"name": store.name, "digest": store.digest, "epochs": str(recipe.epochs)}
     versions = {"an8flower": an8flower.__version__, "torch": str(torch.__version__)}
     classifier.card = replace(classifier.card, accuracy=reached, data=data, versions=versions)
-    return Trained(classifier, reached, len(history), time.perf_counter() - began, history)
+    return TrainingResult(classifier, reached, len(history), time.perf_counter() - began, history)
 
 
 def recipe_for(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ..results import wording
 from .numbers import DASH, between_shares, number, percent
-from .study import Study
+from .study import StudyView
 from .verdict import reliance
 
 OUTCOMES = {
@@ -31,12 +31,12 @@ class CertificateRow(NamedTuple):
     reasons: Sequence[str]
 
 
-def certificate_rows(study: Study) -> list[CertificateRow]:
+def certificate_rows(study: StudyView) -> list[CertificateRow]:
     """The certificates of all models of a data set."""
     return [_certificate_row(certificate) for certificate in study.document.get("certificates") or ()]
 
 
-def accuracy_rows(study: Study) -> list[tuple[str, str, str]]:
+def accuracy_rows(study: StudyView) -> list[tuple[str, str, str]]:
     """Each model that was scored, with its accuracy and the share of rows in which it relies on the evidence."""
     return [
         (
@@ -78,7 +78,7 @@ def _shortcut(certificate: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 def _shares(certificate: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The shares of a certificate by their labels in words."""
-    rows = wording.shares(certificate)
+    rows = wording.share_rows(certificate)
     shares = [certificate[name] for name in ("accuracy", "flip_rate", "stability")]
     shares += certificate["stability_by_group"].values()
     if decided := certificate.get("shortcut"):

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from .numbers import DASH, brief
 from .plots import Look
 
-Cell = str | float | int | None
+CellValue = str | float | int | None
 
 
 class LegendEntry(NamedTuple):
@@ -24,11 +24,11 @@ class LegendEntry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Table:
+class NumberTable:
     """Named columns; cells are text, numbers, or None where a number is undefined."""
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[CellValue]]
 
     def to_text(self) -> list[list[str]]:
         """The cells of the table as they are written on the page."""
@@ -47,9 +47,9 @@ class Drawing:
     title: str
     caption: str  # how to read the plot
     svg: Markup
-    table: Table  # all numbers, for the download
+    table: NumberTable  # all numbers, for the download
     legend: Sequence[LegendEntry] = ()
-    shown: Table | None = None  # numbers for reading, if all would be too many
+    shown: NumberTable | None = None  # numbers for reading, if all would be too many
     markers: bool = False  # the legend shows markers instead of lines
 
     @property
@@ -58,18 +58,18 @@ class Drawing:
         return 'class="band"' in self.svg
 
     @property
-    def page_table(self) -> Table:
+    def page_table(self) -> NumberTable:
         """The numbers that stand below the plot on the page."""
         return self.shown or self.table
 
 
-def _format_cell(cell: Cell) -> str:
+def _format_cell(cell: CellValue) -> str:
     if cell is None:
         return DASH
     return brief(cell) if isinstance(cell, float) else str(cell)
 
 
-def _round_cell(cell: Cell) -> Cell:
+def _round_cell(cell: CellValue) -> CellValue:
     if isinstance(cell, float):
         return float(f"{cell:.6g}") if math.isfinite(cell) else None
     return cell

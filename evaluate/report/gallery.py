@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..results.files import without_nan
-from .pictures import colour, encode_grey, levels
-from .reading import Arrays, Missing, Source
-from .study import Study
+from .pictures import encode_colour, encode_grey, levels
+from .reading import Arrays, AuditFolder, Missing
+from .study import StudyView
 
 ROOM = 6_000_000  # bytes for all galleries of a page
 STEPS = (
@@ -75,7 +75,7 @@ class EncodedModel:
     missing: Sequence[str]
 
 
-def gallery_tables(studies: Sequence[Study], source: Source) -> dict[int, list[GalleryTable]]:
+def gallery_tables(studies: Sequence[StudyView], source: AuditFolder) -> dict[int, list[GalleryTable]]:
     """The galleries of all data sets, by the number of the data set: one model per architecture.
 
     If they take too much room together, all show fewer rows.
@@ -92,12 +92,12 @@ def gallery_tables(studies: Sequence[Study], source: Source) -> dict[int, list[G
     return tables
 
 
-def _encode_models(study: Study, source: Source) -> list[EncodedModel]:
+def _encode_models(study: StudyView, source: AuditFolder) -> list[EncodedModel]:
     seen: dict[int, Mapping[str, Any]] = {}  # a row is the same picture for every model and method
     return [_encode_model(study, model, files, seen) for model, files in _load_maps(study, source)]
 
 
-def _load_maps(study: Study, source: Source) -> Iterator[tuple[str, dict[str, Arrays | Missing]]]:
+def _load_maps(study: StudyView, source: AuditFolder) -> Iterator[tuple[str, dict[str, Arrays | Missing]]]:
     """The arrays of all methods for one model of each architecture."""
     entries = study.document.get("pictures") or ()
     chosen: dict[str, str] = {}
@@ -123,7 +123,7 @@ def _check_shapes(arrays: Arrays | Missing, entry: Mapping[str, Any]) -> Arrays 
 
 
 def _encode_model(
-    study: Study, model: str, files: Mapping[str, Arrays | Missing], seen: dict[int, Mapping[str, Any]]
+    study: StudyView, model: str, files: Mapping[str, Arrays | Missing], seen: dict[int, Mapping[str, Any]]
 ) -> EncodedModel:
     complete = {method: arrays for method, arrays in files.items() if not isinstance(arrays, Missing)}
     missing = [f"{method}: {file.reason}" for method, file in files.items() if isinstance(file, Missing)]
@@ -150,7 +150,7 @@ def _all_maps(
         yield from row
 
 
-def _gallery_table(study: Study, model: EncodedModel, rows: int, most: int, *, cut: bool) -> GalleryTable:
+def _gallery_table(study: StudyView, model: EncodedModel, rows: int, most: int, *, cut: bool) -> GalleryTable:
     """The gallery of a model with at most `rows` common rows, and at most `most` best and worst rows of a method."""
     shown = list(dict.fromkeys(cell.row for maps in model.cells.values() for cell in maps))[:rows]
     cells = {method: [cell for cell in maps if cell.row in shown] for method, maps in model.cells.items()}
@@ -184,7 +184,7 @@ def _encode_maps(method: str, arrays: Arrays, places: Sequence[int]) -> list[Gal
 
 
 def _encode_pictures(
-    study: Study, arrays: Arrays, rows: set[int], seen: dict[int, Mapping[str, Any]]
+    study: StudyView, arrays: Arrays, rows: set[int], seen: dict[int, Mapping[str, Any]]
 ) -> dict[int, Mapping[str, Any]]:
     """The picture, the truth, the class and the prediction of each of some rows."""
     pictures: dict[int, Mapping[str, Any]] = {}
@@ -195,9 +195,9 @@ def _encode_pictures(
     return pictures
 
 
-def _encode_picture(study: Study, arrays: Arrays, at: int) -> dict[str, Any]:
+def _encode_picture(study: StudyView, arrays: Arrays, at: int) -> dict[str, Any]:
     return {
-        "image": colour(arrays["images"][at]),
+        "image": encode_colour(arrays["images"][at]),
         "mask": encode_grey(arrays["masks"][at]),
         "label": study.class_name(int(arrays["labels"][at])),
         "size": int(arrays["images"].shape[1]),

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .figures import Cell, Drawing, LegendEntry, Table
-from .pictures import colour
-from .plots import Line, choose_looks, lines_plot
-from .reading import Arrays, Missing, Source
-from .study import Study
+from .figures import CellValue, Drawing, LegendEntry, NumberTable
+from .pictures import encode_colour
+from .plots import PlotLine, choose_looks, lines_plot
+from .reading import Arrays, AuditFolder, Missing
+from .study import StudyView
 
 MOST = 6  # filters shown for a class: those with the largest weights
 NEEDED = {"classes": 1, "layers": 1, "channels": 1, "weights": 1, "averages": 4, "sizes": 2}
@@ -34,7 +34,7 @@ class FilterTable(NamedTuple):
     ablation: Drawing | None
 
 
-def filter_tables(study: Study, source: Source) -> tuple[list[FilterTable], list[str]]:
+def filter_tables(study: StudyView, source: AuditFolder) -> tuple[list[FilterTable], list[str]]:
     """The filters of all models, and why those of some models cannot be shown."""
     files = [
         (str(entry["model"]), source.arrays(entry["file"], NEEDED)) for entry in study.document.get("filters") or ()
@@ -47,7 +47,7 @@ def filter_tables(study: Study, source: Source) -> tuple[list[FilterTable], list
     return tables, [f"{model}: {arrays.reason}" for model, arrays in files if isinstance(arrays, Missing)]
 
 
-def _classes(study: Study, arrays: Arrays) -> list[tuple[str, list[AverageImage]]]:
+def _classes(study: StudyView, arrays: Arrays) -> list[tuple[str, list[AverageImage]]]:
     classes = arrays["classes"].astype(int)
     labels = sorted(set(classes.tolist()))
     return [(study.class_name(label), _strongest_filters(arrays, classes == label)) for label in labels]
@@ -63,7 +63,7 @@ def _average(arrays: Arrays, place: int) -> AverageImage:
     height, width = (max(1, int(side)) for side in arrays["sizes"][place])
     name = f"{arrays['layers'][place]} channel {int(arrays['channels'][place])}"
     pixels = np.ascontiguousarray(arrays["averages"][place, :height, :width])
-    return AverageImage(name, float(arrays["weights"][place]), colour(pixels))
+    return AverageImage(name, float(arrays["weights"][place]), encode_colour(pixels))
 
 
 def _ablation(key: str, arrays: Arrays) -> Drawing | None:
@@ -75,11 +75,11 @@ def _ablation(key: str, arrays: Arrays) -> Drawing | None:
     low, mean, high = (np.quantile(random, 0.025, 0), random.mean(0), np.quantile(random, 0.975, 0))
     x = counts.tolist()
     lines = [
-        Line(0, relevant_look, x, relevant.tolist()),
-        Line(1, random_look, x, mean.tolist(), low.tolist(), high.tolist()),
+        PlotLine(0, relevant_look, x, relevant.tolist()),
+        PlotLine(1, random_look, x, mean.tolist(), low.tolist(), high.tolist()),
     ]
     columns = ["filters switched off", "relevant", "random, mean", "random, low", "random, high"]
-    rows: list[list[Cell]] = np.stack([counts, relevant, mean, low, high], 1).tolist()
+    rows: list[list[CellValue]] = np.stack([counts, relevant, mean, low, high], 1).tolist()
     caption = (
         "The accuracy, as a mean over the classes, when filters of the network are switched off: the filters that the "
         "method VEBI calls relevant, or as many random ones (with the spread of the draws). The relevant filters "
@@ -87,4 +87,4 @@ def _ablation(key: str, arrays: Arrays) -> Drawing | None:
     )
     svg = lines_plot(key, lines, "filters switched off", "mean class accuracy")
     entries = [LegendEntry(0, "relevant filters", relevant_look), LegendEntry(1, "random filters", random_look)]
-    return Drawing(key, "Without the relevant filters", caption, svg, Table(columns, rows), entries)
+    return Drawing(key, "Without the relevant filters", caption, svg, NumberTable(columns, rows), entries)

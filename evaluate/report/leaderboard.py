@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..results.wording import NUMBERS, letters
-from .figures import Cell, Table
+from .figures import CellValue, NumberTable
 from .numbers import DASH, CalibratedInterval, between, brief, calibrated_interval, number
-from .study import Method, Study
+from .study import MethodView, StudyView
 
 LEFT = -0.5  # where the bar of an interval begins; it ends at 1, the truth
 
@@ -57,7 +57,7 @@ COLUMNS = (
 class BoardRow(NamedTuple):
     """The row of one method in the leaderboard."""
 
-    method: Method
+    method: MethodView
     fields: Sequence[BoardCell]
     bar: IntervalBar | None
 
@@ -71,7 +71,7 @@ class Leaderboard(NamedTuple):
     rows: Sequence[BoardRow]
 
 
-def leaderboards(study: Study) -> list[Leaderboard]:
+def leaderboards(study: StudyView) -> list[Leaderboard]:
     """A leaderboard for each metric, each with all methods in the order of the plan."""
     families = study.scores.get("families", {})
     return [
@@ -109,13 +109,15 @@ def board_data(boards: Sequence[Leaderboard]) -> dict[str, Any]:
     }
 
 
-def _rows(study: Study, metric: str) -> list[BoardRow]:
+def _rows(study: StudyView, metric: str) -> list[BoardRow]:
     groups = (study.scores.get("comparisons") or {}).get(metric, {}).get("groups", [])
     standings = ((study.scores.get("ranks") or {}).get(metric) or {}).get("methods") or {}
     return [_row(method, metric, groups, standings.get(method.text)) for method in study.methods]
 
 
-def _row(method: Method, metric: str, groups: Sequence[Sequence[str]], standing: Mapping[str, Any] | None) -> BoardRow:
+def _row(
+    method: MethodView, metric: str, groups: Sequence[Sequence[str]], standing: Mapping[str, Any] | None
+) -> BoardRow:
     m = method.result["metrics"].get(metric)
     if m is None:
         return BoardRow(method, [BoardCell(DASH, None)] * 12 + _costs(method), None)
@@ -145,7 +147,7 @@ def _ranks(standing: Mapping[str, Any] | None) -> list[BoardCell]:
     return [BoardCell(number(standing["rank"], 1), standing["rank"]), BoardCell(f"{low:g} to {high:g}", low)]
 
 
-def _costs(method: Method) -> list[BoardCell]:
+def _costs(method: MethodView) -> list[BoardCell]:
     cost = method.result.get("cost") or {}
     seconds = cost.get("seconds")
     milliseconds = None if seconds is None else 1000 * seconds
@@ -171,7 +173,7 @@ class HeatCell(NamedTuple):
     strength: float | None
 
 
-def heat_map(study: Study) -> list[tuple[Method, list[HeatCell]]]:
+def heat_map(study: StudyView) -> list[tuple[MethodView, list[HeatCell]]]:
     """Calibrated scores of all methods by all metrics; the best method by the leading metric comes first."""
     order: dict[int, int] = {}
     if study.leading:
@@ -181,27 +183,27 @@ def heat_map(study: Study) -> list[tuple[Method, list[HeatCell]]]:
     return [(method, [_heat(method, metric) for metric in study.metrics]) for method in methods]
 
 
-def leading_board(study: Study, boards: Sequence[Leaderboard]) -> Leaderboard:
+def leading_board(study: StudyView, boards: Sequence[Leaderboard]) -> Leaderboard:
     """The leaderboard of the metric that the verdict speaks of."""
     return next(board for board in boards if board.metric == study.leading)
 
 
-def _heat(method: Method, metric: str) -> HeatCell:
+def _heat(method: MethodView, metric: str) -> HeatCell:
     place = calibrated_interval(method.result["metrics"].get(metric, {}))
     return HeatCell(number(place.mean, 2), round(min(max(place.mean, 0), 1), 3)) if place else HeatCell(DASH, None)
 
 
-def all_scores(studies: Sequence[Study]) -> Table:
+def all_scores(studies: Sequence[StudyView]) -> NumberTable:
     """All scores of all data sets in one long table, for the download."""
     columns = ["dataset", "method", "control", "metric", *NUMBERS, "where_relied_on", "rank", "tied"]
     rows = [line for study in studies for method in study.methods for line in _lines(study, method)]
-    return Table([*columns, "seconds", "forwards", "backwards"], rows)
+    return NumberTable([*columns, "seconds", "forwards", "backwards"], rows)
 
 
-def _lines(study: Study, method: Method) -> list[list[Cell]]:
+def _lines(study: StudyView, method: MethodView) -> list[list[CellValue]]:
     cost = method.result.get("cost") or {}
     costs = [cost.get(name) for name in ("seconds", "forwards", "backwards")]
-    lines: list[list[Cell]] = []
+    lines: list[list[CellValue]] = []
     for metric, m in method.result["metrics"].items():
         groups = (study.scores.get("comparisons") or {}).get(metric, {}).get("groups", [])
         standing = (((study.scores.get("ranks") or {}).get(metric) or {}).get("methods") or {}).get(method.text) or {}

@@ -22,9 +22,9 @@ from an8flower.errors import Refusal
 from .figures import Drawing
 from .leaderboard import all_scores
 from .pictures import palette
-from .reading import Source
+from .reading import AuditFolder
 from .sections import PageSection, build_sections
-from .study import Study
+from .study import StudyView
 from .verdict import verdict
 
 # Characters that HTML and XML cannot hold: controls but tab and newline, halves of surrogate pairs. And characters
@@ -49,7 +49,7 @@ def write_page(folder: Path) -> Path:
     Raises:
         Refusal: if the summary is missing or damaged.
     """
-    source = Source(folder)
+    source = AuditFolder(folder)
     try:
         text = render(source)
     except UNREADABLE as error:
@@ -63,10 +63,10 @@ def write_page(folder: Path) -> Path:
     return place
 
 
-def render(source: Source) -> str:
+def render(source: AuditFolder) -> str:
     """The HTML of the page."""
     summary = OPTIONAL | replace_unprintable(source.summary)
-    studies = [Study(i, document) for i, document in enumerate(summary["studies"])]
+    studies = [StudyView(i, document) for i, document in enumerate(summary["studies"])]
     sections = build_sections(studies, summary, source)
     style, script = _read_part("page.css"), _read_part("page.js")
     return (
@@ -117,7 +117,7 @@ def pack(text: bytes) -> str:
     return base64.b64encode(gzip.compress(text, mtime=0)).decode("ascii")
 
 
-def _data(studies: Sequence[Study], sections: Sequence[PageSection], summary: Mapping[str, Any]) -> dict[str, Any]:
+def _data(studies: Sequence[StudyView], sections: Sequence[PageSection], summary: Mapping[str, Any]) -> dict[str, Any]:
     """The data that the script of the page works on."""
     drawings = [drawing for section in sections for drawing in section.drawings]
     return {

@@ -35,13 +35,13 @@ def encode_grey(values: np.ndarray) -> str:
     return _png(Image.fromarray(values))
 
 
-def colour(pixels: np.ndarray) -> str:
+def encode_colour(pixels: np.ndarray) -> str:
     """An image (H, W, 3) uint8 as a lossless picture."""
     image = Image.fromarray(pixels)
     return _encode(image, "WEBP", lossless=True, quality=80, method=4) if features.check("webp") else _png(image)
 
 
-def heat(values: np.ndarray) -> str:
+def encode_heat(values: np.ndarray) -> str:
     """A map (H, W) as a picture in colours, from its minimum to its maximum."""
     image = Image.fromarray(levels(values)).convert("P")
     image.putpalette(palette())

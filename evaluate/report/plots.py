@@ -77,7 +77,7 @@ class Look(NamedTuple):
         return (0, tuple(map(float, self.dash.split()))) if self.dash else "solid"
 
 
-class Line(NamedTuple):
+class PlotLine(NamedTuple):
     """One line of a plot: its points, and their intervals if there are any."""
 
     place: int  # the number of the series on the page
@@ -117,7 +117,7 @@ def choose_looks(controls: Sequence[bool]) -> list[Look]:
 
 def lines_plot(
     key: str,
-    lines: Sequence[Line],
+    lines: Sequence[PlotLine],
     x_title: str,
     y_title: str,
     *,
@@ -170,7 +170,7 @@ def dots_plot(key: str, dots: Sequence[PlotDot], x_title: str, y_title: str) -> 
         return done()
 
 
-def _draw_line(axes: Axes, line: Line, marked: bool) -> None:
+def _draw_line(axes: Axes, line: PlotLine, marked: bool) -> None:
     look, gid = line.look, f"series-{line.place}"
     if line.low is not None and line.high is not None:
         axes.fill_between(line.x, line.low, line.high, color=look.colour, alpha=0.13, linewidth=0, gid=f"band-{gid}")

@@ -8,28 +8,28 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..results.checks import verdict_words
-from ..results.wording import undecided
+from ..results.wording import undecided_reasons
 from .curves import legend
-from .figures import Cell, Drawing, Table
+from .figures import CellValue, Drawing, NumberTable
 from .numbers import DASH, number
-from .pictures import colour, heat
-from .plots import Line, lines_plot
-from .reading import Missing, Source
-from .study import Method, Study
+from .pictures import encode_colour, encode_heat
+from .plots import PlotLine, lines_plot
+from .reading import AuditFolder, Missing
+from .study import MethodView, StudyView
 
 HEADLINE = "spearman_abs"
 NAMED = 10  # steps that have room for their names
 NEEDED = {"image": 3, "steps": 1, "maps": 3, "similarity": 1}
 
 
-class Verdict(NamedTuple):
+class VerdictCell(NamedTuple):
     """What a test says of a method: pass, fail, undecided or a dash, with the number behind it."""
 
     outcome: str
     told: str
 
 
-class Frame(NamedTuple):
+class WalkFrame(NamedTuple):
     """A map of the cascade."""
 
     step: str
@@ -42,29 +42,29 @@ class Walk(NamedTuple):
 
     method: str
     image: str
-    frames: Sequence[Frame]
+    frames: Sequence[WalkFrame]
 
 
-class Sanity(NamedTuple):
+class SanityTable(NamedTuple):
     """The checks of one model."""
 
     model: str
     about: str
     tests: Sequence[str]
-    verdicts: Sequence[tuple[str, bool, Sequence[Verdict]]]  # method, whether a control, by test
+    verdicts: Sequence[tuple[str, bool, Sequence[VerdictCell]]]  # method, whether a control, by test
     curve: Drawing | None
     walks: Sequence[Walk]
     missing: Sequence[str]
     reasons: Sequence[str]  # why a test has no verdict
 
 
-def sanity(study: Study, source: Source) -> list[Sanity]:
+def sanity(study: StudyView, source: AuditFolder) -> list[SanityTable]:
     """The checks of all models of a data set."""
     documents = study.document.get("sanity") or ()
     return [_of_model(study, i, document, source) for i, document in enumerate(documents)]
 
 
-def _of_model(study: Study, place: int, document: Mapping[str, Any], source: Source) -> Sanity:
+def _of_model(study: StudyView, place: int, document: Mapping[str, Any], source: AuditFolder) -> SanityTable:
     results, words = document["results"], verdict_words()
     tests = [test for test in words if any(test in result["verdicts"] for result in results)]
     named = [(_method(study, result), result) for result in results]
@@ -75,7 +75,7 @@ def _of_model(study: Study, place: int, document: Mapping[str, Any], source: Sou
     walks = [_walk(_text(result), result["pictures"], source) for result in results if result.get("pictures")]
     model = document["model"]
     about = f"{document['dataset']['rows']} rows; {document['coverage']['share']:.0%} of the network is drawn anew"
-    return Sanity(
+    return SanityTable(
         f"{model['arch']} seed {model['seed']}",
         about.replace("%", " %"),
         [words[test] for test in tests],
@@ -83,7 +83,7 @@ def _of_model(study: Study, place: int, document: Mapping[str, Any], source: Sou
         _curve(f"sanity{place}-{study.key}", named),
         [walk for walk in walks if isinstance(walk, Walk)],
         [walk.reason for walk in walks if isinstance(walk, Missing)],
-        [*undecided(results), *filter(None, [_labels(document)])],
+        [*undecided_reasons(results), *filter(None, [_labels(document)])],
     )
 
 
@@ -96,19 +96,19 @@ def _text(result: Mapping[str, Any]) -> str:
     return str(result.get("text") or result["method"])
 
 
-def _method(study: Study, result: Mapping[str, Any]) -> Method | None:
+def _method(study: StudyView, result: Mapping[str, Any]) -> MethodView | None:
     named = study.by_text.get(_text(result))
     return named or next((m for m in study.methods if m.result["method"] == result["method"]), None)
 
 
-def _verdict(found: Mapping[str, Any] | None) -> Verdict:
+def _verdict(found: Mapping[str, Any] | None) -> VerdictCell:
     if found is None:
-        return Verdict(DASH, "")
+        return VerdictCell(DASH, "")
     first = found["similarities"][HEADLINE]
-    return Verdict(str(found["outcome"]), "" if first["calibrated"] is None else number(first["calibrated"], 2))
+    return VerdictCell(str(found["outcome"]), "" if first["calibrated"] is None else number(first["calibrated"], 2))
 
 
-def _curve(key: str, named: Sequence[tuple[Method | None, Mapping[str, Any]]]) -> Drawing | None:
+def _curve(key: str, named: Sequence[tuple[MethodView | None, Mapping[str, Any]]]) -> Drawing | None:
     """How alike the maps are still, from the trained network down; None where no method was walked."""
     shown = [(method, points) for method, result in named if method and (points := result["curves"].get("cascading"))]
     if not shown:
@@ -116,12 +116,12 @@ def _curve(key: str, named: Sequence[tuple[Method | None, Mapping[str, Any]]]) -
     longest = max((points for _, points in shown), key=len)
     layers = ["trained", *(str(point["layer"]) for point in longest)]
     lines = [_line(method, points) for method, points in shown]
-    rows: list[list[Cell]] = [
+    rows: list[list[CellValue]] = [
         [method.text, step, layer, *(point[end] for end in ("mean", "low", "high", "undefined"))]
         for method, points in shown
         for step, (layer, point) in enumerate(((str(p["layer"]), p[HEADLINE]) for p in points), 1)
     ]
-    few = Table(
+    few = NumberTable(
         ["randomised down to", *(method.text for method, _ in shown)],
         [[layer, *(_at(points, i) for _, points in shown)] for i, layer in enumerate(layers)],
     )
@@ -133,12 +133,12 @@ def _curve(key: str, named: Sequence[tuple[Method | None, Mapping[str, Any]]]) -
     ticks = layers if len(layers) <= NAMED else ()
     svg = lines_plot(key, lines, "layers drawn anew, from the last", "Spearman |map|", ticks=ticks, within=(0.0, 1.0))
     columns = ["method", "step", "randomised down to", "mean", "low", "high", "undefined"]
-    return Drawing(key, "Similarity down the cascade", says, svg, Table(columns, rows), legend(shown), few)
+    return Drawing(key, "Similarity down the cascade", says, svg, NumberTable(columns, rows), legend(shown), few)
 
 
-def _line(method: Method, points: Sequence[Mapping[str, Any]]) -> Line:
+def _line(method: MethodView, points: Sequence[Mapping[str, Any]]) -> PlotLine:
     y, low, high = ([1.0, *(_known(point[HEADLINE][end]) for point in points)] for end in ("mean", "low", "high"))
-    return Line(method.place, method.look, range(len(points) + 1), y, low, high)
+    return PlotLine(method.place, method.look, range(len(points) + 1), y, low, high)
 
 
 def _known(value: float | None) -> float:
@@ -151,14 +151,14 @@ def _at(points: Sequence[Mapping[str, Any]], step: int) -> float | None:
     return points[step - 1][HEADLINE]["mean"] if step <= len(points) else None
 
 
-def _walk(method: str, file: object, source: Source) -> Walk | Missing:
+def _walk(method: str, file: object, source: AuditFolder) -> Walk | Missing:
     found = source.arrays(file, NEEDED)
     if isinstance(found, Missing):
         return Missing(f"{method}: {found.reason}")
     if found["image"].dtype != np.uint8 or len(found["steps"]) != len(found["maps"]) or found["image"].shape[-1] != 3:
         return Missing(f"{method}: the arrays of {file} do not fit each other")
     frames = [
-        Frame(str(step), heat(values), DASH if np.isnan(alike) else number(float(alike), 2))
+        WalkFrame(str(step), encode_heat(values), DASH if np.isnan(alike) else number(float(alike), 2))
         for step, values, alike in zip(found["steps"], found["maps"], found["similarity"], strict=False)
     ]
-    return Walk(method, colour(found["image"]), frames)
+    return Walk(method, encode_colour(found["image"]), frames)

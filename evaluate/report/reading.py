@@ -22,7 +22,7 @@ class Missing(NamedTuple):
     reason: str
 
 
-class Source:
+class AuditFolder:
     """The folder of a finished audit: its summary, and the arrays beside it."""
 
     def __init__(self, folder: Path) -> None:

@@ -17,8 +17,8 @@ from .interpreted import filter_tables
 from .leaderboard import COLUMNS, board_data, heat_map, leaderboards, leading_board, sort_best_first
 from .numbers import number
 from .randomised import sanity
-from .reading import Source
-from .study import Study
+from .reading import AuditFolder
+from .study import StudyView
 from .trouble import list_gaps
 
 INTRODUCTIONS = {
@@ -45,7 +45,7 @@ class PageSection:
     choose: str = ""  # the label of the menu, if only one plot is shown at a time
 
 
-Builder = Callable[[Sequence[Study], Mapping[str, Any], Source], PageSection | None]
+Builder = Callable[[Sequence[StudyView], Mapping[str, Any], AuditFolder], PageSection | None]
 ADDED: list[Builder] = []
 """The sections that modules of this folder add: each is made from the studies, the summary and the audit's folder."""
 
@@ -63,7 +63,7 @@ def _load_modules() -> None:
         importlib.import_module(f"{package.__name__}.{module.name}")
 
 
-def build_sections(studies: Sequence[Study], summary: Mapping[str, Any], source: Source) -> list[PageSection]:
+def build_sections(studies: Sequence[StudyView], summary: Mapping[str, Any], source: AuditFolder) -> list[PageSection]:
     """All sections of the page that have content, in their order."""
     _load_modules()
     candidates = [
@@ -85,12 +85,12 @@ def build_sections(studies: Sequence[Study], summary: Mapping[str, Any], source:
     return [section for section in candidates if section is not None]
 
 
-def _certificates(studies: Sequence[Study]) -> PageSection:
+def _certificates(studies: Sequence[StudyView]) -> PageSection:
     rows = [(study, certificate_rows(study), accuracy_rows(study)) for study in studies]
     return PageSection("certificates", "Is there a truth to score against?", {"by_study": rows}, "certificates")
 
 
-def _leaderboard(studies: Sequence[Study]) -> PageSection | None:
+def _leaderboard(studies: Sequence[StudyView]) -> PageSection | None:
     boards = [(study, leaderboards(study)) for study in studies if study.methods]
     if not boards:
         return None
@@ -101,12 +101,12 @@ def _leaderboard(studies: Sequence[Study]) -> PageSection | None:
     )
 
 
-def _heat_map(studies: Sequence[Study]) -> PageSection | None:
+def _heat_map(studies: Sequence[StudyView]) -> PageSection | None:
     maps = [(study, heat_map(study)) for study in studies if study.methods]
     return PageSection("heat", "Methods by metrics", {"by_study": maps}, "heat") if maps else None
 
 
-def _curves(studies: Sequence[Study]) -> list[PageSection | None]:
+def _curves(studies: Sequence[StudyView]) -> list[PageSection | None]:
     iou = {study.index: [draw_curve(study, "iou")] for study in studies}
     steps = {study.index: [draw_curve(study, "insertion"), draw_curve(study, "deletion")] for study in studies}
     return [
@@ -116,7 +116,7 @@ def _curves(studies: Sequence[Study]) -> list[PageSection | None]:
 
 
 def _plots(
-    key: str, title: str, studies: Sequence[Study], plots: Mapping[int, Sequence[Drawing | None]]
+    key: str, title: str, studies: Sequence[StudyView], plots: Mapping[int, Sequence[Drawing | None]]
 ) -> PageSection | None:
     """A section of plots; None if no data set has one."""
     by_study = [(study, [drawing for drawing in plots[study.index] if drawing]) for study in studies]
@@ -134,7 +134,7 @@ def _plots(
     )
 
 
-def _sanity(studies: Sequence[Study], source: Source) -> PageSection | None:
+def _sanity(studies: Sequence[StudyView], source: AuditFolder) -> PageSection | None:
     by_study = [(study, tables) for study in studies if (tables := sanity(study, source))]
     if not by_study:
         return None
@@ -142,7 +142,7 @@ def _sanity(studies: Sequence[Study], source: Source) -> PageSection | None:
     return PageSection("sanity", "Does the map follow the model?", {"found": by_study}, "sanity", drawings)
 
 
-def _gallery(studies: Sequence[Study], source: Source) -> PageSection | None:
+def _gallery(studies: Sequence[StudyView], source: AuditFolder) -> PageSection | None:
     tables = gallery_tables(studies, source)
     by_study = [(study, tables[study.index]) for study in studies if tables[study.index]]
     if not by_study:
@@ -151,7 +151,7 @@ def _gallery(studies: Sequence[Study], source: Source) -> PageSection | None:
     return PageSection("gallery", "Gallery", {"by_study": by_study}, "gallery", galleries=galleries)
 
 
-def _filters(studies: Sequence[Study], source: Source) -> PageSection | None:
+def _filters(studies: Sequence[StudyView], source: AuditFolder) -> PageSection | None:
     by_study = [(study, *filter_tables(study, source)) for study in studies if study.document.get("filters")]
     if not by_study:
         return None
@@ -169,12 +169,12 @@ def _printed_numbers(summary: Mapping[str, Any]) -> PageSection | None:
     )
 
 
-def _cards(studies: Sequence[Study]) -> PageSection | None:
+def _cards(studies: Sequence[StudyView]) -> PageSection | None:
     cards = {card["name"]: card for study in studies for card in study.scores.get("cards") or ()}
     return PageSection("cards", "Metric cards", {"cards": list(cards.values())}, "cards") if cards else None
 
 
-def _trouble(studies: Sequence[Study], summary: Mapping[str, Any]) -> PageSection:
+def _trouble(studies: Sequence[StudyView], summary: Mapping[str, Any]) -> PageSection:
     gaps = [(study, list_gaps(study)) for study in studies]
     optional = {"cell": "", "method": "", "model": "", "dataset": "", "reason": ""}
     failed = [optional | failure for failure in summary["failed"]]

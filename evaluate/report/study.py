@@ -14,7 +14,7 @@ CONTROLS = "baselines"  # the family of methods that explain nothing: what a met
 LEADING = "iou"
 
 
-class Method(NamedTuple):
+class MethodView(NamedTuple):
     """One method that was scored, with its number on the page, its look and its results."""
 
     place: int
@@ -24,7 +24,7 @@ class Method(NamedTuple):
     result: Mapping[str, Any]
 
 
-class Study:
+class StudyView:
     """One data set of an audit, with everything that the audit measured on it."""
 
     def __init__(self, index: int, document: Mapping[str, Any]) -> None:
@@ -46,15 +46,15 @@ class Study:
         return self.document.get("scores") or {}
 
     @cached_property
-    def methods(self) -> list[Method]:
+    def methods(self) -> list[MethodView]:
         """All methods that were scored, in the order of the plan."""
         results = self.scores.get("results", [])
         controls = [is_control(result) for result in results]
         rows = zip(results, controls, choose_looks(controls), strict=True)
-        return [Method(i, result["text"], control, look, result) for i, (result, control, look) in enumerate(rows)]
+        return [MethodView(i, result["text"], control, look, result) for i, (result, control, look) in enumerate(rows)]
 
     @cached_property
-    def by_text(self) -> dict[str, Method]:
+    def by_text(self) -> dict[str, MethodView]:
         """The methods by their text."""
         return {method.text: method for method in self.methods}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .study import Study
+from .study import StudyView
 
 
 class Gaps(NamedTuple):
@@ -17,7 +17,7 @@ class Gaps(NamedTuple):
     unexplained: Sequence[tuple[str, int]]  # metric, rows without a value whose reason is not known
 
 
-def list_gaps(study: Study) -> Gaps:
+def list_gaps(study: StudyView) -> Gaps:
     """Collect everything that is missing for a data set."""
     reasons: Mapping[str, Mapping[str, int]] = study.document.get("reasons") or {}
     skipped = [*(study.scores.get("skipped") or ()), *_skipped_in_sanity(study)]
@@ -30,11 +30,11 @@ def list_gaps(study: Study) -> Gaps:
     )
 
 
-def _count_undefined(study: Study, metric: str) -> int:
+def _count_undefined(study: StudyView, metric: str) -> int:
     return sum(m.result["metrics"].get(metric, {}).get("undefined", 0) for m in study.methods)
 
 
-def _skipped_in_sanity(study: Study) -> list[dict[str, Any]]:
+def _skipped_in_sanity(study: StudyView) -> list[dict[str, Any]]:
     documents = study.document.get("sanity") or ()
     return [
         {**entry, "reason": f"sanity checks: {entry['reason']}"}

@@ -8,12 +8,12 @@ from typing import Any
 
 from ..results import wording
 from .numbers import between, calibrated_interval, count_of, join_names, number, percent
-from .study import Method, Study
+from .study import MethodView, StudyView
 
 UNDEFINED = 0.05  # the verdict mentions a method if more than this share of the rows has no value
 
 
-def verdict(studies: Sequence[Study], summary: Mapping[str, Any]) -> list[str]:
+def verdict(studies: Sequence[StudyView], summary: Mapping[str, Any]) -> list[str]:
     """The three sentences of the verdict, in plain text."""
     return [_truth(studies), _best(studies), _care(studies, summary)]
 
@@ -23,7 +23,7 @@ def reliance(certificate: Mapping[str, Any]) -> str:
     return wording.reliance(certificate["flip_rate"]["mean"], certificate["stability"]["mean"])
 
 
-def _truth(studies: Sequence[Study]) -> str:
+def _truth(studies: Sequence[StudyView]) -> str:
     certificates = [certificate for study in studies for certificate in study.document.get("certificates") or ()]
     without = [study.name for study in studies if not study.document.get("certificates")]
     if not certificates:
@@ -53,7 +53,7 @@ def _least(certificates: Sequence[Mapping[str, Any]]) -> str:
     return f" (the prediction follows the evidence in {percent(least)} of the cases or more)"
 
 
-def _best(studies: Sequence[Study]) -> str:
+def _best(studies: Sequence[StudyView]) -> str:
     sentences = [sentence for study in studies if (sentence := _best_of(study, named=len(studies) > 1))]
     if not sentences:
         return "No method was scored."
@@ -61,7 +61,7 @@ def _best(studies: Sequence[Study]) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _best_of(study: Study, named: bool) -> str:
+def _best_of(study: StudyView, named: bool) -> str:
     metric = study.leading
     if metric is None:
         return ""
@@ -79,14 +79,16 @@ def _best_of(study: Study, named: bool) -> str:
     return f"{where}by {metric}, {first.text} {does}{_score_words(first, metric)}{tied}; {against}"
 
 
-def _score_words(method: Method, metric: str) -> str:
+def _score_words(method: MethodView, metric: str) -> str:
     place = calibrated_interval(method.result["metrics"][metric])
     if place is None:
         return f" (mean {number(method.result['metrics'][metric]['mean'])})"
     return f" (calibrated {number(place.mean, 2)}, 95 % {between(place.low, place.high, 2)}; 0 is chance, 1 the truth)"
 
 
-def _against_controls(study: Study, metric: str, order: Sequence[Method], first: Method) -> tuple[bool, str]:
+def _against_controls(
+    study: StudyView, metric: str, order: Sequence[MethodView], first: MethodView
+) -> tuple[bool, str]:
     """Whether the best method is known to beat all controls, and a sentence that says so or not."""
     controls = [method for method in order if method.control]
     if not controls:
@@ -99,19 +101,19 @@ def _against_controls(study: Study, metric: str, order: Sequence[Method], first:
     return True, f"the best of the controls, which explain nothing, is {best.text}{_short(best, metric)}"
 
 
-def _short(method: Method, metric: str) -> str:
+def _short(method: MethodView, metric: str) -> str:
     place = calibrated_interval(method.result["metrics"][metric])
     return f" ({number(place.mean, 2)})" if place else ""
 
 
-def rank_methods(study: Study, metric: str) -> list[Method]:
+def rank_methods(study: StudyView, metric: str) -> list[MethodView]:
     """The methods that have a value of a metric, best first."""
     sign = 1 if study.lower_is_better(metric) else -1
     known = [m for m in study.methods if m.result["metrics"].get(metric, {}).get("mean") is not None]
     return sorted(known, key=lambda method: sign * method.result["metrics"][metric]["mean"])
 
 
-def ties_of(study: Study, metric: str, method: str) -> set[str]:
+def ties_of(study: StudyView, metric: str, method: str) -> set[str]:
     """The methods that cannot be told apart from a method by a metric."""
     pairs = (study.scores.get("comparisons") or {}).get(metric, {}).get("pairs", [])
     return {text for p in pairs if not p["apart"] and method in (p["a"], p["b"]) for text in (p["a"], p["b"])} - {
@@ -119,14 +121,14 @@ def ties_of(study: Study, metric: str, method: str) -> set[str]:
     }
 
 
-def _care(studies: Sequence[Study], summary: Mapping[str, Any]) -> str:
+def _care(studies: Sequence[StudyView], summary: Mapping[str, Any]) -> str:
     points = [*_doubts(studies), *_gaps(studies, summary)]
     if not points:
         return "Be careful nonetheless: the numbers hold for these data and these models, and for no others."
     return f"Be careful: {'; '.join(points)}."
 
 
-def _doubts(studies: Sequence[Study]) -> Iterable[str]:
+def _doubts(studies: Sequence[StudyView]) -> Iterable[str]:
     """Points that speak against models or methods."""
     weak = [
         certificate["model"]
@@ -146,7 +148,7 @@ def _doubts(studies: Sequence[Study]) -> Iterable[str]:
         yield f"{join_names(at_chance)} {'is' if len(at_chance) == 1 else 'are'} not above chance"
 
 
-def _gaps(studies: Sequence[Study], summary: Mapping[str, Any]) -> Iterable[str]:
+def _gaps(studies: Sequence[StudyView], summary: Mapping[str, Any]) -> Iterable[str]:
     """Points about what failed or has no value."""
     failed = len(summary.get("failed") or ())
     if failed:
@@ -160,7 +162,7 @@ def _gaps(studies: Sequence[Study], summary: Mapping[str, Any]) -> Iterable[str]
         yield f"there {'is' if warnings == 1 else 'are'} {count_of(warnings, 'warning')}"
 
 
-def failing_methods(study: Study) -> set[str]:
+def failing_methods(study: StudyView) -> set[str]:
     """The methods that fail a sanity check with any model; controls are not expected to pass."""
     controls = {method.result["method"] for method in study.methods if method.control}
     failing = set()
@@ -172,7 +174,7 @@ def failing_methods(study: Study) -> set[str]:
     return failing
 
 
-def not_above_chance(study: Study) -> list[str]:
+def not_above_chance(study: StudyView) -> list[str]:
     """The methods, controls aside, whose interval by the leading metric reaches down to chance."""
     if study.leading is None:
         return []
@@ -182,7 +184,7 @@ def not_above_chance(study: Study) -> list[str]:
     return [text for text, place in places.items() if place and place.low <= 0]
 
 
-def _often_undefined(study: Study) -> list[str]:
+def _often_undefined(study: StudyView) -> list[str]:
     if study.leading is None:
         return []
     numbers = {method.text: method.result["metrics"].get(study.leading) for method in study.methods}

@@ -56,7 +56,7 @@ def is_readable(place: Path) -> bool:
     return (read_json(place) if place.suffix == ".json" else read_arrays(place)) is not None
 
 
-def there(place: Path, neighbours: Iterable[Path]) -> bool:
+def find_or_take(place: Path, neighbours: Iterable[Path]) -> bool:
     """Whether a file is there; if another run has it, it is taken from there first.
 
     The name of a file says everything that its content depends on, so files of one name are equal.
@@ -66,12 +66,12 @@ def there(place: Path, neighbours: Iterable[Path]) -> bool:
     for run in neighbours:
         other = run / place.parent.name / place.name
         if other.exists() and is_readable(other):
-            take(other, place)
+            link_or_copy(other, place)
             return True
     return False
 
 
-def take(other: Path, place: Path) -> None:
+def link_or_copy(other: Path, place: Path) -> None:
     """Put a file at another place too: as a link if the file system has links, else as a copy."""
     with moved_into(place) as unfinished:
         try:

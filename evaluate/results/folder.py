@@ -33,7 +33,7 @@ SCHEMA = pa.schema(
 )
 
 
-class Run:
+class RunFolder:
     """The folder in which a run keeps its results."""
 
     def __init__(self, folder: Path, neighbours: Sequence[Path] = ()) -> None:
@@ -63,7 +63,7 @@ class Run:
         if read_part(self.part(cell)) is not None:
             return True
         for folder in self._neighbours:
-            other = Run(folder).part(cell)
+            other = RunFolder(folder).part(cell)
             if other.exists() and read_part(other) is not None:
                 with moved_into(self.part(cell)) as unfinished:
                     shutil.copyfile(other, unfinished)

@@ -12,12 +12,12 @@ from an8flower.atomic import moved_into
 LARGEST, SMALLEST = 15, -4  # powers of two between which a map's largest value needs no scale
 
 
-def place(folder: Path, cell: str) -> Path:
+def maps_path(folder: Path, cell: str) -> Path:
     """The path of the maps of a cell in the folder of a run."""
     return folder / "maps" / f"{cell}.h5"
 
 
-def write(where: Path, rows: np.ndarray, maps: np.ndarray) -> None:
+def write_maps(where: Path, rows: np.ndarray, maps: np.ndarray) -> None:
     """Write maps (n, H, W) float32 of rows (n,) in half precision.
 
     What is written, times `scale` (n,), which is a power of two for each map, is what the method returned.
@@ -30,7 +30,7 @@ def write(where: Path, rows: np.ndarray, maps: np.ndarray) -> None:
         file.create_dataset("maps", data=small, compression="gzip", compression_opts=1, shuffle=True)
 
 
-def there(where: Path) -> bool:
+def has_maps(where: Path) -> bool:
     """Whether maps are on disk, and whole enough to be opened."""
     try:
         with h5py.File(where, "r") as file:
@@ -39,7 +39,7 @@ def there(where: Path) -> bool:
         return False
 
 
-def halved(maps: np.ndarray) -> np.ndarray:
+def to_half_precision(maps: np.ndarray) -> np.ndarray:
     """Maps (K, H, W) float32 as float16; a map that would overflow or vanish is divided by a power of two first.
 
     The order of the pixels stays, except for values that differ by less than half a thousandth of the largest.

@@ -19,7 +19,7 @@ import an8flower
 from an8flower.errors import NotApplicable
 
 from .files import write_json
-from .folder import Run
+from .folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Ledger:
     """Keeps account of the cells of a run: which are done now, were done before, are skipped, or failed."""
 
     def __init__(
-        self, run: Run, total: int = 0, progress: Callable[[int, int], None] = lambda done, total: None
+        self, run: RunFolder, total: int = 0, progress: Callable[[int, int], None] = lambda done, total: None
     ) -> None:
         self.run = run
         self.filed: list[str] = []  # the names of the parts on disk that belong to the plan
@@ -58,17 +58,17 @@ class Ledger:
 
     def settle(self, cell: Cell, make: Callable[[], pa.Table]) -> None:
         """Compute the part of a cell unless it is on disk. A failure fails this cell alone."""
-        if self.found(cell):
+        if self.reuse(cell):
             return
         try:
             self.run.write_part(cell.name, make())
-            self.finished(cell)
+            self.mark_done(cell)
         except NotApplicable as reason:
-            self.not_applicable(cell, str(reason))
+            self.mark_skipped(cell, str(reason))
         except Exception as error:  # a foreign method may raise anything
-            self.broke(cell, f"{type(error).__name__}: {error}", traceback.format_exc())
+            self.mark_failed(cell, f"{type(error).__name__}: {error}", traceback.format_exc())
 
-    def found(self, cell: Cell) -> bool:
+    def reuse(self, cell: Cell) -> bool:
         """Whether the part of a cell is on disk already; the cell is then counted as reused."""
         done = self.has(cell)
         if done:
@@ -80,18 +80,18 @@ class Ledger:
         """Whether the part of a cell is on disk, and whole."""
         return self.run.has(cell.name)
 
-    def finished(self, cell: Cell) -> None:
+    def mark_done(self, cell: Cell) -> None:
         """Count a cell as done, and forget how it failed before."""
         self.run.failure(cell.name).unlink(missing_ok=True)
         self.done += 1
         self._file(cell)
 
-    def not_applicable(self, cell: Cell, reason: str) -> None:
+    def mark_skipped(self, cell: Cell, reason: str) -> None:
         """Count a cell as skipped: its method or metric does not apply to its model."""
         self.skipped.append({**cell.about, "reason": reason})
         self._step()
 
-    def broke(self, cell: Cell, reason: str, trace: str) -> None:
+    def mark_failed(self, cell: Cell, reason: str, trace: str) -> None:
         """Count a cell as failed, and write the reason and the traceback to disk."""
         failure = {**cell.about, "reason": reason}
         write_json(self.run.failure(cell.name), {**failure, "traceback": trace})

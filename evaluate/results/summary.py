@@ -12,18 +12,18 @@ import pyarrow as pa
 from ..seeds import seed_of
 from .files import without_nan
 from .statistics.comparisons import Comparison, compare, groups
-from .statistics.intervals import Interval, calibrated, intervals, known_mean, row_means
+from .statistics.intervals import Interval, calibrate, intervals, known_mean, row_means
 from .statistics.power import rows_needed
 from .statistics.ranks import RankStability, rank_stability
 from .statistics.scores import CHANCE as CHANCE
 from .statistics.scores import ORACLE as ORACLE
 from .statistics.scores import RELIANCE as RELIANCE
 from .statistics.scores import RELIES as RELIES
-from .statistics.scores import Scores, Select
+from .statistics.scores import ScoreArrays, Select
 from .statistics.variance import variance_shares
 
 
-class Kind(NamedTuple):
+class MetricKind(NamedTuple):
     """The properties of a metric that a summary needs."""
 
     select: Select | None = None
@@ -32,9 +32,9 @@ class Kind(NamedTuple):
     bounds: tuple[float, float] = (-math.inf, math.inf)
 
 
-def summarise(table: pa.Table, metrics: Mapping[str, Kind], seed: int) -> list[dict[str, Any]]:
+def summarise(table: pa.Table, metrics: Mapping[str, MetricKind], seed: int) -> list[dict[str, Any]]:
     """An entry per explainer, in the order of the table: every metric with interval and references, and mean cost."""
-    scores = Scores(table, {name: kind.select for name, kind in metrics.items()})
+    scores = ScoreArrays(table, {name: kind.select for name, kind in metrics.items()})
     costs = scores.costs()
     entries: dict[str, dict[str, Any]] = {name: {} for name in scores.methods}
     for metric, kind in metrics.items():
@@ -44,14 +44,14 @@ def summarise(table: pa.Table, metrics: Mapping[str, Kind], seed: int) -> list[d
 
 
 def contrasts(
-    table: pa.Table, metrics: Mapping[str, Kind], named: Mapping[str, str], seed: int
+    table: pa.Table, metrics: Mapping[str, MetricKind], named: Mapping[str, str], seed: int
 ) -> dict[str, dict[str, Any]]:
     """How methods differ by each metric: `comparisons`, `ranks`, `variance` and `power`, ready for JSON.
 
     Args:
         named: the explainers that are compared, each with its name in the document.
     """
-    scores = Scores(table, {name: kind.select for name, kind in metrics.items()})
+    scores = ScoreArrays(table, {name: kind.select for name, kind in metrics.items()})
     methods = [name for name in scores.methods if name in named]
     names = [named[name] for name in methods]
     document: dict[str, dict[str, Any]] = {"comparisons": {}, "ranks": {}, "variance": {}, "power": {}}
@@ -71,7 +71,7 @@ def _seed(seed: int) -> int:
     return seed_of(seed, "resampling")
 
 
-def _summaries(scores: Scores, metric: str, kind: Kind, seed: int) -> list[dict[str, Any]]:
+def _summaries(scores: ScoreArrays, metric: str, kind: MetricKind, seed: int) -> list[dict[str, Any]]:
     """The numbers of a metric for every method, in the order of the methods."""
     values = scores.all_of(metric, scores.methods)
     entries = _means(scores, metric, kind, values, seed)
@@ -88,13 +88,13 @@ def _summaries(scores: Scores, metric: str, kind: Kind, seed: int) -> list[dict[
     return entries
 
 
-def _means(scores: Scores, metric: str, kind: Kind, values: np.ndarray, seed: int) -> list[dict[str, Any]]:
+def _means(scores: ScoreArrays, metric: str, kind: MetricKind, values: np.ndarray, seed: int) -> list[dict[str, Any]]:
     """Means of values (methods, rows, models), each with the scores of chance and the truth on the same rows."""
     means = intervals(values, seed=_seed(seed), architectures=scores.architectures)
     return [_entry(scores, metric, kind, mean, ~np.isnan(value)) for mean, value in zip(means, values, strict=True)]
 
 
-def _entry(scores: Scores, metric: str, kind: Kind, interval: Interval, where: np.ndarray) -> dict[str, Any]:
+def _entry(scores: ScoreArrays, metric: str, kind: MetricKind, interval: Interval, where: np.ndarray) -> dict[str, Any]:
     chance, oracle = (scores.reference(metric, name, where) for name in (CHANCE, ORACLE))
     numbers = {
         "mean": interval.mean,
@@ -102,19 +102,21 @@ def _entry(scores: Scores, metric: str, kind: Kind, interval: Interval, where: n
         "high": float(np.clip(interval.high, *kind.bounds)),
         "chance": chance,
         "oracle": oracle,
-        "calibrated": calibrated(interval.mean, chance, oracle),
+        "calibrated": calibrate(interval.mean, chance, oracle),
         "n": interval.n,
     }
     return dict(without_nan(numbers))
 
 
-def _best_first(pairs: list[Comparison], kind: Kind) -> list[Comparison]:
+def _best_first(pairs: list[Comparison], kind: MetricKind) -> list[Comparison]:
     """The same pairs, each with the better of its two methods first."""
     sign = 1 if kind.higher_is_better else -1
     return [pair.swap() if sign * pair.difference.mean < 0 else pair for pair in pairs]
 
 
-def _comparisons_document(names: list[str], values: np.ndarray, pairs: list[Comparison], kind: Kind) -> dict[str, Any]:
+def _comparisons_document(
+    names: list[str], values: np.ndarray, pairs: list[Comparison], kind: MetricKind
+) -> dict[str, Any]:
     means = known_mean(row_means(values), axis=1) * (-1 if kind.higher_is_better else 1)
     order = [method for method in np.argsort(means, kind="stable").tolist() if not np.isnan(means[method])]
     together = groups(order, [pair for pair in pairs if {pair.first, pair.second} <= set(order)])
@@ -143,7 +145,7 @@ def _power_document(names: list[str], pair: Comparison) -> dict[str, Any]:
 
 
 def _ranks_document(
-    names: list[str], values: np.ndarray, kind: Kind, architectures: Sequence[str], seed: int
+    names: list[str], values: np.ndarray, kind: MetricKind, architectures: Sequence[str], seed: int
 ) -> dict[str, Any]:
     stability: RankStability = rank_stability(
         values, higher_is_better=kind.higher_is_better, seed=_seed(seed), architectures=architectures

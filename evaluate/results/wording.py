@@ -32,7 +32,7 @@ def reliance(follows: float | None, stays: float | None) -> str:
     return "part" if follows >= HALF else "no"
 
 
-def shares(certificate: Mapping[str, Any]) -> list[list[str]]:
+def share_rows(certificate: Mapping[str, Any]) -> list[list[str]]:
     """The shares of a certificate as rows of a table: a label, the share, its interval."""
     rows = {
         "is right": certificate["accuracy"],
@@ -48,7 +48,7 @@ def shares(certificate: Mapping[str, Any]) -> list[list[str]]:
     return [[label, _percent(share["mean"]), _between(share)] for label, share in rows.items()]
 
 
-def effects(certificate: Mapping[str, Any]) -> list[list[str]]:
+def effect_rows(certificate: Mapping[str, Any]) -> list[list[str]]:
     """The effects of a certificate as rows of a table: a part, its change, the effects of the change on the output.
 
     Changes without numbers are left out.
@@ -83,11 +83,11 @@ def _percent(share: float | None) -> str:
 NAMES = {"spearman_abs": "Spearman |map|", "spearman": "Spearman", "ssim": "SSIM", "hog": "HOG"}
 
 
-def undecided(results: Sequence[Mapping[str, Any]]) -> list[str]:
+def undecided_reasons(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """A sentence for each similarity that leaves a verdict open, which says why."""
     words = verdict_words()
     return [
-        f"undecided: {named(result)}, {words.get(test, test)}, {NAMES[name]}: {similar['reason']}"
+        f"undecided: {method_name(result)}, {words.get(test, test)}, {NAMES[name]}: {similar['reason']}"
         for result in results
         for test, verdicts in result["verdicts"].items()
         if verdicts["outcome"] == "undecided"
@@ -96,7 +96,7 @@ def undecided(results: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def named(result: Mapping[str, Any]) -> str:
+def method_name(result: Mapping[str, Any]) -> str:
     """A method with the parameters that are set."""
     parameters = ",".join(f"{key}={value}" for key, value in result["parameters"].items() if value is not None)
     return f"{result['method']}:{parameters}" if parameters else str(result["method"])

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from ..explaining.fitting import StoredExamples, fitted_once
+from ..explaining.fitting import StoredExamples, fit_once
 from ..explaining.methods import Method
 from ..metrics.interventions.reliance import VERSION, shares
 from ..models.classifier import Classifier
@@ -43,7 +43,7 @@ class ModelCells:
         if self.judge.world:
             yield from self._reliance_cells()
 
-    def described(self, methods: tuple[Method, ...], ledger: Ledger) -> dict[str, Any]:
+    def describe(self, methods: tuple[Method, ...], ledger: Ledger) -> dict[str, Any]:
         """The entry of the model in a document, with its accuracy on the chosen rows."""
         labels = self.judge.split.labels[np.concatenate(self.blocks)]
         return {
@@ -92,7 +92,7 @@ class ModelCells:
 
     def _method_cells(self, method: Method) -> Iterator[Work]:
         """The cells of a method, which is made ready to explain only when a cell is missing."""
-        ready = cache(partial(self.fitted, method))
+        ready = cache(partial(self.fit, method))
         thresholds = cache(partial(method_thresholds, self.judge.validation, self.classifier, ready))
 
         def score(block: int, cell: Cell) -> pa.Table:
@@ -109,14 +109,14 @@ class ModelCells:
         """The function that gets the maps of a cell: it writes them to disk if maps are kept, and does nothing else."""
         if not self.keep_maps:
             return lambda maps: None
-        place = kept_maps.place(self.folder, cell.name)
-        return lambda maps: kept_maps.write(place, self.blocks[block], maps.cpu().numpy())
+        place = kept_maps.maps_path(self.folder, cell.name)
+        return lambda maps: kept_maps.write_maps(place, self.blocks[block], maps.cpu().numpy())
 
-    def fitted(self, method: Method) -> Method:
+    def fit(self, method: Method) -> Method:
         """Make a method ready to explain: fit it on the training split if it has to be fitted."""
         store, resources = self.judge.split.store, self.judge.resources
         examples, batch = StoredExamples(store, resources.device), resources.in_flight
-        explainer = fitted_once(method.explainer, self.classifier, examples, self.source, self.folder, batch)
+        explainer = fit_once(method.explainer, self.classifier, examples, self.source, self.folder, batch)
         return method._replace(explainer=explainer)
 
     def _reliance_cells(self) -> Iterator[Work]:

@@ -10,7 +10,7 @@ from an8flower.store import FlowerStore
 from ..metrics.metric import Metric, Need
 
 
-def lacking(store: FlowerStore) -> dict[Need, str]:
+def missing_needs(store: FlowerStore) -> dict[Need, str]:
     """The needs that a data set cannot meet, each with the sentence that says why."""
     reasons: dict[Need, str] = {}
     if store.spec is None:
@@ -21,15 +21,15 @@ def lacking(store: FlowerStore) -> dict[Need, str]:
 
 
 @dataclass(frozen=True)
-class Askable:
+class Computable:
     """The metrics that can be computed on a data set, and why the others cannot."""
 
     metrics: tuple[Metric, ...]
     left_out: tuple[dict[str, str], ...]  # {"metric", "reason"} each
 
 
-def askable(metrics: Iterable[Metric], lacking: dict[Need, str]) -> Askable:
+def select_computable(metrics: Iterable[Metric], lacking: dict[Need, str]) -> Computable:
     """Part metrics into those that can be computed and those that need what is `lacking`: {need: why it is lacking}."""
     reasons = {metric: next((lacking[need] for need in metric.needs if need in lacking), None) for metric in metrics}
     left_out = tuple({"metric": metric.name, "reason": why} for metric, why in reasons.items() if why is not None)
-    return Askable(tuple(metric for metric, why in reasons.items() if why is None), left_out)
+    return Computable(tuple(metric for metric, why in reasons.items() if why is None), left_out)

@@ -29,13 +29,13 @@ from ..metrics.interventions.reliance import warnings
 from ..metrics.naming import parse_metrics
 from ..models.sources import Source, open_model
 from ..resources import Resources
-from ..results.folder import Run
+from ..results.folder import RunFolder
 from ..results.ledger import Cell, Ledger, Work
-from ..results.summary import RELIANCE, Kind, contrasts, summarise
+from ..results.summary import RELIANCE, MetricKind, contrasts, summarise
 from ..seeds import seed_of
 from .judge import Judge, Target
 from .model_cells import ModelCells
-from .needs import askable, lacking
+from .needs import missing_needs, select_computable
 
 CELL_ROWS = 256
 
@@ -75,8 +75,8 @@ class Scoring:
     def __init__(self, plan: ScoringPlan, resources: Resources, folder: Path, keep_maps: bool = False) -> None:
         self.plan, self.store = plan, FlowerStore(plan.data)
         models = [open_model(source, self.store, resources.device) for source in plan.models]
-        lacks = lacking(self.store) | part_threshold.lacking(self.store, plan.split)
-        possible = askable(parse_metrics(plan.metrics), lacks)
+        lacks = missing_needs(self.store) | part_threshold.missing_needs(self.store, plan.split)
+        possible = select_computable(parse_metrics(plan.metrics), lacks)
         if not possible.metrics:
             raise Refusal(possible.left_out[0]["reason"])
         self.left_out = list(possible.left_out)
@@ -111,7 +111,7 @@ class Scoring:
         """What `score --json` prints, of cells that are settled."""
         store, plan = self.store, self.plan
         data = {"name": store.name, "digest": store.digest, "split": plan.split, "rows": len(self.chosen)}
-        described = [model.described(self.methods, ledger) for model in self.models]
+        described = [model.describe(self.methods, ledger) for model in self.models]
         warned = [sentence for model in described for sentence in _warnings(self.judge, model)]
         document = _document(self, ledger, data, described)
         return {**document, "left_out": self.left_out, "warnings": warned}
@@ -130,7 +130,7 @@ def score(
     """
     opened = Scoring(plan, resources, folder)
     cells = opened.cells()
-    ledger = Ledger(Run(folder), len(cells), progress)
+    ledger = Ledger(RunFolder(folder), len(cells), progress)
     for cell, make in cells:
         ledger.settle(cell, make)
     document = opened.document(ledger)
@@ -164,7 +164,7 @@ def _document(scoring: Scoring, ledger: Ledger, data: dict[str, Any], models: li
     named = {repr(method.explainer): method for method in scoring.methods}
     incomplete = {entry["method"] for entry in ledger.failed}
     kinds = {
-        metric.name: Kind(metric.select, metric.family, metric.higher_is_better, metric.bounds)
+        metric.name: MetricKind(metric.select, metric.family, metric.higher_is_better, metric.bounds)
         for metric in judge.metrics
     }
     table, results = ledger.run.table(ledger.filed), []

@@ -22,7 +22,7 @@ from ..metrics.interventions.reliance import classify_scenes, goes_with_shortcut
 from ..models.classifier import Classifier
 from ..models.networks.guard import evaluating
 from ..models.sources import Source, open_model
-from ..models.streamlined import streamlined
+from ..models.streamlined import streamline
 from ..resources import Resources
 from ..results.files import without_nan
 from ..results.statistics.intervals import Interval, interval, row_means, share_interval
@@ -134,7 +134,7 @@ def certify(
     """
     rows = rows_of(world, indices, seed)
     questions = list(questions_about(rows))
-    network = streamlined(classifier)
+    network = streamline(classifier)
     with evaluating(classifier):
         before = classify_scenes(network, world, rows.table, batch)
         answers = []
@@ -144,7 +144,7 @@ def certify(
     return compute_certificate(classifier.name, rows, before, answers)
 
 
-def certified(
+def certify_models(
     sources: Sequence[str | Source],
     world: World,
     count: int | None,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from an8flower.errors import Refusal
-from an8flower.evaluate.explaining.panel import picture_overlay, picture_panel
+from an8flower.evaluate.explaining.panel import draw_picture_overlay, draw_picture_panel
 from an8flower.picture import frame, read_picture
 
 
@@ -79,14 +79,14 @@ def test_a_model_sees_the_centre_and_the_panel_shows_the_whole(width: int, heigh
     assert found.seen.shape == (size, size, 3)
     assert (found.seen == (9, 200, 30)).all()
     ramp = np.linspace(-1, 1, size * size).reshape(size, size)
-    assert picture_overlay(found, ramp).size == (width, height)
-    assert picture_panel(found, ramp).width > picture_overlay(found, ramp).width
+    assert draw_picture_overlay(found, ramp).size == (width, height)
+    assert draw_picture_panel(found, ramp).width > draw_picture_overlay(found, ramp).width
 
 
 def test_an_overlay_shows_the_map_where_it_belongs() -> None:
     saliency = np.zeros((10, 10), np.float32)
     saliency[:5, :5] = 1
-    shown = np.asarray(picture_overlay(frame(Image.new("RGB", (90, 30), (128,) * 3), 10), saliency)).astype(int)
+    shown = np.asarray(draw_picture_overlay(frame(Image.new("RGB", (90, 30), (128,) * 3), 10), saliency)).astype(int)
     brightness = shown.sum(2)
     assert (shown[:, :30] == shown[0, 0]).all()
     assert shown[0, 0].min() > 200  # pale outside of the square, where 128 was

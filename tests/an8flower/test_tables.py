@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from an8flower.commands.tables import show, show_scores, write_csv
-from an8flower.evaluate.explaining.panel import colours, panel
+from an8flower.evaluate.explaining.panel import colour, draw_panel
 
 NUMBERS = {
     "mean": 0.5,
@@ -136,15 +136,15 @@ def test_csv_reads_back() -> None:
 
 
 def test_colours_run_from_dark_to_bright() -> None:
-    shown = colours(np.linspace(-3, 5, 64).reshape(8, 8))
+    shown = colour(np.linspace(-3, 5, 64).reshape(8, 8))
     luminance = shown @ np.array([0.2126, 0.7152, 0.0722])
     assert (np.diff(luminance.reshape(-1)) >= 0).all()
-    assert (colours(np.full((4, 4), 7.0)) == colours(np.zeros((4, 4)))).all()
+    assert (colour(np.full((4, 4), 7.0)) == colour(np.zeros((4, 4)))).all()
 
 
 def test_a_panel_of_any_shape() -> None:
     image = np.zeros((20, 40, 3), np.uint8)
-    narrow = panel(image, np.random.default_rng(0).random((20, 40)))
-    wide = panel(image, np.zeros((20, 40)), np.ones((20, 40), np.uint8))
+    narrow = draw_panel(image, np.random.default_rng(0).random((20, 40)))
+    wide = draw_panel(image, np.zeros((20, 40)), np.ones((20, 40), np.uint8))
     assert wide.height == narrow.height
     assert wide.width > narrow.width

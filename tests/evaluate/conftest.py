@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from an8flower import spec as specs
 from an8flower.evaluate.case import Case, Query, Truth
 from an8flower.evaluate.data.world import Photographs, World
-from an8flower.evaluate.explaining.contract_networks import CLASSES, InPlaceNet, ReuseNet, lively
+from an8flower.evaluate.explaining.contract_networks import CLASSES, InPlaceNet, ReuseNet, randomise_weights
 from an8flower.evaluate.models.classifier import Classifier, build, wrap
 from an8flower.factors import PARTS
 from an8flower.generate import generate
@@ -44,7 +44,7 @@ def make_classifier(kind: str) -> Classifier:
         "untraceable": (UntraceableNet, "features"),
     }
     network, layer = kinds[kind]
-    return wrap(lively(network()), CLASSES, 16, layer)
+    return wrap(randomise_weights(network()), CLASSES, 16, layer)
 
 
 @pytest.fixture(params=["inplace", "reuse", "vit"])
@@ -105,8 +105,8 @@ def closed() -> Classifier:
 class Coded(World):
     """A world whose pictures say nothing but which part each pixel is: its id, in eighths, in every channel."""
 
-    def photographed(self, table: np.ndarray) -> Photographs:
-        parts = super().photographed(table).parts
+    def photograph(self, table: np.ndarray) -> Photographs:
+        parts = super().photograph(table).parts
         return Photographs((parts / 8)[:, None].expand(-1, 3, -1, -1).contiguous(), parts)
 
 
@@ -157,7 +157,7 @@ def coded(tmp_path_factory: pytest.TempPathFactory) -> MakeCase:
         found, indices = half.take(np.array(rows)), torch.tensor(list(rows))
         labels, masks, parts = (torch.from_numpy(each) for each in (found.labels, found.masks, found.parts))
         world = Coded(half.store.spec, half, torch.device("cpu"))
-        query = Query(world.photographed(found.factors).images, labels, indices + 7)
+        query = Query(world.photograph(found.factors).images, labels, indices + 7)
         return Case(classifier, query, Truth(indices, labels, masks, parts), None, world)
 
     return make

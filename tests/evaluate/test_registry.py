@@ -61,7 +61,7 @@ def test_plug_ins_are_listed_without_being_imported(fresh: Registry, monkeypatch
     monkeypatch.setattr(registry, "entry_points", entry_points)
     assert {"broken", "tau"} <= {*fresh.names()}
     assert fresh.plug_ins() == ["broken", "tau"]
-    assert fresh["tau"].thing == pytest.approx(6.283, abs=1e-3)
+    assert fresh["tau"].item == pytest.approx(6.283, abs=1e-3)
     assert fresh["tau"].about == {"family": "third party"}
     with pytest.raises(
         Refusal, match=r'plug-in "broken" \(no.such.module:thing\) cannot be loaded .*; mend or uninstall'
@@ -74,6 +74,6 @@ def test_a_thing_by_its_module(fresh: Registry, tmp_path: Path, monkeypatch: pyt
     (tmp_path / "garden_of_names.py").write_text("class Rose: pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     entry: Any = fresh["garden_of_names:Rose"]
-    assert entry.thing.__name__ == "Rose"
+    assert entry.item.__name__ == "Rose"
     assert fresh["garden_of_names:Rose"] == entry
     assert "garden_of_names:Rose" not in fresh.names()  # asked for once, it is not among `all` later

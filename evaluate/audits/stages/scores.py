@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from an8flower.errors import Refusal
 
-from ...results.folder import Run
+from ...results.folder import RunFolder
 from ...results.ledger import Ledger
 from ..cell_tasks import CellTask, MapsLedger, Settled, settle
 from ..stage import Stage, register
@@ -54,7 +54,7 @@ def score_cell(model: ModelWords, cell: str) -> Settled:
         known = makers(model)
         if cell not in known:
             raise Refusal(f"{model.source}: gives other cells than when the audit began; run the same command again")
-        Run(Path(model.study.folder)).write_part(cell, known[cell]())
+        RunFolder(Path(model.study.folder)).write_part(cell, known[cell]())
 
     return settle(make)
 

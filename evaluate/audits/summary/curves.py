@@ -12,7 +12,7 @@ from ...metrics.metric import Metric
 from ...metrics.ranking import THRESHOLDS
 from ...results.files import without_nan
 from ...results.statistics.intervals import intervals
-from ...results.statistics.scores import Scores
+from ...results.statistics.scores import ScoreArrays
 from ...results.summary import CHANCE, ORACLE
 from ...seeds import seed_of
 
@@ -43,7 +43,7 @@ def curves(
         metrics: what was asked; those that file no curve are passed over.
         size: side of the pictures in pixels.
     """
-    scores = Scores(table, {})
+    scores = ScoreArrays(table, {})
     drawn = _drawn(metrics, size).items()
     by_name = {name: _curve(scores, metric, axes, methods=methods, seed=seed) for name, (metric, axes) in drawn}
     return {name: curve for name, curve in by_name.items() if curve["methods"]}
@@ -55,8 +55,8 @@ def _drawn(metrics: Iterable[Metric], size: int) -> dict[str, tuple[Metric, Axes
     for metric in metrics:
         if metric.name == IOU:
             by_name["iou"] = metric, Axes("IoU against threshold", "threshold", "IoU", _decimals(THRESHOLDS.tolist()))
-        elif metric.traced:
-            levels = _decimals(metric.traced.levels(size * size))
+        elif metric.tracer:
+            levels = _decimals(metric.tracer.levels(size * size))
             name, _, options = metric.name.partition(":")
             title = f"{name.capitalize()} curve" + (f" ({options.replace(',', ', ')})" if options else "")
             by_name[metric.name] = metric, Axes(title, "share of pixels changed", metric.unit, levels)
@@ -68,7 +68,7 @@ def _decimals(levels: list[float]) -> list[float]:
     return [round(level, 6) for level in levels]
 
 
-def _curve(scores: Scores, metric: Metric, axes: Axes, *, methods: Mapping[str, str], seed: int) -> dict[str, Any]:
+def _curve(scores: ScoreArrays, metric: Metric, axes: Axes, *, methods: Mapping[str, str], seed: int) -> dict[str, Any]:
     """The curve of every method and of the references, with its axes."""
     lines = {text: _line(scores, metric, name, seed) for name, text in methods.items()}
     references = {name: _line(scores, metric, name, seed) for name in REFERENCES}
@@ -79,7 +79,7 @@ def _curve(scores: Scores, metric: Metric, axes: Axes, *, methods: Mapping[str, 
     }
 
 
-def _line(scores: Scores, metric: Metric, explainer: str, seed: int) -> dict[str, list[float | None]] | None:
+def _line(scores: ScoreArrays, metric: Metric, explainer: str, seed: int) -> dict[str, list[float | None]] | None:
     """Mean and interval at each point of an explainer's curve; None where none is filed."""
     points = np.moveaxis(scores.curves(metric.name, explainer), 2, 0)  # (T, rows, models)
     if np.isnan(points).all():

@@ -16,8 +16,8 @@ from scipy.stats import kendalltau, rankdata
 from ...metrics.metric import Metric
 from ...results.files import without_nan
 from ...results.statistics.intervals import known_mean, resampled_means, row_means
-from ...results.statistics.scores import Scores
-from ...results.summary import Kind, contrasts
+from ...results.statistics.scores import ScoreArrays
+from ...results.summary import MetricKind, contrasts
 from ...seeds import seed_of
 from .literature import SECONDS, Literature, PrintedTable, load
 from .trends import Difference, Ours, decide
@@ -49,7 +49,7 @@ class Measured:
         names = [name for name in pc.unique(models).to_pylist() if name and name.rsplit("-", 2)[0] in archs]
         table = self.table.filter(pc.or_(pc.is_null(models), pc.is_in(models, pa.array(names, pa.string()))))
         kinds = {
-            metric.name: Kind(metric.select, metric.family, metric.higher_is_better, metric.bounds)
+            metric.name: MetricKind(metric.select, metric.family, metric.higher_is_better, metric.bounds)
             for metric in self.metrics
         }
         whole = {entry["text"] for entry in self.document["results"]}
@@ -124,8 +124,8 @@ class Beside:
         return Ours(better, plain, by_model, differences | dict(self._slower()))
 
     @cached_property
-    def _scores(self) -> Scores:
-        return Scores(self.study.table, {metric.name: metric.select for metric in self.study.metrics})
+    def _scores(self) -> ScoreArrays:
+        return ScoreArrays(self.study.table, {metric.name: metric.select for metric in self.study.metrics})
 
     @cached_property
     def _texts(self) -> dict[str, str]:

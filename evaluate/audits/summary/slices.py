@@ -14,8 +14,8 @@ from an8flower.store import FlowerSplit, StoredRows
 
 from ...metrics.metric import Metric
 from ...results.files import without_nan
-from ...results.statistics.intervals import calibrated, intervals
-from ...results.statistics.scores import Scores
+from ...results.statistics.intervals import calibrate, intervals
+from ...results.statistics.scores import ScoreArrays
 from ...results.summary import CHANCE, ORACLE
 from ...seeds import seed_of
 
@@ -84,7 +84,7 @@ def slices(
         properties: as `row_properties` gives them, for the rows of the table at least.
     """
     wanted = {metric.name: metric for metric in metrics if metric.family == "localisation"}
-    scores = Scores(table, {name: metric.select for name, metric in wanted.items()})
+    scores = ScoreArrays(table, {name: metric.select for name, metric in wanted.items()})
     known = properties.loc[scores.rows]
     by_metric: dict[str, list[dict[str, Any]]] = {name: [] for name in wanted}
     for kind in known.columns:
@@ -142,7 +142,7 @@ def _digits(value: float, digits: int) -> str:
 
 
 def _numbers(
-    scores: Scores, metric: Metric, methods: Mapping[str, str], where: np.ndarray, seed: int
+    scores: ScoreArrays, metric: Metric, methods: Mapping[str, str], where: np.ndarray, seed: int
 ) -> dict[str, dict[str, float | None]]:
     """Mean, interval and calibrated mean of every method over the rows (n,) bool of a slice."""
     values = scores.all_of(metric.name, list(methods))[:, where]
@@ -154,6 +154,6 @@ def _numbers(
         chance, oracle = (scores.reference(metric.name, name, counted) for name in (CHANCE, ORACLE))
         low, high = (float(np.clip(limit, *metric.bounds)) for limit in (summary.low, summary.high))
         numbers = {"mean": summary.mean, "low": low, "high": high}
-        numbers["calibrated"] = calibrated(summary.mean, chance, oracle)
+        numbers["calibrated"] = calibrate(summary.mean, chance, oracle)
         by_method[text] = without_nan(numbers)
     return by_method

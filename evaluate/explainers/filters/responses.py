@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from an8flower.errors import WrongUsage
 
-from ...models.networks.rectifiers import rectifier
+from ...models.networks.rectifiers import match_rectifier
 
 OnResponse = Callable[[int, Tensor], None]  # (number of the call, its output (B, K, h, w))
 
@@ -37,7 +37,7 @@ class Listening(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        rectifies = rectifier(getattr(func, "__name__", "").partition(".")[0], args, kwargs) is not None
+        rectifies = match_rectifier(getattr(func, "__name__", "").partition(".")[0], args, kwargs) is not None
         output = func(*args, **kwargs)
         if rectifies and output.ndim == 4 and output.shape[2:].numel() > 1:
             self.on_response(self.calls, output)

@@ -21,7 +21,7 @@ def is_foreign(text: str) -> bool:
     return text.partition(":")[0] in ADAPTERS and ":" in text
 
 
-def adapted(text: str) -> Foreign:
+def parse_foreign(text: str) -> Foreign:
     """Make an explainer of a toolkit's method as it is typed, such as `captum:Saliency`.
 
     Raises:

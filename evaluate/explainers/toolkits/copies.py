@@ -11,12 +11,12 @@ from torch import Tensor, fx, nn
 
 from an8flower.errors import NotApplicable
 
-from ...models.canonical import canonical, faithful
+from ...models.canonical import copy_canonically, faithful
 from ...models.classifier import Classifier
 from ...models.networks.features import at_least_single, token_grid
-from ...models.networks.modules import modular
+from ...models.networks.modules import modularise
 from ...models.networks.split import submodule
-from ...models.networks.unrolled import layers_of, unrolled
+from ...models.networks.unrolled import layers_of, unroll
 
 
 class CountedCopy(nn.Module):
@@ -73,7 +73,7 @@ def copy_network(classifier: Classifier) -> nn.Module:
     Where torch.fx cannot follow the network, a plain copy whose modules do not work in place.
     """
     try:
-        network: nn.Module = modular(unrolled(classifier.network).float())
+        network: nn.Module = modularise(unroll(classifier.network).float())
         if faithful(network, classifier):
             return network
     except NotApplicable:
@@ -91,7 +91,7 @@ def canonical_copy(classifier: Classifier, method: str, known: Collection[type[n
     Raises:
         NotApplicable: the network has operations that the method has no rule for.
     """
-    return canonical(classifier, method, known).float()
+    return copy_canonically(classifier, method, known).float()
 
 
 def separate_operations(network: fx.GraphModule) -> fx.GraphModule:

@@ -22,9 +22,9 @@ from an8flower.errors import WrongUsage
 from an8flower.names import check_known, unknown
 
 from ...case import Query
-from ...maps import POOLINGS, check_pooling, upsampled
+from ...maps import POOLINGS, check_pooling, upsample
 from ...models.classifier import Classifier
-from ...models.networks.random_state import seeded
+from ...models.networks.random_state import seed_global_state
 
 Arguments = dict[str, Any]
 
@@ -86,7 +86,7 @@ class Foreign(ABC):
     def explain_rows(self, classifier: Classifier, loan: Loan, query: Query) -> Tensor:
         """Explain rows that go through the toolkit together: their maps (B, H, W)."""
         # Some toolkits differentiate twice, which the faster kinds of attention cannot.
-        with seeded(int(query.seeds[0])), mute(), sdpa_kernel(SDPBackend.MATH):
+        with seed_global_state(int(query.seeds[0])), mute(), sdpa_kernel(SDPBackend.MATH):
             attribution = self.attribution(classifier, loan, query)
         return self.pool(classifier, attribution.detach().float(), query)
 
@@ -94,7 +94,7 @@ class Foreign(ABC):
         """Make maps (B, H, W) of an attribution (B, H, W), (B, K, h, w) or, of a token model's layer, (B, T, D)."""
         if attribution.shape == query.images[:, 0].shape:
             return attribution
-        return upsampled(POOLINGS[self.pooling](classifier.spatial(attribution)), query.images)
+        return upsample(POOLINGS[self.pooling](classifier.spatial(attribution)), query.images)
 
     @property
     def toolkit_class(self) -> Any:

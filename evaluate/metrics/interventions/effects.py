@@ -21,7 +21,7 @@ from an8flower.spec import DatasetSpec
 
 from ...case import Case
 from ...data.world import IN_SIGHT, Photographs, World
-from ...models.streamlined import Streamlined, streamlined
+from ...models.streamlined import Streamlined, streamline
 
 BITS = 2 ** torch.arange(len(PARTS))
 """A set of parts is written as the sum of its parts' bits, by part id: (P,) int64."""
@@ -80,7 +80,7 @@ class Interventions:
     def network(self) -> Streamlined:
         """The faster copy of the classifier that is asked."""
         assert self.case.classifier is not None, "metrics that ask the model are given it"
-        return streamlined(self.case.classifier)
+        return streamline(self.case.classifier)
 
     @cached_property
     def labels(self) -> list[int]:
@@ -109,7 +109,7 @@ class Interventions:
 
     def photograph(self, table: np.ndarray) -> Iterator[Photographs]:
         """Render the scenes of a factors table (n,), as many at a time as memory holds."""
-        return (self.world.photographed(table[start : start + IN_SIGHT]) for start in range(0, len(table), IN_SIGHT))
+        return (self.world.photograph(table[start : start + IN_SIGHT]) for start in range(0, len(table), IN_SIGHT))
 
     def explain(self, targets: Tensor) -> Tensor:
         """Explain the rows with the same method for other targets (B,): maps (B, H, W)."""

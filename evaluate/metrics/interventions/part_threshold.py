@@ -24,7 +24,7 @@ Thresholds = Mapping[str, float]
 """By how relevance is read (RELEVANCE of `important_parts`), the share from which on a part is important."""
 
 
-def lacking(store: FlowerStore, split: str) -> dict[Need, str]:
+def missing_needs(store: FlowerStore, split: str) -> dict[Need, str]:
     """Why no threshold can be chosen for the rows of a split; empty if one can."""
     if SPLIT not in store.splits:
         return {"threshold": f"{store.path} has no validation rows to choose the threshold of important parts on"}

@@ -38,7 +38,7 @@ def classify_scenes(network: Network, world: World, table: np.ndarray, batch: in
     """Render scenes (n,), n > 0, in bounded portions, and give their logits (n, C) on the CPU."""
     portions = np.split(table, range(AT_ONCE, len(table), AT_ONCE))
     return torch.cat(
-        [network(images).cpu() for portion in portions for images in world.photographed(portion).images.split(batch)]
+        [network(images).cpu() for portion in portions for images in world.photograph(portion).images.split(batch)]
     )
 
 

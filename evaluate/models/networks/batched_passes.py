@@ -28,17 +28,17 @@ def probability(logits: Tensor, targets: Tensor) -> Tensor:
     return logit(logits.softmax(1), targets)
 
 
-Read = Callable[[Tensor, Tensor], Tensor]  # (logits (B, C), targets (B,)) -> (B,)
+Readout = Callable[[Tensor, Tensor], Tensor]  # (logits (B, C), targets (B,)) -> (B,)
 
 
 @torch.no_grad()
-def answers(
+def predict_perturbed(
     network: Network,
     targets: Tensor,
     rows: Tensor,
     numbers: Tensor,
     perturbed: Callable[[Tensor, Tensor], Tensor],
-    read: Read = logit,
+    read: Readout = logit,
 ) -> Tensor:
     """Read the logits of many perturbed images, without gradients.
 
@@ -64,13 +64,13 @@ def every_pair(rows: int, numbers: int, device: torch.device) -> tuple[Tensor, T
     )
 
 
-def input_gradient(network: Network, images: Tensor, targets: Tensor, read: Read = logit) -> Tensor:
+def input_gradient(network: Network, images: Tensor, targets: Tensor, read: Readout = logit) -> Tensor:
     """The gradient (B, 3, H, W) of each image's target logit (or what `read` takes) with respect to its own pixels."""
     portions = zip(images.split(network.in_flight), targets.split(network.in_flight), strict=True)
     return torch.cat([gradient_at(network, portion, classes, read) for portion, classes in portions])
 
 
-def gradient_at(network: Network, images: Tensor, targets: Tensor, read: Read) -> Tensor:
+def gradient_at(network: Network, images: Tensor, targets: Tensor, read: Readout) -> Tensor:
     """The input gradient as `input_gradient` gives it, of all images at once."""
     leaves = images.detach().requires_grad_()
     # Rows do not mix in eval mode, so that the gradient of the sum holds that of every row.

@@ -153,7 +153,7 @@ ACTIVATIONS = (  # of single values
 )
 
 
-def modular(network: fx.GraphModule) -> fx.GraphModule:
+def modularise(network: fx.GraphModule) -> fx.GraphModule:
     """Put modules in place of a network's functions, as far as there are any; the network changes in place."""
     values = image_dependent_nodes(network.graph)
     for node in list(network.graph.nodes):
@@ -235,7 +235,7 @@ def unknown_operations(network: fx.GraphModule, known: Collection[type[nn.Module
     return list(dict.fromkeys(names))
 
 
-def entrances(network: fx.GraphModule) -> dict[str, fx.Node]:
+def first_linear_layers(network: fx.GraphModule) -> dict[str, fx.Node]:
     """The linear layers that no other one precedes, by the name of their module: the layers that see the image."""
     behind: dict[fx.Node, bool] = {}
     first = {}
@@ -256,7 +256,7 @@ def sees_pixels(network: fx.GraphModule, node: fx.Node) -> bool:
     return bool(before.op == "placeholder")
 
 
-def tapped(network: fx.GraphModule, layer: str | None) -> fx.GraphModule:
+def tap(network: fx.GraphModule, layer: str | None) -> fx.GraphModule:
     """Have a network give its logits and the output of a layer of the original; the network changes in place.
 
     Args:

@@ -16,7 +16,7 @@ STATES = tuple(aspect for aspect in ASPECTS if aspect.name.endswith("random stat
 
 
 @contextmanager
-def kept_random() -> Iterator[None]:
+def preserve_random_state() -> Iterator[None]:
     """Put the global random states back afterwards, also on an error."""
     nothing = nn.Module()
     before = [(aspect, aspect.read(nothing)) for aspect in STATES]
@@ -28,9 +28,9 @@ def kept_random() -> Iterator[None]:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seed_global_state(seed: int) -> Iterator[None]:
     """Start the global random states from a seed, and put them back afterwards."""
-    with kept_random():
+    with preserve_random_state():
         torch.default_generator.manual_seed(seed)
         if torch.cuda.is_initialized():  # before that, torch would remember the seed and use it after the block
             torch.cuda.manual_seed_all(seed)

@@ -72,7 +72,7 @@ class Rectifying(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "").partition(".")[0]  # an operator of an exported graph is a relu.default
-        relu = rectifier(name, args, kwargs)
+        relu = match_rectifier(name, args, kwargs)
         if relu is not None:
             self.count += 1
             return Rectified.apply(*relu, self.rule)
@@ -81,7 +81,7 @@ class Rectifying(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def rectifier(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Rectifier | None:
+def match_rectifier(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Rectifier | None:
     """The rectifier that a call of a torch function is; None if it is no ReLU."""
     if name not in PARAMETERS:
         return None

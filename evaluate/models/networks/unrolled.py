@@ -30,7 +30,7 @@ ACTIVATIONS: dict[Any, Callable[[], nn.Module]] = {
 }
 
 
-def unrolled(network: nn.Module) -> fx.GraphModule:
+def unroll(network: nn.Module) -> fx.GraphModule:
     """An own copy of a network in eval mode, one module a call; activations that are functions become modules.
 
     Each node's `meta["layers"]` names the submodules of the original, containers too, whose last output it gives.

@@ -82,7 +82,7 @@ def intervals(
     return [Interval(*numbers, undefined=rows.shape[1] - numbers[-1]) for numbers in columns]
 
 
-def calibrated(mean: float, chance: float, oracle: float) -> float:
+def calibrate(mean: float, chance: float, oracle: float) -> float:
     """A mean on the scale where a random map has 0 and the truth has 1; NaN if chance and truth score the same.
 
     >>> calibrated(0.5, chance=0.25, oracle=0.75)

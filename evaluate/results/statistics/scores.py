@@ -25,7 +25,7 @@ class Grid:
     has_row: np.ndarray  # (explainers, rows, models) bool: whether there is a long row
 
 
-class Scores:
+class ScoreArrays:
     """A table of long rows as arrays by explainer, row and model.
 
     Explainers and models come in the order of the table, rows by their number. A long row without a model counts for

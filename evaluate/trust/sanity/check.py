@@ -19,9 +19,9 @@ from ...case import Query
 from ...models.classifier import Classifier
 from ...resources import Resources
 from ...results.checks import CHECKS
-from .mprt import Explain, Full, Likeness, Point, Randomisation, randomise_fully, walk_down
+from .mprt import Explain, FullRandomisation, Likeness, Point, Randomisation, randomise_fully, walk_down
 from .plan import SanityPlan
-from .similarity import Maps
+from .similarity import ComparedMaps
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class Subject:
     quiet: Randomisation  # the same, but no maps are noted
 
     @cached_property
-    def original(self) -> Maps:
+    def original(self) -> ComparedMaps:
         """The maps of the trained model, ready to be compared."""
-        return Maps(self.maps)
+        return ComparedMaps(self.maps)
 
     @cached_property
-    def full(self) -> Full:
+    def full(self) -> FullRandomisation:
         """What becomes of the maps where all parameters are drawn anew."""
         return randomise_fully(self.random, self.explain, self.query, self.original)
 

@@ -23,11 +23,11 @@ import an8flower
 from an8flower.errors import NotApplicable, Refusal
 from an8flower.store import FlowerStore
 
-from ...data.batches import Resident, Rows
+from ...data.batches import Batch, ResidentRows
 from ...data.selection import select_rows
 from ...models.classifier import Classifier, build
 from ...models.files import load
-from ...models.networks.random_state import seeded
+from ...models.networks.random_state import seed_global_state
 from ...models.training import EpochReport, accuracy, fit, recipe_for
 from ...registry import archs
 from ...seeds import seed_of
@@ -47,7 +47,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Memorised:
+class MemorisingModel:
     """A model that was trained on permuted labels, and how well it memorised them."""
 
     classifier: Classifier
@@ -84,7 +84,7 @@ def memorise_once(
     memory: Memory,
     folder: Path,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
-) -> Memorised:
+) -> MemorisingModel:
     """The model trained on permuted labels; it is read from its file in the folder if it was trained before.
 
     Raises:
@@ -96,7 +96,7 @@ def memorise_once(
     path = folder / f"{classifier.arch}-permuted-seed{memory.seed}-{identity(classifier, store, memory)}.safetensors"
     if path.exists():
         trained = load(path, classifier.device)
-        return Memorised(trained, float(trained.card.data["memorised"]), memory.rows, 0.0, path)
+        return MemorisingModel(trained, float(trained.card.data["memorised"]), memory.rows, 0.0, path)
     return memorise(classifier, store, memory, path, on_epoch=on_epoch)
 
 
@@ -108,10 +108,10 @@ def identity(classifier: Classifier, store: FlowerStore, memory: Memory) -> str:
 
 def memorise(
     classifier: Classifier, store: FlowerStore, memory: Memory, path: Path, *, on_epoch: Callable[[EpochReport], None]
-) -> Memorised:
+) -> MemorisingModel:
     """Train a model on permuted labels and file it: without augmentation, which would be more to memorise."""
     began = time.perf_counter()
-    rows = Resident(permute_labels(store, memory, classifier.device))
+    rows = ResidentRows(permute_labels(store, memory, classifier.device))
     recipe = recipe_for(
         classifier.arch,
         memory.epochs,
@@ -124,16 +124,16 @@ def memorise(
     recipe = recipe._replace(learning_rate=recipe.learning_rate / 2, augmented=False, enough=ENOUGH)
     fresh = build(classifier.arch, classifier.class_names, classifier.size, seed_of("memory", memory.seed))
     fresh.to(classifier.device)
-    with seeded(seed_of("memorise", classifier.arch, memory.seed)):
+    with seed_global_state(seed_of("memorise", classifier.arch, memory.seed)):
         fit(fresh, rows, rows, recipe, on_epoch)
     reached = accuracy(fresh, rows)
     data = {"name": store.name, "digest": store.digest, "labels": "permuted", "memorised": repr(reached)}
     fresh.card = replace(fresh.card, seed=memory.seed, data=data, versions={"an8flower": an8flower.__version__})
     fresh.save(path)
-    return Memorised(fresh, reached, memory.rows, time.perf_counter() - began, path)
+    return MemorisingModel(fresh, reached, memory.rows, time.perf_counter() - began, path)
 
 
-def permute_labels(store: FlowerStore, memory: Memory, device: torch.device) -> Rows:
+def permute_labels(store: FlowerStore, memory: Memory, device: torch.device) -> Batch:
     """Training rows whose labels are dealt out anew among them."""
     split = store["train"]
     indices = select_rows(split.labels, memory.rows, seed_of("memory", memory.seed))
@@ -142,4 +142,4 @@ def permute_labels(store: FlowerStore, memory: Memory, device: torch.device) -> 
     if np.array_equal(labels, rows.labels):
         raise Refusal(f"{store.path}: the labels of {memory.rows} rows came out as they were; choose another seed")
     images = torch.from_numpy(rows.images).permute(0, 3, 1, 2)
-    return Rows(*(tensor.to(device) for tensor in (images, torch.from_numpy(labels), torch.from_numpy(rows.masks))))
+    return Batch(*(tensor.to(device) for tensor in (images, torch.from_numpy(labels), torch.from_numpy(rows.masks))))

@@ -22,8 +22,8 @@ from ...case import Query
 from ...models.classifier import Classifier
 from ...seeds import generator, seed_of
 from .layers import Step
-from .randomisation import Randomised, Redrawn
-from .similarity import Maps, entropies, similarities
+from .randomisation import RandomisableCopy, RedrawnParameter
+from .similarity import ComparedMaps, entropies, similarities
 
 Explain = Callable[[Classifier, Query], Tensor]  # maps (N, H, W) float32
 Note = Callable[[Collection[str], int, Tensor], None]  # what was drawn anew, in which draw, and the maps (N, H, W)
@@ -36,9 +36,9 @@ NOISE = 0.1  # standard deviation of the smooth test's noise, as a share of an i
 class Randomisation:
     """The parameters that are drawn anew, step by step, and the copy of the model that takes them on."""
 
-    copy: Randomised
+    copy: RandomisableCopy
     steps: tuple[Step, ...]  # from the logits down
-    draws: tuple[dict[str, Redrawn], ...]  # the whole network, drawn from several seeds
+    draws: tuple[dict[str, RedrawnParameter], ...]  # the whole network, drawn from several seeds
     calibration: Tensor | None = None  # images to take batch norms' statistics from; None keeps the trained ones
     note: Note = lambda parameters, draw, maps: None  # called with all maps that are made
 
@@ -78,7 +78,7 @@ def walk_down(
     randomisation: Randomisation,
     explain: Explain,
     query: Query,
-    original: Maps,
+    original: ComparedMaps,
     *,
     known: dict[frozenset[str], Likeness],
 ) -> dict[str, list[Point]]:
@@ -92,44 +92,46 @@ def walk_down(
         for name, parameters in parameters_reached(randomisation.steps, order):
             key = frozenset(parameters)
             if key not in known:
-                known[key] = similarities(original, Maps(randomisation.maps(explain, query, parameters)))
+                known[key] = similarities(original, ComparedMaps(randomisation.maps(explain, query, parameters)))
             walks[order].append(Point(name, known[key]))
     return walks
 
 
 @dataclass(frozen=True)
-class Full:
+class FullRandomisation:
     """The similarities and entropies with every parameter drawn anew; the last axis counts the draws."""
 
     likeness: Likeness  # (N, D)
     rise: np.ndarray  # (N, D): of the entropy, relative to the original map's; NaN where that has none
 
 
-def randomise_fully(randomisation: Randomisation, explain: Explain, query: Query, original: Maps) -> Full:
+def randomise_fully(
+    randomisation: Randomisation, explain: Explain, query: Query, original: ComparedMaps
+) -> FullRandomisation:
     """The efficient test, and the similarities at the end of the cascade, for every draw."""
     before = entropies(original)
     before = np.where(before > 0, before, np.nan)
     likeness, rises = [], []
     for draw in range(len(randomisation.draws)):
-        maps = Maps(randomisation.maps(explain, query, randomisation.everything, draw))
+        maps = ComparedMaps(randomisation.maps(explain, query, randomisation.everything, draw))
         likeness.append(similarities(original, maps))
         rises.append((entropies(maps) - before) / before)
     stacked = {name: np.stack([of_draw[name] for of_draw in likeness], 1) for name in likeness[0]}
-    return Full(stacked, np.stack(rises, 1))
+    return FullRandomisation(stacked, np.stack(rises, 1))
 
 
-def smooth(randomisation: Randomisation, explain: Explain, query: Query, samples: int) -> list[Point]:
+def walk_smoothly(randomisation: Randomisation, explain: Explain, query: Query, samples: int) -> list[Point]:
     """The smooth test: a walk from the input up, in which every map is the mean over noisy images.
 
     Signed maps are averaged, then compared.
     """
     noisy = [add_noise(query, sample) for sample in range(samples)]
 
-    def average_maps(parameters: Collection[str]) -> Maps:
+    def average_maps(parameters: Collection[str]) -> ComparedMaps:
         total = torch.zeros_like(query.images[:, 0])
         for portion in noisy:
             total += randomisation.maps(explain, portion, parameters)
-        return Maps(total / samples)
+        return ComparedMaps(total / samples)
 
     original = average_maps(())
     return [

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from an8flower.store import StoredRows
 
-from ...results.kept_maps import halved
+from ...results.kept_maps import to_half_precision
 from .layers import Step
 from .mprt import Point, parameters_reached
 
@@ -54,6 +54,6 @@ class Cascade:
             "image": shown.images[0],
             "mask": shown.masks[0],
             "steps": np.array([TRAINED, *(name for name, _ in walk)]),
-            "maps": halved(np.stack(maps)),
+            "maps": to_half_precision(np.stack(maps)),
             "similarity": np.array([1.0 if np.ptp(maps[0]) else np.nan, *alike], np.float32),
         }

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from an8flower.errors import Refusal
 
 from ...models.classifier import Classifier, build
-from ...models.networks.random_state import seeded
+from ...models.networks.random_state import seed_global_state
 from ...registry import archs
 from ...seeds import generator, seed_of
 from .layers import Layer
@@ -27,7 +27,7 @@ PORTION = 16  # images at a time while statistics are taken: fixed, so that they
 
 
 @dataclass(frozen=True)
-class Redrawn:
+class RedrawnParameter:
     """A new value of a parameter, and where it comes from."""
 
     value: Tensor
@@ -35,7 +35,7 @@ class Redrawn:
     constant: bool  # whether every draw gives the same
 
 
-def redraw(classifier: Classifier, seed: int) -> dict[str, Redrawn]:
+def redraw(classifier: Classifier, seed: int) -> dict[str, RedrawnParameter]:
     """Every parameter of a classifier's network drawn anew, by name; the classifier is left alone.
 
     A registered architecture is built again from another seed, which is each parameter's own initialiser by
@@ -49,11 +49,12 @@ def redraw(classifier: Classifier, seed: int) -> dict[str, Redrawn]:
     second = build(classifier.arch, classifier.class_names, classifier.size, seed_of(seed, "other")).network
     other = dict(second.named_parameters())
     drawn = {
-        name: Redrawn(value.detach(), ARCH, torch.equal(value, other[name])) for name, value in fresh.named_parameters()
+        name: RedrawnParameter(value.detach(), ARCH, torch.equal(value, other[name]))
+        for name, value in fresh.named_parameters()
     }
     zero = [name for name, new in drawn.items() if new.constant and new.value.ndim > 1 and not new.value.any()]
     resets = reset(fresh, seed) if zero else {}
-    return drawn | {name: Redrawn(resets[name], NOT_ZERO, False) for name in zero if name in resets}
+    return drawn | {name: RedrawnParameter(resets[name], NOT_ZERO, False) for name in zero if name in resets}
 
 
 def build_untrained(classifier: Classifier, seed: int) -> nn.Module | None:
@@ -69,17 +70,17 @@ def shapes(network: nn.Module) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in network.named_parameters()}
 
 
-def redraw_foreign(network: nn.Module, seed: int) -> dict[str, Redrawn]:
+def redraw_foreign(network: nn.Module, seed: int) -> dict[str, RedrawnParameter]:
     """Draw anew the parameters of a network whose architecture is not registered, as its own layers would."""
     first, second = reset(network, seed), reset(network, seed_of(seed, "other"))
     drawn = {}
     for name, value in network.named_parameters():
         if name in first:
-            drawn[name] = Redrawn(first[name], LAYER, torch.equal(first[name], second[name]))
+            drawn[name] = RedrawnParameter(first[name], LAYER, torch.equal(first[name], second[name]))
         else:
             order = torch.randperm(value.numel(), generator=generator(seed_of(seed, name))).to(value.device)
             constant = bool((value == value.reshape(-1)[0]).all())
-            drawn[name] = Redrawn(value.detach().reshape(-1)[order].view(value.shape), PERMUTED, constant)
+            drawn[name] = RedrawnParameter(value.detach().reshape(-1)[order].view(value.shape), PERMUTED, constant)
     return drawn
 
 
@@ -89,7 +90,7 @@ def reset(network: nn.Module, seed: int) -> dict[str, Tensor]:
     with torch.no_grad():
         for parameter in blank.parameters():
             parameter.fill_(torch.nan)  # what is still NaN afterwards, no module initialises
-    with seeded(seed):
+    with seed_global_state(seed):
         for module in blank.modules():  # parents first: they may reset their children in another way
             again = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
             if callable(again):
@@ -97,7 +98,7 @@ def reset(network: nn.Module, seed: int) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in blank.named_parameters() if not value.isnan().any()}
 
 
-class Randomised:
+class RandomisableCopy:
     """A copy of a classifier whose parameters can be drawn anew by name, again and again."""
 
     def __init__(self, classifier: Classifier) -> None:
@@ -106,7 +107,7 @@ class Randomised:
 
     @contextmanager
     def only(
-        self, names: Collection[str], values: dict[str, Redrawn], recalibrate: Tensor | None = None
+        self, names: Collection[str], values: dict[str, RedrawnParameter], recalibrate: Tensor | None = None
     ) -> Iterator[Classifier]:
         """The classifier with these parameters drawn anew and all others as trained, inside the block.
 
@@ -141,7 +142,7 @@ def take_statistics(classifier: Classifier, images: Tensor) -> None:
         norm.eval()
 
 
-def coverage(classifier: Classifier, layers: list[Layer], values: dict[str, Redrawn]) -> dict[str, Any]:
+def coverage(classifier: Classifier, layers: list[Layer], values: dict[str, RedrawnParameter]) -> dict[str, Any]:
     """Which parameters are drawn anew, how, and how far they differ from the trained ones.
 
     Raises:
@@ -169,12 +170,12 @@ def coverage(classifier: Classifier, layers: list[Layer], values: dict[str, Redr
     }
 
 
-def sources(values: dict[str, Redrawn]) -> list[str]:
+def sources(values: dict[str, RedrawnParameter]) -> list[str]:
     """The sources that new values come from, each once."""
     return list(dict.fromkeys(value.source for value in values.values()))
 
 
-def parameter_report(name: str, layer: str, trained: Tensor, drawn: Redrawn) -> dict[str, Any]:
+def parameter_report(name: str, layer: str, trained: Tensor, drawn: RedrawnParameter) -> dict[str, Any]:
     """Report what becomes of one parameter; `changed` counts the elements that differ from the trained ones."""
     new = drawn.value.to(trained)
     return {

@@ -18,7 +18,7 @@ from an8flower.store import FlowerSplit, FlowerStore
 from ...case import Query
 from ...data.selection import select_rows
 from ...explaining.explain import explain
-from ...explaining.fitting import StoredExamples, prepared
+from ...explaining.fitting import StoredExamples, prepare
 from ...explaining.methods import Method, parse_method
 from ...models.classifier import Classifier
 from ...models.costs import Cost
@@ -30,8 +30,8 @@ from .layers import layers_of, steps_of
 from .mprt import Likeness, Point, Randomisation
 from .pictures import Cascade
 from .plan import SanityPlan
-from .randomisation import Randomised, coverage, redraw
-from .similarity import SIMILARITIES, Maps, similarities
+from .randomisation import RandomisableCopy, coverage, redraw
+from .similarity import SIMILARITIES, ComparedMaps, similarities
 from .verdict import SimilarityVerdict, compare_unrelated, describe_verdicts, judge_similarity
 
 CONTROL = "edges"  # does not look at the model: has to fail
@@ -47,7 +47,7 @@ class CountingExplainer:
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
         """Maps (N, H, W). A method that has to be fitted is fitted on each model."""
-        explainer = prepared(self.method.explainer, classifier, self._examples, self._batch)
+        explainer = prepare(self.method.explainer, classifier, self._examples, self._batch)
         explanation = explain(classifier, explainer, query, self._batch)
         self.cost, self.images = self.cost + explanation.cost, self.images + len(query.images)
         return explanation.maps
@@ -102,7 +102,9 @@ class ModelSanity:
         reports = [coverage(classifier, layers, values) for values in draws]
         self.coverage = reports[0]
         calibration = query.images if plan.recalibrate else None
-        random = Randomisation(Randomised(classifier), tuple(steps_of(layers, plan.steps)), tuple(draws), calibration)
+        random = Randomisation(
+            RandomisableCopy(classifier), tuple(steps_of(layers, plan.steps)), tuple(draws), calibration
+        )
         self.setting = Setting(
             classifier=classifier,
             split=split,
@@ -167,10 +169,10 @@ class ModelSanity:
         """What the scale of verdicts rests on: a method that has to fail, and what noise scores."""
         classifier, query, random = self.setting.classifier, self.setting.query, self.setting.random
         asker, noise = (self._asker(parse_method(name)) for name in (CONTROL, NOISE))
-        original = Maps(asker(classifier, query))
-        likeness = similarities(original, Maps(random.maps(asker, query, random.everything)))
+        original = ComparedMaps(asker(classifier, query))
+        likeness = similarities(original, ComparedMaps(random.maps(asker, query, random.everything)))
         other = query._replace(seeds=query.seeds ^ 1)
-        drawn = similarities(*(Maps(noise(classifier, shown)) for shown in (query, other)))
+        drawn = similarities(*(ComparedMaps(noise(classifier, shown)) for shown in (query, other)))
         return {
             CONTROL: describe_verdicts(self._verdicts(likeness, compare_unrelated(original), "control")),
             NOISE: {name: self._numbers(values, name) for name, values in drawn.items()},

@@ -29,7 +29,7 @@ ORIENTATIONS, CELLS_PER_BLOCK, CELL = 9, 3, 16
 EPSILON = 1e-5  # of the norms of HOG's blocks
 
 
-class Maps:
+class ComparedMaps:
     """A batch of maps, and all that comparisons derive from them, each computed once."""
 
     def __init__(self, maps: Tensor) -> None:
@@ -40,9 +40,9 @@ class Maps:
     def __len__(self) -> int:
         return len(self.maps)
 
-    def picked(self, order: np.ndarray) -> Maps:
+    def pick(self, order: np.ndarray) -> ComparedMaps:
         """Pick maps by index, with all that is computed already."""
-        chosen = Maps(torch.from_numpy(self.maps[order]))
+        chosen = ComparedMaps(torch.from_numpy(self.maps[order]))
         for name in ("ranks", "ranks_abs", "scaled", "blurred", "blocks"):
             if name in self.__dict__:
                 chosen.__dict__[name] = self.__dict__[name][order]
@@ -83,7 +83,7 @@ class Maps:
         return standardise(average_ranks(oriented_gradients(self.scaled)))
 
 
-def similarities(ours: Maps, theirs: Maps) -> dict[str, np.ndarray]:
+def similarities(ours: ComparedMaps, theirs: ComparedMaps) -> dict[str, np.ndarray]:
     """All similarities, by name, of each map to its counterpart: (N,) float64 in [-1, 1]; NaN where one is constant."""
     by_name = {
         "spearman_abs": correlation(ours.ranks_abs, theirs.ranks_abs),
@@ -121,7 +121,7 @@ def correlation(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     return np.clip(np.einsum("np,np->n", ours, theirs), -1, 1)
 
 
-def structural_similarity(ours: Maps, theirs: Maps) -> np.ndarray:
+def structural_similarity(ours: ComparedMaps, theirs: ComparedMaps) -> np.ndarray:
     """SSIM (N,) with a Gaussian window and sample covariances, as scikit-image's with `gaussian_weights=True`.
 
     Source: Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, 2004.
@@ -186,7 +186,7 @@ def histograms(images: np.ndarray, cell: int) -> np.ndarray:
     return sums.reshape(len(images), rows, columns, ORIENTATIONS) / cell**2
 
 
-def entropies(maps: Maps) -> np.ndarray:
+def entropies(maps: ComparedMaps) -> np.ndarray:
     """The entropy (N,) in nats of each map's histogram of 100 bins from its least to its largest value."""
     counts = [np.histogram(scaled, BINS)[0] for scaled in maps.scaled]
     return np.array([shannon(histogram) for histogram in counts])

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...results.statistics.intervals import interval
 from ...seeds import seed_of
-from .similarity import SIMILARITIES, Maps, similarities
+from .similarity import SIMILARITIES, ComparedMaps, similarities
 
 Outcome = Literal["pass", "fail", "undecided"]
 THRESHOLD = 0.5  # half of what tells maps of different images apart
@@ -38,12 +38,10 @@ class SimilarityVerdict:
     reason: str  # why it is undecided, else empty
 
 
-def compare_unrelated(original: Maps) -> dict[str, float]:
+def compare_unrelated(original: ComparedMaps) -> dict[str, float]:
     """Mean similarity of a method's maps of different images, by similarity; NaN where there is only one."""
     order, count = np.arange(len(original)), len(original)
-    met = [
-        similarities(original, original.picked(np.roll(order, shift))) for shift in range(1, min(MEETINGS + 1, count))
-    ]
+    met = [similarities(original, original.pick(np.roll(order, shift))) for shift in range(1, min(MEETINGS + 1, count))]
     return {name: mean([likeness[name] for likeness in met]) for name in SIMILARITIES}
 
 

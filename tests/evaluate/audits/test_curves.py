@@ -24,7 +24,7 @@ from an8flower.evaluate.metrics.ranking import THRESHOLDS
 from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.resources import Resources
 from an8flower.evaluate.results.folder import SCHEMA
-from an8flower.evaluate.results.statistics.scores import Scores
+from an8flower.evaluate.results.statistics.scores import ScoreArrays
 from an8flower.evaluate.results.summary import CHANCE, ORACLE
 from an8flower.evaluate.scoring.judge import Judge
 from an8flower.store import FlowerStore
@@ -61,8 +61,8 @@ def test_a_curve_is_filed_beside_its_area(store: FlowerStore, model: Classifier,
     case, predicted = judge.case(model, rows, judge.predict(model, rows)), judge.predict(model, rows)
     found = judge.score(model, parse_method("gradcam"), rows, predicted).to_pandas()
     lines = np.stack(found["curve"])
-    assert metric.traced
-    levels = metric.traced.levels(store.size**2)
+    assert metric.tracer
+    levels = metric.tracer.levels(store.size**2)
     assert lines.shape == (5, len(levels))
     assert len(levels) <= PLOTTED
     assert (levels[0], levels[-1]) == (0, 1)
@@ -98,7 +98,7 @@ def test_chance_and_the_truth_have_curves_as_well(store: FlowerStore, model: Cla
 
 
 def test_only_what_can_tell_a_curve_is_asked_for_one() -> None:
-    told = {name: parse_metric(name).traced for name in ("deletion", "insertion", "iou", "iou_best", "average_drop")}
+    told = {name: parse_metric(name).tracer for name in ("deletion", "insertion", "iou", "iou_best", "average_drop")}
     assert [name for name, by in told.items() if by] == ["deletion", "insertion"]
     assert isinstance(told["deletion"], Tracer)
 
@@ -148,7 +148,7 @@ def test_means_intervals_and_axes() -> None:
 def test_a_row_counts_by_the_mean_of_its_models_and_rows_without_a_curve_do_not() -> None:
     one = long_rows("deletion", "x", [[1.0, 0.0], [NAN, NAN], None, [0.5, 0.5]])
     two = long_rows("deletion", "x", [[0.0, 0.0], [0.5, 0.25], None, [0.5, 0.5]], "net-seed1-e")
-    scores = Scores(table(one, two), {})
+    scores = ScoreArrays(table(one, two), {})
     lines = scores.curves("deletion", "x")
     assert lines.shape == (4, 2, 2)
     assert lines[1, 1].tolist() == [0.5, 0.25]

@@ -15,7 +15,7 @@ from an8flower.evaluate.audits.filters import filters_of, numbers_silenced
 from an8flower.evaluate.explainers.filters.filter_roles import average_images, mean_class_accuracy
 from an8flower.evaluate.explainers.filters.relevant_filters import Filter, Relevance
 from an8flower.evaluate.explainers.fittable import Fitted
-from an8flower.evaluate.explaining.fitting import StoredExamples, prepared
+from an8flower.evaluate.explaining.fitting import StoredExamples, prepare
 from an8flower.evaluate.explaining.methods import Method, parse_method
 from an8flower.evaluate.models.classifier import Classifier, build, wrap
 from an8flower.evaluate.resources import Resources
@@ -122,7 +122,7 @@ def test_a_method_that_found_no_filters_is_refused(classifier: Classifier, judge
 def test_vebi_itself(store: FlowerStore, judge: Judge) -> None:
     """As it is fitted, on the network of the house."""
     model, method = build("flowernet", store.class_names, store.size, seed=0).eval(), parse_method("vebi:rows=30")
-    ready = prepared(method.explainer, model, StoredExamples(store, CPU), 16)
+    ready = prepare(method.explainer, model, StoredExamples(store, CPU), 16)
     found = filters_of(model, method._replace(explainer=ready), judge, 0)
     assert 0 < len(found["classes"]) <= 18
     assert all(values.dtype != object for values in found.values())

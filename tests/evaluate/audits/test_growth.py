@@ -22,14 +22,14 @@ from an8flower.evaluate.audits.plan_table import Count, PlanTable
 from an8flower.evaluate.audits.run import How, audit
 from an8flower.evaluate.audits.stage import Stage, folders, register, stages_by_name
 from an8flower.evaluate.report import page, sections
-from an8flower.evaluate.report.reading import Source
+from an8flower.evaluate.report.reading import AuditFolder
 from an8flower.evaluate.report.sections import Section, add_section
-from an8flower.evaluate.report.study import Study
+from an8flower.evaluate.report.study import StudyView
 from an8flower.evaluate.results import checks, files
 from an8flower.evaluate.results.checks import SanityCheck, Switch, register_check, switches
 from an8flower.evaluate.trust.sanity import check as checking
 from an8flower.evaluate.trust.sanity.check import CheckOfModel, Findings, Subject, implements
-from an8flower.evaluate.trust.sanity.similarity import Maps, similarities
+from an8flower.evaluate.trust.sanity.similarity import ComparedMaps, similarities
 
 # What would be `audits/stages/leaves.py`.
 
@@ -74,7 +74,7 @@ def count_leaves(model: ModelWords, most: int, place: str) -> Settled:
 # What would be `report/leaves.py` and `report/leaves.html.j2`.
 
 
-def leaves(studies: Sequence[Study], summary: Mapping[str, Any], source: Source) -> Section | None:
+def leaves(studies: Sequence[StudyView], summary: Mapping[str, Any], source: AuditFolder) -> Section | None:
     """The section of the leaves."""
     numbers = [document["leaves"] for study in studies for document in study.document.get("leaves") or ()]
     return Section("leaves", "How many leaves?", {"numbers": numbers}, "leaves") if numbers else None
@@ -94,7 +94,7 @@ class Twice(CheckOfModel):
         """The similarity of maps of the same model."""
         if not self.value:
             return Findings()
-        again = Maps(subject.explain(self.setting.classifier, subject.query))
+        again = ComparedMaps(subject.explain(self.setting.classifier, subject.query))
         return Findings({"twice": similarities(subject.original, again)})
 
 

@@ -25,7 +25,7 @@ from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.resources import Resources
 from an8flower.evaluate.results.arrays import read_arrays, write_arrays
 from an8flower.evaluate.results.folder import SCHEMA
-from an8flower.evaluate.results.kept_maps import halved
+from an8flower.evaluate.results.kept_maps import to_half_precision
 from an8flower.evaluate.scoring.judge import Judge
 from an8flower.store import FlowerStore
 
@@ -98,7 +98,7 @@ def test_the_batch_changes_nothing_and_nothing_asked_is_nothing_shown(store: Flo
 @given(hnp.arrays(np.float32, (3, 4, 4), elements=st.floats(-1, 1, width=32)), st.integers(-90, 90))
 def test_half_precision_keeps_maps_finite_and_close(maps: np.ndarray, power: int) -> None:
     maps = np.ldexp(maps, power)
-    found = halved(maps).astype(np.float64)
+    found = to_half_precision(maps).astype(np.float64)
     assert np.isfinite(found).all()
     peaks = np.abs(maps.astype(np.float64)).max((1, 2), keepdims=True)
     halves = np.abs(found).max((1, 2), keepdims=True)

@@ -18,7 +18,7 @@ from an8flower.evaluate.audits.summary.trends import Difference, Ours, decide
 from an8flower.evaluate.metrics.naming import parse_metric, parse_metrics
 from an8flower.evaluate.registry import archs, explainers, metrics
 from an8flower.evaluate.results.folder import SCHEMA
-from an8flower.evaluate.results.summary import Kind, contrasts, summarise
+from an8flower.evaluate.results.summary import MetricKind, contrasts, summarise
 
 NAN = float("nan")
 
@@ -211,7 +211,7 @@ def study(
         about = {"metric": "iou", "explainer": f"{method}()", "model": model, "seconds": mean, "forwards": 1.0}
         entries += [{**about, "row": row, "value": value} for row, value in enumerate(values)]
     table = pa.Table.from_pylist(entries, SCHEMA)
-    kinds, called = {"iou": Kind(None, "localisation", True, (0, 1))}, {f"{method}()": method for method in means}
+    kinds, called = {"iou": MetricKind(None, "localisation", True, (0, 1))}, {f"{method}()": method for method in means}
     results = [
         {"method": called[each["explainer"]], "text": called[each.pop("explainer")], **each}
         for each in summarise(table, kinds, 0)

@@ -17,7 +17,7 @@ from an8flower import spec as specs
 from an8flower.evaluate.audits.summary.slices import assign_bins, name_spans, row_properties, slices
 from an8flower.evaluate.metrics.naming import parse_metrics
 from an8flower.evaluate.results.folder import SCHEMA
-from an8flower.evaluate.results.summary import CHANCE, ORACLE, Kind, summarise
+from an8flower.evaluate.results.summary import CHANCE, ORACLE, MetricKind, summarise
 from an8flower.factors import PARTS
 from an8flower.generate import generate, make_rows
 from an8flower.occlusion import keep_parts, occlusion
@@ -221,7 +221,7 @@ def test_one_slice_of_all_rows_is_the_summary(table: pa.Table, properties: pd.Da
     """The same mean, interval and calibration as the table that `score` prints."""
     whole = properties[["class"]].assign(**{"class": pd.Categorical(["red"] * 6)})
     (found,) = slices(table, {"x()": "X"}, parse_metrics(["iou_mean"]), whole, 3)["iou_mean"]
-    (entry,) = summarise(table, {"iou_mean": Kind(bounds=(0, 1))}, 3)
+    (entry,) = summarise(table, {"iou_mean": MetricKind(bounds=(0, 1))}, 3)
     for name, number in found["methods"]["X"].items():
         assert number == pytest.approx(entry["metrics"]["iou_mean"][name])
 

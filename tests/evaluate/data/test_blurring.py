@@ -7,7 +7,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from an8flower.evaluate.data.images import between_levels, blur_matrix, blurred, pyramid
+from an8flower.evaluate.data.images import blur, blur_matrix, interpolate_levels, pyramid
 
 
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 5.0, 20.0])
@@ -15,7 +15,7 @@ from an8flower.evaluate.data.images import between_levels, blur_matrix, blurred,
 def test_scipy_agrees(sigma: float, continued: bool, mode: str) -> None:
     images = torch.rand(2, 3, 16, 11, generator=torch.Generator().manual_seed(0))
     expected = gaussian_filter(images.double().numpy(), sigma, mode=mode, axes=(2, 3))
-    actual = blurred(images, sigma, continued).double()
+    actual = blur(images, sigma, continued).double()
     torch.testing.assert_close(actual, torch.from_numpy(expected), rtol=1e-5, atol=1e-6)
 
 
@@ -28,7 +28,7 @@ def test_levels_of_a_pyramid() -> None:
     levels = pyramid(images, 7.0, levels=8)
     assert torch.equal(levels[:, 7], images)
     for level, sigma in enumerate((7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0)):
-        torch.testing.assert_close(levels[:, level], blurred(images, sigma))
+        torch.testing.assert_close(levels[:, level], blur(images, sigma))
 
 
 def slow_between_levels(levels: Tensor, rows: Tensor, masks: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ def test_between_levels_equals_the_slow_version(count: int) -> None:
     masks[0, 0], masks[1, 0], masks[2, 0] = 0, 1, 0.5
     rows = torch.tensor([1, 0, 1])
     expected = slow_between_levels(levels, rows, masks)
-    torch.testing.assert_close(between_levels(levels, rows, masks), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(interpolate_levels(levels, rows, masks), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_slope_between_levels_is_their_difference() -> None:
@@ -59,5 +59,5 @@ def test_the_slope_between_levels_is_their_difference() -> None:
     levels, masks = torch.rand(1, 3, 3, 4, 4, generator=source), torch.full((1, 4, 4), 0.75)
     masks[0, 0] = 1  # has the slope that leads there
     masks.requires_grad_()
-    (slopes,) = torch.autograd.grad(between_levels(levels, torch.tensor([0]), masks).sum(), masks)
+    (slopes,) = torch.autograd.grad(interpolate_levels(levels, torch.tensor([0]), masks).sum(), masks)
     torch.testing.assert_close(slopes[0], 2 * (levels[0, 2] - levels[0, 1]).sum(0))

@@ -28,7 +28,7 @@ def world(small_file: Path) -> World:
 
 @pytest.mark.parametrize("rows", [[0, 1, 2], [23, 4, 4, 0], [7]])
 def test_an_unchanged_row_is_the_row_of_the_file(world: World, rows: list[int]) -> None:
-    taken = world.photographed(world.factors(torch.tensor(rows)))
+    taken = world.photograph(world.factors(torch.tensor(rows)))
     stored = world.split.rows(0, len(world.split))
     assert stored.parts is not None
     assert (taken.parts.numpy() == stored.parts[rows]).all()
@@ -62,7 +62,7 @@ def test_near_classes_are_spread(world: World) -> None:
 
 
 def test_the_parts_that_differ(world: World) -> None:
-    told = world.differing(torch.tensor([0, 1]), torch.tensor([3, 1]))
+    told = world.differing_parts(torch.tensor([0, 1]), torch.tensor([3, 1]))
     assert told.tolist() == [[part == "petals" for part in PARTS], [False] * len(PARTS)]
 
 
@@ -84,4 +84,4 @@ def test_scenes_are_asked_about_in_bounded_portions(world: World, monkeypatch: p
     monkeypatch.setattr("an8flower.evaluate.metrics.interventions.reliance.AT_ONCE", 10)
     found = classify_scenes(network, world, table, batch=4)
     assert network.sizes == [4, 4, 2, 4, 4, 2, 4]
-    torch.testing.assert_close(found, world.photographed(table).images.mean((2, 3)))
+    torch.testing.assert_close(found, world.photograph(table).images.mean((2, 3)))

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from an8flower.errors import NotApplicable, Refusal, WrongUsage
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.explainers.cam import GradCam, LayerCam
-from an8flower.evaluate.explainers.toolkits.adapters import adapted
+from an8flower.evaluate.explainers.toolkits.adapters import parse_foreign
 from an8flower.evaluate.explainers.toolkits.foreign import Toolkit, mute
-from an8flower.evaluate.explaining.contract import CHECKS, NETWORKS, Check, Trial, likeness, verdict
-from an8flower.evaluate.explaining.contract_networks import CLASSES, lively
+from an8flower.evaluate.explaining.contract import CHECKS, NETWORKS, ContractCheck, Trial, judge, likeness
+from an8flower.evaluate.explaining.contract_networks import CLASSES, randomise_weights
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.explaining.methods import parse_method
 from an8flower.evaluate.models.classifier import Classifier, wrap
@@ -31,7 +31,7 @@ def plain() -> Classifier:
     """A network that toolkits understand without help: every operation is a module of its own, none in place."""
     layers = (nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 6, 3, 2, 1), nn.ReLU())
     network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, len(CLASSES)))
-    return wrap(lively(network), CLASSES, 16, "3").eval()
+    return wrap(randomise_weights(network), CLASSES, 16, "3").eval()
 
 
 def maps_of(text: str, classifier: Classifier, query: Query) -> Tensor:
@@ -48,9 +48,9 @@ def test_a_line_is_a_method() -> None:
         "Captum(kind='Occlusion', arguments='sliding_window_shapes=(3, 8, 8), strides=(3, 4, 4)', "
         "pooling='sum', layer=None)"
     )
-    assert method.explainer == adapted("captum:Occlusion(sliding_window_shapes=(3,8,8),strides=(3,4,4))")
-    assert adapted("captum:Saliency(pooling='abs_max')").pooling == "abs_max"
-    assert adapted("captum:Saliency") == adapted("captum:Saliency()")
+    assert method.explainer == parse_foreign("captum:Occlusion(sliding_window_shapes=(3,8,8),strides=(3,4,4))")
+    assert parse_foreign("captum:Saliency(pooling='abs_max')").pooling == "abs_max"
+    assert parse_foreign("captum:Saliency") == parse_foreign("captum:Saliency()")
     assert not parse_method("grad_cam:EigenCAM").class_sensitive
 
 
@@ -207,7 +207,7 @@ SOME = [
     "zennit:EpsilonGammaBox",
 ]
 TRIALS = {
-    (text, network): Trial(adapted(text), network, adapted(text).class_sensitive)
+    (text, network): Trial(parse_foreign(text), network, parse_foreign(text).class_sensitive)
     for text in SOME
     for network in NETWORKS
 }
@@ -216,7 +216,7 @@ TRIALS = {
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("text", SOME)
-def test_they_keep_the_contract(text: str, network: str, check: Check) -> None:
+def test_they_keep_the_contract(text: str, network: str, check: ContractCheck) -> None:
     try:
         check.judge(TRIALS[text, network])
     except NotApplicable as reason:
@@ -225,7 +225,7 @@ def test_they_keep_the_contract(text: str, network: str, check: Check) -> None:
 
 @pytest.mark.parametrize("text", SOME)
 def test_each_applies_to_a_cnn(text: str) -> None:
-    assert verdict(TRIALS[text, "reuse"], CHECKS[0]).status == "ok"
+    assert judge(TRIALS[text, "reuse"], CHECKS[0]).status == "ok"
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_each_applies_to_a_cnn(text: str) -> None:
     ],
 )
 def test_costs(plain: Classifier, query: MakeQuery, text: str, forwards: int, backwards: int) -> None:
-    cost = explain(plain, adapted(text), query(plain)).cost
+    cost = explain(plain, parse_foreign(text), query(plain)).cost
     assert cost.forwards / 5 == pytest.approx(forwards)
     assert cost.backwards / 5 == pytest.approx(backwards)
 

@@ -25,7 +25,7 @@ from an8flower.evaluate.explainers.cam import (
     XGradCam,
 )
 from an8flower.evaluate.explaining.explain import explain
-from an8flower.evaluate.maps import range_normalised
+from an8flower.evaluate.maps import normalise_range
 from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.registry import explainers
 
@@ -179,7 +179,7 @@ def test_equal_the_slow_versions(make: Make, query: MakeQuery, kind: str, layer:
     if kind == "vit":  # otherwise the channels of a layer norm have a mean of 0
         nn.init.uniform_(classifier.network.get_submodule(classifier.target_layer).weight)
     asked = Query(*(tensor[1:4] for tensor in query(classifier)))
-    maps = {name: explain(classifier, explainers[name].thing(layer=layer), asked).maps for name in SLOW}
+    maps = {name: explain(classifier, explainers[name].item(layer=layer), asked).maps for name in SLOW}
     for row, image in enumerate(asked.images):
         values, gradient = hooked(classifier, layer, image, int(asked.targets[row]))
         for name, slow in SLOW.items():
@@ -217,8 +217,8 @@ def test_cam_does_not_apply_to_others(arch: str, layer: str | None, query: MakeQ
 @pytest.mark.parametrize("name", [*SLOW, "cam"])
 def test_half_precision_is_near(make: Make, query: MakeQuery, name: str) -> None:
     classifier = make("inplace")
-    expected = explain(classifier, explainers[name].thing(), query(classifier)).maps
-    maps = explain(classifier.bfloat16(), explainers[name].thing(), query(classifier)).maps
+    expected = explain(classifier, explainers[name].item(), query(classifier)).maps
+    maps = explain(classifier.bfloat16(), explainers[name].item(), query(classifier)).maps
     torch.testing.assert_close(maps, expected, rtol=0, atol=0.05 * float(expected.abs().max()))
 
 
@@ -227,7 +227,7 @@ def test_a_class_independent_map_is_registered_as_one(make: Make, query: MakeQue
     asked = query(classifier)
     other = asked._replace(targets=(asked.targets + 1) % 4)
     for name in (*SLOW, "cam"):
-        maps, others = (explain(classifier, explainers[name].thing(), each).maps for each in (asked, other))
+        maps, others = (explain(classifier, explainers[name].item(), each).maps for each in (asked, other))
         assert torch.equal(maps, others) != explainers[name].about.get("class_sensitive", True), name
 
 
@@ -289,7 +289,7 @@ def test_layers_without_extent(make: Make, query: MakeQuery) -> None:
 
 def test_normalised_maps_have_gradients_even_where_they_are_constant() -> None:
     maps = torch.tensor([[[2.0, 2.0]], [[1.0, 3.0]]], requires_grad=True)
-    normalised = range_normalised(maps)
+    normalised = normalise_range(maps)
     assert normalised.tolist() == [[[0, 0]], [[0, 1]]]
     assert torch.autograd.grad(normalised.sum(), maps)[0].isfinite().all()
 
@@ -307,7 +307,7 @@ def test_costs(make: Make, query: MakeQuery, name: str) -> None:
     layer = "features" if name == "cam" else "features.1"
     head, tail = classifier.share(layer)
     assert 0 < head < 1 or name == "cam"
-    cost = explain(classifier, explainers[name].thing(layer=layer), query(classifier)).cost
+    cost = explain(classifier, explainers[name].item(layer=layer), query(classifier)).cost
     values_only = name in ("eigencam", "upsam_act")
     assert cost.forwards == pytest.approx(5 * (head if values_only else head + tail))
     assert cost.backwards == pytest.approx(0 if values_only or name == "cam" else 5 * tail)

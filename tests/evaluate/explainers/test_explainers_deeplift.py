@@ -14,7 +14,14 @@ from an8flower.errors import NotApplicable, WrongUsage
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.data.images import REPLACEMENTS
 from an8flower.evaluate.explainers.deeplift import DeepLift
-from an8flower.evaluate.explaining.contract_networks import CLASSES, ReuseNet, in_place, lively, reuse, vit
+from an8flower.evaluate.explaining.contract_networks import (
+    CLASSES,
+    ReuseNet,
+    build_in_place,
+    build_reuse,
+    build_vit,
+    randomise_weights,
+)
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.models.classifier import Classifier, wrap
 from an8flower.evaluate.models.networks.batched_passes import logit
@@ -56,7 +63,7 @@ class Overlapping(nn.Module):
 
 
 def overlapping() -> Classifier:
-    return wrap(lively(Overlapping()), CLASSES, 8, "convolution").eval()
+    return wrap(randomise_weights(Overlapping()), CLASSES, 8, "convolution").eval()
 
 
 def windows(before: Tensor, i: int, j: int) -> tuple[int, int]:
@@ -95,7 +102,7 @@ def test_the_slow_version_agrees(baseline: str) -> None:
 
 
 @pytest.mark.parametrize("baseline", REPLACEMENTS)
-@pytest.mark.parametrize("make", [in_place, reuse, overlapping])
+@pytest.mark.parametrize("make", [build_in_place, build_reuse, overlapping])
 def test_contributions_add_up_to_the_gain(make: Any, baseline: str) -> None:
     classifier = make()
     asked = query(classifier)
@@ -120,7 +127,9 @@ class Apart(nn.Module):
 
 def test_captum_agrees_on_a_plain_network() -> None:
     body = nn.Conv2d(3, 6, 3), nn.ReLU(), Apart(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3), nn.Tanh(), nn.AvgPool2d(2)
-    network = lively(nn.Sequential(*body, nn.Flatten(), nn.Linear(32, 8), nn.ELU(), nn.Linear(8, len(CLASSES))))
+    network = randomise_weights(
+        nn.Sequential(*body, nn.Flatten(), nn.Linear(32, 8), nn.ELU(), nn.Linear(8, len(CLASSES)))
+    )
     classifier = wrap(network, CLASSES, 14, "4").double().eval()
     asked = query(classifier)
     for baseline in ("black", "blur"):
@@ -145,7 +154,7 @@ class WithoutReuse(nn.Module):
 
 
 def test_captum_agrees_on_a_network_written_out_for_it() -> None:
-    classifier = reuse().double().eval()
+    classifier = build_reuse().double().eval()
     asked = query(classifier)
     expected = captums(WithoutReuse(classifier.network), classifier, asked, torch.zeros_like(asked.images))
     found = DeepLift().attribution(classifier, asked)
@@ -154,13 +163,13 @@ def test_captum_agrees_on_a_network_written_out_for_it() -> None:
 
 @pytest.mark.parametrize("batch", [2, 4])
 def test_costs(batch: int) -> None:
-    classifier = reuse()
+    classifier = build_reuse()
     cost = explain(classifier, DeepLift(), query(classifier), batch=batch).cost
     assert (cost.forwards, cost.backwards) == (6, 6)
 
 
 def test_no_more_images_at_once_than_allowed() -> None:
-    classifier = in_place().eval()
+    classifier = build_in_place().eval()
     sizes: list[int] = []
     classifier.network.linear.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
     classifier.in_flight = 4
@@ -170,6 +179,6 @@ def test_no_more_images_at_once_than_allowed() -> None:
 
 def test_what_does_not_apply() -> None:
     with pytest.raises(NotApplicable, match=r"deeplift has no rule for .* in VisionTransformer; use tibav"):
-        explain(vit(), DeepLift(), query(vit()))
+        explain(build_vit(), DeepLift(), query(build_vit()))
     with pytest.raises(WrongUsage, match='unknown baseline "blak"; did you mean "black"'):
         DeepLift(baseline="blak")

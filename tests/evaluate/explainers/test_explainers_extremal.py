@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from an8flower.errors import WrongUsage
 from an8flower.evaluate.case import Query
-from an8flower.evaluate.data.images import blurred
+from an8flower.evaluate.data.images import blur
 from an8flower.evaluate.explainers.extremal_perturbation import (
     ExtremalPerturbation,
     SmoothMasks,
@@ -166,7 +166,7 @@ def test_no_area_is_smaller_than_a_pixel() -> None:
 
 def test_what_masks_choose_from() -> None:
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    strongest = blurred(images, 20 * 16 / 224)
+    strongest = blur(images, 20 * 16 / 224)
     for name, count, first in (("pyramid", 8, strongest), ("blur", 2, strongest), ("black", 2, 0 * images)):
         levels = ExtremalPerturbation(perturbation=name).levels_of(images)
         assert levels.shape == (2, count, 3, 16, 16)

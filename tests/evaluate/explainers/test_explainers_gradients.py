@@ -26,7 +26,7 @@ from an8flower.evaluate.explainers.gradients import (
     completeness,
     noise,
 )
-from an8flower.evaluate.explaining.contract_networks import NETWORKS, in_place, reuse
+from an8flower.evaluate.explaining.contract_networks import NETWORKS, build_in_place, build_reuse
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.maps import POOLINGS
 from an8flower.evaluate.models.classifier import Classifier, wrap
@@ -283,7 +283,7 @@ def test_captum_agrees_under_the_same_noise(
     classifier: Classifier, query: MakeQuery, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = Query(*(tensor[:1] for tensor in query(classifier)))
-    ours = explain(classifier, explainers[name].thing(samples=4, pooling="abs_sum"), asked).maps
+    ours = explain(classifier, explainers[name].item(samples=4, pooling="abs_sum"), asked).maps
     drawn = torch.stack([noise(int(asked.seeds[0]), number, asked.images.shape[1:]) for number in range(4)])
     monkeypatch.setattr(torch, "normal", lambda mean, deviations: drawn * deviations)
     theirs = NoiseTunnel(Saliency(classifier.eval())).attribute(
@@ -313,7 +313,7 @@ def test_captum_agrees_under_the_same_noise(
     ],
 )
 def test_costs(query: MakeQuery, explainer: PixelAttribution, passes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    classifier, sizes, count = in_place(), [], Classifier.count
+    classifier, sizes, count = build_in_place(), [], Classifier.count
 
     def counted(self: Classifier, output: Tensor, share: float) -> Tensor:
         sizes.append(len(output))
@@ -327,8 +327,8 @@ def test_costs(query: MakeQuery, explainer: PixelAttribution, passes: int, monke
 
 @pytest.mark.parametrize("name", ["gradient_x_input", "integrated_gradients", "smoothgrad", "vargrad"])
 def test_half_precision(query: MakeQuery, name: str) -> None:
-    explainer = explainers[name].thing()
-    classifier = reuse()
+    explainer = explainers[name].item()
+    classifier = build_reuse()
     expected = explain(classifier, explainer, query(classifier)).maps
     maps = explain(classifier.bfloat16(), explainer, query(classifier)).maps
     assert torch.corrcoef(torch.stack([maps, expected]).flatten(1))[0, 1] > 0.9
@@ -354,7 +354,7 @@ def test_parameters_that_are_refused(make_bad: Callable[[], PixelAttribution], s
 
 
 def test_finite_differences_agree(query: MakeQuery) -> None:
-    classifier = reuse().eval().double()
+    classifier = build_reuse().eval().double()
     images, targets = query(classifier).images.double(), query(classifier).targets
     gradient, step = input_gradient(classifier, images, targets), torch.zeros_like(images)
     step[:, 1, 5, 7] = 1e-6
@@ -381,7 +381,7 @@ def test_the_99th_percentile_cuts_outliers() -> None:
 
 
 def test_the_pooling_is_a_parameter(query: MakeQuery) -> None:
-    classifier = in_place()
+    classifier = build_in_place()
     asked = query(classifier)
     gradient: Tensor = input_gradient(classifier.eval(), asked.images, asked.targets)
     torch.testing.assert_close(explain(classifier, Gradient(pooling="sum"), asked).maps, gradient.sum(1))

@@ -22,18 +22,18 @@ from an8flower.evaluate.explainers.rectified import (
     GuidedGradCamPlusPlus,
     rectified_gradient,
 )
-from an8flower.evaluate.explaining.contract_networks import in_place, reuse, vit
+from an8flower.evaluate.explaining.contract_networks import build_in_place, build_reuse, build_vit
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.maps import POOLINGS
 from an8flower.evaluate.models.classifier import Classifier
-from an8flower.evaluate.models.networks.unrolled import unrolled
+from an8flower.evaluate.models.networks.unrolled import unroll
 from an8flower.evaluate.registry import explainers
 
 MakeQuery = Callable[[Classifier], Query]
 NAMES = ["deconvnet", "guided_backprop", "guided_gradcam", "guided_gradcam_pp"]
 
 
-@pytest.fixture(params=[in_place, reuse])
+@pytest.fixture(params=[build_in_place, build_reuse])
 def classifier(request: pytest.FixtureRequest) -> Classifier:
     """The networks that have ReLUs only, in training mode."""
     return request.param()
@@ -81,7 +81,7 @@ class SlowDeconvolution(nn.Module):
 def with_relus(classifier: Classifier, make: Callable[[], nn.Module]) -> Classifier:
     """A copy whose every call of a ReLU is a module of that kind."""
     copied = copy.deepcopy(classifier).eval()
-    network = unrolled(copied.network)
+    network = unroll(copied.network)
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.ReLU):
             setattr(network, name, make())
@@ -95,7 +95,7 @@ def test_the_slow_version_agrees(
 ) -> None:
     asked, other = query(classifier), with_relus(classifier, slow)
     for pooling in ("sum", "pos_l2"):
-        maps = explain(classifier, explainers[name].thing(pooling=pooling), asked, batch=2).maps
+        maps = explain(classifier, explainers[name].item(pooling=pooling), asked, batch=2).maps
         for image, target, found in zip(asked.images, asked.targets, maps, strict=True):
             leaf = image[None].clone().requires_grad_()
             expected = POOLINGS[pooling](torch.autograd.grad(other(leaf)[0, target], leaf)[0])[0]
@@ -104,7 +104,8 @@ def test_the_slow_version_agrees(
 
 
 @pytest.mark.parametrize(
-    ("kind", "layer"), [(in_place, None), (in_place, "features.1"), (reuse, None), (reuse, "stem")]
+    ("kind", "layer"),
+    [(build_in_place, None), (build_in_place, "features.1"), (build_reuse, None), (build_reuse, "stem")],
 )
 def test_guided_gradcam_is_the_product(kind: Callable[[], Classifier], layer: str | None, query: MakeQuery) -> None:
     classifier = kind().eval()
@@ -136,7 +137,7 @@ def test_captum_agrees(
 
 
 @pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU activations")
-@pytest.mark.parametrize(("kind", "node"), [(in_place, "features_3"), (reuse, "bn2")])
+@pytest.mark.parametrize(("kind", "node"), [(build_in_place, "features_3"), (build_reuse, "bn2")])
 def test_captum_agrees_on_guided_gradcam(kind: Callable[[], Classifier], node: str, query: MakeQuery) -> None:
     classifier = kind()
     asked = query(classifier)
@@ -154,7 +155,7 @@ def test_captum_agrees_on_guided_gradcam(kind: Callable[[], Classifier], node: s
 
 @pytest.mark.parametrize("name", NAMES)
 def test_costs(classifier: Classifier, query: MakeQuery, name: str) -> None:
-    cost = explain(classifier, explainers[name].thing(), query(classifier)).cost
+    cost = explain(classifier, explainers[name].item(), query(classifier)).cost
     tail = classifier.share(classifier.target_layer).tail if "cam" in name else 0
     assert cost.forwards == pytest.approx(10 if "cam" in name else 5)
     assert cost.backwards == pytest.approx(5 + 5 * tail)
@@ -162,7 +163,7 @@ def test_costs(classifier: Classifier, query: MakeQuery, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_half_precision(query: MakeQuery, name: str) -> None:
-    classifier, explainer = in_place(), explainers[name].thing()
+    classifier, explainer = build_in_place(), explainers[name].item()
     expected = explain(classifier, explainer, query(classifier)).maps
     maps = explain(classifier.bfloat16(), explainer, query(classifier)).maps
     assert torch.corrcoef(torch.stack([maps, expected]).flatten(1))[0, 1] > 0.9
@@ -170,13 +171,13 @@ def test_half_precision(query: MakeQuery, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_transformers_are_refused(query: MakeQuery, name: str) -> None:
-    classifier = vit()
+    classifier = build_vit()
     with pytest.raises(NotApplicable, match=f"^{name} needs ReLUs; VisionTransformer uses gelu; use gradient$"):
-        explain(classifier, explainers[name].thing(), query(classifier))
+        explain(classifier, explainers[name].item(), query(classifier))
 
 
 def test_layers_and_poolings_that_are_not_there(query: MakeQuery) -> None:
     with pytest.raises(WrongUsage, match='unknown layer "feature"'):
-        explain(in_place(), GuidedGradCam(layer="feature"), query(in_place()))
+        explain(build_in_place(), GuidedGradCam(layer="feature"), query(build_in_place()))
     with pytest.raises(WrongUsage, match='unknown pooling "pos"'):
         GuidedBackprop(pooling="pos")

@@ -36,9 +36,9 @@ from zennit.types import Convolution, Linear
 from an8flower.errors import NotApplicable, WrongUsage
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.explainers.relevance import COMPOSITES, DeepTaylor, ExcitationBackprop, Lrp
-from an8flower.evaluate.explaining.contract_networks import CLASSES, in_place, lively, reuse
+from an8flower.evaluate.explaining.contract_networks import CLASSES, build_in_place, build_reuse, randomise_weights
 from an8flower.evaluate.explaining.explain import explain
-from an8flower.evaluate.models.canonical import canonical
+from an8flower.evaluate.models.canonical import copy_canonically
 from an8flower.evaluate.models.classifier import Classifier, build, wrap
 from an8flower.evaluate.models.networks.batched_passes import logit
 
@@ -117,7 +117,7 @@ def test_the_box_is_that_of_pixels(mean: float, std: float) -> None:
 
 def test_the_flat_rule_is_even_over_what_a_layer_sees() -> None:
     network = nn.Sequential(nn.Conv2d(3, 1, 2), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(1, 2))
-    classifier = wrap(lively(network), "ab", 4, "0").eval()
+    classifier = wrap(randomise_weights(network), "ab", 4, "0").eval()
     asked = query(classifier, rows=2)
     maps = Lrp()(classifier, asked)
     total = maps.sum((1, 2), keepdim=True)
@@ -148,7 +148,7 @@ class Residual(nn.Module):
 
 
 def residual() -> Classifier:
-    return wrap(lively(Residual(), seed=1), CLASSES, 8, "lone").eval()
+    return wrap(randomise_weights(Residual(), seed=1), CLASSES, 8, "lone").eval()
 
 
 Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # (x (n,), w (n, m), b (m,), R (m,)) -> (n,)
@@ -374,7 +374,7 @@ def test_zennit_agrees_on_excitation_backprop() -> None:
 
 
 def without_biases() -> Classifier:
-    network = lively(Residual(), seed=1)
+    network = randomise_weights(Residual(), seed=1)
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         if name.endswith(("bias", "running_mean")):
             tensor.data.zero_()
@@ -390,7 +390,7 @@ def test_relevance_is_conserved_without_biases(composite: str) -> None:
 
 
 def test_deep_taylor_is_positive_and_conserves_the_logit() -> None:
-    classifier = in_place()
+    classifier = build_in_place()
     asked = query(classifier)
     maps = explain(classifier, DeepTaylor(), asked).maps
     assert (maps >= 0).all()
@@ -398,7 +398,7 @@ def test_deep_taylor_is_positive_and_conserves_the_logit() -> None:
 
 
 def test_excitation_backprop_is_a_probability() -> None:
-    classifier = in_place()
+    classifier = build_in_place()
     maps = explain(classifier, ExcitationBackprop(), query(classifier)).maps
     assert (maps >= 0).all()
     torch.testing.assert_close(maps.mean((1, 2)), torch.full((3,), 1 / 16), rtol=1e-3, atol=1e-5)  # 4 x 4 positions
@@ -408,7 +408,7 @@ def test_excitation_backprop_is_a_probability() -> None:
 
 
 def test_excitation_backprop_at_other_layers() -> None:
-    classifier = reuse()
+    classifier = build_reuse()
     asked = query(classifier)
     maps = {layer: ExcitationBackprop(layer=layer)(classifier.eval(), asked) for layer in ("conv2", "bn2", "stem")}
     torch.testing.assert_close(maps["conv2"], maps["bn2"])  # a batch norm that is folded passes relevance on
@@ -422,7 +422,7 @@ def test_excitation_backprop_at_other_layers() -> None:
     [*((Lrp(composite=name), n) for name, n in zip(COMPOSITES, (2, 1, 2, 5, 4), strict=True)), (DeepTaylor(), 2)],
 )
 def test_costs(explainer: Lrp | DeepTaylor, passes: int) -> None:
-    classifier = reuse()
+    classifier = build_reuse()
     cost = explain(classifier, explainer, query(classifier), batch=2).cost
     assert (cost.forwards, cost.backwards) == pytest.approx((3 * (1 + passes), 3 * passes))
 
@@ -436,7 +436,7 @@ def test_excitation_backprop_costs_a_pass_and_the_tail_twice() -> None:
 
 
 def test_no_more_images_at_once_than_allowed() -> None:
-    classifier = in_place().eval()
+    classifier = build_in_place().eval()
     sizes: list[int] = []
     classifier.network.linear.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
     classifier.in_flight = 8
@@ -445,7 +445,7 @@ def test_no_more_images_at_once_than_allowed() -> None:
 
 
 def test_weights_that_have_changed_count() -> None:
-    classifier = in_place().eval()
+    classifier = build_in_place().eval()
     asked = query(classifier)
     before = Lrp()(classifier, asked)
     with torch.no_grad():
@@ -461,11 +461,11 @@ def test_the_copy_is_given_back_without_hooks(explainer: Any, monkeypatch: pytes
     made: list[nn.Module] = []
 
     def kept(*arguments: Any) -> nn.Module:
-        made.append(canonical(*arguments))
+        made.append(copy_canonically(*arguments))
         return made[-1]
 
     monkeypatch.setattr(relevance, "canonical", kept)
-    classifier = reuse().eval()
+    classifier = build_reuse().eval()
     explainer(classifier, query(classifier))
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in made[0].modules())
 

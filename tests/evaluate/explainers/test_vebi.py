@@ -13,10 +13,10 @@ from an8flower.evaluate.explainers.filters.relevant_filters import Filter, Fit, 
 from an8flower.evaluate.explainers.filters.responses import Listening, energies, layer_numbers, response_vectors
 from an8flower.evaluate.explainers.fittable import Fitted
 from an8flower.evaluate.explainers.interpretation import RelevantFilters, UpsamActRelevant, Vebi
-from an8flower.evaluate.explaining.contract import CHECKS, Check, Trial, verdict
+from an8flower.evaluate.explaining.contract import CHECKS, ContractCheck, Trial, judge
 from an8flower.evaluate.explaining.contract_networks import NETWORKS
 from an8flower.evaluate.explaining.explain import explain
-from an8flower.evaluate.explaining.fitting import GivenExamples, prepared
+from an8flower.evaluate.explaining.fitting import TensorExamples, prepare
 from an8flower.evaluate.models.classifier import Classifier, build, wrap
 
 METHODS = (Vebi, UpsamActRelevant)
@@ -103,28 +103,28 @@ def colours() -> Classifier:
 
 
 @pytest.fixture
-def pictures() -> GivenExamples:
+def pictures() -> TensorExamples:
     """Thirty images, each in one colour, brighter or darker from pixel to pixel."""
     labels = torch.arange(30) % 3
     grey = torch.rand(30, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    return GivenExamples(grey * F.one_hot(labels, 3)[:, :, None, None], labels)
+    return TensorExamples(grey * F.one_hot(labels, 3)[:, :, None, None], labels)
 
 
-def test_each_class_gets_its_own_filter(colours: Classifier, pictures: GivenExamples) -> None:
-    relevance = find_relevance(colours, pictures.some(30, 8), FIT)
+def test_each_class_gets_its_own_filter(colours: Classifier, pictures: TensorExamples) -> None:
+    relevance = find_relevance(colours, pictures.take(30, 8), FIT)
     assert relevance.weights.count_nonzero(0).tolist() == [1, 1, 1]
     assert [relevance.filters(target)[0][0] for target in range(3)] == [Filter(0, c) for c in range(3)]
     assert relevance.agreement == 1
     torch.testing.assert_close(relevance.weights, torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-6)
-    bounded = find_relevance(colours, pictures.some(30, 8), FIT._replace(mu=0.25))
+    bounded = find_relevance(colours, pictures.take(30, 8), FIT._replace(mu=0.25))
     torch.testing.assert_close(bounded.weights, torch.eye(3, dtype=torch.float64) / 4, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_filter_is_drawn_in_the_image(
-    method: type[RelevantFilters], colours: Classifier, pictures: GivenExamples
+    method: type[RelevantFilters], colours: Classifier, pictures: TensorExamples
 ) -> None:
-    ready = prepared(method(), colours, pictures)
+    ready = prepare(method(), colours, pictures)
     targets = torch.arange(3)
     maps = explain(colours, ready, Query(pictures.images[:3], targets, targets)).maps
     grey = pictures.images[:3].amax(1)
@@ -134,10 +134,10 @@ def test_the_filter_is_drawn_in_the_image(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_relevant_gives_zeros(
-    method: type[RelevantFilters], colours: Classifier, pictures: GivenExamples
+    method: type[RelevantFilters], colours: Classifier, pictures: TensorExamples
 ) -> None:
-    red = GivenExamples(pictures.images[::3], pictures.labels[::3])
-    ready = prepared(method(), colours, red)
+    red = TensorExamples(pictures.images[::3], pictures.labels[::3])
+    ready = prepare(method(), colours, red)
     query = Query(pictures.images[:2], torch.tensor([0, 2]), torch.zeros(2, dtype=torch.int64))
     maps = explain(colours, ready, query).maps
     assert maps[0].any()  # red was seen
@@ -149,13 +149,13 @@ def test_features_that_must_be_absent(colours: Classifier) -> None:
     images = (
         torch.rand(200, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * torch.tensor([1, 1, 0])[:, None, None]
     )
-    examples = GivenExamples(
+    examples = TensorExamples(
         images * torch.rand(200, 3, 1, 1, generator=torch.Generator().manual_seed(2)), torch.zeros(200)
     )
-    relevance = find_relevance(colours, examples.some(200, 50), FIT._replace(positive=False))
+    relevance = find_relevance(colours, examples.take(200, 50), FIT._replace(positive=False))
     assert [each for each, _ in relevance.filters(1)] == [Filter(0, 1)]
     assert relevance.weights[0, 1] < 0
-    assert (find_relevance(colours, examples.some(200, 50), FIT).weights >= 0).all()
+    assert (find_relevance(colours, examples.take(200, 50), FIT).weights >= 0).all()
 
 
 def test_rows_of_the_weights_know_their_filters() -> None:
@@ -313,8 +313,8 @@ def test_upsampled_activations_equal_the_slow_version(chain: Classifier) -> None
 @pytest.mark.parametrize("kind", ["in-place", "reuse"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
-def test_the_contract(kind: str, method: type[RelevantFilters], check: Check) -> None:
-    found = verdict(Trial(with_weights(method(), network(kind)), kind), check)
+def test_the_contract(kind: str, method: type[RelevantFilters], check: ContractCheck) -> None:
+    found = judge(Trial(with_weights(method(), network(kind)), kind), check)
     assert found.status == ("ok" if check.name != "cuda" or torch.cuda.is_available() else "not applicable"), found
 
 
@@ -351,7 +351,7 @@ def test_more_images_than_may_be_in_flight(chain: Classifier, monkeypatch: pytes
     chain.in_flight = 4
     for method in METHODS:
         with_weights(method(), chain)(chain, asked(chain, 10))
-        prepared(method(), chain, GivenExamples(asked(chain, 10).images, torch.zeros(10)), batch=4)
+        prepare(method(), chain, TensorExamples(asked(chain, 10).images, torch.zeros(10)), batch=4)
     assert max(sizes) == 4
 
 
@@ -368,7 +368,7 @@ def test_an_unfitted_method_says_what_it_needs(colours: Classifier) -> None:
 def test_networks_without_relus(method: type[RelevantFilters], says: str, arch: str) -> None:
     classifier = build(arch, "abcd", 56, seed=0)
     with pytest.raises(NotApplicable, match=says):
-        prepared(method(), classifier, GivenExamples(asked(classifier, 2).images, torch.zeros(2)))
+        prepare(method(), classifier, TensorExamples(asked(classifier, 2).images, torch.zeros(2)))
 
 
 @pytest.mark.parametrize(

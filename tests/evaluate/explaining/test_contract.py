@@ -18,14 +18,14 @@ from an8flower.evaluate.explainers.gradients import Gradient
 from an8flower.evaluate.explaining.contract import (
     CHECKS,
     NETWORKS,
-    Check,
+    ContractCheck,
     Trial,
     check_explainer,
     difference,
     hasten,
+    judge,
     likeness,
     outcome,
-    verdict,
 )
 from an8flower.evaluate.models.classifier import Classifier
 from an8flower.evaluate.registry import explainers
@@ -37,13 +37,13 @@ BUILT_IN = [name for name in explainers.names() if name not in explainers.plug_i
 def trial_of(name: str, network: str) -> Trial:
     """One for all checks, which share its first maps."""
     entry = explainers[name]
-    return Trial(entry.thing(), network, entry.about.get("class_sensitive", True))
+    return Trial(entry.item(), network, entry.about.get("class_sensitive", True))
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_every_method_keeps_the_contract(name: str, network: str, check: Check) -> None:
+def test_every_method_keeps_the_contract(name: str, network: str, check: ContractCheck) -> None:
     try:
         check.judge(trial_of(name, network))
     except NotApplicable as reason:
@@ -52,7 +52,7 @@ def test_every_method_keeps_the_contract(name: str, network: str, check: Check) 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_method_applies_somewhere(name: str) -> None:
-    assert any(verdict(trial_of(name, network), CHECKS[0]).status == "ok" for network in NETWORKS)
+    assert any(judge(trial_of(name, network), CHECKS[0]).status == "ok" for network in NETWORKS)
 
 
 # That checks can fail.
@@ -114,7 +114,7 @@ BAD: list[tuple[str, Callable[[Classifier, Query], Any], str]] = [
 @pytest.mark.parametrize(("name", "explainer", "says"), BAD)
 def test_each_check_finds_what_it_looks_for(name: str, explainer: Any, says: str) -> None:
     check = next(check for check in CHECKS if check.name == name)
-    found = verdict(Trial(explainer, "in-place"), check)
+    found = judge(Trial(explainer, "in-place"), check)
     assert found.status == "FAILED"
     assert says in found.reason
 
@@ -122,7 +122,7 @@ def test_each_check_finds_what_it_looks_for(name: str, explainer: Any, says: str
 @pytest.mark.parametrize("name", [check.name for check in CHECKS if check.name != "cuda"])
 def test_each_check_lets_a_good_explainer_pass(name: str) -> None:
     check = next(check for check in CHECKS if check.name == name)
-    assert verdict(Trial(gradient, "reuse"), check).status == "ok"
+    assert judge(Trial(gradient, "reuse"), check).status == "ok"
 
 
 def test_a_hook_that_stays_is_named() -> None:
@@ -158,7 +158,7 @@ def test_a_layer_that_a_network_does_not_have_is_no_failure() -> None:
 
 def test_who_says_that_the_target_does_not_matter_is_believed() -> None:
     check = next(check for check in CHECKS if check.name == "target")
-    assert verdict(Trial(lambda c, q: q.images.mean(1), "vit", class_sensitive=False), check).status == "not applicable"
+    assert judge(Trial(lambda c, q: q.images.mean(1), "vit", class_sensitive=False), check).status == "not applicable"
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def test_bad_queries(make: Make, query: MakeQuery, changes: dict[str, Any], erro
 def test_bad_layers(make: Make, query: MakeQuery, layer: str, error: type[Refusal], says: str) -> None:
     classifier = make("inplace")
     with pytest.raises(error, match=re.escape(says)):
-        explain(classifier, explainers["gradcam"].thing(layer=layer), query(classifier))
+        explain(classifier, explainers["gradcam"].item(layer=layer), query(classifier))
 
 
 @pytest.mark.parametrize("name", ["gradient", "gradcam", "occlusion", "captum:Saliency"])
@@ -103,7 +103,7 @@ def test_the_model_comes_back_as_it_was(classifier: Classifier, query: MakeQuery
         last.register_forward_hook(stumble)
     before, modules = classifier.digest, list(classifier.modules())
     with suppress(ZeroDivisionError):
-        explain(classifier, explainers[name].thing(), query(classifier))
+        explain(classifier, explainers[name].item(), query(classifier))
     assert classifier.digest == before
     assert list(classifier.modules()) == modules
     assert all(module.training for module in modules)
@@ -219,7 +219,7 @@ def test_costs(make: Make, query: MakeQuery) -> None:
     classifier = make("vit")
     tail = classifier.share(classifier.target_layer).tail
     for name, forwards, backwards in (("random", 0, 0), ("gradient", 5, 5), ("gradcam", 5, 5 * tail)):
-        cost = explain(classifier, explainers[name].thing(), query(classifier), batch=2).cost
+        cost = explain(classifier, explainers[name].item(), query(classifier), batch=2).cost
         assert cost.forwards == pytest.approx(forwards)
         assert cost.backwards == pytest.approx(backwards)
         assert cost.seconds > 0

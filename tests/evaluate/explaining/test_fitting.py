@@ -16,7 +16,7 @@ from an8flower.evaluate.case import Query
 from an8flower.evaluate.explainers.fittable import Examples, Fittable, Fitted, Learnt
 from an8flower.evaluate.explaining.contract_networks import NETWORKS
 from an8flower.evaluate.explaining.explain import explain
-from an8flower.evaluate.explaining.fitting import GivenExamples, StoredExamples, fitted_once, prepared
+from an8flower.evaluate.explaining.fitting import StoredExamples, TensorExamples, fit_once, prepare
 from an8flower.evaluate.explaining.methods import Method, parse_methods
 from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.resources import Resources
@@ -38,10 +38,10 @@ class MeanPicture(Fittable):
         LEARNT.append(classifier.in_flight)
         if self.trouble:
             raise NotApplicable("mean pictures are not for this network; use none")
-        images = torch.cat([images for images, _ in examples.some(self.rows, classifier.in_flight)])
+        images = torch.cat([images for images, _ in examples.take(self.rows, classifier.in_flight)])
         return {"mean": images.mean((0, 1))}
 
-    def explained(self, classifier: Classifier, query: Query, learnt: Learnt) -> Tensor:
+    def explain(self, classifier: Classifier, query: Query, learnt: Learnt) -> Tensor:
         return learnt["mean"].expand_as(query.images[:, 0]).contiguous()
 
 
@@ -61,26 +61,26 @@ def classifier() -> Classifier:
 
 
 @pytest.fixture
-def examples() -> GivenExamples:
-    return GivenExamples(torch.rand(12, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 4)
+def examples() -> TensorExamples:
+    return TensorExamples(torch.rand(12, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 4)
 
 
 def plain(classifier: Classifier, query: Query) -> Tensor:
     return query.images[:, 0]
 
 
-def test_who_needs_no_fit_stays_as_it_is(classifier: Classifier, examples: GivenExamples) -> None:
-    assert prepared(plain, classifier, examples) is plain
-    assert fitted_once(plain, classifier, examples, "none") is plain
+def test_who_needs_no_fit_stays_as_it_is(classifier: Classifier, examples: TensorExamples) -> None:
+    assert prepare(plain, classifier, examples) is plain
+    assert fit_once(plain, classifier, examples, "none") is plain
 
 
 def test_fitted_it_explains_under_the_same_name(
-    classifier: Classifier, examples: GivenExamples, learnt: list[int]
+    classifier: Classifier, examples: TensorExamples, learnt: list[int]
 ) -> None:
     query = Query(examples.images[:2], torch.tensor([0, 1]), torch.tensor([0, 1]))
     with pytest.raises(WrongUsage, match=r"MeanPicture\(rows=10, trouble=False\) explains nothing before it is fitted"):
         explain(classifier, MeanPicture(), query)
-    ready = prepared(MeanPicture(), classifier, examples, batch=5)
+    ready = prepare(MeanPicture(), classifier, examples, batch=5)
     assert repr(ready) == repr(MeanPicture())
     torch.testing.assert_close(explain(classifier, ready, query).maps[0], examples.images[:10].mean((0, 1)))
     assert learnt == [5]
@@ -90,7 +90,7 @@ def test_fitted_it_explains_under_the_same_name(
 def test_rows_of_a_store_are_spread_over_the_classes(small_file: Path) -> None:
     store = FlowerStore(small_file)
     examples = StoredExamples(store, torch.device("cpu"))
-    portions = list(examples.some(18, 5))
+    portions = list(examples.take(18, 5))
     assert [len(images) for images, _ in portions] == [5, 5, 5, 3]
     images, labels = (torch.cat(each) for each in zip(*portions, strict=True))
     assert labels.bincount().tolist() == [3] * 6
@@ -100,7 +100,7 @@ def test_rows_of_a_store_are_spread_over_the_classes(small_file: Path) -> None:
         same = (everything == image).flatten(1).all(1)
         assert (whole.labels[same.numpy()] == label.item()).all()
         assert same.any()
-    assert len(torch.cat([labels for _, labels in examples.some(10_000, 50)])) == len(whole.labels)
+    assert len(torch.cat([labels for _, labels in examples.take(10_000, 50)])) == len(whole.labels)
     assert store.digest in examples.digest
 
 
@@ -120,10 +120,10 @@ def kept(folder: Path) -> list[Path]:
 
 
 def test_a_fit_lies_beside_its_model(
-    classifier: Classifier, examples: GivenExamples, model: Path, learnt: list[int]
+    classifier: Classifier, examples: TensorExamples, model: Path, learnt: list[int]
 ) -> None:
-    first = fitted_once(MeanPicture(), classifier, examples, str(model))
-    again = fitted_once(MeanPicture(), classifier, examples, str(model))
+    first = fit_once(MeanPicture(), classifier, examples, str(model))
+    again = fit_once(MeanPicture(), classifier, examples, str(model))
     assert len(learnt) == 1
     assert isinstance(first, Fitted)
     assert isinstance(again, Fitted)
@@ -135,24 +135,24 @@ def test_a_fit_lies_beside_its_model(
 
 
 def test_what_a_fit_depends_on_has_a_file_of_its_own(
-    classifier: Classifier, examples: GivenExamples, model: Path, learnt: list[int], monkeypatch: pytest.MonkeyPatch
+    classifier: Classifier, examples: TensorExamples, model: Path, learnt: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fitted_once(MeanPicture(), classifier, examples, str(model))
-    fitted_once(MeanPicture(rows=5), classifier, examples, str(model))
-    fitted_once(MeanPicture(), classifier, replace(examples, digest="others"), str(model))
+    fit_once(MeanPicture(), classifier, examples, str(model))
+    fit_once(MeanPicture(rows=5), classifier, examples, str(model))
+    fit_once(MeanPicture(), classifier, replace(examples, digest="others"), str(model))
     with torch.no_grad():
         next(classifier.parameters()).add_(1)
-    fitted_once(MeanPicture(), classifier, examples, str(model))
+    fit_once(MeanPicture(), classifier, examples, str(model))
     monkeypatch.setattr("an8flower.__version__", "9.9.9")
-    fitted_once(MeanPicture(), classifier, examples, str(model))
+    fit_once(MeanPicture(), classifier, examples, str(model))
     assert len(kept(model.parent)) == len(learnt) == 5
 
 
 @pytest.mark.parametrize("damage", ["cut", "foreign", "another fit", "pickle", "folder"])
 def test_damaged_and_foreign_files_are_made_anew(
-    classifier: Classifier, examples: GivenExamples, model: Path, learnt: list[int], damage: str
+    classifier: Classifier, examples: TensorExamples, model: Path, learnt: list[int], damage: str
 ) -> None:
-    expected: Any = fitted_once(MeanPicture(), classifier, examples, str(model))
+    expected: Any = fit_once(MeanPicture(), classifier, examples, str(model))
     (path,) = kept(model.parent)
     whole = path.read_bytes()
     path.unlink()
@@ -162,23 +162,23 @@ def test_damaged_and_foreign_files_are_made_anew(
         model.rename(path)
         model.write_bytes(path.read_bytes())
     elif damage == "another fit":
-        fitted_once(MeanPicture(rows=5), classifier, examples, str(model))
+        fit_once(MeanPicture(rows=5), classifier, examples, str(model))
         kept(model.parent)[0].rename(path)
         learnt.pop()
     elif damage == "pickle":
         torch.save({"mean": torch.zeros(16, 16)}, path)
     else:
         path.mkdir()
-    mended: Any = fitted_once(MeanPicture(), classifier, examples, str(model))
+    mended: Any = fit_once(MeanPicture(), classifier, examples, str(model))
     assert torch.equal(mended.learnt["mean"], expected.learnt["mean"])
-    fitted_once(MeanPicture(), classifier, examples, str(model))
+    fit_once(MeanPicture(), classifier, examples, str(model))
     assert len(learnt) == (3 if damage == "folder" else 2)  # mended, unless nothing can be written there
 
 
-def test_models_without_a_file(classifier: Classifier, examples: GivenExamples, tmp_path: Path) -> None:
-    fitted_once(MeanPicture(), classifier, examples, "package.module:factory", tmp_path)
+def test_models_without_a_file(classifier: Classifier, examples: TensorExamples, tmp_path: Path) -> None:
+    fit_once(MeanPicture(), classifier, examples, "package.module:factory", tmp_path)
     assert [path.parent.name for path in tmp_path.rglob("meanpicture-*")] == ["fits"]
-    fitted_once(MeanPicture(), classifier, examples, "package.module:factory")
+    fit_once(MeanPicture(), classifier, examples, "package.module:factory")
     assert len(list(tmp_path.rglob("*.safetensors"))) == 1
 
 

@@ -12,7 +12,13 @@ from an8flower.errors import Refusal, WrongUsage
 from an8flower.evaluate import registry
 from an8flower.evaluate.explainers.baselines import Center
 from an8flower.evaluate.explainers.cam import Cam, GradCam
-from an8flower.evaluate.explaining.methods import at_precision, broken_plug_ins, describe, parse_method, parse_methods
+from an8flower.evaluate.explaining.methods import (
+    broken_plug_ins,
+    describe_methods,
+    parse_method,
+    parse_methods,
+    set_precisions,
+)
 from an8flower.evaluate.registry import explainers
 
 FOREIGN = """
@@ -108,7 +114,7 @@ def test_all_families_and_repetitions() -> None:
 
 
 def test_every_method_is_described() -> None:
-    told = {each["name"]: each for each in describe()}
+    told = {each["name"]: each for each in describe_methods()}
     assert {"layer": None, "relu": False}.items() <= told["cam"]["parameters"].items()
     keys = {"name", "family", "parameters", "source", "needs", "class_sensitive"}
     assert all({*each} == keys for each in told.values())
@@ -131,7 +137,7 @@ def plugged_in(foreign: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_broken_plug_ins_are_told_and_left_out(plugged_in: None) -> None:
-    told = {each["name"]: each for each in describe()}
+    told = {each["name"]: each for each in describe_methods()}
     assert "error" not in told["fine"]
     assert 'the plug-in "missing" (no.such.module:thing) cannot be loaded (ModuleNotFound' in told["missing"]["error"]
     assert "parameter samples has no default" in told["no-default"]["error"]
@@ -173,7 +179,7 @@ def test_foreign_code_that_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_precision_is_for_the_methods_that_have_one_and_leave_it_open() -> None:
     given = ["gradcam", "rise:masks=5", "occlusion", "scorecam:precision=float32"]
-    coarse = at_precision(parse_methods(given), "bf16")
+    coarse = set_precisions(parse_methods(given), "bf16")
     assert [method.text for method in coarse] == [
         "gradcam",
         "rise:masks=5,precision=bf16",
@@ -181,6 +187,6 @@ def test_a_precision_is_for_the_methods_that_have_one_and_leave_it_open() -> Non
         "scorecam:precision=float32",
     ]
     assert coarse == [parse_method(method.text) for method in coarse]
-    assert at_precision(parse_methods(given), "float32") == parse_methods(given)
+    assert set_precisions(parse_methods(given), "float32") == parse_methods(given)
     with pytest.raises(WrongUsage, match='unknown precision "bf61"; did you mean "bf16"'):
-        at_precision(parse_methods(["rise"]), "bf61")
+        set_precisions(parse_methods(["rise"]), "bf61")

@@ -18,10 +18,10 @@ from an8flower.evaluate.metrics.masking import (
     ImageChange,
     Masking,
     Removed,
+    blur_like_rise,
     check_baseline,
     explain_images,
     remove_ranks,
-    rise_blurred,
     rise_kernel,
 )
 from an8flower.evaluate.metrics.metric import score_all
@@ -148,7 +148,7 @@ def test_the_blur_is_rises_at_its_size() -> None:
 @pytest.mark.parametrize("shape", [(16, 16), (30, 50), (7, 112)])
 def test_the_blur_is_a_convolution(shape: tuple[int, int]) -> None:
     image = torch.rand(3, *shape, generator=torch.Generator().manual_seed(5))
-    np.testing.assert_allclose(rise_blurred(image[None])[0].numpy(), slow_blur(image.numpy()), atol=1e-6)
+    np.testing.assert_allclose(blur_like_rise(image[None])[0].numpy(), slow_blur(image.numpy()), atol=1e-6)
 
 
 class TestRanks:

@@ -26,7 +26,7 @@ PROMISED = {
     "source",
     "version",
 }
-REGISTERED = [name for name in metrics.names() if isinstance(metrics[name].thing, Metric)]
+REGISTERED = [name for name in metrics.names() if isinstance(metrics[name].item, Metric)]
 ROWS = torch.arange(2)
 CASE = Case(None, Query(torch.zeros(2, 3, 4, 4), ROWS, ROWS), Truth(ROWS, ROWS, torch.ones(2, 4, 4), None))
 MAPS = torch.arange(32.0).view(2, 4, 4)
@@ -56,21 +56,21 @@ def made(name: str, **changes: object) -> Metric:
 @pytest.mark.parametrize("name", REGISTERED)
 class TestEveryRegisteredMetric:
     def test_its_card_travels_as_json_and_is_complete(self, name: str) -> None:
-        card = metrics[name].thing.card()
+        card = metrics[name].item.card()
         assert json.loads(json.dumps(card)) == card
         assert card.keys() >= PROMISED
         assert not [key for key, value in card.items() if value == ""]
 
     def test_its_entry_and_its_card_agree(self, name: str) -> None:
         entry = metrics[name]
-        assert (entry.name, entry.about["family"]) == (entry.thing.name, entry.thing.family)
+        assert (entry.name, entry.about["family"]) == (entry.item.name, entry.item.family)
 
     def test_it_can_be_a_key(self, name: str) -> None:
-        assert metrics[name].thing in {metrics[name].thing}
+        assert metrics[name].item in {metrics[name].item}
 
 
 def test_localisation_cards_say_what_the_truth_scores() -> None:
-    cards = [metrics[name].thing.card() for name in REGISTERED if metrics[name].thing.family == "localisation"]
+    cards = [metrics[name].item.card() for name in REGISTERED if metrics[name].item.family == "localisation"]
     bounded = [card for card in cards if card["bounds"][1] is not None]
     assert all(card["oracle"].startswith("1" if card["higher_is_better"] else "0") for card in bounded)
     assert all(card["oracle"] and card["resize"] for card in cards)

@@ -21,7 +21,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import Tensor, nn
 
 from an8flower.evaluate.case import Case, Query, Truth
-from an8flower.evaluate.maps import range_normalised
+from an8flower.evaluate.maps import normalise_range
 from an8flower.evaluate.metrics import masking
 from an8flower.evaluate.metrics.masking import Masking
 from an8flower.evaluate.metrics.naming import parse_metric
@@ -95,7 +95,7 @@ def ranged_both(score: Callable[..., float]) -> Callable[[np.ndarray, np.ndarray
 SKLEARN: dict[str, tuple[Callable[[np.ndarray, np.ndarray], float], Callable[[Tensor], Tensor]]] = {
     "auroc": (sklearn.metrics.roc_auc_score, torch.clone),
     "average_precision": (sklearn.metrics.average_precision_score, torch.clone),
-    "average_precision:classes=both": (ranged_both(sklearn.metrics.average_precision_score), range_normalised),
+    "average_precision:classes=both": (ranged_both(sklearn.metrics.average_precision_score), normalise_range),
     "pixel_accuracy": (sklearn.metrics.accuracy_score, above_mean),
     "miou": (partial(sklearn.metrics.jaccard_score, average="macro"), above_mean),
     "iou_mean": (sklearn.metrics.jaccard_score, above_mean),
@@ -207,7 +207,7 @@ def entered(case: Case, normalised: bool) -> tuple[nn.Module, Tensor]:
 
 
 def test_torchcam_drop_and_increase(maps: Tensor, case: Case) -> None:
-    found = torchcam_("ClassificationMetric", range_normalised(maps), case)
+    found = torchcam_("ClassificationMetric", normalise_range(maps), case)
     assert ours("average_drop", maps, case) == pytest.approx(found["avg_drop"], abs=1e-5)
     assert ours("average_increase", maps, case).tolist() == found["conf_increase"].tolist()
     assert 0 < found["conf_increase"].mean() < 1, "both cases occur"
@@ -230,7 +230,7 @@ def test_masking_normalised_images_turns_pixels_grey_and_changes_nothing_else(
     maps: Tensor, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(masking.BASELINES, "grey", partial(grey, classifier_of(case)))
-    shown = range_normalised(maps)
+    shown = normalise_range(maps)
     found = torchcam_("ClassificationMetric", shown, case, normalised=True)["avg_drop"]
     raw = grad_cam(cam_mult_image.DropInConfidence, shown, case, normalised=True)
     assert ours("average_drop:baseline=grey", maps, case) == pytest.approx(found, abs=1e-5)
@@ -243,7 +243,7 @@ def test_torchcam_deletion_and_insertion(steps: int, maps: Tensor, case: Case) -
     ordered = in_our_order(maps, case)
     found = torchcam_("DeletionInsertionMetric", ordered, case, steps=steps, batch_size=256)
     blurred = torchcam_(
-        "DeletionInsertionMetric", ordered, case, steps=steps, batch_size=256, baseline=masking.rise_blurred
+        "DeletionInsertionMetric", ordered, case, steps=steps, batch_size=256, baseline=masking.blur_like_rise
     )
     assert ours(f"deletion:steps={steps}", maps, case) == pytest.approx(found["deletion_auc"], abs=1e-5)
     assert ours(f"insertion:baseline=black,steps={steps}", maps, case) == pytest.approx(
@@ -269,7 +269,7 @@ def grad_cam(metric: Callable[[], Any], maps: Tensor, case: Case, normalised: bo
 
 
 def test_grad_cam_drop_and_increase(maps: Tensor, case: Case) -> None:
-    shown = range_normalised(maps)
+    shown = normalise_range(maps)
     drops = grad_cam(cam_mult_image.DropInConfidence, shown, case)
     rises = grad_cam(cam_mult_image.IncreaseInConfidence, shown, case)
     assert ours("average_drop", maps, case) * belief(case) == pytest.approx(drops, abs=1e-5)
@@ -277,10 +277,10 @@ def test_grad_cam_drop_and_increase(maps: Tensor, case: Case) -> None:
 
 
 def test_grad_cam_coherency_and_complexity_make_adcc(maps: Tensor, case: Case) -> None:
-    shown = range_normalised(maps).numpy()
+    shown = normalise_range(maps).numpy()
     again = lambda input_tensor, targets: redness(case.query._replace(images=input_tensor)).numpy()  # noqa: E731
     coherency = arcc.Coherency()(case.query.images, shown, [], classifier_of(case), again)
-    drops = torchcam_("ClassificationMetric", range_normalised(maps), case)["avg_drop"]
+    drops = torchcam_("ClassificationMetric", normalise_range(maps), case)["avg_drop"]
     expected = 3 / (1 / coherency + 1 / (1 - arcc.Complexity()(shown)) + 1 / (1 - drops))
     assert ours("adcc", maps, case) == pytest.approx(expected, abs=1e-5)
 
@@ -325,9 +325,9 @@ INFIDELITIES = ("", ",scaled=false", ",perturbation=noise,spread=0.2", ",output=
 @pytest.mark.parametrize("options", INFIDELITIES)
 def test_captum_infidelity(options: str, maps: Tensor, case: Case) -> None:
     metric, rows = f"infidelity:samples={NOISES}{options}", torch.arange(len(maps))
-    kinds = parse_metric(metric).options.kinds()
+    kinds = parse_metric(metric).options.perturbations()
     changed = every(lambda number: kinds[number].images(Masking.of(maps, case), rows))
-    gone = every(lambda number: kinds[number].taken(Masking.of(maps, case), rows)[:, None].expand(-1, 3, -1, -1) / 3)
+    gone = every(lambda number: kinds[number].amounts(Masking.of(maps, case), rows)[:, None].expand(-1, 3, -1, -1) / 3)
     found = captum.metrics.infidelity(
         nn.Sequential(classifier_of(case), nn.Softmax(1)) if "probability" in options else classifier_of(case),
         lambda _: (gone, changed),

@@ -23,7 +23,7 @@ NAMES = ("sparseness", "complexity")
 def scores(maps: Tensor) -> dict[str, Tensor]:
     rows = torch.arange(len(maps))
     case = Case(None, Query(torch.zeros(len(maps), 3, 1, 1), rows, rows), Truth(rows, rows, maps != 0, None))
-    return score_all([metrics[name].thing for name in NAMES], maps, case)
+    return score_all([metrics[name].item for name in NAMES], maps, case)
 
 
 def score(one_map: object) -> list[float]:
@@ -85,7 +85,7 @@ def test_bounds_scale_sign_and_the_slow_version(maps: np.ndarray, power: int) ->
     found = scores(torch.from_numpy(maps))
     again = scores(torch.from_numpy(-maps * np.float32(2.0**power)))
     for position, name in enumerate(NAMES):
-        low, high = metrics[name].thing.bounds
+        low, high = metrics[name].item.bounds
         assert ((found[name] >= low) & (found[name] <= high) | found[name].isnan()).all()
         expected = [slow(one_map.ravel())[position] for one_map in maps]
         assert found[name].tolist() == pytest.approx(expected, abs=1e-5, nan_ok=True)
@@ -102,7 +102,7 @@ def test_quantus_differs_by_its_epsilons_alone() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_chance_is_what_noise_scores(name: str, pixels: int) -> None:
     maps = torch.rand(20_000 * 40 // pixels, pixels // 8, 8, generator=torch.Generator().manual_seed(pixels))
-    found, expected = scores(maps)[name].double(), metrics[name].thing.chance(maps[:3] > 0.5)
+    found, expected = scores(maps)[name].double(), metrics[name].item.chance(maps[:3] > 0.5)
     assert expected.shape == (3,)
     error = float(found.std()) / math.sqrt(len(found))
     assert float(found.mean()) == pytest.approx(float(expected[0]), abs=4 * error)

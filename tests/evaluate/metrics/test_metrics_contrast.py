@@ -32,7 +32,7 @@ def near_of(case: Case) -> Tensor:
 
 def differing(case: Case) -> Tensor:
     """Where the part lies in which a row's class and its near class differ, (B, H, W) bool."""
-    told = case.world.differing(case.truth.labels, near_of(case))
+    told = case.world.differing_parts(case.truth.labels, near_of(case))
     return torch.stack([told[row][case.truth.parts[row].long()] for row in range(len(told))])
 
 
@@ -97,7 +97,7 @@ def test_equal_maps_tell_nothing(pair: Case) -> None:
 
 def test_a_part_that_tells_by_its_absence_is_where_it_would_be(coded: MakeCase) -> None:
     case = coded("absent-4c", {})
-    told = case.world.differing(case.truth.labels, near_of(case))
+    told = case.world.differing_parts(case.truth.labels, near_of(case))
     lacking = {POT: {1, 3}, LEAVES: {2, 3}}
     nothing = torch.zeros(24, 32, 32)
     found = contrast((case.truth.masks == 2).float(), nothing, case)

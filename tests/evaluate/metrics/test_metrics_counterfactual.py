@@ -76,7 +76,7 @@ def case(store: FlowerStore) -> Case:
 def other_pictures(case: Case) -> Tensor:
     """The same scenes as the near class."""
     near = case.world.near_classes(case.truth.rows, case.truth.labels).numpy()
-    return case.world.photographed(as_class(case.world.spec, case.world.factors(case.truth.rows), near)).images
+    return case.world.photograph(as_class(case.world.spec, case.world.factors(case.truth.rows), near)).images
 
 
 def slow(case: Case, maps: Tensor, start: Tensor, end: Tensor, steps: int) -> Tensor:

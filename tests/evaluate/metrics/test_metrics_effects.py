@@ -160,7 +160,7 @@ def test_the_effect_of_a_swap_is_the_mean_over_its_draws(coded: MakeCase) -> Non
         falls: dict[tuple[int, int], list[float]] = {}
         for i, (row, part) in enumerate(zip(changes.rows.tolist(), changes.parts.tolist(), strict=True)):
             target = case.query.targets[row]
-            after = classifier(case.world.photographed(changes.table[i : i + 1]).images)[0, target]
+            after = classifier(case.world.photograph(changes.table[i : i + 1]).images)[0, target]
             falls.setdefault((row, part), []).append(float(classifier(case.query.images)[row, target] - after))
     assert {len(each) for each in falls.values()} == {1, swaps.DRAWS}
     known = [(row, part) for row, part in falls if not found[row, part].isnan()]

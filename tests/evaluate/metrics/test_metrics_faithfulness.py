@@ -27,8 +27,8 @@ from torchcam.metrics import ClassificationMetric, DeletionInsertionMetric
 
 from an8flower.errors import WrongUsage
 from an8flower.evaluate.case import Case, Query, Truth
-from an8flower.evaluate.explaining.contract_networks import InPlaceNet, lively
-from an8flower.evaluate.metrics.masking import rise_blurred
+from an8flower.evaluate.explaining.contract_networks import InPlaceNet, randomise_weights
+from an8flower.evaluate.metrics.masking import blur_like_rise
 from an8flower.evaluate.metrics.metric import score_all
 from an8flower.evaluate.metrics.naming import parse_metric
 from an8flower.evaluate.models.classifier import Classifier, wrap
@@ -92,7 +92,7 @@ def classifier_of(network: nn.Module, mean: float = 0.0, std: float = 1.0) -> Cl
 
 def lively_classifier() -> Classifier:
     """A small network whose answers depend on the image."""
-    return classifier_of(lively(InPlaceNet()), 0.4, 0.05)
+    return classifier_of(randomise_weights(InPlaceNet()), 0.4, 0.05)
 
 
 def case_of(
@@ -221,7 +221,7 @@ class TestClosedForms:
 
 
 def slow_baseline(image: Tensor, name: str) -> Tensor:
-    whole = {"black": lambda x: x * 0, "mean": lambda x: x.mean((2, 3), keepdim=True) + x * 0, "blur": rise_blurred}
+    whole = {"black": lambda x: x * 0, "mean": lambda x: x.mean((2, 3), keepdim=True) + x * 0, "blur": blur_like_rise}
     return whole[name](image[None])[0]
 
 
@@ -330,7 +330,7 @@ class TestTorchCam:
     @pytest.mark.parametrize("steps", [10, 7])
     def test_deletion_and_insertion(self, baseline: str, steps: int) -> None:
         classifier, (images, maps) = lively_classifier(), noise(12)
-        fill = {"black": None, "blur": rise_blurred}[baseline]
+        fill = {"black": None, "blur": blur_like_rise}[baseline]
         theirs = DeletionInsertionMetric(Given(classifier, maps), self.softmax, steps=steps, baseline=fill)
         theirs.update(images)
         options = f"baseline={baseline},steps={steps},target=predicted"

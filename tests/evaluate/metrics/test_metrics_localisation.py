@@ -43,12 +43,12 @@ def case_of(masks: Tensor) -> Case:
 
 def scores(maps: Tensor, masks: Tensor) -> dict[str, Tensor]:
     """All ten of one batch; iou_best as its curves."""
-    return score_all([metrics[name].thing for name in NAMES], maps.float(), case_of(masks))
+    return score_all([metrics[name].item for name in NAMES], maps.float(), case_of(masks))
 
 
 def score(name: str, one_map: object, one_mask: object) -> float:
     """One metric of one map, the best threshold being that of this one row."""
-    metric = metrics[name].thing
+    metric = metrics[name].item
     maps, masks = torch.as_tensor(one_map).float()[None], torch.as_tensor(one_mask)[None]
     found = metric.score(maps, case_of(masks))
     return float(metric.select(found.numpy())[0]) if metric.select else float(found[0])
@@ -244,7 +244,7 @@ class TestClosedForms:
 
     def test_a_value_on_a_threshold_is_not_above_it(self) -> None:
         steps = torch.cat([THRESHOLDS, torch.ones(1)])[None]
-        curve = metrics["iou_best"].thing.score(steps[None], case_of(torch.ones(1, 1, 101)))
+        curve = metrics["iou_best"].item.score(steps[None], case_of(torch.ones(1, 1, 101)))
         assert curve[0].tolist() == pytest.approx([(100 - step) / 101 for step in range(100)])
 
 
@@ -266,13 +266,13 @@ def test_evidence_by_absence_counts_like_evidence_by_presence() -> None:
 
 class TestBestThreshold:
     def test_one_for_the_whole_data_set(self) -> None:
-        select = metrics["iou_best"].thing.select
+        select = metrics["iou_best"].item.select
         curves = np.array([[0.9, 0.2, 0.0], [0.0, 0.8, 0.1], [np.nan] * 3, [0.1, 0.5, 0.2]])
         np.testing.assert_array_equal(select(curves), [0.2, 0.8, np.nan, 0.5])
 
     @pytest.mark.parametrize("rows", [0, 2])
     def test_without_a_defined_row(self, rows: int) -> None:
-        assert np.isnan(metrics["iou_best"].thing.select(np.full((rows, 100), np.nan))).all()
+        assert np.isnan(metrics["iou_best"].item.select(np.full((rows, 100), np.nan))).all()
 
 
 class TestUndefined:
@@ -328,7 +328,7 @@ class TestInvariance:
     @given(pairs())
     def test_bounds(self, pair: tuple[np.ndarray, np.ndarray]) -> None:
         for name in NAMES:
-            low, high = metrics[name].thing.bounds
+            low, high = metrics[name].item.bounds
             assert (math.isnan(found := score(name, *pair))) or low <= found <= high, name
 
     def test_each_row_is_scored_as_if_alone(self) -> None:
@@ -342,7 +342,7 @@ class TestInvariance:
     @pytest.mark.parametrize("name", NAMES)
     def test_alone_as_among_all(self, name: str) -> None:
         maps, masks = torch.randn(2, 4, 12, 15, generator=torch.Generator().manual_seed(8))
-        alone = metrics[name].thing.score(maps, case_of(masks > 1))
+        alone = metrics[name].item.score(maps, case_of(masks > 1))
         torch.testing.assert_close(alone, scores(maps, masks > 1)[name], rtol=0, atol=0)
         assert alone.dtype == torch.float32
 
@@ -379,7 +379,7 @@ def noise(size: int, maps: int) -> SimpleNamespace:
 @pytest.mark.parametrize("name", NAMES)
 def test_chance_is_what_noise_scores(name: str, size: int) -> None:
     seen = noise(size, 8000)
-    expected, found = metrics[name].thing.chance(seen.mask)[0].double(), seen.scores[name].double()
+    expected, found = metrics[name].item.chance(seen.mask)[0].double(), seen.scores[name].double()
     error = found.std(0) / math.sqrt(seen.maps)
     assert ((found.mean(0) - expected).abs() <= 4.5 * error + 1e-6).all()
 
@@ -387,5 +387,5 @@ def test_chance_is_what_noise_scores(name: str, size: int) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_chance_of_undefined_rows_is_undefined(name: str) -> None:
     masks = torch.stack([torch.zeros(5, 6), torch.eye(5, 6), torch.ones(5, 6)])
-    found = metrics[name].thing.chance(masks).reshape(3, -1).isnan().all(1).tolist()
+    found = metrics[name].item.chance(masks).reshape(3, -1).isnan().all(1).tolist()
     assert found == [True, False, name == "auroc"]

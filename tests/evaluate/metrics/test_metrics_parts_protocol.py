@@ -21,7 +21,7 @@ from an8flower.evaluate.explaining.methods import parse_methods
 from an8flower.evaluate.metrics.interventions import part_threshold
 from an8flower.evaluate.metrics.interventions.effects import Interventions
 from an8flower.evaluate.metrics.interventions.important_parts import REACH, RELEVANCE, ImportantParts
-from an8flower.evaluate.metrics.interventions.part_threshold import THRESHOLDS, choose_thresholds, lacking
+from an8flower.evaluate.metrics.interventions.part_threshold import THRESHOLDS, choose_thresholds, missing_needs
 from an8flower.evaluate.metrics.metric import score_all
 from an8flower.evaluate.metrics.naming import parse_metric
 from an8flower.evaluate.models.classifier import build
@@ -304,8 +304,8 @@ def test_without_validation_rows_the_metrics_are_left_out(
     small_file: Path, plan: ScoringPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = FlowerStore(small_file)
-    assert lacking(store, "test") == {}
-    assert "score another split" in lacking(store, "val")["threshold"]
+    assert missing_needs(store, "test") == {}
+    assert "score another split" in missing_needs(store, "val")["threshold"]
     monkeypatch.setattr(FlowerStore, "splits", property(lambda self: ["train", "test"]))
     outcome = score(plan, CPU, tmp_path / "run")
     (left,) = outcome.document["left_out"]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from an8flower.errors import WrongUsage
 from an8flower.evaluate.case import Case, Query, Truth
-from an8flower.evaluate.explaining.contract_networks import InPlaceNet, lively
+from an8flower.evaluate.explaining.contract_networks import InPlaceNet, randomise_weights
 from an8flower.evaluate.metrics.masking import Masking
 from an8flower.evaluate.metrics.naming import parse_metric
 from an8flower.evaluate.metrics.robustness import Noisy, Perturbed, Squared, square, uniform
@@ -44,7 +44,7 @@ def linear(weights: Tensor) -> Classifier:
 
 
 def lively_classifier() -> Classifier:
-    return wrap(lively(InPlaceNet()), ["rose", "lily", "aster", "iris"], SIDE, "features").eval()
+    return wrap(randomise_weights(InPlaceNet()), ["rose", "lily", "aster", "iris"], SIDE, "features").eval()
 
 
 def case_of(classifier: Classifier | None, images: Tensor, method: Method | None = None) -> Case:
@@ -101,9 +101,9 @@ class TestInfidelity:
         case = case_of(classifier, images)
         masking, every = Masking.of(maps, case), torch.arange(4)
         text = f"infidelity:samples=6,{options},output={output},scaled={scaled}"
-        kinds = parse_metric(text).options.kinds()
+        kinds = parse_metric(text).options.perturbations()
         noisy = torch.stack([kind.images(masking, every) for kind in kinds], 1).flatten(0, 1)
-        taken = torch.stack([kind.taken(masking, every) for kind in kinds], 1).flatten(0, 1)
+        taken = torch.stack([kind.amounts(masking, every) for kind in kinds], 1).flatten(0, 1)
 
         def perturbed(repeated: Tensor) -> tuple[Tensor, Tensor]:
             differ = repeated - noisy
@@ -131,7 +131,7 @@ class TestInfidelity:
         masking, every = Masking.of(maps, case_of(None, images)), torch.arange(6)
         for number in range(20):
             kind = Squared(number, "mean")
-            taken, changed = kind.taken(masking, every), kind.images(masking, every)
+            taken, changed = kind.amounts(masking, every), kind.images(masking, every)
             for row in range(6):
                 down, across = taken[row].nonzero().unbind(1)
                 side = int(down.max() - down.min()) + 1

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from an8flower.errors import NotApplicable
-from an8flower.evaluate.explaining.contract_networks import CLASSES, lively, reuse, vit
-from an8flower.evaluate.models.canonical import canonical
+from an8flower.evaluate.explaining.contract_networks import CLASSES, build_reuse, build_vit, randomise_weights
+from an8flower.evaluate.models.canonical import copy_canonically
 from an8flower.evaluate.models.classifier import Classifier, wrap
-from an8flower.evaluate.models.networks.modules import entrances, sees_pixels, tapped, unknown_operations
+from an8flower.evaluate.models.networks.modules import first_linear_layers, sees_pixels, tap, unknown_operations
 
 KNOWN = (nn.Conv2d, nn.Linear)
 
@@ -34,7 +34,7 @@ class Around(nn.Module):
 
 
 def around(operation: Callable[[Tensor], Tensor], channels: int = 4) -> Classifier:
-    return wrap(lively(Around(operation, channels)), CLASSES, 12, "convolution").eval()
+    return wrap(randomise_weights(Around(operation, channels)), CLASSES, 12, "convolution").eval()
 
 
 def kinds(network: nn.Module) -> list[str]:
@@ -68,7 +68,7 @@ def test_operations_become_modules(name: str) -> None:
     operation, expected = OPERATIONS[name]
     classifier = around(operation)
     known = tuple(fx_kinds(classifier))
-    network = canonical(classifier, "it", known)
+    network = copy_canonically(classifier, "it", known)
     images = classifier.probe(2)
     torch.testing.assert_close(network(images), classifier.network(images), rtol=1e-4, atol=1e-4)
     found = [kind.removeprefix("Adaptive") for kind in kinds(network)]
@@ -110,17 +110,17 @@ def test_operations_without_a_rule_are_named(name: str) -> None:
     classifier = around(operation)
     known = [*fx_kinds(classifier), nn.Sigmoid]
     with pytest.raises(NotApplicable, match=f"^it has no rule for {expected} in Around; use gradcam$"):
-        canonical(classifier, "it", known)
+        copy_canonically(classifier, "it", known)
 
 
 def test_transformers_are_sent_to_their_own_method() -> None:
     with pytest.raises(NotApplicable, match=r"LayerNorm.*MultiheadAttention.* in VisionTransformer; use tibav"):
-        canonical(vit(), "it", KNOWN)
+        copy_canonically(build_vit(), "it", KNOWN)
 
 
 def test_shapes_may_be_computed_with() -> None:
     classifier = around(lambda x: x.reshape(x.size(0), x.shape[1] // 2 * 2, -1, x.shape[3] + 0))
-    assert not unknown_operations(canonical(classifier, "it", fx_kinds(classifier)), {*fx_kinds(classifier)})
+    assert not unknown_operations(copy_canonically(classifier, "it", fx_kinds(classifier)), {*fx_kinds(classifier)})
 
 
 def test_a_graph_that_misses_something_is_refused() -> None:
@@ -133,16 +133,16 @@ def test_a_graph_that_misses_something_is_refused() -> None:
             F.relu(x, inplace=True)
             return self.linear(same.mean((2, 3)))
 
-    classifier = wrap(lively(Aliased(nn.Identity())), CLASSES, 12, "convolution")
+    classifier = wrap(randomise_weights(Aliased(nn.Identity())), CLASSES, 12, "convolution")
     with pytest.raises(NotApplicable, match="Aliased computes something that torch.fx does not see"):
-        canonical(classifier, "it", fx_kinds(classifier))
+        copy_canonically(classifier, "it", fx_kinds(classifier))
 
 
 def test_weights_are_as_they_are_now_in_single_precision() -> None:
-    classifier = reuse().eval()
+    classifier = build_reuse().eval()
     for change in (lambda c: c, lambda c: nn.init.ones_(c.network.linear.weight), lambda c: c.bfloat16()):
         change(classifier)
-        network = canonical(classifier, "it", fx_kinds(classifier))
+        network = copy_canonically(classifier, "it", fx_kinds(classifier))
         assert {tensor.dtype for tensor in network.parameters()} == {torch.float32}
         assert not any(tensor.requires_grad for tensor in network.parameters())
         expected = copy.deepcopy(classifier.network).float()(classifier.probe(2).float())
@@ -165,13 +165,13 @@ class TwoStems(nn.Module):
 
 
 def stems() -> tuple[Classifier, fx.GraphModule]:
-    classifier = wrap(lively(TwoStems()), CLASSES, 12, "late").eval()
-    return classifier, canonical(classifier, "it", fx_kinds(classifier))
+    classifier = wrap(randomise_weights(TwoStems()), CLASSES, 12, "late").eval()
+    return classifier, copy_canonically(classifier, "it", fx_kinds(classifier))
 
 
 def test_entrances_are_the_layers_that_no_other_precedes() -> None:
     _, network = stems()
-    first = entrances(network)
+    first = first_linear_layers(network)
     assert sorted(first) == ["left", "right"]
     assert {name: sees_pixels(network, node) for name, node in first.items()} == {"left": True, "right": False}
 
@@ -182,13 +182,13 @@ def test_a_tap_gives_the_layer_besides_the_logits() -> None:
     seen: list[Any] = []
     with classifier.network.late.register_forward_hook(lambda module, inputs, output: seen.append(output)):
         logits = classifier.network(images)
-    for found, expected in zip(tapped(network, "late")(images), (logits, seen[0]), strict=True):
+    for found, expected in zip(tap(network, "late")(images), (logits, seen[0]), strict=True):
         torch.testing.assert_close(found, expected)
     with pytest.raises(NotApplicable, match='the layer "nowhere" does not show in the graph'):
-        tapped(network, "nowhere")
+        tap(network, "nowhere")
 
 
 def test_a_tap_without_a_layer_gives_the_input() -> None:
     classifier, network = stems()
     images = classifier.probe(2)
-    assert tapped(network, None)(images)[1] is images
+    assert tap(network, None)(images)[1] is images

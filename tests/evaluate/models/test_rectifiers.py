@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from an8flower.errors import NotApplicable
-from an8flower.evaluate.explaining.contract_networks import NETWORKS, in_place, reuse
+from an8flower.evaluate.explaining.contract_networks import NETWORKS, build_in_place, build_reuse
 from an8flower.evaluate.models.networks.rectifiers import Rectifying, Rule, require_relus
 
 RULES: list[Rule] = ["guided", "deconvnet"]
@@ -93,7 +93,7 @@ def test_a_part_that_is_rectified_in_place() -> None:
 
 
 def test_the_values_forwards_and_the_network_stay_as_they_are() -> None:
-    for make, count in ((in_place, 2), (reuse, 4)):
+    for make, count in ((build_in_place, 2), (build_reuse, 4)):
         classifier = make().eval()
         images = torch.rand(2, 3, 16, 16)
         with Rectifying("guided") as relus:
@@ -133,14 +133,14 @@ def test_networks_with_other_activations_are_refused(activation: Function) -> No
     assert relus.count == 1
     (name,) = relus.others
     with pytest.raises(NotApplicable, match=f"^deconvnet needs ReLUs; InPlaceNet uses {name}; use gradient$"):
-        require_relus("deconvnet", in_place().arch, relus)
+        require_relus("deconvnet", build_in_place().arch, relus)
 
 
 def test_networks_without_relus_are_refused() -> None:
     with Rectifying("guided") as relus:
         nn.Linear(2, 2)(torch.rand(1, 2)).softmax(1)
     with pytest.raises(NotApplicable, match="^guided_backprop needs ReLUs; InPlaceNet has none; use gradient$"):
-        require_relus("guided_backprop", in_place().arch, relus)
+        require_relus("guided_backprop", build_in_place().arch, relus)
     vit = NETWORKS["vit"]().eval()
     with Rectifying("guided") as relus:
         vit(torch.rand(1, 3, vit.size, vit.size))

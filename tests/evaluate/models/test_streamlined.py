@@ -11,8 +11,14 @@ from torch import Tensor, nn
 from an8flower.errors import WrongUsage
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.models.classifier import Classifier, build, wrap
-from an8flower.evaluate.models.networks.batched_passes import answers, every_pair, input_gradient, logit, probability
-from an8flower.evaluate.models.streamlined import deviation, streamlined
+from an8flower.evaluate.models.networks.batched_passes import (
+    every_pair,
+    input_gradient,
+    logit,
+    predict_perturbed,
+    probability,
+)
+from an8flower.evaluate.models.streamlined import deviation, streamline
 
 Make = Callable[[str], Classifier]
 MakeQuery = Callable[[Classifier], Query]
@@ -23,14 +29,14 @@ def test_the_copy_gives_what_the_classifier_gives(kind: str, make: Make, query: 
     classifier = make(kind).eval()
     images = query(classifier).images
     before = classifier.digest
-    torch.testing.assert_close(streamlined(classifier)(images), classifier(images), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(streamline(classifier)(images), classifier(images), rtol=1e-4, atol=1e-5)
     assert classifier.digest == before
     assert all(parameter.requires_grad for parameter in classifier.parameters())
 
 
 @pytest.mark.parametrize("arch", ["flowernet", "resnet18", "mobilenet_v2"])
 def test_no_batch_norm_is_left(arch: str) -> None:
-    copy = streamlined(build(arch, "abcd", 64, seed=0).eval()).network
+    copy = streamline(build(arch, "abcd", 64, seed=0).eval()).network
     assert not any(isinstance(module, nn.BatchNorm2d) for module in copy.modules())
     assert not any(parameter.requires_grad for parameter in copy.parameters())
 
@@ -38,10 +44,10 @@ def test_no_batch_norm_is_left(arch: str) -> None:
 def test_the_copy_is_made_of_the_weights_as_they_are(make: Make, query: MakeQuery) -> None:
     classifier = make("inplace").eval()
     images = query(classifier).images
-    old = streamlined(classifier)
+    old = streamline(classifier)
     with torch.no_grad():
         classifier.network.linear.bias += 1
-        torch.testing.assert_close(streamlined(classifier)(images), classifier(images))
+        torch.testing.assert_close(streamline(classifier)(images), classifier(images))
         torch.testing.assert_close(old(images) + 1, classifier(images))
 
 
@@ -61,21 +67,21 @@ def test_a_graph_that_misses_something_is_not_used(query: MakeQuery) -> None:
 
     classifier = wrap(Wayward(), "abcd", 16, "features").eval()
     images = query(classifier).images
-    torch.testing.assert_close(streamlined(classifier)(images), classifier(images))
+    torch.testing.assert_close(streamline(classifier)(images), classifier(images))
 
 
 def test_passes_are_booked_on_the_classifier(make: Make, query: MakeQuery) -> None:
     classifier = make("reuse").eval()
     asked = query(classifier)
     with classifier.counting() as cost:
-        input_gradient(streamlined(classifier), asked.images, asked.targets)
+        input_gradient(streamline(classifier), asked.images, asked.targets)
     assert (cost.forwards, cost.backwards) == (5, 5)
 
 
 def test_half_precision_is_near_and_its_error_is_known(make: Make, query: MakeQuery) -> None:
     classifier = make("reuse").eval()
     images = query(classifier).images
-    coarse = streamlined(classifier, "bf16")(images)
+    coarse = streamline(classifier, "bf16")(images)
     assert coarse.dtype == torch.float32
     expected = (coarse.softmax(1) - classifier(images).softmax(1)).abs().amax(1).detach()
     found = deviation(classifier, images, "bf16")
@@ -83,7 +89,7 @@ def test_half_precision_is_near_and_its_error_is_known(make: Make, query: MakeQu
     assert 0 < found.max() < 0.1
     assert deviation(classifier, images, "float32").max() < 1e-5
     with pytest.raises(WrongUsage, match='did you mean "bf16"'):
-        streamlined(classifier, "bf61")
+        streamline(classifier, "bf61")
 
 
 @pytest.mark.parametrize("in_flight", [1, 3, 100])
@@ -99,7 +105,7 @@ def test_portions_do_not_change_answers(in_flight: int, make: Make, query: MakeQ
 
     rows, numbers = every_pair(5, 4, torch.device("cpu"))
     for read in (logit, probability):
-        found = answers(classifier, asked.targets, rows, numbers, dimmed, read).view(5, 4)
+        found = predict_perturbed(classifier, asked.targets, rows, numbers, dimmed, read).view(5, 4)
         for row in range(5):
             for number in range(4):
                 logits = classifier(asked.images[row : row + 1] * number / 4)[0].detach()

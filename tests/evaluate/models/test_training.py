@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from an8flower import spec as specs
 from an8flower.errors import Refusal, WrongUsage
 from an8flower.evaluate.data import batches as data
-from an8flower.evaluate.data.batches import FlowerDataset, Resident, StreamedRows, open_rows, split_tensors
+from an8flower.evaluate.data.batches import FlowerDataset, ResidentRows, StreamedRows, open_rows, split_tensors
 from an8flower.evaluate.models import training
 from an8flower.evaluate.models.files import load
 from an8flower.evaluate.models.training import EpochReport, accuracy, augment, precision, train
@@ -71,7 +71,7 @@ def test_the_dataset_gives_rows_and_travels(store: FlowerStore) -> None:
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork")
 def test_streamed_rows_are_the_resident_ones(store: FlowerStore) -> None:
     order = torch.tensor([5, 0, 11, 3, 7])
-    resident = Resident(split_tensors(store["test"]))
+    resident = ResidentRows(split_tensors(store["test"]))
     streamed = StreamedRows(FlowerDataset(store.path, "test"), "cpu", workers=1)
     assert len(resident) == len(streamed) == len(store["test"])
     before = torch.get_rng_state()
@@ -88,7 +88,7 @@ def test_spawned_workers_open_the_file_themselves(store: FlowerStore) -> None:
 
 
 def test_splits_that_do_not_fit_are_streamed(store: FlowerStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(open_rows(store, "test", "cpu"), Resident)
+    assert isinstance(open_rows(store, "test", "cpu"), ResidentRows)
     monkeypatch.setattr(data, "bytes_available", lambda device: 1000)
     assert isinstance(open_rows(store, "test", "cpu"), StreamedRows)
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from an8flower.errors import NotApplicable
-from an8flower.evaluate.explaining.contract_networks import ReuseNet, lively
-from an8flower.evaluate.models.networks.unrolled import fold_batch_norms, module_of, unrolled
+from an8flower.evaluate.explaining.contract_networks import ReuseNet, randomise_weights
+from an8flower.evaluate.models.networks.unrolled import fold_batch_norms, module_of, unroll
 
 
 @pytest.fixture
@@ -24,15 +24,15 @@ def kinds(network: nn.Module) -> list[str]:
 
 
 def test_every_call_has_a_module_of_its_own(images: Tensor) -> None:
-    network = lively(ReuseNet())
-    twin = unrolled(network)
+    network = randomise_weights(ReuseNet())
+    twin = unroll(network)
     assert kinds(twin).count("ReLU") == 4  # one module three times, and one function
     torch.testing.assert_close(twin(images), network.eval()(images))
 
 
 def test_the_copy_is_its_own(images: Tensor) -> None:
-    network = lively(ReuseNet()).eval()
-    twin = unrolled(network)
+    network = randomise_weights(ReuseNet()).eval()
+    twin = unroll(network)
     before = twin(images)
     with torch.no_grad():
         network.linear.weight.zero_()
@@ -44,7 +44,7 @@ def test_modes_are_kept() -> None:
     network = ReuseNet()
     network.bn1.eval()
     modes = [module.training for module in network.modules()]
-    assert not any(module.training for module in unrolled(network).modules())
+    assert not any(module.training for module in unroll(network).modules())
     assert [module.training for module in network.modules()] == modes
 
 
@@ -58,16 +58,16 @@ def test_nodes_know_the_layers_that_they_stand_for(images: Tensor) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return F.relu(self.body(x))
 
-    twin = fold_batch_norms(unrolled(Nested()))
+    twin = fold_batch_norms(unroll(Nested()))
     (convolution,) = (node for node in twin.graph.nodes if isinstance(module_of(twin, node), nn.Conv2d))
     assert sorted(convolution.meta["layers"]) == ["again", "body", "body.0", "body.1"]
 
 
 def test_batch_norms_fold_into_convolutions_and_linear_layers(images: Tensor) -> None:
     convolutions = nn.Conv2d(3, 4, 3, 2, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()
-    network = lively(nn.Sequential(*convolutions, nn.Linear(196, 5), nn.BatchNorm1d(5))).eval()
+    network = randomise_weights(nn.Sequential(*convolutions, nn.Linear(196, 5), nn.BatchNorm1d(5))).eval()
     network[5].running_var.abs_()
-    twin = fold_batch_norms(unrolled(network))
+    twin = fold_batch_norms(unroll(network))
     assert kinds(twin) == ["Conv2d", "Flatten", "Linear", "ReLU"]
     torch.testing.assert_close(twin(images), network(images), rtol=1e-4, atol=1e-4)
 
@@ -95,7 +95,7 @@ class Branching(nn.Module):
     ],
 )
 def test_batch_norms_that_stay(network: nn.Module, norms: int, images: Tensor) -> None:
-    twin = fold_batch_norms(unrolled(network))
+    twin = fold_batch_norms(unroll(network))
     assert sum("BatchNorm" in kind for kind in kinds(twin)) == norms
     if norms == 2:
         torch.testing.assert_close(twin(images), copy.deepcopy(network).eval()(images))
@@ -107,4 +107,4 @@ def test_what_cannot_be_traced() -> None:
             return x if x.sum() > 0 else -x
 
     with pytest.raises(NotApplicable, match="Choosy cannot be traced by torch.fx"):
-        unrolled(Choosy())
+        unroll(Choosy())

@@ -26,7 +26,7 @@ from an8flower.evaluate.report.numbers import DASH, MINUS, calibrated_interval
 from an8flower.evaluate.report.page import to_script_json, write_page
 from an8flower.evaluate.report.pictures import levels
 from an8flower.evaluate.report.plots import choose_looks
-from an8flower.evaluate.report.study import Study
+from an8flower.evaluate.report.study import StudyView
 from an8flower.evaluate.report.verdict import reliance, verdict
 
 
@@ -118,9 +118,9 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Page:
     return Page(place.read_text(encoding="utf-8"))
 
 
-def study(**changes: Any) -> Study:
+def study(**changes: Any) -> StudyView:
     """The first data set of the sample, changed."""
-    return Study(0, sample.summary()["studies"][0] | changes)
+    return StudyView(0, sample.summary()["studies"][0] | changes)
 
 
 def small() -> dict[str, Any]:

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from an8flower.errors import Refusal
-from an8flower.evaluate.results.folder import SCHEMA, Run
-from an8flower.evaluate.results.summary import CHANCE, ORACLE, RELIANCE, RELIES, Kind, contrasts, summarise
+from an8flower.evaluate.results.folder import SCHEMA, RunFolder
+from an8flower.evaluate.results.summary import CHANCE, ORACLE, RELIANCE, RELIES, MetricKind, contrasts, summarise
 
 NAN = float("nan")
 
@@ -30,7 +30,7 @@ def rows(explainer: str, model: str | None, metric: str, values: list[float]) ->
 
 
 def test_a_part_is_whole_or_not_there(tmp_path: Path) -> None:
-    run = Run(tmp_path)
+    run = RunFolder(tmp_path)
     assert not run.has("a")
     run.write_json(run.failure("a"), {"reason": "no"})
     run.write_part("a", rows("m", "x", "iou", [1.0]))
@@ -53,7 +53,7 @@ def test_means_references_and_calibration_by_hand() -> None:
             rows("gradcam", "two", "iou", [0.7, NAN, NAN, 0.3]),
         ]
     )
-    (entry,) = summarise(table, {"iou": Kind()}, seed=0)
+    (entry,) = summarise(table, {"iou": MetricKind()}, seed=0)
     iou = entry["metrics"]["iou"]
     assert iou["n"] == 4
     assert iou["undefined"] == 1  # row 2: no model has a value
@@ -67,7 +67,7 @@ def test_means_references_and_calibration_by_hand() -> None:
 
 def test_nothing_defined_is_none_and_not_a_number() -> None:
     table = pa.concat_tables([rows(name, "m", "iou", [NAN, NAN]) for name in (CHANCE, ORACLE, "x")])
-    iou = summarise(table, {"iou": Kind()}, seed=0)[0]["metrics"]["iou"]
+    iou = summarise(table, {"iou": MetricKind()}, seed=0)[0]["metrics"]["iou"]
     assert iou["undefined"] == iou["n"] == 2
     assert {iou[key] for key in ("mean", "low", "high", "chance", "oracle", "calibrated")} == {None}
 
@@ -91,7 +91,7 @@ def test_a_curve_metric_chooses_once_for_all_rows() -> None:
             curves("x", "m", [[0.9, 0.6], [0.1, 0.8]]),  # means 0.5 and 0.7: the second threshold, for both rows
         ]
     )
-    best = summarise(table, {"best": Kind(at_best_mean)}, seed=0)[0]["metrics"]["best"]
+    best = summarise(table, {"best": MetricKind(at_best_mean)}, seed=0)[0]["metrics"]["best"]
     assert best["mean"] == pytest.approx(0.7)
     assert best["chance"] == pytest.approx(0.2)
     assert best["oracle"] == pytest.approx(1.0)
@@ -99,7 +99,7 @@ def test_a_curve_metric_chooses_once_for_all_rows() -> None:
 
 def test_explainers_come_in_the_order_of_the_table() -> None:
     table = pa.concat_tables([rows(name, "m", "iou", [0.0, 1.0]) for name in (CHANCE, ORACLE, "z", "a")])
-    assert [entry["explainer"] for entry in summarise(table, {"iou": Kind()}, seed=0)] == ["z", "a"]
+    assert [entry["explainer"] for entry in summarise(table, {"iou": MetricKind()}, seed=0)] == ["z", "a"]
 
 
 def test_references_of_a_metric_that_asks_the_model_count_by_model() -> None:
@@ -113,7 +113,7 @@ def test_references_of_a_metric_that_asks_the_model_count_by_model() -> None:
             rows("x", "two", "drop", [0.5, 0.7]),
         ]
     )
-    drop = summarise(table, {"drop": Kind()}, seed=0)[0]["metrics"]["drop"]
+    drop = summarise(table, {"drop": MetricKind()}, seed=0)[0]["metrics"]["drop"]
     assert drop["chance"] == pytest.approx(((0.1 + 0.5) / 2 + 0.9) / 2)
     assert drop["oracle"] == pytest.approx(((0.8 + 1.0) / 2 + 0.4) / 2)
 
@@ -127,7 +127,7 @@ def test_a_method_that_skips_a_model_is_read_against_the_others() -> None:
             rows("skips", "two", "drop", [0.7]),
         ]
     )
-    both, skips = (entry["metrics"]["drop"] for entry in summarise(table, {"drop": Kind()}, seed=0))
+    both, skips = (entry["metrics"]["drop"] for entry in summarise(table, {"drop": MetricKind()}, seed=0))
     assert (both["chance"], skips["chance"]) == (pytest.approx(0.3), pytest.approx(0.4))
     assert skips["undefined"] == 0
 
@@ -139,7 +139,8 @@ def test_an_interval_stays_within_the_bounds() -> None:
         + [rows("x", f"net-seed{seed}-d", "iou", [0.4 * seed, 0.4 * seed]) for seed in (1, 2)]
     )
     unbound, bound = (
-        summarise(table, {"iou": kind}, seed=0)[0]["metrics"]["iou"] for kind in (Kind(), Kind(bounds=(0, 1)))
+        summarise(table, {"iou": kind}, seed=0)[0]["metrics"]["iou"]
+        for kind in (MetricKind(), MetricKind(bounds=(0, 1)))
     )
     assert unbound["low"] < 0
     assert unbound["high"] > 1
@@ -157,7 +158,7 @@ def test_rows_on_which_the_model_relies_on_the_evidence_are_told_apart() -> None
             rows("x", "two", "iou", [0.7, 0.8, 0.9]),
         ]
     )
-    (entry,) = summarise(table, {"iou": Kind(family="localisation"), "other": Kind()}, seed=0)
+    (entry,) = summarise(table, {"iou": MetricKind(family="localisation"), "other": MetricKind()}, seed=0)
     relying = entry["metrics"]["iou"]["relying"]
     assert relying["share"] == pytest.approx(3 / 5)
     assert relying["mean"] == pytest.approx((0.6 + 0.8) / 2)
@@ -172,11 +173,11 @@ def test_where_no_model_relies_on_the_evidence_nothing_is_said() -> None:
     table = pa.concat_tables(
         [rows(name, "m", "iou", [0.5, 0.1]) for name in (CHANCE, ORACLE, "x")] + [rows(RELIANCE, "m", RELIES, [0, 0])]
     )
-    relying = summarise(table, {"iou": Kind(family="localisation")}, seed=0)[0]["metrics"]["iou"]["relying"]
+    relying = summarise(table, {"iou": MetricKind(family="localisation")}, seed=0)[0]["metrics"]["iou"]["relying"]
     assert relying == {"share": 0, "mean": None, "low": None, "high": None, "n": 0, "calibrated": None}
 
 
-def compared(kind: Kind, order: tuple[int, ...] = (0, 1, 2)) -> dict[str, dict[str, Any]]:
+def compared(kind: MetricKind, order: tuple[int, ...] = (0, 1, 2)) -> dict[str, dict[str, Any]]:
     """Three methods, the first two alike, on two seeds of one architecture and one of another."""
     random = np.random.default_rng(0)
     models = ["net-seed0-d", "net-seed1-d", "vit-seed0-d"]
@@ -190,7 +191,7 @@ def compared(kind: Kind, order: tuple[int, ...] = (0, 1, 2)) -> dict[str, dict[s
 
 
 def test_methods_are_contrasted_by_metric() -> None:
-    found = compared(Kind())
+    found = compared(MetricKind())
     assert list(found) == ["comparisons", "ranks", "variance", "power"]
     json.dumps(found, allow_nan=False)
     assert found["comparisons"]["m"]["groups"] in ([["c"], ["a", "b"]], [["c"], ["b", "a"]])
@@ -207,7 +208,7 @@ def test_methods_are_contrasted_by_metric() -> None:
 
 
 def test_lower_may_be_better() -> None:
-    found = compared(Kind(higher_is_better=False))
+    found = compared(MetricKind(higher_is_better=False))
     assert found["comparisons"]["m"]["groups"][-1] == ["c"]
     assert found["ranks"]["m"]["methods"]["c"]["rank"] == 3
     assert all(pair["difference"] < 0 for pair in found["comparisons"]["m"]["pairs"])
@@ -215,7 +216,7 @@ def test_lower_may_be_better() -> None:
 
 
 def test_the_order_of_methods_changes_nothing() -> None:
-    one, other = compared(Kind()), compared(Kind(), order=(2, 0, 1))
+    one, other = compared(MetricKind()), compared(MetricKind(), order=(2, 0, 1))
     assert one["comparisons"]["m"]["groups"] == other["comparisons"]["m"]["groups"]
     assert one["ranks"]["m"]["methods"] == other["ranks"]["m"]["methods"]
     assert one["variance"] == other["variance"]
@@ -228,16 +229,16 @@ def test_the_order_of_methods_changes_nothing() -> None:
 
 def test_one_method_is_not_compared() -> None:
     table = pa.concat_tables([rows(name, "m", "iou", [0.5, 0.1]) for name in (CHANCE, ORACLE, "x", "y")])
-    found = contrasts(table, {"iou": Kind()}, {"x": "x"}, seed=0)
+    found = contrasts(table, {"iou": MetricKind()}, {"x": "x"}, seed=0)
     assert found == {"comparisons": {}, "ranks": {}, "variance": {"iou": {"x": None}}, "power": {}}
-    assert contrasts(table, {"iou": Kind()}, {}, seed=0)["variance"] == {}
+    assert contrasts(table, {"iou": MetricKind()}, {}, seed=0)["variance"] == {}
 
 
 def test_methods_that_share_no_row_are_compared_to_nothing() -> None:
     table = pa.concat_tables(
         [rows("x", "m", "iou", [NAN, 0.1]), rows("y", "m", "iou", [0.2, NAN]), rows("z", "m", "iou", [NAN, NAN])]
     )
-    found = contrasts(table, {"iou": Kind()}, {name: name for name in "xyz"}, seed=0)
+    found = contrasts(table, {"iou": MetricKind()}, {name: name for name in "xyz"}, seed=0)
     json.dumps(found, allow_nan=False)
     assert found["comparisons"]["iou"]["groups"] == [["y", "x"]]  # z is left out: it has no value
     assert {pair["p"] for pair in found["comparisons"]["iou"]["pairs"]} == {None}

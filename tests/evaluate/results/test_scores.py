@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from an8flower.evaluate.results.folder import SCHEMA
-from an8flower.evaluate.results.statistics.scores import CHANCE, RELIANCE, Scores
+from an8flower.evaluate.results.statistics.scores import CHANCE, RELIANCE, ScoreArrays
 
 NAN = float("nan")
 Entry = tuple[str, str | None, int, float | None]
@@ -33,7 +33,7 @@ ENTRIES: list[Entry] = [
 
 @pytest.mark.parametrize("order", [range(6), reversed(range(6)), [3, 0, 5, 1, 4, 2]])
 def test_every_value_has_its_place(order: Sequence[int]) -> None:
-    scores = Scores(table([ENTRIES[i] for i in order]), {"m": None})
+    scores = ScoreArrays(table([ENTRIES[i] for i in order]), {"m": None})
     assert scores.rows.tolist() == [3, 7]
     two, one = (scores.models.index(name) for name in ("two-seed0-d", "one-seed10-d"))
     assert scores.architectures[one] == "one"
@@ -45,14 +45,14 @@ def test_every_value_has_its_place(order: Sequence[int]) -> None:
 
 
 def test_what_is_not_there_is_undefined() -> None:
-    scores = Scores(table(ENTRIES), {"m": None})
+    scores = ScoreArrays(table(ENTRIES), {"m": None})
     assert np.isnan(scores.of("m", "c")).all()
     assert np.isnan(scores.of("other", "a")).all()
     assert scores.all_of("m", []).shape == (0, 2, 2)
 
 
 def test_a_reference_is_the_mean_of_the_rows_that_count() -> None:
-    scores = Scores(table(ENTRIES), {"m": None})
+    scores = ScoreArrays(table(ENTRIES), {"m": None})
     assert scores.reference("m", CHANCE, np.array([[True, False], [False, False]])) == pytest.approx(0.2)
     assert scores.reference("m", CHANCE, np.ones((2, 2), bool)) == pytest.approx(0.15)
     assert np.isnan(scores.reference("m", CHANCE, np.zeros((2, 2), bool)))
@@ -64,7 +64,7 @@ def test_a_curve_is_chosen_for_each_explainer_on_its_own() -> None:
         return [{**about, "row": row, "curve": curve} for row, curve in enumerate(curves)]
 
     entries = [*named("x", [[0.0, 1.0], [0.0, 3.0]]), *named("y", [[5.0, 1.0], [6.0, 1.0]])]
-    scores = Scores(
+    scores = ScoreArrays(
         pa.Table.from_pylist(entries, SCHEMA), {"m": lambda curves: curves[:, int(curves.mean(0).argmax())]}
     )
     assert scores.all_of("m", ["x", "y"])[..., 0].tolist() == [[1, 3], [5, 6]]

@@ -12,7 +12,7 @@ from scipy.stats import bootstrap, norm, t
 from an8flower.evaluate.results.statistics import intervals as statistics
 from an8flower.evaluate.results.statistics.intervals import (
     Interval,
-    calibrated,
+    calibrate,
     interval,
     intervals,
     resampled_means,
@@ -186,11 +186,11 @@ def test_memory_does_not_grow_with_the_resamples(monkeypatch: pytest.MonkeyPatch
 
 
 def test_calibrated() -> None:
-    assert calibrated(0.1, chance=0.1, oracle=1.0) == 0
-    assert calibrated(1.0, chance=0.1, oracle=1.0) == 1
-    assert calibrated(0.0, chance=0.5, oracle=1.0) == -1
-    assert math.isnan(calibrated(0.5, chance=1.0, oracle=1.0))
-    assert math.isnan(calibrated(NAN, chance=0.0, oracle=1.0))
+    assert calibrate(0.1, chance=0.1, oracle=1.0) == 0
+    assert calibrate(1.0, chance=0.1, oracle=1.0) == 1
+    assert calibrate(0.0, chance=0.5, oracle=1.0) == -1
+    assert math.isnan(calibrate(0.5, chance=1.0, oracle=1.0))
+    assert math.isnan(calibrate(NAN, chance=0.0, oracle=1.0))
 
 
 @pytest.mark.parametrize(("rows", "low", "high"), [(np.ones(300), 0.98778, 1.0), (np.zeros(20), 0.0, 0.16843)])

@@ -118,7 +118,7 @@ def test_the_truth_scores_one_and_chance_nothing(plan: ScoringPlan, tmp_path: Pa
     random = next(entry for entry in outcome.document["results"] if entry["method"] == "random")
     wrong = 1 - outcome.document["models"][0]["accuracy"]  # om is 1 where the prediction is
     for name, found in random["metrics"].items():
-        best = registry.metrics[name].thing.higher_is_better
+        best = registry.metrics[name].item.higher_is_better
         assert found["oracle"] == pytest.approx(1 if best else wrong if name == "om" else 0), name
         scale = found["oracle"] - found["chance"]
         spread = (found["high"] - found["low"]) / abs(scale)
@@ -159,7 +159,7 @@ def test_a_metric_without_a_formula_for_chance_is_measured(
     plan: ScoringPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exact = registry.metrics["iou_mean"]
-    bare: Metric = replace(exact.thing, chance=None)
+    bare: Metric = replace(exact.item, chance=None)
     monkeypatch.setitem(registry.metrics._entries, "bare", registry.Entry("bare", replace(bare, name="bare"), {}))
     found = score(replace(plan, metrics=("iou_mean", "bare")), CPU, tmp_path).document["results"][0]["metrics"]
     assert found["bare"]["chance"] == pytest.approx(found["iou_mean"]["chance"], rel=0.02)

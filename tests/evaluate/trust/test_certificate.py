@@ -31,7 +31,7 @@ from an8flower.evaluate.models.training import train
 from an8flower.evaluate.resources import Resources
 from an8flower.evaluate.trust import certificate as certifying
 from an8flower.evaluate.trust import questions
-from an8flower.evaluate.trust.certificate import Certificate, Effect, certified, certify
+from an8flower.evaluate.trust.certificate import Certificate, Effect, certify, certify_models
 from an8flower.generate import generate
 from an8flower.spec import DatasetSpec, from_mapping, load
 from an8flower.store import FlowerStore
@@ -143,7 +143,7 @@ def test_what_removing_takes_away_is_known(world: World) -> None:
     """Without petals everything is grey: each logit is 0, and the first class is predicted."""
     found = certify_all(Tints(PETALS), world)
     labels, table = world.split.labels[:], world.factors(torch.arange(ROWS))
-    logits = wrapped(Tints(PETALS))(world.photographed(table).images)
+    logits = wrapped(Tints(PETALS))(world.photograph(table).images)
     own = logits[np.arange(ROWS), labels]
     removed = effect(found, "petals", "removed")
     assert removed.logit.mean == pytest.approx(-float(own.mean()), rel=1e-4)
@@ -296,7 +296,7 @@ def test_classes_that_share_a_value_of_the_shortcut_are_no_rivals(tmp_path_facto
 
 def rows_of_reliance(network: nn.Module, world: World) -> dict[str, np.ndarray]:
     model, rows, labels = wrapped(network), np.arange(ROWS), world.split.labels
-    predicted = model(world.photographed(world.factors(torch.from_numpy(rows))).images).argmax(1).detach().numpy()
+    predicted = model(world.photograph(world.factors(torch.from_numpy(rows))).images).argmax(1).detach().numpy()
     return measure_reliance(model, world, rows, labels, predicted, batch=7)
 
 
@@ -341,13 +341,13 @@ def test_the_document_of_several_models(
 ) -> None:
     models = {"petals": wrapped(Tints(PETALS)), "tag": wrapped(Tints(TAG))}
     monkeypatch.setattr(certifying, "open_model", lambda source, store, device: models[source])
-    document = certified(["petals", "tag"], world, None, 0, Resources(CPU))
+    document = certify_models(["petals", "tag"], world, None, 0, Resources(CPU))
     json.dumps(document, allow_nan=False)
     assert document["dataset"]["rows"] == ROWS  # fewer than the usual number are there
     assert [each["flip_rate"]["mean"] for each in document["certificates"]] == [1, 0]
-    assert certified(["tag"], world, 6, 0, Resources(CPU))["dataset"]["rows"] == 6
+    assert certify_models(["tag"], world, 6, 0, Resources(CPU))["dataset"]["rows"] == 6
     with pytest.raises(WrongUsage, match="--rows 99"):
-        certified(["tag"], world, 99, 0, Resources(CPU))
+        certify_models(["tag"], world, 99, 0, Resources(CPU))
     show_certificates(document)
     text = capsys.readouterr().out
     assert "the shortcut decides when tag.colour contradicts" in text

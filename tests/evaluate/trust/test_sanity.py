@@ -29,13 +29,13 @@ from an8flower.evaluate.trust.sanity.mprt import (
     add_noise,
     parameters_reached,
     randomise_fully,
-    smooth,
     walk_down,
+    walk_smoothly,
 )
 from an8flower.evaluate.trust.sanity.plan import SanityPlan, sanity_plan
-from an8flower.evaluate.trust.sanity.randomisation import Randomised, Redrawn, redraw
+from an8flower.evaluate.trust.sanity.randomisation import RandomisableCopy, RedrawnParameter, redraw
 from an8flower.evaluate.trust.sanity.run import ModelSanity, query_of, sanity
-from an8flower.evaluate.trust.sanity.similarity import SIMILARITIES, Maps, similarities
+from an8flower.evaluate.trust.sanity.similarity import SIMILARITIES, ComparedMaps, similarities
 from an8flower.evaluate.trust.sanity.verdict import compare_unrelated, judge_similarity, on_scale, overall
 from an8flower.store import FlowerStore
 
@@ -65,8 +65,8 @@ def query(store: FlowerStore) -> Query:
     return Query(images, torch.arange(6) % 6, torch.arange(6) + 3)
 
 
-def randomised(classifier: Classifier, values: dict[str, Redrawn], steps: int = 4) -> Randomisation:
-    return Randomisation(Randomised(classifier), tuple(steps_of(layers_of(classifier), steps)), (values,))
+def randomised(classifier: Classifier, values: dict[str, RedrawnParameter], steps: int = 4) -> Randomisation:
+    return Randomisation(RandomisableCopy(classifier), tuple(steps_of(layers_of(classifier), steps)), (values,))
 
 
 def run(classifier: Classifier, store: FlowerStore, folder: Path, *methods: str, **changes: Any) -> dict[str, Any]:
@@ -93,20 +93,21 @@ def brightness(classifier: Classifier, query: Query) -> Tensor:
 
 def test_the_same_model_gives_the_same_maps(classifier: Classifier, query: Query) -> None:
     """Where a redrawn value is the trained one, every similarity at every step is 1, and no entropy rises."""
-    same = {name: Redrawn(value.detach(), "", True) for name, value in classifier.network.named_parameters()}
-    randomisation, original = randomised(classifier, same), Maps(gradient(classifier, query))
+    same = {name: RedrawnParameter(value.detach(), "", True) for name, value in classifier.network.named_parameters()}
+    randomisation, original = randomised(classifier, same), ComparedMaps(gradient(classifier, query))
     for points in walk_down(randomisation, gradient, query, original, known={}).values():
         for point in points:
             assert all(values == pytest.approx(np.ones(6)) for values in point.likeness.values())
     full = randomise_fully(randomisation, gradient, query, original)
     assert full.rise == pytest.approx(np.zeros((6, 1)))
     assert all(
-        point.likeness["ssim"] == pytest.approx(np.ones(6)) for point in smooth(randomisation, gradient, query, 2)
+        point.likeness["ssim"] == pytest.approx(np.ones(6))
+        for point in walk_smoothly(randomisation, gradient, query, 2)
     )
 
 
 def test_what_does_not_look_at_the_model_stays_the_same(classifier: Classifier, query: Query) -> None:
-    randomisation, original = randomised(classifier, redraw(classifier, 1)), Maps(query.images.mean(1))
+    randomisation, original = randomised(classifier, redraw(classifier, 1)), ComparedMaps(query.images.mean(1))
     walks = walk_down(randomisation, brightness, query, original, known={})
     assert all(
         (p.likeness[name] > 1 - 1e-9).all() for points in walks.values() for p in points for name in SIMILARITIES
@@ -134,7 +135,7 @@ def test_each_random_model_is_explained_once(classifier: Classifier, query: Quer
         asked += 1
         return gradient(model, some)
 
-    randomisation, original = randomised(classifier, redraw(classifier, 1)), Maps(gradient(classifier, query))
+    randomisation, original = randomised(classifier, redraw(classifier, 1)), ComparedMaps(gradient(classifier, query))
     full = randomise_fully(randomisation, counted, query, original)
     known = {frozenset(randomisation.everything): {name: values[:, 0] for name, values in full.likeness.items()}}
     walk_down(randomisation, counted, query, original, known=known)
@@ -149,7 +150,7 @@ def test_the_cascade_is_that_of_models_built_by_hand(classifier: Classifier, que
 
     values = redraw(classifier, 1)
     original = gradient(classifier, query)
-    walks = walk_down(randomised(classifier, values), gradient, query, Maps(original), known={})
+    walks = walk_down(randomised(classifier, values), gradient, query, ComparedMaps(original), known={})
     copied = deepcopy(classifier)
     for step, point in zip(steps_of(layers_of(classifier), 4), walks["cascading"], strict=True):
         weights = dict(copied.network.named_parameters())
@@ -178,15 +179,15 @@ def test_smooth_maps_are_means_over_noisy_images(
 ) -> None:
     """Without noise, and without averaging, it is the plain test from the input up."""
     monkeypatch.setattr(mprt, "NOISE", 0.0)
-    randomisation, original = randomised(classifier, redraw(classifier, 1)), Maps(gradient(classifier, query))
-    points = smooth(randomisation, gradient, query, 3)
+    randomisation, original = randomised(classifier, redraw(classifier, 1)), ComparedMaps(gradient(classifier, query))
+    points = walk_smoothly(randomisation, gradient, query, 3)
     full = randomise_fully(randomisation, gradient, query, original)
     assert points[-1].likeness["ssim"] == pytest.approx(full.likeness["ssim"][:, 0], abs=1e-5)
     assert points[0].layer.startswith("features")
 
 
 def test_entropy_that_was_none_cannot_rise(classifier: Classifier, query: Query) -> None:
-    flat = Maps(torch.zeros(6, 40, 40))
+    flat = ComparedMaps(torch.zeros(6, 40, 40))
     full = randomise_fully(randomised(classifier, redraw(classifier, 1)), gradient, query, flat)
     assert np.isnan(full.rise).all()
     assert all(np.isnan(values).all() for values in full.likeness.values())
@@ -230,11 +231,13 @@ def test_any_similarity_may_object_and_the_rank_correlation_decides_else() -> No
 
 def test_unrelated_maps_are_those_of_other_rows() -> None:
     maps = torch.rand(6, 40, 40, generator=torch.Generator().manual_seed(0))
-    found = compare_unrelated(Maps(maps))
+    found = compare_unrelated(ComparedMaps(maps))
     assert found["spearman"] == pytest.approx(0, abs=0.02)
     assert found["ssim"] < 0.1
-    assert all(value == pytest.approx(1) for value in compare_unrelated(Maps(maps[:1].expand(6, -1, -1))).values())
-    assert all(math.isnan(value) for value in compare_unrelated(Maps(maps[:1])).values())
+    assert all(
+        value == pytest.approx(1) for value in compare_unrelated(ComparedMaps(maps[:1].expand(6, -1, -1))).values()
+    )
+    assert all(math.isnan(value) for value in compare_unrelated(ComparedMaps(maps[:1])).values())
 
 
 def test_who_does_not_look_at_the_model_fails(classifier: Classifier, store: FlowerStore, tmp_path: Path) -> None:
@@ -360,11 +363,11 @@ def test_pictures_cost_nothing_and_show_the_cascade(classifier: Classifier, stor
         query_of(classifier, store["test"], np.array([row]), seed=0, resources=resources)[0],
         steps_of(layers_of(classifier), 3),
     )
-    random, values = Randomised(classifier), redraw(classifier, seed_of("sanity", 0, 0))
-    expected = [Maps(methods[0].explainer(classifier, query))]
+    random, values = RandomisableCopy(classifier), redraw(classifier, seed_of("sanity", 0, 0))
+    expected = [ComparedMaps(methods[0].explainer(classifier, query))]
     for _, names in parameters_reached(steps, "cascading"):
         with random.only(names, values) as changed:
-            expected.append(Maps(methods[0].explainer(changed, query)))
+            expected.append(ComparedMaps(methods[0].explainer(changed, query)))
     for maps, own, alike in zip(arrays["maps"], expected, arrays["similarity"], strict=True):
         peak = max(float(own.maps.max()), 1e-12)
         np.testing.assert_allclose(maps / max(float(maps.max()), 1e-12), own.maps[0] / peak, atol=2e-3)

@@ -16,8 +16,8 @@ from an8flower.evaluate.trust.sanity.randomisation import (
     LAYER,
     NOT_ZERO,
     PERMUTED,
-    Randomised,
-    Redrawn,
+    RandomisableCopy,
+    RedrawnParameter,
     coverage,
     redraw,
 )
@@ -167,7 +167,7 @@ def test_steps_go_down_from_the_last_layer_and_hold_every_layer_once(count: int)
 
 def test_only_the_named_parameters_change_and_only_inside_the_block() -> None:
     classifier = trained("flowernet")
-    before, copied = state(classifier), Randomised(classifier)
+    before, copied = state(classifier), RandomisableCopy(classifier)
     values = redraw(classifier, 5)
     with copied.only(["classifier.weight", "features.1.bias"], values) as changed:
         inside = dict(changed.network.named_parameters())
@@ -185,7 +185,7 @@ def test_only_the_named_parameters_change_and_only_inside_the_block() -> None:
 
 def test_batch_norms_keep_their_statistics_unless_told_otherwise() -> None:
     classifier = trained("flowernet")
-    copied, values = Randomised(classifier), redraw(classifier, 5)
+    copied, values = RandomisableCopy(classifier), redraw(classifier, 5)
     everything, images = list(values), torch.rand(20, 3, 42, 42, generator=torch.Generator().manual_seed(0))
     trained_mean = classifier.network.features[1].running_mean.clone()
     with copied.only(everything, values) as changed:
@@ -214,6 +214,6 @@ def test_what_is_not_reached_or_came_out_as_trained_is_refused() -> None:
     layers, values = layers_of(classifier), redraw(classifier, 5)
     with pytest.raises(Refusal, match=r"classifier\.bias, classifier\.weight cannot be randomised"):
         coverage(classifier, layers[:-1], values)
-    values["classifier.weight"] = Redrawn(classifier.network.classifier.weight.detach(), ARCH, False)
+    values["classifier.weight"] = RedrawnParameter(classifier.network.classifier.weight.detach(), ARCH, False)
     with pytest.raises(Refusal, match=r"classifier\.weight came out as trained"):
         coverage(classifier, layers, values)

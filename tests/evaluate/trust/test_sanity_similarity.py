@@ -17,7 +17,7 @@ from torch import Tensor
 
 from an8flower.evaluate.trust.sanity.similarity import (
     SIMILARITIES,
-    Maps,
+    ComparedMaps,
     average_ranks,
     entropies,
     oriented_gradients,
@@ -46,7 +46,7 @@ def scaled(one: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("size", SIZES)
 def test_similarities_are_those_of_scipy_and_scikit_image(size: tuple[int, int]) -> None:
     ours, theirs = some_maps(size)
-    found = similarities(Maps(ours), Maps(theirs))
+    found = similarities(ComparedMaps(ours), ComparedMaps(theirs))
     cell = min(16, min(size) // 3)
     for row, (one, other) in enumerate(zip(ours.numpy(), theirs.numpy(), strict=True)):
         assert found["spearman"][row] == pytest.approx(spearmanr(one.ravel(), other.ravel())[0], abs=1e-12)
@@ -75,8 +75,10 @@ def test_equal_values_share_their_ranks(values: list[list[int]]) -> None:
 
 def test_a_map_is_like_itself_and_unlike_its_negative() -> None:
     maps, _ = some_maps((42, 42))
-    assert all(values == pytest.approx(np.ones(5)) for values in similarities(Maps(maps), Maps(maps)).values())
-    turned = similarities(Maps(maps), Maps(-maps))
+    assert all(
+        values == pytest.approx(np.ones(5)) for values in similarities(ComparedMaps(maps), ComparedMaps(maps)).values()
+    )
+    turned = similarities(ComparedMaps(maps), ComparedMaps(-maps))
     assert turned["spearman"] == pytest.approx(-np.ones(5))
     assert turned["spearman_abs"] == pytest.approx(np.ones(5))
 
@@ -84,26 +86,26 @@ def test_a_map_is_like_itself_and_unlike_its_negative() -> None:
 @given(scale=st.floats(0.01, 100), shift=st.floats(-5, 5))
 def test_scale_does_not_matter_and_shift_only_to_absolute_values(scale: float, shift: float) -> None:
     ours, theirs = some_maps((33, 33))
-    before = similarities(Maps(ours), Maps(theirs))
-    after = similarities(Maps(ours.double() * scale + shift), Maps(theirs))
+    before = similarities(ComparedMaps(ours), ComparedMaps(theirs))
+    after = similarities(ComparedMaps(ours.double() * scale + shift), ComparedMaps(theirs))
     for name in set(SIMILARITIES) - {"spearman_abs"}:
         assert after[name] == pytest.approx(before[name], abs=1e-2 if name == "hog" else 1e-5)
 
 
 def test_a_row_does_not_depend_on_the_others() -> None:
     ours, theirs = some_maps((42, 42))
-    whole = similarities(Maps(ours), Maps(theirs))
+    whole = similarities(ComparedMaps(ours), ComparedMaps(theirs))
     for row in range(5):
-        alone = similarities(Maps(ours[row : row + 1]), Maps(theirs[row : row + 1]))
+        alone = similarities(ComparedMaps(ours[row : row + 1]), ComparedMaps(theirs[row : row + 1]))
         assert all(alone[name][0] == pytest.approx(whole[name][row], abs=1e-12) for name in SIMILARITIES)
 
 
 def test_picked_maps_keep_what_is_computed() -> None:
-    ours, theirs = Maps(some_maps((42, 42))[0]), Maps(some_maps((42, 42))[1])
+    ours, theirs = ComparedMaps(some_maps((42, 42))[0]), ComparedMaps(some_maps((42, 42))[1])
     similarities(ours, theirs)
     order = np.array([3, 0, 4])
-    fresh = similarities(Maps(torch.from_numpy(ours.maps[order])), theirs.picked(order))
-    kept = similarities(ours.picked(order), theirs.picked(order))
+    fresh = similarities(ComparedMaps(torch.from_numpy(ours.maps[order])), theirs.pick(order))
+    kept = similarities(ours.pick(order), theirs.pick(order))
     assert all(kept[name] == pytest.approx(fresh[name], abs=1e-12) for name in SIMILARITIES)
 
 
@@ -112,18 +114,18 @@ def test_constant_maps_are_like_nothing(value: float) -> None:
     ours, theirs = some_maps((42, 42))
     theirs[2] = value
     for one, other in ((ours, theirs), (theirs, ours)):
-        for values in similarities(Maps(one), Maps(other)).values():
+        for values in similarities(ComparedMaps(one), ComparedMaps(other)).values():
             np.testing.assert_array_equal(np.isnan(values), [False, False, True, False, False])
 
 
 def test_maps_too_small_for_the_window_are_refused() -> None:
     with pytest.raises(ValueError, match="more than 10 pixels"):
-        Maps(torch.zeros(1, 10, 20))
+        ComparedMaps(torch.zeros(1, 10, 20))
 
 
 def test_entropy_of_a_uniform_histogram_is_that_of_its_bins() -> None:
     ramp = torch.arange(1600.0).view(1, 40, 40)
     constant = torch.full((1, 40, 40), 0.7)
     halves = (ramp > 799).float()
-    found = entropies(Maps(torch.cat([ramp, -3 * ramp, constant, halves])))
+    found = entropies(ComparedMaps(torch.cat([ramp, -3 * ramp, constant, halves])))
     assert found == pytest.approx([math.log(100), math.log(100), 0, math.log(2)])

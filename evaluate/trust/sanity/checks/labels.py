@@ -11,8 +11,8 @@ from typing import Any
 from an8flower.errors import NotApplicable
 
 from ..check import CheckOfModel, Findings, Setting, Subject, implements
-from ..label_randomisation import Memorised, Memory, memorise_once
-from ..similarity import Maps, similarities
+from ..label_randomisation import MemorisingModel, Memory, memorise_once
+from ..similarity import ComparedMaps, similarities
 
 MEMORY = Memory()
 
@@ -26,7 +26,7 @@ class PermutedLabels(CheckOfModel):
         self.memory = replace(MEMORY, seed=setting.seed) if value else None
         self.memorised, self.reason = self._memorise()
 
-    def _memorise(self) -> tuple[Memorised | None, str]:
+    def _memorise(self) -> tuple[MemorisingModel | None, str]:
         """The model of permuted labels, or why there is none."""
         if self.memory is None:
             return None, "not asked for"
@@ -40,7 +40,7 @@ class PermutedLabels(CheckOfModel):
         """The similarities to the maps of the model of permuted labels, where there is one."""
         if self.memorised is None:
             return Findings()
-        maps = Maps(subject.explain(self.memorised.classifier, subject.query))
+        maps = ComparedMaps(subject.explain(self.memorised.classifier, subject.query))
         return Findings({"labels": similarities(subject.original, maps)})
 
     def describe_plan(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..check import CheckOfModel, Findings, Subject, implements, over_steps
-from ..mprt import smooth
+from ..mprt import walk_smoothly
 
 
 @implements("smooth")
@@ -19,7 +19,7 @@ class Smooth(CheckOfModel):
         """The walk, where it was asked for with a number of noisy images."""
         if not self.value:
             return Findings()
-        points = smooth(subject.quiet, subject.explain, subject.query, self.value)
+        points = walk_smoothly(subject.quiet, subject.explain, subject.query, self.value)
         return Findings(scores={"smprt": over_steps(points)}, curves={"bottom_up_smooth": points})
 
     def describe_plan(self) -> dict[str, Any]:
