@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # the same table once more, for editors and mypy; a test comp
     from .explaining.contract import check_explainer, outcome
     from .explaining.explain import explain as explain_batch
     from .explaining.methods import Method, parse_method
-    from .explaining.single import Explanation
+    from .explaining.single_picture import Explanation
     from .metrics.metric import Asking, Metric, Reading, score_all
     from .metrics.naming import parse_metric
     from .models.classifier import Card, Classifier, build, wrap
@@ -33,7 +33,7 @@ PLACES = {
     "Case": "case",
     "Classifier": "models.classifier",
     "Explainer": "case",
-    "Explanation": "explaining.single",
+    "Explanation": "explaining.single_picture",
     "Method": "explaining.methods",
     "Metric": "metrics.metric",
     "Query": "case",

@@ -1,9 +1,9 @@
 """DeepLift: what the logit gains over a baseline, handed to the pixels that differ from it.
 
 The rules run on a copy of the network (see `copy_canonically`) in which every activation and every max-pooling is
-replaced by a module with DeepLift's way back. They are those of Captum 0.9, whose implementation is not used: its numbers are
-others where max-pooling follows an activation directly, where its windows overlap, where the input of an activation is
-read by another layer as well, and with activations that it does not list, such as ReLU6.
+replaced by a module with DeepLift's way back. They are those of Captum 0.9, whose implementation is not used: its
+numbers are others where max-pooling follows an activation directly, where its windows overlap, where the input of an
+activation is read by another layer as well, and with activations that it does not list, such as ReLU6.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Relevance: the logit, handed down from layer to layer until the pixels hold it.
 
-The rules are Zennit's. They run on a copy of the network (see `copy_canonically`) in which batch norms are folded
-into the convolutions before them and residual sums are modules; a batch norm without such a convolution, an activation and a
+The rules are Zennit's. They run on a copy of the network (see `copy_canonically`) in which batch norms are folded into
+the convolutions before them and residual sums are modules; a batch norm without such a convolution, an activation and a
 number that is added or multiplied pass relevance on as it is, max-pooling gives it to the winner, and means, pooling
 and sums hand it out in proportion to what each summand contributes. What has no rule is refused.
 
