@@ -74,7 +74,7 @@ Nuisance = Value | tuple[Value, ...] | Range
 def as_nuisance(default: Value | Ends) -> Value | Range:
     """A default of the catalogue as a spec holds it.
 
-    >>> as_nuisance(Span(0, 90))
+    >>> as_nuisance(Ends(0, 90))
     Range(low=0.0, high=90.0)
     """
     return Range(**{"from": float(default.low), "to": float(default.high)}) if isinstance(default, Ends) else default

@@ -83,25 +83,18 @@ def audit(
     from ..evaluate.audits import plan as plans
     from ..evaluate.audits.run import How
     from ..evaluate.audits.run import audit as carry_out
+    from ..evaluate.calls import refuse_untrusted
     from .progress import Stages
 
     if quick and plan:
         raise click.UsageError("give either PLAN or --quick")
     wanted = plans.load(plan or plans.QUICK)
-    if names := wanted.own_code():
-        _refuse_untrusted(names, trust)
+    refuse_untrusted(plan or plans.QUICK, wanted.own_code(), trust, "--trust")
     wanted = wanted.at_reduced_size() if reduced else wanted
     wanted = wanted.instead(data=data, models=models, weights=weights, methods=methods, metrics=metrics, rows=rows)
     with Stages() as stages:
         outcome = carry_out(wanted, output, How(**how), fresh=fresh, reporter=stages, command=_typed())
     _tell(outcome, as_json)
-
-
-def _refuse_untrusted(named: list[str], trusted: bool) -> None:
-    if not trusted:
-        raise Refusal(
-            f"the plan would have {', '.join(named)} imported, which runs code; read it, and add --trust if it is meant"
-        )
 
 
 def _typed() -> str:

@@ -23,7 +23,7 @@ from an8flower.evaluate.audits.run import How, audit
 from an8flower.evaluate.audits.stage import Stage, folders, register, stages_by_name
 from an8flower.evaluate.report import page, sections
 from an8flower.evaluate.report.reading import AuditFolder
-from an8flower.evaluate.report.sections import Section, add_section
+from an8flower.evaluate.report.sections import PageSection, add_section
 from an8flower.evaluate.report.study import StudyView
 from an8flower.evaluate.results import checks, files
 from an8flower.evaluate.results.checks import SanityCheck, Switch, register_check, switches
@@ -74,10 +74,10 @@ def count_leaves(model: ModelWords, most: int, place: str) -> Settled:
 # What would be `report/leaves.py` and `report/leaves.html.j2`.
 
 
-def leaves(studies: Sequence[StudyView], summary: Mapping[str, Any], source: AuditFolder) -> Section | None:
+def leaves(studies: Sequence[StudyView], summary: Mapping[str, Any], source: AuditFolder) -> PageSection | None:
     """The section of the leaves."""
     numbers = [document["leaves"] for study in studies for document in study.document.get("leaves") or ()]
-    return Section("leaves", "How many leaves?", {"numbers": numbers}, "leaves") if numbers else None
+    return PageSection("leaves", "How many leaves?", {"numbers": numbers}, "leaves") if numbers else None
 
 
 TEMPLATE = "<p>{% for number in section.content.numbers %}{{ number }} leaves were counted.{% endfor %}</p>"

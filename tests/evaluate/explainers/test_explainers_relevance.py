@@ -464,7 +464,7 @@ def test_the_copy_is_given_back_without_hooks(explainer: Any, monkeypatch: pytes
         made.append(copy_canonically(*arguments))
         return made[-1]
 
-    monkeypatch.setattr(relevance, "canonical", kept)
+    monkeypatch.setattr(relevance, "copy_canonically", kept)
     classifier = build_reuse().eval()
     explainer(classifier, query(classifier))
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in made[0].modules())

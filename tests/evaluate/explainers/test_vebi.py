@@ -359,7 +359,7 @@ def test_more_images_than_may_be_in_flight(chain: Classifier, monkeypatch: pytes
 
 
 def test_an_unfitted_method_says_what_it_needs(colours: Classifier) -> None:
-    with pytest.raises(WrongUsage, match="explains nothing before it is fitted; fit it with `prepared"):
+    with pytest.raises(WrongUsage, match="explains nothing before it is fitted; fit it with `prepare"):
         explain(colours, Vebi(), asked(colours))
 
 
