@@ -53,7 +53,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> AuditOutcome:
     return audit(tiny(), place / "runs" / "tiny", how(place))
 
 
-@pytest.mark.parametrize("name", plans.shipped())
+@pytest.mark.parametrize("name", plans.shipped_plans())
 def test_shipped_plans_name_what_is_there(name: str) -> None:
     for plan in filter(None, [plans.load(name), plans.load(name).reduced and plans.load(name).at_reduced_size()]):
         parse_methods([*plan.methods, *(plan.sanity.methods or () if plan.sanity else ())])

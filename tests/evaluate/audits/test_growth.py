@@ -16,14 +16,14 @@ from an8flower.commands.sanity_table import show_sanity
 from an8flower.errors import Refusal
 from an8flower.evaluate.audits import plan as plans
 from an8flower.evaluate.audits import stage as staging
-from an8flower.evaluate.audits.cell_tasks import CellTask, Settled, settle
+from an8flower.evaluate.audits.cell_tasks import CellOutcome, CellTask, run_cell
 from an8flower.evaluate.audits.opened import ModelWords, open_once
 from an8flower.evaluate.audits.plan_table import Count, PlanTable
 from an8flower.evaluate.audits.run import How, audit
 from an8flower.evaluate.audits.stage import Stage, folders, register, stages_by_name
 from an8flower.evaluate.report import page, sections
 from an8flower.evaluate.report.reading import AuditFolder
-from an8flower.evaluate.report.sections import Section, add_section
+from an8flower.evaluate.report.sections import PageSection, add_section
 from an8flower.evaluate.report.study import StudyView
 from an8flower.evaluate.results import checks, files
 from an8flower.evaluate.results.checks import SanityCheck, Switch, register_check, switches
@@ -66,18 +66,18 @@ class LeafStage(Stage):
         return {"leaves": [files.read_json(place) for place in places]}
 
 
-def count_leaves(model: ModelWords, most: int, place: str) -> Settled:
+def count_leaves(model: ModelWords, most: int, place: str) -> CellOutcome:
     """File a number."""
-    return settle(lambda: files.write_json(Path(place), {"leaves": min(most, len(open_once(model).chosen))}))
+    return run_cell(lambda: files.write_json(Path(place), {"leaves": min(most, len(open_once(model).chosen))}))
 
 
 # What would be `report/leaves.py` and `report/leaves.html.j2`.
 
 
-def leaves(studies: Sequence[StudyView], summary: Mapping[str, Any], source: AuditFolder) -> Section | None:
+def leaves(studies: Sequence[StudyView], summary: Mapping[str, Any], source: AuditFolder) -> PageSection | None:
     """The section of the leaves."""
     numbers = [document["leaves"] for study in studies for document in study.document.get("leaves") or ()]
-    return Section("leaves", "How many leaves?", {"numbers": numbers}, "leaves") if numbers else None
+    return PageSection("leaves", "How many leaves?", {"numbers": numbers}, "leaves") if numbers else None
 
 
 TEMPLATE = "<p>{% for number in section.content.numbers %}{{ number }} leaves were counted.{% endfor %}</p>"
