@@ -89,7 +89,7 @@ def audit(
     if quick and plan:
         raise click.UsageError("give either PLAN or --quick")
     wanted = plans.load(plan or plans.QUICK)
-    refuse_untrusted("the plan", wanted.own_code(), trust, "--trust")
+    refuse_untrusted(plan or plans.QUICK, wanted.own_code(), trust, "--trust")
     wanted = wanted.at_reduced_size() if reduced else wanted
     wanted = wanted.instead(data=data, models=models, weights=weights, methods=methods, metrics=metrics, rows=rows)
     with Stages() as stages:
