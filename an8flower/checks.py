@@ -11,7 +11,7 @@ from .factors import COLOURS, FACTORS, Factor, Value, part_of
 from .looks import class_look
 from .names import unknown
 from .terms import Range, Shortcut, as_nuisance
-from .toml import written
+from .toml import as_toml
 
 if TYPE_CHECKING:
     from .spec import DatasetSpec
@@ -143,7 +143,7 @@ def _check_colour(place: str, value: Any) -> None:
 def _check_number(place: str, factor: Factor, value: Any) -> None:
     kind = "whole number" if factor.kind == "count" else "number"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{place}: expected a {kind}, came {written(value)}")
+        raise ValueError(f"{place}: expected a {kind}, came {as_toml(value)}")
     if not factor.low <= value <= factor.high:
         raise ValueError(f"{place}: expected {factor.low:g} to {factor.high:g}, came {value}")
     if factor.kind == "count" and value != int(value):

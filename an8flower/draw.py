@@ -1,7 +1,7 @@
-"""Rows by chance, reproducibly: the label and the value of every factor of any row, in any order, in any process.
+"""Random rows, reproducibly: the label and the value of every factor of any row, in any order, in any process.
 
 Each number comes from a counter-based generator (Philox) whose key is (seed, split, factor) and whose counter is the
-row, so that a new factor never shifts the others, and rows a to b are the same whoever asks for them.
+row, so that a new factor never shifts the others, and rows a to b are the same in every process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .terms import Range, Shortcut
 
 
 def uniform(spec: DatasetSpec, split: str, name: str, start: int, stop: int) -> np.ndarray:
-    """One number in [0, 1) per row, (stop - start,) float64."""
+    """Uniform random numbers in [0, 1), one for each row from start to stop, (stop - start,) float64."""
     key = hashlib.sha256(f"{spec.seed}/{split}/{name}".encode()).digest()[:16]
     generator = np.random.Philox(key=int.from_bytes(key, "little"), counter=start)
     # A step of the counter yields four words, and a row owns one step.
@@ -88,7 +88,7 @@ def _pick(values: tuple[Value, ...] | Range, factor: Factor, chance: np.ndarray)
 
 
 def _shortcut_values(spec: DatasetSpec, shortcut: Shortcut, split: str, label: np.ndarray, start: int) -> np.ndarray:
-    """The class's own value in the share of rows that agree, that of one of the other classes in the rest."""
+    """The values of the shortcut: the row's class's value in the share of rows that agree, else another class's."""
     stop = start + len(label)
     agrees = uniform(spec, split, "shortcut.agrees", start, stop) < getattr(shortcut, split)
     step = 1 + (uniform(spec, split, "shortcut.other", start, stop) * (spec.class_count - 1)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""What a data set holds, in words and as a picture."""
+"""Summaries of a data set: its contents in words, and a contact sheet of its pictures."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def write_sheet(store: FlowerStore, split: str, rows: int, place: Path) -> None:
 
 
 def _truth(store: FlowerStore) -> dict[str, Any]:
+    """The designed truth of a data set with a spec: the evidence of each class, and how much of a picture it covers."""
     spec = store.spec
     assert spec is not None
     sets = {spec.class_names[label]: sufficient_sets(spec, label) for label in range(spec.class_count)}

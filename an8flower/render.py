@@ -7,7 +7,7 @@ painted into two depth buffers, span by span: one sample at the centre of every 
 2 x 2 samples, which say how much of a pixel each ellipsoid covers. Every ellipsoid in a pixel is then shaded once, in
 linear light, and weighted by its samples.
 
-All of it is one file, because numba's cache notices changes in a compiled function's own file only.
+The whole renderer is one file, because numba's cache notices changes in a compiled function's own file only.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ LENS = np.dtype(  # one ellipsoid as the picture sees it
     [(name, "f8") for name in ("cx", "cy", "cz", "exx", "exy", "eyy", "gx", "gy", "w", "across", "reach")]
     + [
         (name, "f8") for name in ("ux", "uy", "vx", "vy", "a", "b")
-    ]  # where on its face a ray's way through has its middle; its outline
+    ]  # how the middle of a ray's way through moves along and across; the outline
     + [(name, "f8") for name in ("ax", "ay", "az", "bx", "by", "bz", "nx", "ny", "nz")]  # axes over squared lengths
     + [(name, "f8") for name in ("red", "green", "blue")]
     + [("part", "u1"), ("material", "u1")]
 )
 LAMP = np.dtype([(name, "f8") for name in ("x", "y", "z", "strength", "mirror", "upx", "upy", "upz")])  # light of a row
 
-PETAL, DISC, LEAF, LABEL = (MATERIALS.index(name) for name in ("petal", "disc", "leaf", "label"))  # with a drawing
+PETAL, DISC, LEAF, LABEL = (MATERIALS.index(name) for name in ("petal", "disc", "leaf", "label"))  # with a pattern
 PLAIN, GRADIENT, TEXTURED = (BACKDROPS.index(name) for name in ("plain", "gradient", "textured"))
 
 # How materials answer light: wrap (light that reaches round the edge), glow (light that shines through), gloss.
@@ -61,8 +61,8 @@ OCTAVES, COARSEST = 3, 4  # of the texture: layers of noise, and cells across th
 WHITE = 1.6  # the light that is shown as full white; a shoulder below it keeps bright colours from turning pale
 
 
-def _shown(light: np.ndarray) -> np.ndarray:
-    """Linear light as sRGB bytes: straight up to a shoulder, then rolled off."""
+def to_srgb_bytes(light: np.ndarray) -> np.ndarray:
+    """Convert linear light to sRGB bytes, uint8: unchanged up to a shoulder, compressed above it."""
     shoulder = 0.75
     excess = np.clip((light - shoulder) / (WHITE - shoulder), 0, 1)
     toned = np.minimum(light, shoulder) + (1 - shoulder) * (1 - (1 - excess) ** ((WHITE - shoulder) / (1 - shoulder)))
@@ -70,11 +70,11 @@ def _shown(light: np.ndarray) -> np.ndarray:
     return np.round(255 * np.clip(encoded, 0, 1)).astype(np.uint8)
 
 
-SRGB = _shown(np.linspace(0, WHITE, TONES))
+SRGB = to_srgb_bytes(np.linspace(0, WHITE, TONES))
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Machine code that lets other threads run; the same bits on every machine, so no fast maths."""
+def compile_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator: compile a function without the GIL, and without fast maths, whose bits differ between machines."""
     return njit(nogil=True, cache=True, error_model="numpy")(function)
 
 
@@ -96,9 +96,9 @@ def render(scenes: Scenes, size: int, threads: int | None = None) -> tuple[np.nd
     return images, parts
 
 
-@compiled
+@compile_kernel
 def _render_rows(scenes: Scenes, images: np.ndarray, parts: np.ndarray, start: int, stop: int) -> None:
-    """Render rows start to stop, with one set of buffers for all."""
+    """Render the rows from start to stop into images and part maps, reusing one set of buffers."""
     size = parts.shape[1]
     centres, centre_owner = _canvas(size)
     samples, sample_owner = _canvas(2 * size)
@@ -118,9 +118,9 @@ def _render_rows(scenes: Scenes, images: np.ndarray, parts: np.ndarray, start: i
 # --- which ellipsoid a sample sees ------------------------------------------------------------------------------------
 
 
-@compiled
+@compile_kernel
 def _lenses(scenes: Scenes, first: int, last: int) -> np.ndarray:
-    """The ellipsoids of a row as lenses."""
+    """Project the ellipsoids from `first` to `last`, those of one row, to what the picture needs of them: `LENS`."""
     lenses = np.empty(last - first, LENS)
     for k in range(last - first):
         index = first + k
@@ -129,9 +129,9 @@ def _lenses(scenes: Scenes, first: int, last: int) -> np.ndarray:
     return lenses
 
 
-@compiled
+@compile_kernel
 def _project(lens: Any, centre: np.ndarray, axes: np.ndarray) -> None:
-    """The ellipse that an ellipsoid covers, its depth over it, and how to measure along its axes."""
+    """Fill in the ellipse that an ellipsoid covers, the depth of its surface, and its axes over squared lengths."""
     xx, xy, yy = _moment(axes, 0, 0), _moment(axes, 0, 1), _moment(axes, 1, 1)
     xz, yz, zz = _moment(axes, 0, 2), _moment(axes, 1, 2), _moment(axes, 2, 2)
     area = xx * yy - xy * xy
@@ -146,21 +146,21 @@ def _project(lens: Any, centre: np.ndarray, axes: np.ndarray) -> None:
     lens.nx, lens.ny, lens.nz = _measure(axes[2])
 
 
-@compiled
+@compile_kernel
 def _moment(axes: np.ndarray, i: int, j: int) -> float:
     return axes[0, i] * axes[0, j] + axes[1, i] * axes[1, j] + axes[2, i] * axes[2, j]
 
 
-@compiled
+@compile_kernel
 def _measure(axis: np.ndarray) -> tuple[float, float, float]:
-    """The vector whose product with a place says how many half axes away it is."""
+    """An axis over its squared length: its product with a place counts half axes from the centre."""
     square = axis[0] * axis[0] + axis[1] * axis[1] + axis[2] * axis[2]
     return axis[0] / square, axis[1] / square, axis[2] / square
 
 
-@compiled
+@compile_kernel
 def _dress(lens: Any, outline: np.ndarray, colour: np.ndarray, part: int, material: int) -> None:
-    """The outline as rays meet it, and what the face looks like."""
+    """Fill in the outline of an ellipsoid as seen along a ray, its colour, part and material."""
     lens.ux, lens.uy = lens.ax + lens.az * lens.gx, lens.ay + lens.az * lens.gy
     lens.vx, lens.vy = lens.bx + lens.bz * lens.gx, lens.by + lens.bz * lens.gy
     lens.a, lens.b = outline[0], outline[1]
@@ -168,9 +168,9 @@ def _dress(lens: Any, outline: np.ndarray, colour: np.ndarray, part: int, materi
     lens.part, lens.material = part, material
 
 
-@compiled
+@compile_kernel
 def _box(lenses: np.ndarray, size: int) -> tuple[int, int, int, int]:
-    """The pixels (left, right, top, bottom), ends excluded, beyond which there is nothing but backdrop."""
+    """The box of pixels around all ellipsoids: left, right, top, bottom; the ends are excluded."""
     left, right, bottom, top = 1.0, -1.0, 1.0, -1.0
     for k in range(len(lenses)):
         lens = lenses[k]
@@ -179,19 +179,19 @@ def _box(lenses: np.ndarray, size: int) -> tuple[int, int, int, int]:
     return _pixel(left, size), _pixel(right, size) + 1, _pixel(-top, size), _pixel(-bottom, size) + 1
 
 
-@compiled
+@compile_kernel
 def _pixel(place: float, size: int) -> int:
     return min(size - 1, max(0, int(np.floor((place + 1) / 2 * size))))
 
 
-@compiled
+@compile_kernel
 def _canvas(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Depth and owner of count x count samples, and some room to the right."""
+    """Empty buffers for the depth and the owner of count x count samples, each line filled up to whole lanes."""
     width = count + LANES - count % LANES
     return np.empty((count, width)), np.empty((count, width), np.int16)
 
 
-@compiled
+@compile_kernel
 def _paint(
     lenses: np.ndarray, box: tuple[int, int, int, int], depth: np.ndarray, owner: np.ndarray, grain: int
 ) -> None:
@@ -209,7 +209,7 @@ def _paint(
             _paint_line(lens, k, 1 - (i + 0.5) * step - lens.cy, step, depth[i], owner[i])
 
 
-@compiled
+@compile_kernel
 def _paint_line(lens: Any, k: int, dy: float, step: float, depth: np.ndarray, owner: np.ndarray) -> None:
     """Paint the samples of one line between the two ends of the ellipse."""
     tilt = lens.exy * dy
@@ -224,9 +224,9 @@ def _paint_line(lens: Any, k: int, dy: float, step: float, depth: np.ndarray, ow
         _paint_span(lens, k, dy, step, left, depth[left:stop], owner[left:stop])
 
 
-@compiled
+@compile_kernel
 def _paint_span(lens: Any, k: int, dy: float, step: float, left: int, depth: np.ndarray, owner: np.ndarray) -> None:
-    """The inner loop: nothing but arithmetic and two selects, so that the compiler can run several samples at once."""
+    """Paint one span of samples: arithmetic and two selects only, so that the compiler can use vector instructions."""
     start = (left + 0.5) * step - 1 - lens.cx
     exx, exy, rest = lens.exx, 2 * lens.exy * dy, 1 - lens.eyy * dy * dy
     z0, gx, w = lens.cz + lens.gy * dy, lens.gx, lens.w
@@ -244,9 +244,9 @@ def _paint_span(lens: Any, k: int, dy: float, step: float, left: int, depth: np.
         owner[j] = k if seen else owner[j]
 
 
-@compiled
+@compile_kernel
 def _name(parts: np.ndarray, lenses: np.ndarray, box: tuple[int, int, int, int], owner: np.ndarray) -> None:
-    """The part map: the part of the ellipsoid at each pixel's centre."""
+    """Fill in the part map: the part of the ellipsoid at each pixel's centre, 0 for none."""
     left, right, top, bottom = box
     parts[:] = 0
     for i in range(top, bottom):
@@ -258,7 +258,7 @@ def _name(parts: np.ndarray, lenses: np.ndarray, box: tuple[int, int, int, int],
 # --- what it looks like -----------------------------------------------------------------------------------------------
 
 
-@compiled
+@compile_kernel
 def _hang(lamp: Any, light: np.ndarray, strength: float, up: np.ndarray) -> None:
     """Fill in the light of a row."""
     lamp.x, lamp.y, lamp.z, lamp.strength = light[0], light[1], light[2], strength
@@ -266,7 +266,7 @@ def _hang(lamp: Any, light: np.ndarray, strength: float, up: np.ndarray) -> None
     lamp.upx, lamp.upy, lamp.upz = up[0], up[1], up[2]
 
 
-@compiled
+@compile_kernel
 def _develop(
     image: np.ndarray,
     lenses: np.ndarray,
@@ -294,12 +294,12 @@ def _develop(
             image[i, j, 0], image[i, j, 1], image[i, j, 2] = _encode(light[0]), _encode(light[1]), _encode(light[2])
 
 
-@compiled
+@compile_kernel
 def _encode(light: float) -> int:
     return SRGB[min(TONES - 1, int(light * ((TONES - 1) / WHITE) + 0.5))]
 
 
-@compiled
+@compile_kernel
 def _blend(
     lenses: np.ndarray,
     lamp: Any,
@@ -309,7 +309,7 @@ def _blend(
     quarter: float,
     behind: tuple[float, float, float],
 ) -> tuple[float, float, float]:
-    """A pixel in which several ellipsoids meet: each is shaded once, at the mean place of its samples."""
+    """The light of a pixel in which several ellipsoids meet: each is shaded once, at the mean place of its samples."""
     red, green, blue = 0.0, 0.0, 0.0
     for s in range(4):
         k = four[s]
@@ -323,15 +323,15 @@ def _blend(
     return red, green, blue
 
 
-@compiled
+@compile_kernel
 def _place(four: tuple[int, int, int, int], k: int) -> tuple[float, float, float]:
-    """The share of the samples that are k's, and their mean place in units of a quarter pixel."""
+    """The share of the four samples that ellipsoid k owns, and their mean place in units of a quarter pixel."""
     a, b, c, d = four[0] == k, four[1] == k, four[2] == k, four[3] == k
     count = a + b + c + d
     return count / 4, (b + d - a - c) / count, (a + b - c - d) / count
 
 
-@compiled
+@compile_kernel
 def _shade(lens: Any, lamp: Any, x: float, y: float) -> tuple[float, float, float]:
     """The light that an ellipsoid sends to the viewer from one place of the picture."""
     u, v, out = _on_face(lens, x - lens.cx, y - lens.cy)
@@ -340,13 +340,13 @@ def _shade(lens: Any, lamp: Any, x: float, y: float) -> tuple[float, float, floa
     if material != LABEL:
         x, y, z = _normal(lens, u, v, out)
         tone = tone * _diffuse(lamp, x, y, z, FINISH[material, 0], FINISH[material, 1])
-        shine = FINISH[material, 2] * _mirrored(lamp, x, y, z)
+        shine = FINISH[material, 2] * _highlight(lamp, x, y, z)
     return lens.red * tone + shine, lens.green * tone + shine, lens.blue * tone + shine
 
 
-@compiled
+@compile_kernel
 def _on_face(lens: Any, dx: float, dy: float) -> tuple[float, float, float]:
-    """Where a ray meets an ellipsoid, in units of its half axes: along, across, out."""
+    """The point at which a ray meets an ellipsoid, in units of the half axes: along, across, out."""
     root = np.sqrt(max(0.0, 1 - lens.exx * dx * dx - 2 * lens.exy * dx * dy - lens.eyy * dy * dy))
     dz = lens.gx * dx + lens.gy * dy + lens.w * root
     u = lens.ax * dx + lens.ay * dy + lens.az * dz
@@ -354,7 +354,7 @@ def _on_face(lens: Any, dx: float, dy: float) -> tuple[float, float, float]:
     return u, v, lens.nx * dx + lens.ny * dy + lens.nz * dz
 
 
-@compiled
+@compile_kernel
 def _normal(lens: Any, u: float, v: float, out: float) -> tuple[float, float, float]:
     """The unit normal at a place of the surface."""
     x = u * lens.ax + v * lens.bx + out * lens.nx
@@ -364,27 +364,27 @@ def _normal(lens: Any, u: float, v: float, out: float) -> tuple[float, float, fl
     return x * scale, y * scale, z * scale
 
 
-@compiled
+@compile_kernel
 def _diffuse(lamp: Any, x: float, y: float, z: float, wrap: float, glow: float) -> float:
-    """Light that a matt face sends on: of the lamp, from both sides, and of the sky and the ground."""
+    """The light that a matt surface reflects: from the lamp, in front or shining through, from sky and ground."""
     facing = x * lamp.x + y * lamp.y + z * lamp.z
     direct = max(0.0, (facing + wrap) / (1 + wrap)) + glow * max(0.0, -facing)
     above = 0.5 + 0.5 * (x * lamp.upx + y * lamp.upy + z * lamp.upz)
     return lamp.strength * SUN * direct + GROUND + (SKY - GROUND) * above
 
 
-@compiled
-def _mirrored(lamp: Any, x: float, y: float, z: float) -> float:
-    """The lamp's highlight (Blinn and Phong, to the 32nd power)."""
+@compile_kernel
+def _highlight(lamp: Any, x: float, y: float, z: float) -> float:
+    """The strength of the lamp's highlight (Blinn and Phong, to the 32nd power)."""
     mirror = max(0.0, (x * lamp.x + y * lamp.y + z * lamp.z + z) * lamp.mirror)
     for _ in range(5):
         mirror = mirror * mirror
     return lamp.strength * mirror
 
 
-@compiled
+@compile_kernel
 def _pattern(material: int, u: float, v: float) -> float:
-    """Brightness of the drawing on a face: veins, ribs, seeds."""
+    """The brightness of the pattern on a surface, around 1: veins, ribs, seeds."""
     rib = abs(v)
     if material == PETAL:
         streak = abs(6 * v - np.floor(6 * v) - 0.5)
@@ -403,9 +403,9 @@ def _pattern(material: int, u: float, v: float) -> float:
 # --- the backdrop -----------------------------------------------------------------------------------------------------
 
 
-@compiled
+@compile_kernel
 def _lay(tones: np.ndarray, kind: int, seed: int, shadow: np.ndarray) -> None:
-    """The brightness of the backdrop at every pixel, in units of its colour."""
+    """Fill in the brightness of the backdrop at every pixel, in units of its colour."""
     tones[:] = 1.0
     if kind == GRADIENT:
         _grade(tones)
@@ -416,9 +416,9 @@ def _lay(tones: np.ndarray, kind: int, seed: int, shadow: np.ndarray) -> None:
     _cast_shadow(tones, shadow)
 
 
-@compiled
+@compile_kernel
 def _grade(tones: np.ndarray) -> None:
-    """A studio: a pool of light behind the plant, darker towards the corners and the floor."""
+    """Fill in the gradient of a studio: bright behind the plant, darker towards the corners and the floor."""
     size = len(tones)
     for i in range(size):
         y = 0.65 - (2 * i + 1) / size
@@ -427,7 +427,7 @@ def _grade(tones: np.ndarray) -> None:
             tones[i, j] = 1.12 - 0.22 * (x * x + y * y)
 
 
-@compiled
+@compile_kernel
 def _ripple(tones: np.ndarray, cells: int, height: float, seed: int) -> None:
     """Add one octave of value noise with so many cells across the picture."""
     size = len(tones)
@@ -443,24 +443,24 @@ def _ripple(tones: np.ndarray, cells: int, height: float, seed: int) -> None:
             tones[i, j] += left + blend[j] * (right - left)
 
 
-@compiled
+@compile_kernel
 def _cell(pixel: int, size: int, cells: int) -> tuple[int, float]:
-    """The cell that a pixel lies in, and how far in, eased at both ends."""
+    """The cell of the noise that a pixel lies in, and the weight of the next cell: 0 to 1, smooth at both ends."""
     place = (2 * pixel + 1) * cells / (2 * size)
     inside = place - int(place)
     return int(place), inside * inside * (3 - 2 * inside)
 
 
-@compiled
+@compile_kernel
 def noise(i: int, j: int, seed: int) -> float:
-    """A number in [0, 1) for a cell of a lattice."""
+    """A pseudo-random number in [0, 1) for a point of a lattice; the same on every machine."""
     mixed = ((i * 73856093) ^ (j * 19349663) ^ (seed * 83492791)) & 0x7FFFFFFF
     mixed = (mixed * 1274126177) & 0x7FFFFFFF
     mixed = ((mixed ^ (mixed >> 15)) * 668265263) & 0x7FFFFFFF
     return ((mixed ^ (mixed >> 13)) & 0xFFFFFF) / 16777216.0
 
 
-@compiled
+@compile_kernel
 def _cast_shadow(tones: np.ndarray, shadow: np.ndarray) -> None:
     """Darken the ground where a plant stands."""
     size = len(tones)
@@ -473,14 +473,14 @@ def _cast_shadow(tones: np.ndarray, shadow: np.ndarray) -> None:
             tones[i, j] *= 1 - darkness * inside * inside
 
 
-@compiled
+@compile_kernel
 def _lit_ground(colour: np.ndarray, tone: float) -> tuple[float, float, float]:
     return colour[0] * tone, colour[1] * tone, colour[2] * tone
 
 
-@compiled
+@compile_kernel
 def _print_ground(image: np.ndarray, tones: np.ndarray, colour: np.ndarray) -> None:
-    """The backdrop alone, through a table of what each of its tones looks like."""
+    """Paint the backdrop alone into an image, through a table from its tones to bytes."""
     shades = np.empty((SHADES, 3), np.uint8)
     for s in range(SHADES):
         red, green, blue = _lit_ground(colour, s * (WHITE / (SHADES - 1)))

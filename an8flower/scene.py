@@ -1,4 +1,4 @@
-"""Scenes: what the factors of a row look like as a set of ellipsoids under a light, before a backdrop.
+"""Scenes: the factors of a row turned into a set of ellipsoids, a light and a backdrop.
 
 The plant is built on a turntable that already faces the camera: x runs to the right, y away from the viewer, z up, the
 foot at the origin. The camera then lays it into the picture: x right, y up, z towards the viewer, edges at -1 and 1.
@@ -66,7 +66,7 @@ class Pieces(NamedTuple):
 
 
 class HeadFrame(NamedTuple):
-    """Where the head is and which way it looks, each (n, 1, 3)."""
+    """The origin of the flower's head and its three directions, each (n, 1, 3)."""
 
     origin: np.ndarray
     down: np.ndarray
@@ -75,7 +75,7 @@ class HeadFrame(NamedTuple):
 
 
 class Camera(NamedTuple):
-    """How the turntable lies in the picture, each (n,)."""
+    """How the turntable is mapped into the picture: elevation, scale and shift, each (n,)."""
 
     sine: np.ndarray  # of the elevation
     cosine: np.ndarray
@@ -115,7 +115,7 @@ def petals(table: np.ndarray) -> Pieces:
 
 
 def disc(table: np.ndarray) -> Pieces:
-    """The dome in the middle of the head."""
+    """The disc: a dome in the middle of the flower's head."""
     head = head_frame(table)
     size = table["disc.size"][:, None, None]
     centre = head.origin + 0.03 * head.look
@@ -194,11 +194,11 @@ def tag(table: np.ndarray) -> Pieces:
     return Pieces("tag", "label", _present(table, "tag"), centre, axes, _colour(table, "tag.colour")[:, None, :])
 
 
-PLANT = (petals, disc, stem, calyx, leaves, pot)  # what stands on the turntable
-IN_PICTURE = (balls, tag)  # what is placed in the picture directly
+PLANT = (petals, disc, stem, calyx, leaves, pot)  # the parts that stand on the turntable
+IN_PICTURE = (balls, tag)  # the parts that are placed in the picture directly
 
 
-# --- what the parts hold on to ----------------------------------------------------------------------------------------
+# --- frames of the parts: head, stem, camera --------------------------------------------------------------------------
 
 
 def head_frame(table: np.ndarray) -> HeadFrame:
@@ -233,7 +233,7 @@ def camera_of(table: np.ndarray) -> Camera:
 
 
 def contact_shadow(table: np.ndarray, camera: Camera) -> np.ndarray:
-    """The dark ground (n, 5) where a pot or a stem stands."""
+    """The contact shadow under a pot or a stem, (n, 5): x, y, half width, half height, darkness."""
     potted = table["pot.count"] > 0
     width = np.where(potted, look_up(table["pot.shape"], POT_SHAPES)[:, 0, 1] * table["pot.size"] * 1.5, 0.2)
     width = width * camera.scale
@@ -280,7 +280,7 @@ def _lay_into_picture(piece: Pieces, camera: Camera) -> Pieces:
 
 
 def _turn(vectors: np.ndarray, camera: Camera) -> np.ndarray:
-    """Vectors (n, ..., 3) seen from the camera's elevation, in units of the picture."""
+    """Rotate vectors (n, ..., 3) to the camera's elevation, and scale them to units of the picture."""
     shape = (-1,) + (1,) * (vectors.ndim - 2)
     sine, cosine = (camera.sine * camera.scale).reshape(shape), (camera.cosine * camera.scale).reshape(shape)
     turned = np.empty_like(vectors)
@@ -291,7 +291,7 @@ def _turn(vectors: np.ndarray, camera: Camera) -> np.ndarray:
 
 
 def _join(pieces: Sequence[Pieces]) -> dict[str, np.ndarray]:
-    """All ellipsoids that are present, row after row."""
+    """Join the ellipsoids that are present, row after row, into the arrays of `Scenes`."""
     present = np.concatenate([piece.present for piece in pieces], axis=1)
 
     def flat(values: Sequence[Any], *shape: int) -> np.ndarray:
@@ -299,7 +299,7 @@ def _join(pieces: Sequence[Pieces]) -> dict[str, np.ndarray]:
         return np.concatenate(slots, axis=1)[present]
 
     def slots_of(values: Sequence[Any]) -> np.ndarray:
-        """Values that hold for every row, (k,) or one for all slots."""
+        """Repeat values that hold for every row, (k,) or one for all slots."""
         slots = [np.broadcast_to(v, p.present.shape[1:]) for v, p in zip(values, pieces, strict=True)]
         return np.broadcast_to(np.concatenate(slots).astype(np.uint8), present.shape)[present]
 
@@ -342,7 +342,7 @@ def _backdrop(table: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def look_up(column: np.ndarray, values: Mapping[bytes, Any]) -> np.ndarray:
-    """What each name of a column (n,) stands for, (n, ...)."""
+    """Replace each name of a column (n,) by its value in a mapping: (n, ...)."""
     names, place = np.unique(column, return_inverse=True)
     known = list(values)
     return np.array(list(values.values()))[np.array([known.index(name) for name in names.tolist()], np.int64)[place]]
@@ -372,18 +372,18 @@ def _present(table: np.ndarray, part: str) -> np.ndarray:
 
 
 def _degrees(column: np.ndarray) -> np.ndarray:
-    """Degrees (n,) as radians (n, 1), ready to meet slots."""
+    """Degrees (n,) as radians (n, 1), which broadcast over slots."""
     return np.radians(column)[:, None]
 
 
 def _level(azimuth: np.ndarray) -> np.ndarray:
-    """Unit vectors (..., 3) in the ground at degrees (...) from the viewer."""
+    """Unit vectors (..., 3) in the plane of the ground, at angles (...) in degrees from the viewer."""
     angle = np.radians(azimuth)
     return np.stack([_sin(angle), -_cos(angle), np.zeros_like(angle)], axis=-1)
 
 
 def _sin(angle: np.ndarray) -> np.ndarray:
-    """Rounded, because the last bit of a sine differs from machine to machine and scenes must not."""
+    """The sine of an angle, rounded, because its last bit differs from machine to machine and scenes must not."""
     return np.round(np.sin(angle), 12)
 
 

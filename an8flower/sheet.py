@@ -10,9 +10,9 @@ GAP, MARGIN = 4, 14  # pixels within a pair, and around it
 PRESENCE, ABSENCE = (
     (214, 0, 96),
     (0, 112, 214),
-)  # what is visible and tells the class; what would be there in another one
-TINT = 0.45  # how much of its colour absent evidence takes on: there is nothing of its own to show
-FADED = 0.25  # how much of the picture is left where there is no evidence
+)  # of evidence that is visible, and of the place where a part would be in another class
+TINT = 0.45  # share of its colour in evidence by absence, where the picture itself shows nothing
+FADED = 0.25  # share of the picture that is left where there is no evidence
 
 
 def contact_sheet(images: np.ndarray, masks: np.ndarray, columns: int = 8) -> Image.Image:
@@ -32,7 +32,7 @@ def contact_sheet(images: np.ndarray, masks: np.ndarray, columns: int = 8) -> Im
 
 
 def mark_evidence(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A picture (S, S, 3) with its evidence outlined and all else faded."""
+    """A copy of a picture (S, S, 3) with its evidence outlined and all else faded, uint8."""
     grey = image.mean(axis=2, keepdims=True)
     shown = np.where(mask[..., None] > 0, image, FADED * grey + (1 - FADED) * PAPER)
     shown[mask == 2] = (1 - TINT) * shown[mask == 2] + TINT * np.array(ABSENCE)

@@ -8,7 +8,7 @@ from typing import Any
 
 from .names import unknown
 from .splits import SPLITS
-from .toml import written
+from .toml import as_toml
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 REQUIRED = {
@@ -57,7 +57,7 @@ def _check_classes(place: str, classes: Any) -> None:
         if not isinstance(values, tuple):
             raise ValueError(
                 f'{place}."{name}": expected a list with an entry for each class, as ["red", "blue"]; '
-                f"came {written(values)}"
+                f"came {as_toml(values)}"
             )
         _check_entries(f'{place}."{name}"', values)
 
@@ -75,7 +75,7 @@ def _check_nuisance(nuisance: Any) -> None:
         elif not _is_value(value):
             raise ValueError(
                 f"{place}: expected text, a number, a list of these or a range {{ from = 0, to = 90 }}; "
-                f"came {written(value)}"
+                f"came {as_toml(value)}"
             )
 
 
@@ -88,7 +88,7 @@ def _refuse_unquoted(place: str, name: str, value: Any) -> None:
 def _check_entries(place: str, values: tuple[Any, ...]) -> None:
     for i, value in enumerate(values):
         if not _is_value(value):
-            raise ValueError(f"{place}[{i}]: expected text or a number, came {written(value)}")
+            raise ValueError(f"{place}[{i}]: expected text or a number, came {as_toml(value)}")
 
 
 def _check_range(place: str, value: Mapping[str, Any]) -> None:
@@ -100,7 +100,7 @@ def _check_range(place: str, value: Mapping[str, Any]) -> None:
         if key not in value:
             raise ValueError(f'{place}: a range without "{key}" came; {remedy}')
         if not _is_number(value[key]):
-            raise ValueError(f"{place}.{key}: expected a number, came {written(value[key])}; {remedy}")
+            raise ValueError(f"{place}.{key}: expected a number, came {as_toml(value[key])}; {remedy}")
 
 
 def _is_value(value: Any) -> bool:

@@ -72,10 +72,10 @@ def _words(error: ErrorDetails) -> str:
     """What is wrong with one value, and what came in its place."""
     template, context = WORDS.get(error["type"]), error.get("ctx", {})
     words = template.format(**context) if template else error["msg"][:1].lower() + error["msg"][1:]
-    return words if error["type"] in WITHOUT_VALUE else f"{words}, came {written(error['input'])}"
+    return words if error["type"] in WITHOUT_VALUE else f"{words}, came {as_toml(error['input'])}"
 
 
-def written(value: Any) -> str:
+def as_toml(value: Any) -> str:
     """A value as one would write it in TOML, cut short if it is long.
 
     >>> written("red"), written(True), written({"from": 0, "to": (1, 2)})

@@ -113,7 +113,7 @@ def main() -> None:
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
-        names = given.plan or [name for name in plans.shipped() if plans.load(name).reduced]
+        names = given.plan or [name for name in plans.shipped_plans() if plans.load(name).reduced]
         rows = [row(name, folder.absolute()) for name in names]
     write(
         "plans", rows, {"workers": "one a core, of one thread each", "not counted": "what a run took from another one"}

@@ -53,9 +53,10 @@ def factors() -> str:
     from an8flower.factors import FACTORS
 
     rows = [
-        [code(name), factor.kind, _values(factor), code(_as_toml(factor.default))] for name, factor in FACTORS.items()
+        [code(name), plain(factor.words), factor.kind, _values(factor), code(_as_toml(factor.default))]
+        for name, factor in FACTORS.items()
     ]
-    return table(["factor", "kind", "values", "where a spec is silent"], rows)
+    return table(["factor", "what it is", "kind", "values", "where a spec is silent"], rows)
 
 
 def _values(factor: Any) -> str:

@@ -88,5 +88,5 @@ def plans() -> str:
     """The plans that are shipped, as a table."""
     from an8flower.evaluate.audits import plan as known
 
-    shipped = [known.load(name) for name in known.shipped()]
+    shipped = [known.load(name) for name in known.shipped_plans()]
     return table(["plan", "what it asks"], [[code(shown.name), plain(shown.title)] for shown in shipped])

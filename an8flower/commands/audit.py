@@ -1,4 +1,4 @@
-"""The commands of the audit: carry out a plan and write its page, or write the page again."""
+"""The commands about audits: carry out a plan and write its page, or write the page again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .printing import echo_json
 if TYPE_CHECKING:
     from ..evaluate.audits.run import AuditOutcome
 
-INSTEAD = "Repeatable; replaces what the plan says."
+REPLACES = "Repeatable; replaces what the plan says."
 
 
 @click.command()
@@ -23,11 +23,11 @@ INSTEAD = "Repeatable; replaces what the plan says."
 @click.option("--reduced", is_flag=True, help="Carry out the small version that the plan describes.")
 @click.option("-o", "--output", type=FILE, help="Folder of the run.  [default: runs/NAME]")
 @click.option("--fresh", is_flag=True, help="Compute everything anew, and use no results of this or another run.")
-@click.option("--data", "data", multiple=True, help=f"A preset, a spec .toml or an .h5 file. {INSTEAD}")
-@click.option("--model", "models", multiple=True, help=f"An arch, a file, or package.module:factory. {INSTEAD}")
+@click.option("--data", "data", multiple=True, help=f"A preset, a spec .toml or an .h5 file. {REPLACES}")
+@click.option("--model", "models", multiple=True, help=f"An arch, a file, or package.module:factory. {REPLACES}")
 @click.option("--weights", multiple=True, help="A safetensors file for each factory of --model, in the same order.")
-@click.option("--method", "methods", multiple=True, help=INSTEAD)
-@click.option("--metric", "metrics", multiple=True, help=INSTEAD)
+@click.option("--method", "methods", multiple=True, help=REPLACES)
+@click.option("--metric", "metrics", multiple=True, help=REPLACES)
 @click.option("--rows", type=click.IntRange(min=1), help="How many rows are scored; replaces what the plan says.")
 @click.option("--trust", is_flag=True, help="Allow PLAN to import Python modules of your own, which runs their code.")
 @click.option(
@@ -93,19 +93,20 @@ def audit(
     wanted = wanted.at_reduced_size() if reduced else wanted
     wanted = wanted.instead(data=data, models=models, weights=weights, methods=methods, metrics=metrics, rows=rows)
     with Stages() as stages:
-        outcome = carry_out(wanted, output, How(**how), fresh=fresh, reporter=stages, command=_typed())
-    _tell(outcome, as_json)
+        outcome = carry_out(wanted, output, How(**how), fresh=fresh, reporter=stages, command=_command_line())
+    _print_outcome(outcome, as_json)
 
 
-def _typed() -> str:
-    """The command as it was typed, for the page."""
+def _command_line() -> str:
+    """The command line that the user typed, quoted for a shell; the page shows it."""
     import shlex
     import sys
 
     return shlex.join(["an8flower", *sys.argv[1:]])
 
 
-def _tell(outcome: AuditOutcome, as_json: bool) -> None:
+def _print_outcome(outcome: AuditOutcome, as_json: bool) -> None:
+    """Print what an audit did; raises Refusal if some of its cells failed."""
     if as_json:
         echo_json(outcome.summary)
     else:

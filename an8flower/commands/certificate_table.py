@@ -1,4 +1,4 @@
-"""How reliance certificates look in a terminal."""
+"""Reliance certificates as tables in a terminal."""
 
 from __future__ import annotations
 

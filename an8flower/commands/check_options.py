@@ -1,4 +1,4 @@
-"""The options of the sanity checks, as the table of the checks says."""
+"""The options of the sanity checks, made from the table of registered checks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_options(command: Command) -> Command:
 
 
 def options_of(key: str, switch: Switch) -> list[Callable[[Any], Any]]:
-    """The options of one check: `--KEY`, and a number where the check takes one; else `--KEY/--no-KEY`."""
+    """The options of one check: `--KEY` and a number if the check takes a number; else `--KEY/--no-KEY`."""
     if switch.amount is None:
         words = f"--{key}/--no-{key}"
         return [click.option(words, default=switch.default, show_default=True, help=switch.help)]
@@ -30,10 +30,10 @@ def options_of(key: str, switch: Switch) -> list[Callable[[Any], Any]]:
     return [click.option(f"--{key}", is_flag=True, default=switch.default, help=switch.help), number]
 
 
-def values_of(typed: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of the plan that the options stand for: a number where a check takes one and is asked for."""
+def values_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the plan's table `[sanity]` by key, from the values of the options by name."""
     return {
-        key: typed[key] if switch.amount is None else (typed[switch.amount.option] if typed[key] else None)
+        key: options[key] if switch.amount is None else (options[switch.amount.option] if options[key] else None)
         for key, switch in switches().items()
-        if key in typed
+        if key in options
     }

@@ -1,4 +1,4 @@
-"""The commands about data sets: render, list, look into, verify, import."""
+"""The commands about data sets: render, list, inspect, verify, import."""
 
 from __future__ import annotations
 

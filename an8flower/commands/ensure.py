@@ -1,4 +1,4 @@
-"""The data set and the model that a command takes if none is named: made first if they are not there."""
+"""The default data set and model of the commands, rendered and trained when they are first needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .with_progress import generate_with_progress, train_with_progress
 
 
 def ensure_default_data() -> Path:
-    """The default data set, rendered first if it is not there."""
+    """Render the default data set if it is missing, and return its path."""
     from .. import spec as specs
 
     path = data_path(DEFAULT_DATA)
@@ -22,7 +22,7 @@ def ensure_default_data() -> Path:
 
 
 def ensure_default_model(data: Path, device: str) -> Path:
-    """The default model of a data set, trained first if it is not there."""
+    """Train the default model of a data set if it is missing, and return its path."""
     from ..evaluate.models.sources import check_trained_on
     from ..store import FlowerStore
 

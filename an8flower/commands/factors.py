@@ -1,4 +1,4 @@
-"""The command that lists what a spec may say: parts, their factors, colours."""
+"""The command that lists the parts, factors and colours that a spec may name."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _select(name: str | None) -> list[dict[str, Any]]:
 
 
 def _entry(name: str, factor: Factor) -> dict[str, Any]:
-    """One factor as JSON: the bounds and a drawn default are pairs."""
+    """One factor as JSON; the values of a number, and a default that is drawn, are given by their bounds."""
     from ..factors import Ends, part_of
 
     default = {"from": factor.default.low, "to": factor.default.high} if isinstance(factor.default, Ends) else None
@@ -77,12 +77,12 @@ def _entry(name: str, factor: Factor) -> dict[str, Any]:
 
 
 def _row(entry: dict[str, Any]) -> list[str]:
-    """One factor as a line of the table, its default as one writes it in TOML."""
-    from ..toml import written
+    """One factor as a line of the table; the default is written as TOML."""
+    from ..toml import as_toml
 
     items = entry["independent values"]
     kind = entry["kind"] if items == 1 else f"{entry['kind']}, each of {items}"
-    return [entry["name"], entry["what"], kind, _values(entry), written(entry["default"])]
+    return [entry["name"], entry["what"], kind, _values(entry), as_toml(entry["default"])]
 
 
 def _values(entry: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The commands about explainers and metrics: list them, print a card, check a promise."""
+"""The commands about explainers and metrics: list them, print a metric's card, check an explainer's contract."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def check(name: str, as_json: bool) -> None:
 
 
 def _show_verdicts(verdicts: list[ContractVerdict]) -> None:
-    """Each promise with what came of it on each network; below, the reasons, each once."""
+    """Print the outcome of each promise on each network, and below them each reason once."""
     from ..evaluate.explaining.contract import CHECKS
     from .tables import show
 
@@ -74,8 +74,8 @@ def _show_verdicts(verdicts: list[ContractVerdict]) -> None:
     for verdict in verdicts:
         if verdict.reason:
             places.setdefault((verdict.status, verdict.check, verdict.reason), []).append(verdict.network)
-    for (status, name, reason), where in places.items():
-        click.echo(f"{status}: {name} on {', '.join(where)}: {reason}")
+    for (status, name, reason), names in places.items():
+        click.echo(f"{status}: {name} on {', '.join(names)}: {reason}")
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Where data sets, models and scores lie unless a command names another place."""
+"""The default places of data sets, models and scores on disk."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ DEFAULT_DATA, DEFAULT_ARCH = "single-6c", "flowernet"
 
 
 def data_path(name: str) -> Path:
-    """The file of a data set."""
+    """The file of the data set with this name."""
     return Path("data") / f"{name}.h5"
 
 
 def run_folder(data: Path) -> Path:
-    """The folder of the models and scores of a data set."""
+    """The folder for the models and scores of a data set."""
     return Path("runs") / data.stem

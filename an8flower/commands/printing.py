@@ -1,4 +1,4 @@
-"""How commands print and write what they found."""
+"""How commands print results and write them to files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import Refusal
 
 
 def show_list(entries: list[dict[str, Any]], as_json: bool) -> None:
-    """A table with a column for every key, or a JSON list."""
+    """Print entries as a table with a column for every key, or as a JSON list."""
     from .tables import show
 
     if as_json:
@@ -29,22 +29,15 @@ def _words(value: Any) -> str:
 
 
 def echo_json(document: Any) -> None:
-    """One JSON document on standard output."""
+    """Print one JSON document on standard output."""
     click.echo(json.dumps(document, indent=2))
 
 
 def write_json(document: Any, path: Path) -> None:
-    """Write a JSON document; the file appears when it is whole."""
-    from ..atomic import moved_into
+    """Write a JSON document to a file that the user named; a Refusal if that is impossible."""
+    from ..evaluate.results import files
 
     try:
-        with moved_into(path) as unfinished:
-            unfinished.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        files.write_json(path, document)
     except OSError as error:
         raise Refusal(f"{path}: cannot be written ({error.strerror}); choose another place with -o") from None
-
-
-def refuse_if_nothing_was_scored(document: dict[str, Any]) -> None:
-    """Raise a Refusal with the first reason where no method came through."""
-    if not document["results"]:
-        raise Refusal((document["failed"] or document["skipped"])[0]["reason"])

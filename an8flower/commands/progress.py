@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def counting(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar that is told how much more is done."""
+    """Show a bar while the block runs; it takes how many more items are done."""
     with _bars() as bars:
         bar = bars.add_task(what, total=total)
         yield lambda step: bars.update(bar, advance=step)
@@ -20,16 +20,16 @@ def counting(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def filling(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar that is told how much is done, of how much."""
+    """Show a bar while the block runs; it takes how many items are done, and how many there are."""
     with _bars() as bars:
         bar = bars.add_task(what, total=None)
         yield lambda done, total: bars.update(bar, completed=done, total=total)
 
 
 class Stages:
-    """The stages of long work, a bar each: how much is done, and how long the rest takes.
+    """Progress bars for long work, one for each stage: how much is done, and how long the rest takes.
 
-    Where nobody watches, a line on standard error says when a stage is through.
+    If standard error is no terminal, a line there says when a stage is through.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Stages:
 
     @contextmanager
     def stage(self, what: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar that is told how much is done, of how much."""
+        """Show a bar for one stage while the block runs; it takes how many items are done, and how many there are."""
         bar, began = self._bars.add_task(what, total=None), monotonic()
         yield lambda done, total: self._bars.update(bar, completed=done, total=total)
         task = self._bars.tasks[bar]
@@ -53,7 +53,7 @@ class Stages:
             self.say(f"{what}: {monotonic() - began:.0f} s")
 
     def say(self, sentence: str) -> None:
-        """Print a line about something that happened."""
+        """Print a line above the bars, on standard error."""
         self._bars.console.print(sentence, markup=False, highlight=False)
 
 

@@ -1,4 +1,4 @@
-"""How the sanity of methods looks in a terminal."""
+"""The sanity checks of methods as tables in a terminal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def show_sanity(document: Mapping[str, Any]) -> None:
 
 
 def show_setting(document: Mapping[str, Any]) -> None:
-    """The model, what of it was drawn anew, and the model of permuted labels."""
+    """Print the model, which of its parameters were drawn anew, and how the model of permuted labels fared."""
     data, model, covered, labels = (document[name] for name in ("dataset", "model", "coverage", "labels"))
     click.echo(f"{data['name']}, {data['rows']} rows of {data['split']}, target: predicted")
     click.echo(f"{model['arch']} seed {model['seed']}: accuracy {model['accuracy']:.2%}")
@@ -46,7 +46,7 @@ def show_setting(document: Mapping[str, Any]) -> None:
 
 
 def show_verdicts(results: Sequence[Mapping[str, Any]]) -> None:
-    """A line for each method: its scores, and what each test says of it."""
+    """Print a line for each method: its scores, and the outcome of each test."""
     verdicts, headings = verdict_words(), score_words()
     tests = [test for test in verdicts if any(test in result["verdicts"] for result in results)]
     scores = [name for name in headings if any(name in result["scores"] for result in results)]
@@ -67,7 +67,7 @@ def show_verdicts(results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def show_similarities(result: Mapping[str, Any]) -> None:
-    """Every similarity behind the verdicts on one method."""
+    """Print every similarity behind the verdicts on one method."""
     words = verdict_words()
     rows = [
         [
@@ -89,7 +89,7 @@ def show_similarities(result: Mapping[str, Any]) -> None:
 
 
 def show_curve(order: str, points: Sequence[Mapping[str, Any]]) -> None:
-    """How alike the maps are still, step by step."""
+    """Print how alike the maps are still after each step of randomisation."""
     rows = [
         [point["layer"], *(number(point[name]["mean"]) for name in NAMES), str(point["spearman_abs"]["undefined"])]
         for point in points
@@ -98,7 +98,7 @@ def show_curve(order: str, points: Sequence[Mapping[str, Any]]) -> None:
 
 
 def verdict(result: Mapping[str, Any] | None) -> str:
-    """The outcome with the calibrated similarity of absolute maps."""
+    """The outcome of a test as text, with the calibrated similarity of absolute maps; a dash if there is no outcome."""
     if result is None:
         return "-"
     first = result["similarities"]["spearman_abs"]

@@ -12,7 +12,7 @@ from ..errors import Refusal
 from .ensure import ensure_default_data, ensure_default_model
 from .options import FILE, as_json, batch_option, data_option, device_option, models_option, weights_option
 from .places import run_folder
-from .printing import echo_json, refuse_if_nothing_was_scored
+from .printing import echo_json
 
 
 @click.command()
@@ -83,20 +83,18 @@ def score(
     """
     if as_json and as_csv:
         raise click.UsageError("give one of --json and --csv, not both")
-    from ..evaluate.explaining.methods import broken_plug_ins, parse_methods, set_precisions
+    from ..evaluate.calls import refuse_if_nothing_was_scored
+    from ..evaluate.explaining.methods import parse_methods, set_precisions
     from ..evaluate.metrics.naming import USUAL, parse_metrics
     from ..evaluate.models.sources import pair_with_weights
     from ..evaluate.resources import Resources, parse_device
     from ..evaluate.scoring.run import ScoringPlan
     from ..evaluate.scoring.run import score as judge
     from .progress import filling
-    from .tables import show_scores, write_csv
 
     resources = Resources(parse_device(device), batch)
     wanted = tuple(set_precisions(parse_methods(methods), precision))
-    if any(text == "all" or text.startswith("family:") for text in methods):
-        for reason in broken_plug_ins().values():
-            click.echo(f"left out: {reason}", err=True)
+    _name_broken_plug_ins(methods)
     names = tuple(metric.name for metric in parse_metrics(metrics or (USUAL,)))
     data = data or ensure_default_data()
     sources = pair_with_weights(models, weights) or (str(ensure_default_model(data, device)),)
@@ -105,8 +103,23 @@ def score(
     )
     with filling("scoring") as progress:
         outcome = judge(plan, resources, output or run_folder(data), progress)
-    document = outcome.document
-    refuse_if_nothing_was_scored(document)
+    refuse_if_nothing_was_scored(outcome.document)
+    _print_scores(outcome.document, as_json, as_csv)
+
+
+def _name_broken_plug_ins(methods: tuple[str, ...]) -> None:
+    """Name the plug-ins that cannot be imported on standard error, if `all` or a family leaves them out."""
+    from ..evaluate.explaining.methods import broken_plug_ins
+
+    if any(text == "all" or text.startswith("family:") for text in methods):
+        for reason in broken_plug_ins().values():
+            click.echo(f"left out: {reason}", err=True)
+
+
+def _print_scores(document: dict[str, Any], as_json: bool, as_csv: bool) -> None:
+    """Print scores as JSON, as CSV or as tables; raises Refusal if some cells failed."""
+    from .tables import show_scores, write_csv
+
     if as_json:
         echo_json(document)
     elif as_csv:

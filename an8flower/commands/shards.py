@@ -1,4 +1,4 @@
-"""The commands about a data set in shards: render one share of it, lay one file over all."""
+"""The commands about data sets in shards: render one shard, and join all shards in one file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How results look in a terminal, and as CSV."""
+"""Results as tables in a terminal, and as CSV."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..evaluate.results.wording import LETTERS, NUMBERS, UNKNOWN
+from ..evaluate.results.wording import NUMBERS, UNKNOWN, is_lower_better, letters, method_name, number
 
 Columns = dict[str, list[str]]  # cells by the heading of their column
 SHARES = ("rows", "models", "residual")  # of the variance
 
 
 def show(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """Print a table; columns of numbers stand to the right."""
+    """Print a table; columns of numbers are aligned to the right."""
     table = Table(box=box.SIMPLE_HEAD, title=escape(title or "") or None, title_justify="left", title_style="bold")
     for i, column in enumerate(columns):
         numeric = bool(rows) and all(_is_number(row[i]) for row in rows)
@@ -42,7 +42,7 @@ def show_scores(document: Mapping[str, Any]) -> None:
     data, results = document["dataset"], document["results"]
     _say(f"{data['name']}, {data['rows']} rows of {data['split']}, target: {document['target']}")
     for model in document["models"]:
-        _say(f"{model['arch']} seed {model['seed']}: accuracy {model['accuracy']:.2%}{_relying(model)}")
+        _say(f"{model['arch']} seed {model['seed']}: accuracy {model['accuracy']:.2%}{_reliance_words(model)}")
         for precision, error in model.get("precision_error", {}).items():
             _say(f"{precision}: probabilities are off by {error['mean']:.2g} on average, {error['max']:.2g} at most")
     if len(results) == 1:
@@ -60,7 +60,7 @@ def show_scores(document: Mapping[str, Any]) -> None:
 
 
 def write_csv(document: Mapping[str, Any], out: TextIO) -> None:
-    """One line per method and metric."""
+    """Write the scores as CSV, a line for each method and metric."""
     writer = csv.writer(out)
     writer.writerow(["method", "parameters", "metric", *NUMBERS, "seconds", "forwards", "backwards"])
     for result in document["results"]:
@@ -70,50 +70,50 @@ def write_csv(document: Mapping[str, Any], out: TextIO) -> None:
             writer.writerow([result["method"], parameters, metric, *values, *result["cost"].values()])
 
 
-def _relying(model: Mapping[str, Any]) -> str:
-    """In how many of the rows a model relies on the designed evidence; nothing where nobody could ask."""
+def _reliance_words(model: Mapping[str, Any]) -> str:
+    """In how many of the rows a model relies on the designed evidence, in words; empty if that was not measured."""
     reliance = model.get("reliance")
     return f", relies on the designed evidence in {reliance['share']:.1%} of the rows" if reliance else ""
 
 
 def _show_one(result: Mapping[str, Any]) -> None:
-    """A method with everything that is known of each metric."""
+    """Print one method's numbers, a line for each metric."""
     columns = ["metric", "mean", "95 % interval", "chance", "truth", "calibrated", "where relied on", "n", "undefined"]
     rows = [
         [
-            name + (" (lower is better)" if _lower_is_better(m) else ""),
-            _number(m["mean"]),
-            f"{_number(m['low'])} to {_number(m['high'])}",
-            _number(m["chance"]),
-            _number(m["oracle"]),
-            _number(m["calibrated"]),
-            _number((m.get("relying") or {}).get("calibrated")),
+            name + (" (lower is better)" if is_lower_better(m) else ""),
+            number(m["mean"], 3),
+            f"{number(m['low'], 3)} to {number(m['high'], 3)}",
+            number(m["chance"], 3),
+            number(m["oracle"], 3),
+            number(m["calibrated"], 3),
+            number((m.get("relying") or {}).get("calibrated"), 3),
             str(m["n"]),
             str(m["undefined"]),
         ]
         for name, m in result["metrics"].items()
     ]
-    show(columns, rows, title=f"{_full_name(result)}   ({_costs(result)})")
+    show(columns, rows, title=f"{method_name(result)}   ({_costs(result)})")
 
 
 def _show_many(results: Sequence[Mapping[str, Any]], families: Mapping[str, str]) -> None:
-    """Methods against metrics: calibrated means with half the width of their 95 % interval."""
-    said = (
+    """Print methods against metrics: calibrated means with half the width of their 95 % interval."""
+    caption = (
         "calibrated: 0 = a random map, 1 = the truth; ± half of the 95 % interval; - undefined, or chance is the truth"
     )
     names = [result["method"] for result in results]
-    methods = [_full_name(result) if names.count(result["method"]) > 1 else result["method"] for result in results]
-    scores = {name: [_calibrated(result["metrics"][name]) for result in results] for name in results[0]["metrics"]}
+    methods = [method_name(result) if names.count(result["method"]) > 1 else result["method"] for result in results]
+    scores = {name: [_calibrated_text(result["metrics"][name]) for result in results] for name in results[0]["metrics"]}
     costs = {"ms": [_milliseconds(result) for result in results]}
     room = _console().width - _width({"method": methods, **costs}) - 2  # at the edges
-    for i, part in enumerate(_fitting(scores, families, room)):
+    for i, part in enumerate(_split_to_fit(scores, families, room)):
         columns = {"method": methods, **part, **costs}
-        title = f"{families.get(next(iter(part)), 'further metrics')}, likewise" if i else said
+        title = f"{families.get(next(iter(part)), 'further metrics')}, likewise" if i else caption
         show(list(columns), list(zip(*columns.values(), strict=True)), title=title)
 
 
-def _fitting(columns: Columns, families: Mapping[str, str], room: int) -> list[Columns]:
-    """Columns in as many tables as it takes; where they do not fit into one, no table mixes families."""
+def _split_to_fit(columns: Columns, families: Mapping[str, str], room: int) -> list[Columns]:
+    """Split columns into as few tables as fit the width; if it takes several, no table mixes families of metrics."""
     if _width(columns) <= room:
         return [columns]
     parts: list[Columns] = []
@@ -130,12 +130,12 @@ def _fitting(columns: Columns, families: Mapping[str, str], room: int) -> list[C
 
 
 def _width(columns: Columns) -> int:
-    """What columns take in a table, with the space between them."""
+    """The width of columns in a table, in characters, with the space between them."""
     return sum(max(map(len, [name, *cells])) + 3 for name, cells in columns.items())
 
 
 def _show_contrasts(document: Mapping[str, Any]) -> None:
-    """For one leading metric: which methods can be told apart, how firm their order is, and where scores vary."""
+    """Print for one leading metric which methods differ, how firm their order is, and where scores vary."""
     results = document["results"]
     metric = "iou" if "iou" in results[0]["metrics"] else next(iter(results[0]["metrics"]))
     shares = document.get("variance", {}).get(metric, {})
@@ -144,7 +144,7 @@ def _show_contrasts(document: Mapping[str, Any]) -> None:
         return
     columns = {"method": [result["text"] for result in results]}
     if compared and ranks:
-        columns |= _standing(results, metric, ranks["methods"], compared["groups"])
+        columns |= _standing_columns(results, metric, ranks["methods"], compared["groups"])
     if any(shares.values()):
         columns |= {name: [_percent(share and share[name]) for share in shares.values()] for name in SHARES}
     show(list(columns), list(zip(*columns.values(), strict=True)), title=_title(metric, results, compared))
@@ -153,26 +153,26 @@ def _show_contrasts(document: Mapping[str, Any]) -> None:
 
 
 def _title(metric: str, results: Sequence[Mapping[str, Any]], compared: Mapping[str, Any] | None) -> str:
-    lower = " (lower is better)" if _lower_is_better(results[0]["metrics"][metric]) else ""
+    lower = " (lower is better)" if is_lower_better(results[0]["metrics"][metric]) else ""
     if not compared:
         return f"{metric}{lower}: shares of the variance"
     pairs = f"{len(compared['pairs'])} pair{'s' * (len(compared['pairs']) > 1)}"
     return f"{metric}{lower}: methods with a common letter are tied (Holm over {pairs})"
 
 
-def _standing(
+def _standing_columns(
     results: Sequence[Mapping[str, Any]], metric: str, standings: Mapping[str, Any], groups: Sequence[Sequence[str]]
 ) -> Columns:
-    """Mean, interval, letters and rank of every method."""
+    """The columns with mean, interval, letters and rank of every method."""
     values = [result["metrics"][metric] for result in results]
-    relied = [_number(m["relying"]["mean"]) for m in values if _has_reliance(m)]
+    relied = [number(m["relying"]["mean"], 3) for m in values if _has_reliance(m)]
     places = [standings[result["text"]] for result in results]
     return {
-        "mean": [_number(m["mean"]) for m in values],
-        "95 % interval": [f"{_number(m['low'])} to {_number(m['high'])}" for m in values],
+        "mean": [number(m["mean"], 3) for m in values],
+        "95 % interval": [f"{number(m['low'], 3)} to {number(m['high'], 3)}" for m in values],
         **({"where relied on": relied} if len(relied) == len(values) else {}),
-        "tied": [_letters(result["text"], groups) for result in results],
-        "rank": [_number(place and place["rank"], 1) for place in places],
+        "tied": [letters(result["text"], groups) for result in results],
+        "rank": [number(place and place["rank"], 1) for place in places],
         "95 % of ranks": [f"{place['low']:g} to {place['high']:g}" if place else "-" for place in places],
         "first": [_percent(place and place["first"]) for place in places],
     }
@@ -183,17 +183,12 @@ def _has_reliance(m: Mapping[str, Any]) -> bool:
     return bool(m.get("relying"))
 
 
-def _letters(method: str, groups: Sequence[Sequence[str]]) -> str:
-    """A letter for each set of tied methods that a method is in; a number where letters are used up."""
-    return " ".join(LETTERS[i] if i < len(LETTERS) else str(i) for i, group in enumerate(groups) if method in group)
-
-
 def _firmness(document: Mapping[str, Any], metric: str) -> Iterator[str]:
     """Sentences on the order of the methods, and on what would make it firmer."""
     ranks = document.get("ranks", {}).get(metric) or {}
-    said = {"agreement": "redrawn rows: Kendall's W {}", "tau_seeds": "seeds: tau {}"}
-    said["tau_architectures"] = "architectures: tau {}"
-    known = [words.format(_number(ranks[key], 2)) for key, words in said.items() if ranks.get(key) is not None]
+    sentences = {"agreement": "redrawn rows: Kendall's W {}", "tau_seeds": "seeds: tau {}"}
+    sentences["tau_architectures"] = "architectures: tau {}"
+    known = [words.format(number(ranks[key], 2)) for key, words in sentences.items() if ranks.get(key) is not None]
     if known:
         yield f"How far orders agree (1 = the same order) over {'; '.join(known)}"
     tied = {(pair["a"], pair["b"]) for pair in _pairs(document, metric) if not pair["apart"]}
@@ -211,22 +206,12 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.0%}"
 
 
-def _lower_is_better(m: Mapping[str, Any]) -> bool:
-    """Whether the truth scores less than chance."""
-    return m["chance"] is not None and m["oracle"] is not None and bool(m["oracle"] < m["chance"])
-
-
-def _calibrated(m: Mapping[str, Any]) -> str:
-    """The calibrated mean; a dash where chance and the truth score so alike that nothing is known of it."""
+def _calibrated_text(m: Mapping[str, Any]) -> str:
+    """A calibrated mean and half of its interval; a dash if chance and the truth score too alike to calibrate."""
     if m["calibrated"] is None:
         return "-"
     half = abs((m["high"] - m["low"]) / 2 / (m["oracle"] - m["chance"]))
-    return f"{_number(m['calibrated'], 2)}±{half:.2f}" if half < UNKNOWN else "-"
-
-
-def _full_name(result: Mapping[str, Any]) -> str:
-    parameters = ",".join(f"{key}={value}" for key, value in result["parameters"].items() if value is not None)
-    return f"{result['method']}:{parameters}" if parameters else result["method"]
+    return f"{number(m['calibrated'], 2)}±{half:.2f}" if half < UNKNOWN else "-"
 
 
 def _costs(result: Mapping[str, Any]) -> str:
@@ -240,11 +225,6 @@ def _milliseconds(result: Mapping[str, Any]) -> str:
     return f"{1000 * result['cost']['seconds']:.2f}"
 
 
-def _number(value: float | None, digits: int = 3) -> str:
-    """A number without a negative zero; a dash where there is none."""
-    return "-" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
-
-
 def _say(sentence: str) -> None:
     _console().print(sentence, markup=False, highlight=False)
 
@@ -254,6 +234,6 @@ def _is_number(text: str) -> bool:
 
 
 def _console() -> Console:
-    """Standard output; as wide as the terminal, and wide enough for every column where there is none."""
+    """A console on standard output, as wide as the terminal, or 200 characters if there is none."""
     console = Console()
     return console if console.is_terminal else Console(width=200)

@@ -1,4 +1,4 @@
-"""The commands that ask before scores are read: what a classifier relies on, and whether maps depend on it."""
+"""The commands to run before scores are read: what a classifier relies on, and whether maps depend on it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .check_options import check_options, values_of
 from .ensure import ensure_default_data, ensure_default_model
 from .options import FILE, as_json, batch_option, data_option, device_option, models_option, weights_option
 from .places import run_folder
-from .printing import echo_json, refuse_if_nothing_was_scored, write_json
+from .printing import echo_json, write_json
 
 
 @click.command()
@@ -141,6 +141,7 @@ def sanity(
     \b
     Example:  an8flower sanity --method gradcam --method guided_backprop --method edges --rows 30
     """
+    from ..evaluate.calls import refuse_if_nothing_was_scored
     from ..evaluate.explaining.methods import parse_methods
     from ..evaluate.models.sources import open_model
     from ..evaluate.resources import Resources, parse_device

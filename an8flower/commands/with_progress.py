@@ -1,4 +1,4 @@
-"""The long steps that several commands take, rendering and training, each with a progress bar."""
+"""Rendering and training with a progress bar, for the several commands that may need either."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def generate_with_progress(spec: DatasetSpec, path: Path, workers: int | None = 
 def train_with_progress(
     data: Path, arch: str, epochs: int | None, seed: int, device: str, output: Path | None
 ) -> dict[str, Any]:
-    """Train and save a classifier while a bar counts the epochs; gives back what `train --json` prints."""
+    """Train and save a classifier while a bar counts the epochs; returns the document of `train --json`."""
     from ..evaluate.models.training import train
     from ..evaluate.resources import parse_device
     from ..store import FlowerStore

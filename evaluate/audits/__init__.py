@@ -1,1 +1,1 @@
-"""A plan carried out on engines, and its summary."""
+"""Audits: a plan carried out on one machine or many, and the summary of its results."""

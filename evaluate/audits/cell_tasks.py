@@ -1,4 +1,4 @@
-"""Cells as tasks: which are still to be done, who files their answers, what each has cost. No torch in here."""
+"""Cells as tasks of an engine: which are still to be done, how their results are filed, what each cost. No torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class CellTask(NamedTuple):
-    """A cell, the ledger that keeps account of it, and the task by which a worker does it."""
+    """A cell, the ledger that records its outcome, and the task by which a worker computes it."""
 
     cell: Cell
     ledger: Ledger
@@ -28,69 +28,69 @@ class CellTask(NamedTuple):
 
 
 class FileLedger(Ledger):
-    """The account of cells whose answer is a file of its own: a document, or arrays."""
+    """The ledger of cells whose result is a file of its own: a document, or arrays."""
 
     def __init__(self, run: RunFolder, folder: str, suffix: str, neighbours: Sequence[Path]) -> None:
         super().__init__(run)
         self._folder, self._suffix, self._neighbours = folder, suffix, neighbours
 
     def place(self, cell: Cell) -> Path:
-        """The path at which the answer of a cell lies."""
+        """The path of the file with the result of a cell."""
         return self.run.folder / self._folder / f"{cell.name}{self._suffix}"
 
     def has(self, cell: Cell) -> bool:
-        """Whether a cell's answer lies here or in another run, and is whole."""
+        """Whether the result of a cell is there and whole; if another run has it, it is taken from there first."""
         return files.find_or_take(self.place(cell), self._neighbours)
 
 
 class PicturedLedger(FileLedger):
-    """The account of documents that have pictures beside them."""
+    """The ledger of cells whose result is a document with pictures beside it."""
 
     def has(self, cell: Cell) -> bool:
-        """Whether both the document and its pictures are there."""
+        """Whether both the document of a cell and its pictures are there."""
         place = self.place(cell)
         if not super().has(cell):
             return False
-        shown = "pictures" in (files.read_json(place) or {})
-        return not shown or files.find_or_take(place.with_suffix(".npz"), self._neighbours)
+        has_pictures = "pictures" in (files.read_json(place) or {})
+        return not has_pictures or files.find_or_take(place.with_suffix(".npz"), self._neighbours)
 
 
 class MapsLedger(Ledger):
-    """The account of long rows beside which the raw maps are kept."""
+    """The ledger of cells whose result is long rows with the raw maps beside them."""
 
     def has(self, cell: Cell) -> bool:
-        """Whether both the long rows and the maps are there."""
+        """Whether both the long rows of a cell and its maps are there."""
         return super().has(cell) and (
             not cell.explains or kept_maps.has_maps(kept_maps.maps_path(self.run.folder, cell.name))
         )
 
 
 class CostRecord:
-    """The seconds that each cell has taken, by its name: a file that is kept from run to run."""
+    """The seconds that each cell took, by the cell's name; a file keeps them from run to run."""
 
     def __init__(self, place: Path) -> None:
         self._place = place
         self.seconds: dict[str, float] = {name: float(value) for name, value in (files.read_json(place) or {}).items()}
 
     def add(self, name: str, seconds: float) -> None:
-        """Note what a cell has taken."""
+        """Record the seconds that a cell took."""
         self.seconds[name] = seconds
 
     def write(self) -> None:
-        """Write the record to its file."""
+        """Write the cost record to its file."""
         files.write_json(self._place, self.seconds)
 
 
-class Settled(NamedTuple):
+class CellOutcome(NamedTuple):
     """The outcome of a cell that did not fail."""
 
     seconds: float
-    skipped: str = ""  # why the model cannot have what is asked
-    full: str = ""  # why nothing can be written any more: then no other cell can be done either
+    skipped: str = ""  # why the cell cannot be computed for this model; empty if it was
+    full: str = ""  # why nothing can be written any more, so that no other cell can be done either; else empty
 
 
-def settle(make: Callable[[], object]) -> Settled:
-    """Do what a cell asks, and tell how long it took, or why it cannot be done."""
+def run_cell(make: Callable[[], object]) -> CellOutcome:
+    """Compute a cell by calling a function, and return how long it took, or why it cannot be done."""
     began = time.perf_counter()
     skipped = full = ""
     try:
@@ -101,19 +101,22 @@ def settle(make: Callable[[], object]) -> Settled:
         if error.errno not in NO_ROOM:
             raise
         full = f"{error.strerror} ({error.filename})" if error.filename else str(error.strerror)
-    return Settled(time.perf_counter() - began, skipped, full)
+    return CellOutcome(time.perf_counter() - began, skipped, full)
 
 
 def carry_out(tasks: Sequence[CellTask], engine: Engine, costs: CostRecord, progress: Progress) -> None:
-    """Do what is not done. A failure fails its cell alone; where nothing can be written, a Refusal ends it all."""
+    """Compute the cells that have no result yet, on an engine.
+
+    A failure fails its cell alone. If nothing can be written any more, a Refusal ends the run.
+    """
     todo = {task.task.name: task for task in tasks if not task.ledger.reuse(task.cell)}
-    through, total = len(tasks) - len(todo), len(tasks)
-    progress(through, total)
+    finished, total = len(tasks) - len(todo), len(tasks)
+    progress(finished, total)
     try:
         for done in engine.run([task.task for task in todo.values()]):
-            enter(todo[done.task.name], done, costs)
-            through += 1
-            progress(through, total)
+            record(todo[done.task.name], done, costs)
+            finished += 1
+            progress(finished, total)
     finally:
         costs.write()
     order = {task.cell.name: i for i, task in enumerate(tasks)}
@@ -121,26 +124,26 @@ def carry_out(tasks: Sequence[CellTask], engine: Engine, costs: CostRecord, prog
         ledger.filed.sort(key=lambda name: order.get(name, -1))  # in the order of the plan, whoever was first
 
 
-def enter(task: CellTask, done: Done, costs: CostRecord) -> None:
-    """Enter the outcome of a cell into its ledger."""
+def record(task: CellTask, done: Done, costs: CostRecord) -> None:
+    """Record the outcome of a cell in its ledger; raises Refusal if nothing can be written any more."""
     if done.error is not None:
         task.ledger.mark_failed(task.cell, done.error, done.traceback)
         return
-    settled: Settled = done.value
-    costs.add(task.cell.name, settled.seconds)
-    if settled.full:
+    outcome: CellOutcome = done.value
+    costs.add(task.cell.name, outcome.seconds)
+    if outcome.full:
         raise Refusal(
-            f"{task.ledger.run.folder}: nothing more can be written there: {settled.full}; make room; "
+            f"{task.ledger.run.folder}: nothing more can be written there: {outcome.full}; make room; "
             "what is finished is kept, and the same command goes on from there"
         )
-    if settled.skipped:
-        task.ledger.mark_skipped(task.cell, settled.skipped)
+    if outcome.skipped:
+        task.ledger.mark_skipped(task.cell, outcome.skipped)
     else:
         task.ledger.mark_done(task.cell)
 
 
 def failures(ledgers: Sequence[Ledger], dataset: str) -> Iterator[dict[str, Any]]:
-    """The failures in some ledgers, each with the name of the data set."""
+    """The failures that several ledgers recorded, each with the name of the data set."""
     for ledger in ledgers:
         for failure in ledger.failed:
             yield {"dataset": dataset, **failure}

@@ -1,4 +1,4 @@
-"""The data sets of an audit: where they lie, and whether they are what is meant."""
+"""The data sets of an audit: the path of each, and whether its file is whole and made from the right spec."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from an8flower.sharding import generate_shard
 from an8flower.spec import DatasetSpec, from_json
 from an8flower.store import FlowerStore, verify
 
-from .cell_tasks import Settled, settle
+from .cell_tasks import CellOutcome, run_cell
 from .plan import Data
 
 
-def place(folder: Path, entry: Data, wanted: DatasetSpec) -> Path:
-    """Where a rendered data set lies: where `generate` puts it, unless it differs from the spec as it was written.
+def choose_path(folder: Path, entry: Data, wanted: DatasetSpec) -> Path:
+    """The path of a rendered data set: where `generate` puts it, unless the plan changes the spec.
 
-    What differs has its digest in its name, so that nobody who asks for the spec gets something else.
+    A data set of a changed spec has its digest in its name, so that nobody who asks for the plain spec gets it.
     """
     plain = folder / f"{wanted.name}.h5"
     as_written = entry.rows is None and entry.size is None and entry.seed is None
@@ -33,14 +33,14 @@ def holds(path: Path, wanted: DatasetSpec) -> bool:
         return False
 
 
-def damaged(path: Path) -> list[str]:
-    """Which data sets of a file are not what their checksums say; all of it where it cannot even be opened."""
+def list_damage(path: Path) -> list[str]:
+    """Names of the HDF5 data sets of a file whose checksums fail; "all of it" if the file cannot be opened."""
     try:
         return [place for place, whole in verify(path) if not whole]
     except Refusal:
         return ["all of it"]
 
 
-def render_shard(spec: str, number: int, of: int, folder: str) -> Settled:
-    """Render a share of a data set, whose spec comes as JSON."""
-    return settle(lambda: generate_shard(from_json(spec, "the plan's data"), number, of, Path(folder)))
+def render_shard(spec: str, number: int, of: int, folder: str) -> CellOutcome:
+    """Render shard `number` of `of` of a data set, in a worker; the spec comes as JSON."""
+    return run_cell(lambda: generate_shard(from_json(spec, "the plan's data"), number, of, Path(folder)))

@@ -1,4 +1,4 @@
-"""Filters of a summary: what those look for that an interpretation found relevant, and how the model does without."""
+"""The relevant filters of a model: what each responds to, and how accurate the model is without them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DRAWS = 5  # of filters that are silenced by lot
 
 
 def filters_of(classifier: Classifier, method: Method, judge: Judge, seed: int) -> dict[str, np.ndarray]:
-    """The weightiest filters of each class, by a method that was fitted for it, and what silencing filters does.
+    """The filters with the largest weights of each class, by a fitted method, and the accuracy with filters silenced.
 
     Returns:
         For each of F filters `classes` (F,) int64, `layers` (F,) str, `channels` (F,) int64, `weights` (F,) float32 and
@@ -33,7 +33,7 @@ def filters_of(classifier: Classifier, method: Method, judge: Judge, seed: int) 
         layers, `random` (DRAWS, n) float32.
 
     Raises:
-        NotApplicable: a layer's receptive field cannot be told.
+        NotApplicable: a layer's receptive field cannot be computed.
         WrongUsage: the method was not fitted, or finds no filters.
     """
     if not isinstance(method.explainer, Fitted) or set(method.explainer.learnt) != set(Relevance._fields):
@@ -43,11 +43,11 @@ def filters_of(classifier: Classifier, method: Method, judge: Judge, seed: int) 
     indices = select_rows(labels, min(ROWS, len(labels)), seed_of("filters", seed))
     case = judge.case(classifier, indices, labels[indices])
     with classifier.holding(judge.resources.in_flight):
-        looks = _looks(classifier, case.query.images, case.truth.labels, relevance)
+        descriptions = _describe(classifier, case.query.images, case.truth.labels, relevance)
         counts = numbers_silenced(int((relevance.weights.amax(1) > 0).sum()))
         ablation = ablation_curve(classifier, case.query.images, case.truth.labels, relevance, counts, DRAWS)
     return {
-        **looks,
+        **descriptions,
         "counts": np.array(counts, np.int64),
         "relevant": ablation.relevant.float().cpu().numpy(),
         "random": ablation.random.float().cpu().numpy(),
@@ -55,7 +55,7 @@ def filters_of(classifier: Classifier, method: Method, judge: Judge, seed: int) 
 
 
 def numbers_silenced(relevant: int) -> list[int]:
-    """0, 1, 2, 4, ... and all of them.
+    """How many of the relevant filters are silenced at each point of the curve: 0, 1, 2, 4, ... and all of them.
 
     >>> numbers_silenced(5)
     [0, 1, 2, 4, 5]
@@ -64,8 +64,8 @@ def numbers_silenced(relevant: int) -> list[int]:
     return [0, *powers, relevant] if relevant else [0]
 
 
-def _looks(classifier: Classifier, images: Tensor, labels: Tensor, relevance: Relevance) -> dict[str, np.ndarray]:
-    """Who the weightiest filters are, and what they look for."""
+def _describe(classifier: Classifier, images: Tensor, labels: Tensor, relevance: Relevance) -> dict[str, np.ndarray]:
+    """The filters with the largest weights of each class, and the mean of what each responds to."""
     chosen: list[tuple[int, Filter, float]] = []
     averages: list[Tensor] = []
     for label in range(relevance.weights.shape[1]):
@@ -79,12 +79,12 @@ def _looks(classifier: Classifier, images: Tensor, labels: Tensor, relevance: Re
         "layers": np.array([f"ReLU {unit.layer}" for _, unit, _ in chosen], dtype=str),
         "channels": np.array([unit.channel for _, unit, _ in chosen], np.int64),
         "weights": np.array([weight for _, _, weight in chosen], np.float32),
-        **_padded(averages),
+        **_pad(averages),
     }
 
 
-def _padded(averages: list[Tensor]) -> dict[str, np.ndarray]:
-    """Pictures (3, r, r') of several sizes as one array, with their sizes."""
+def _pad(averages: list[Tensor]) -> dict[str, np.ndarray]:
+    """Pad pictures (3, r, r') of several sizes to one array (F, r, r', 3) uint8; returned with their sizes."""
     sizes = np.array([picture.shape[1:] for picture in averages], np.int64).reshape(-1, 2)
     whole = np.zeros((len(averages), *sizes.max(0, initial=0), 3), np.uint8)
     for page, picture in zip(whole, averages, strict=True):

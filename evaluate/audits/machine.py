@@ -1,4 +1,4 @@
-"""Under which circumstances numbers came about: the machine, and its GPUs."""
+"""A description of this machine and its GPUs, for the records of an audit."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 
-def machine(device: str) -> dict[str, Any]:
-    """What computed it."""
+def describe_machine(device: str) -> dict[str, Any]:
+    """The system, processor, memory and GPU of this machine, ready for JSON."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     return {
         "system": platform.platform(),
@@ -25,8 +25,8 @@ def _gpu_name(device: str) -> str | None:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else None
 
 
-def gpus(device: str) -> list[str]:
-    """All GPUs where none in particular was asked for."""
+def list_gpus(device: str) -> list[str]:
+    """The devices of the workers: every GPU for "cuda", the one named for "cuda:1", none for a CPU."""
     if device == "cuda":
         return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     return [device] if device.startswith("cuda") else []

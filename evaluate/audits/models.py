@@ -1,4 +1,4 @@
-"""The models of an audit: what is trained is found again, here or in another run, by what it was made from."""
+"""The trained models of an audit: their files, and how a file is recognised by what it was trained from."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ..models.files import read
 from ..models.training import epochs_for, train
 from ..resources import parse_device
 from ..results.files import link_or_copy
-from .cell_tasks import Settled, settle
+from .cell_tasks import CellOutcome, run_cell
 from .engines import here
 from .plan import Models, Plan
 
 
-def place(folder: Path, store: FlowerStore, models: Models, seed: int) -> Path:
-    """Where a trained model lies in a run."""
+def model_path(folder: Path, store: FlowerStore, models: Models, seed: int) -> Path:
+    """The path of a trained model in the folder of a run."""
     epochs = f"-{models.epochs}epochs" if models.epochs else ""
     return folder / "models" / f"{store.path.stem}-{models.arch}-seed{seed}{epochs}.safetensors"
 
 
-def there(where: Path, store: FlowerStore, models: Models, seed: int, *, neighbours: Iterable[Path]) -> bool:
-    """Whether a model is in its place; it is taken from another run, or from where `train` writes, if it lies there."""
+def find_or_take(where: Path, store: FlowerStore, models: Models, seed: int, *, neighbours: Iterable[Path]) -> bool:
+    """Whether a trained model is there; one of another run, or from `an8flower train`, is taken from there first."""
     if is_meant(where, store, models, seed):
         return True
     trained = where.parents[2] / store.path.stem / f"{models.arch}-seed{seed}.safetensors"
@@ -38,7 +38,7 @@ def there(where: Path, store: FlowerStore, models: Models, seed: int, *, neighbo
 
 
 def is_meant(where: Path, store: FlowerStore, models: Models, seed: int) -> bool:
-    """Whether a file holds just this model: trained on these data by this version, in this way."""
+    """Whether a file holds just this model: arch, seed, data set, epochs and version of an8flower are the same."""
     if not where.is_file():
         return False
     try:
@@ -56,13 +56,13 @@ def is_meant(where: Path, store: FlowerStore, models: Models, seed: int) -> bool
     )
 
 
-def trained(plan: Plan) -> list[tuple[Models, int]]:
-    """Every model that the plan has trained, with its seed."""
+def trained_models(plan: Plan) -> list[tuple[Models, int]]:
+    """Every model that the plan wants trained, with its seed."""
     return [(models, seed) for models in plan.models if models.arch for seed in models.seeds]
 
 
-def train_model(place: str, data: str, models: str, seed: int, device: str) -> Settled:
-    """Train a classifier and file it; the entry of the plan that asks for it comes as JSON."""
+def train_model(place: str, data: str, models: str, seed: int, device: str) -> CellOutcome:
+    """Train a classifier in a worker and save it to `place`; `models`, its entry in the plan, comes as JSON."""
     entry = Models.model_validate_json(models)
 
     def make() -> None:
@@ -70,4 +70,4 @@ def train_model(place: str, data: str, models: str, seed: int, device: str) -> S
         trained = train(FlowerStore(data), str(entry.arch), epochs=entry.epochs, seed=seed, device=where)
         trained.classifier.save(Path(place))
 
-    return settle(make)
+    return run_cell(make)

@@ -1,4 +1,4 @@
-"""One data set of an audit, opened: what all its stages share."""
+"""One data set of an audit with its models, opened for all stages."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .study import StudyWords
 
 @dataclass(frozen=True)
 class OpenStudy:
-    """One data set of an audit with all its models, opened."""
+    """One data set of an audit with all its models, opened in the process that plans the cells."""
 
     plan: Plan
-    words: StudyWords  # what a worker is told
+    words: StudyWords  # by which a worker opens the same
     scoring: Scoring
-    neighbours: Sequence[Path]  # other runs, from which answers are taken
+    neighbours: Sequence[Path]  # folders of other runs, from which results are taken
     threads: int  # of each worker
     on_gpu: bool
 
     @property
     def run(self) -> RunFolder:
-        """The folder in which everything is filed."""
+        """The folder of the run, in which all results are filed."""
         return RunFolder(Path(self.words.folder), self.neighbours)
 
     @property

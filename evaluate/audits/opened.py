@@ -1,6 +1,6 @@
-"""The models that a worker has open: a data set and a model are opened once for all the cells that ask for them.
+"""Models opened in a worker process: a data set and a model are opened once for all cells that use them.
 
-What a worker is told is words. It refuses to work with another model than the one that the words mean.
+Tasks name a model by a `ModelWords`, which can be pickled. A worker refuses a model whose digest is another.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ STEADY = "a factory has to give the same weights at each call: load them in it, 
 
 
 class ModelWords(NamedTuple):
-    """A model of a data set in words that travel: where it comes from, and what is found there."""
+    """A picklable description of one model on one data set: a worker opens the model by it, and checks the digest."""
 
-    study: StudyWords  # the data set, and what is asked
+    study: StudyWords  # the data set, and how it is scored
     source: str  # a file, or package.module:factory, with its weights
     digest: str
 
@@ -36,12 +36,12 @@ def open_once(model: ModelWords) -> Scoring:
 
 
 def classifier_of(model: ModelWords) -> Classifier:
-    """The classifier of a model that is open."""
+    """The classifier of a model, opened if it is not open in this process."""
     (opened,) = open_once(model).models
     return opened.classifier
 
 
 def fit_method(model: ModelWords, method: str) -> Method:
-    """Make a method ready to explain a model: fitted on the training rows where it has to be."""
+    """Parse a method, and fit it on the training rows of a model if it is one that has to be fitted."""
     (opened,) = open_once(model).models
     return opened.fit(parse_method(method))

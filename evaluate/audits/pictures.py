@@ -1,4 +1,4 @@
-"""Pictures of a summary: what a method says of some rows, beside the truth.
+"""The pictures of an audit: the maps of a method for a few rows, with the images and the true masks.
 
 All methods of a data set are shown on the same gallery rows, and each on those that it explains best and worst.
 """
@@ -27,11 +27,11 @@ from ..seeds import seed_of
 Role = Literal["gallery", "best", "worst"]
 ROLES: tuple[Role, ...] = get_args(Role)
 FIELDS = ("rows", "roles", "labels", "predicted", "images", "masks", "maps", "iou")
-RANKED_BY = ("iou_best", "iou_mean")  # and then whatever else tells how well a map lies
+RANKED_BY = ("iou_best", "iou_mean")  # and then any other metric of localisation
 
 
 def gallery_rows(labels: np.ndarray, seed: int, count: int = 6) -> list[int]:
-    """Some rows of a split, or all where there are fewer: one of every class first, the same for every method."""
+    """Choose the rows that are shown of every method: `count` or all if there are fewer, one of every class first."""
     return [int(row) for row in select_rows(labels, min(count, len(labels)), seed_of("gallery", seed))]
 
 
@@ -52,7 +52,7 @@ def best_and_worst(table: pa.Table | pd.DataFrame, count: int = 3) -> dict[str, 
 
 def _quality(frame: pd.DataFrame) -> pd.Series:
     """How well each row is explained, by its number; larger is better."""
-    for metric in _deciding(frame["metric"].unique()):
+    for metric in _rank_metrics(frame["metric"].unique()):
         rows = frame[frame["metric"] == metric.name].set_index("row")
         if metric.name == RANKED_BY[0] and rows["curve"].notna().any():
             return rows["curve"].dropna().map(np.max)
@@ -61,8 +61,8 @@ def _quality(frame: pd.DataFrame) -> pd.Series:
     return pd.Series(dtype=float)
 
 
-def _deciding(names: Iterable[str]) -> list[Metric]:
-    """Those that tell how well a map lies, the ones that are preferred first."""
+def _rank_metrics(names: Iterable[str]) -> list[Metric]:
+    """The metrics of localisation among the names, those of `RANKED_BY` first."""
     localising = [metric for metric in map(parse_metric, names) if metric.family == "localisation"]
     return sorted(localising, key=lambda metric: [metric.name != name for name in RANKED_BY])
 
@@ -70,7 +70,7 @@ def _deciding(names: Iterable[str]) -> list[Metric]:
 def pictures_of(
     judge: Judge, classifier: Classifier, method: Method, rows: Mapping[str, Sequence[int]]
 ) -> dict[str, np.ndarray]:
-    """What a method that is ready to explain says of some rows of each role, with all that a page shows beside it.
+    """Explain the rows of each role by a fitted method, and collect the arrays that a page shows.
 
     Each row is explained once, with the target and the seed that it is scored with.
 
@@ -102,7 +102,7 @@ def _explain_rows(judge: Judge, classifier: Classifier, method: Method, indices:
 
 
 def _empty_arrays(judge: Judge) -> dict[str, np.ndarray]:
-    """The same arrays for no row at all."""
+    """The arrays of `_explain_rows` for no row at all."""
     side = judge.split.store.size
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {
         "labels": ((0,), np.int64),

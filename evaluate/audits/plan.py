@@ -1,7 +1,7 @@
-"""Plan: what an audit asks, in one validated value, read from TOML. No torch in here.
+"""Plans: everything that decides the numbers of an audit, in one validated value, read from TOML. No torch.
 
-What a stage of the audit may be asked stands in the stage's own file, which adds its table to the plan.
-Everything in a plan changes the numbers, and nothing else does: where and how fast it is done is said elsewhere.
+Each stage of the audit adds a table to the plan, which stands in the file of the stage.
+A plan says nothing about engines, devices or folders, since they change no number.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Data(PlanTable):
 
 
 class Models(PlanTable):
-    """Classifiers: an architecture that is trained once for each seed, or one that is there."""
+    """Classifiers: an architecture that is trained once for each seed, or a model that exists already."""
 
     arch: str | None = None
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
@@ -98,11 +98,11 @@ class Plan(PlanTable):
     reduced: Reduced | None = None
 
     def document(self) -> dict[str, Any]:
-        """All that it says, defaults filled in, ready for JSON."""
+        """The plan as a JSON document, with the defaults filled in."""
         return dict(json.loads(self.model_dump_json()))
 
     def own_code(self) -> list[str]:
-        """The names in the plan whose modules would be imported, each once: this is what has to be trusted."""
+        """The names in the plan whose modules would be imported, each once; the user has to trust them."""
         archs = [model.arch for model in self.models if model.arch]
         archs += (self.reduced.archs or {}).values() if self.reduced else ()
         places = [place for model in self.models for place in (model.source, model.weights) if place]
@@ -115,10 +115,10 @@ class Plan(PlanTable):
         return list(dict.fromkeys(names))
 
     def at_reduced_size(self) -> Plan:
-        """The plan at the size that it calls reduced; raises Refusal where it calls none so."""
+        """The plan at its reduced size; raises Refusal if it has no table `[reduced]`."""
         if self.reduced is None:
             raise Refusal(f"{self.name}: has no [reduced] size; write one, or leave --reduced out")
-        return _reduced(self, self.reduced)
+        return _shrink(self, self.reduced)
 
     def instead(
         self,
@@ -130,17 +130,17 @@ class Plan(PlanTable):
         metrics: Sequence[str] = (),
         rows: int | None = None,
     ) -> Plan:
-        """The same with what a user names instead, by the words of the command line; what is empty stays."""
-        return self.changed(
-            data=[_data_named(text) for text in data] or None,
-            models=_models_named(models, weights) or None,
+        """A copy of the plan with values from the command line; an empty value leaves that of the plan."""
+        return self.with_changes(
+            data=[_parse_data(text) for text in data] or None,
+            models=_parse_models(models, weights) or None,
             methods=list(methods) or None,
             metrics=list(metrics) or None,
             rows=rows,
         )
 
-    def changed(self, **changes: Any) -> Plan:
-        """The same with other values, validated; those that are None stay."""
+    def with_changes(self, **changes: Any) -> Plan:
+        """A validated copy of the plan with other values; None leaves that of the plan."""
         values = self.document() | {key: value for key, value in changes.items() if value is not None}
         return from_mapping(values, self.name)
 
@@ -151,14 +151,14 @@ def stage_tables() -> dict[str, type[BaseModel]]:
 
 
 def tables() -> dict[str, type[BaseModel]]:
-    """The type of every table of a plan by its key; that of the plan itself by "Plan"."""
+    """The type of every table of a plan by its key; the plan itself has the key "Plan"."""
     fields = plan_type().model_fields
     reduced = next(kind for kind in get_args(fields["reduced"].annotation) if kind is not type(None))
     return {"Plan": plan_type(), "data": Data, "models": Models, **stage_tables(), "reduced": reduced}
 
 
 def plan_type() -> type[Plan]:
-    """`Plan` with the tables of all stages."""
+    """The type `Plan` extended by the tables of all stages."""
     return _with_tables(tuple((stage, table) for stage in stages_by_name().values() if (table := stage.table())))
 
 
@@ -173,12 +173,12 @@ def _with_tables(stages: tuple[tuple[type[Stage], type[BaseModel]], ...]) -> typ
 
 
 def _optional(table: type[BaseModel], key: str) -> Any:
-    """The type of a key of a table, or None."""
+    """The type of one key of a table, made optional."""
     return Optional[table.model_fields[key].rebuild_annotation()]  # noqa: UP045
 
 
 def is_own_code(text: str) -> bool:
-    """Whether a method or metric is asked for as `package.module:attribute`, which is imported.
+    """Whether a method or metric is named as `package.module:attribute`, which is imported.
 
     >>> is_own_code("mine:Method"), is_own_code("mine:Method:a=1")
     (True, True)
@@ -198,15 +198,15 @@ def may_be_imported(place: str) -> bool:
 
 
 def load(name: str) -> Plan:
-    """A shipped plan by its name, or the plan in a .toml file."""
-    if name in shipped():
+    """Load a shipped plan by its name, or the plan in a .toml file."""
+    if name in shipped_plans():
         return from_mapping(parse((SHIPPED / f"{name}.toml").read_text(encoding="utf-8")), name)
     if name.endswith(".toml"):
         return from_mapping(read(Path(name), "give a shipped plan's name or a .toml file"), name)
-    raise WrongUsage(unknown("plan", name, shipped()) + " (or give a .toml file)")
+    raise WrongUsage(unknown("plan", name, shipped_plans()) + " (or give a .toml file)")
 
 
-def shipped() -> list[str]:
+def shipped_plans() -> list[str]:
     """The names of the plans that come with the package."""
     return sorted(entry.name.removesuffix(".toml") for entry in SHIPPED.iterdir() if entry.name.endswith(".toml"))
 
@@ -219,7 +219,8 @@ def from_mapping(values: Mapping[str, Any], source: str) -> Plan:
         raise Refusal(f"{source}: {sentence(error, 'plan')}") from None
 
 
-def _reduced(plan: Plan, to: Reduced) -> Plan:
+def _shrink(plan: Plan, to: Reduced) -> Plan:
+    """A copy of a plan at its reduced size, under the name NAME-reduced."""
     stand_ins = to.archs or {}
     data = [entry if entry.file else _with(entry, rows=to.data_rows, size=to.size) for entry in plan.data]
     models = [
@@ -232,31 +233,33 @@ def _reduced(plan: Plan, to: Reduced) -> Plan:
         if stage.reduced and (table := getattr(plan, stage.key))
     }
     name = f"{plan.name}-reduced"
-    return plan.changed(
+    return plan.with_changes(
         name=name, data=list(map(_to_json, data)), models=list(map(_to_json, models)), rows=to.rows, **tables
     )
 
 
 def _with(table: Any, **changes: Any) -> Any:
-    """A table with those values changed that are not None."""
+    """A copy of a table with other values; None leaves that of the table."""
     return table.model_copy(update={key: value for key, value in changes.items() if value is not None})
 
 
-def _data_named(text: str) -> dict[str, Any]:
-    """A file of rows, or what is rendered."""
+def _parse_data(text: str) -> dict[str, Any]:
+    """The entry of a plan for `--data TEXT`: an HDF5 file, or a spec that is rendered."""
     return {"file": text} if text.endswith((".h5", ".hdf5")) else {"spec": text}
 
 
-def _models_named(texts: Sequence[str], weights: Sequence[str]) -> list[dict[str, Any]]:
-    """A file or a factory, the latter with its weights, or an architecture that is trained."""
+def _parse_models(texts: Sequence[str], weights: Sequence[str]) -> list[dict[str, Any]]:
+    """The entries of a plan for `--model` and `--weights`: files, factories with weights, or archs to train."""
     factories = [text for text in texts if is_factory(text)]
     if weights and len(weights) != len(factories):
         raise WrongUsage(f"{len(weights)} --weights came for {len(factories)} factories; give one for each, or none")
-    given = dict(zip(factories, weights, strict=False))
-    return [
-        {"source": text, "weights": given.get(text)} if ":" in text or text.endswith(".safetensors") else {"arch": text}
-        for text in texts
-    ]
+    by_factory = dict(zip(factories, weights, strict=False))
+    return [{"source": text, "weights": by_factory.get(text)} if _is_source(text) else {"arch": text} for text in texts]
+
+
+def _is_source(text: str) -> bool:
+    """Whether a text names a file or a factory, and not an architecture."""
+    return ":" in text or text.endswith(".safetensors")
 
 
 def _to_json(table: BaseModel) -> Any:

@@ -18,7 +18,7 @@ class PlanTable(BaseModel):
 
 
 def to_words(table: BaseModel, name: str, later: Iterable[str] = ()) -> str:
-    """The values of a table as the names of cells depend on them.
+    """A table of a plan as text; the names of cells depend on it.
 
     A key that was added later than cells were filed counts only where it differs from its default, so that the cells
     of older plans keep their names.

@@ -1,4 +1,4 @@
-"""The audit: a plan in, a folder of results and one page out. It goes on where it was interrupted."""
+"""Carry out an audit: from a plan to a folder of results and one page. An interrupted audit continues."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from . import datasets, models
 from .cell_tasks import CellTask, CostRecord, Progress, carry_out
 from .engines.choose import engine_named
 from .engines.task import Engine, Task
-from .machine import gpus, machine
+from .machine import describe_machine, list_gpus
 from .open_study import OpenStudy
 from .opened import STEADY
 from .plan import Data, Models, Plan
@@ -63,7 +63,7 @@ class How:
 
 
 class ProgressReporter(Protocol):
-    """The listener that is told how far an audit has come."""
+    """The type of what shows how far an audit has come."""
 
     def stage(self, what: str) -> Any:
         """A context manager around a part of the work, which gives the `Progress` of that part."""
@@ -71,7 +71,7 @@ class ProgressReporter(Protocol):
 
 
 class SilentReporter:
-    """A listener that shows nothing."""
+    """A progress reporter that shows nothing."""
 
     @contextmanager
     def stage(self, what: str) -> Iterator[Progress]:
@@ -90,7 +90,7 @@ class AuditOutcome(NamedTuple):
 
     @property
     def failed(self) -> list[dict[str, str]]:
-        """The cells that failed."""
+        """The failed cells, each with data set, model, method and reason."""
         return list(self.summary["failed"])
 
 
@@ -103,12 +103,12 @@ def audit(
     reporter: ProgressReporter | None = None,
     command: str = "",
 ) -> AuditOutcome:
-    """Carry out a plan, whatever of it is not done yet, and write `summary.json` and `report.html`.
+    """Carry out a plan, except for what is done already, and write `summary.json` and `report.html`.
 
     Args:
         folder: where everything is filed; `runs/NAME` where None.
         fresh: do everything anew, and take nothing from other runs.
-        command: how to do the same again, for the page.
+        command: the command line that does the same again; the page shows it.
 
     Raises:
         Refusal: the plan cannot be begun, another audit is at work in the folder, or nothing can be written there.
@@ -141,7 +141,7 @@ class Audit:
         self.training = Ledger(RunFolder(folder))
 
     def run(self, command: str) -> AuditOutcome:
-        """Do everything that is not done, sum it up, and write the page."""
+        """Compute every cell that has no result, and write the summary and the page."""
         files.write_json(self.folder / "plan.json", {"plan": self.plan.document(), **self._circumstances()})
         with self._engine() as engine:
             stores = [self._data(entry, engine) for entry in self.plan.data]
@@ -158,7 +158,7 @@ class Audit:
         return AuditOutcome(self.folder, page, document, done, reused)
 
     def _engine(self) -> Engine:
-        how, devices = self.how, gpus(self.device)
+        how, devices = self.how, list_gpus(self.device)
         workers = how.workers or len(devices) or max(1, (os.cpu_count() or 1) // how.threads)
         limits = {"time_limit": how.time_limit, "memory_limit": how.memory_limit}
         return engine_named(
@@ -166,20 +166,20 @@ class Audit:
         )
 
     def _data(self, entry: Data, engine: Engine) -> FlowerStore:
-        """A data set that is there and whole; what has a spec is rendered where it is not."""
+        """Open a data set of the plan; one with a spec is rendered first if its file is missing or damaged."""
         if entry.file:
             store = FlowerStore(entry.file)
             self._refuse_damaged(store)
             return store
         wanted = specs.load(str(entry.spec)).with_changes(rows=entry.rows, size=entry.size, seed=entry.seed)
-        path = datasets.place(self.how.data_folder, entry, wanted)
-        if not path.exists() or datasets.damaged(path):
+        path = datasets.choose_path(self.how.data_folder, entry, wanted)
+        if not path.exists() or datasets.list_damage(path):
             with self.reporter.stage(f"rendering {wanted.name}") as progress:
                 self._render(wanted, path, engine, progress)
         return FlowerStore(path)
 
     def _render(self, spec: DatasetSpec, path: Path, engine: Engine, progress: Progress) -> None:
-        """In this process, which takes all cores of its machine; what is large, on a cluster, in shards."""
+        """Render a data set in this process on all cores; a large one on a Ray cluster, in shards."""
         shards = min(spec.rows.total // SHARD_ROWS, LARGEST_CLUSTER)
         if self.how.engine != "ray" or shards < 2:
             generate(spec, path, force=True)
@@ -195,24 +195,24 @@ class Audit:
         merge(spec, [Shard(number, shards).place(spec, folder) for number in range(1, shards + 1)], path, force=True)
 
     def _refuse_damaged(self, store: FlowerStore) -> None:
-        if broken := datasets.damaged(store.path):
+        if broken := datasets.list_damage(store.path):
             raise Refusal(f"{store.path}: {', '.join(broken)} damaged; put a whole file there, or import it again")
 
     def _train(self, stores: Sequence[FlowerStore], engine: Engine) -> None:
-        """Train the models that are not there."""
-        wanted = [(store, entry, seed) for store in stores for entry, seed in models.trained(self.plan)]
+        """Train the models of the plan that do not exist yet."""
+        wanted = [(store, entry, seed) for store in stores for entry, seed in models.trained_models(self.plan)]
         tasks = [
-            self._training_of(*model)
+            self._training_task(*model)
             for model in wanted
-            if not models.there(models.place(self.folder, *model), *model, neighbours=self.neighbours)
+            if not models.find_or_take(models.model_path(self.folder, *model), *model, neighbours=self.neighbours)
         ]
         if tasks:
             with self.reporter.stage(f"training {len(tasks)} model{'s' * (len(tasks) > 1)}") as progress:
                 carry_out(tasks, engine, self.costs, progress)
 
-    def _training_of(self, store: FlowerStore, entry: Models, seed: int) -> CellTask:
-        """The training of one model as a task."""
-        where = models.place(self.folder, store, entry, seed)
+    def _training_task(self, store: FlowerStore, entry: Models, seed: int) -> CellTask:
+        """The task that trains one model."""
+        where = models.model_path(self.folder, store, entry, seed)
         cell = Cell(where.stem, (), NO_ROWS, {"method": "training", "model": where.stem})
         arguments = (str(where), str(store.path.absolute()), entry.model_dump_json(), seed, self.device)
         gpus = 1.0 if self._on_gpu else 0.0
@@ -225,7 +225,7 @@ class Audit:
         return self.device.startswith("cuda")
 
     def _open(self, store: FlowerStore) -> OpenStudy:
-        """Open a data set with all its models that are there."""
+        """Open a data set with all models that could be trained or are named by the plan."""
         words = self._words(store)
         scoring = words.open(*self._sources(store))
         self._refuse_unsteady(scoring)
@@ -239,7 +239,7 @@ class Audit:
         )
 
     def _words(self, store: FlowerStore) -> StudyWords:
-        """What a worker is told of a data set."""
+        """The description of a data set by which workers open it."""
         plan = self.plan
         request = ScoringPlan(
             data=store.path.absolute(),
@@ -261,7 +261,7 @@ class Audit:
         )
 
     def _refuse_unsteady(self, scoring: Scoring) -> None:
-        """Workers open a model anew, so that it has to be the same each time."""
+        """Raise a Refusal if a factory gives another model at a second call, since every worker calls it anew."""
         for model in scoring.models:
             if is_factory(str(Source.of(model.source).model)):
                 again = open_model(model.source, scoring.store, scoring.judge.resources.device)
@@ -269,8 +269,8 @@ class Audit:
                     raise Refusal(f"{model.source}: is another model each time; {STEADY}")
 
     def _sources(self, store: FlowerStore) -> list[str]:
-        """The places of all models of a data set: those that were trained, and those that the plan names."""
-        trained = [(models.place(self.folder, store, *pair), *pair) for pair in models.trained(self.plan)]
+        """The sources of all models of a data set: the trained ones, then those that the plan names."""
+        trained = [(models.model_path(self.folder, store, *pair), *pair) for pair in models.trained_models(self.plan)]
         sources = [str(where) for where, entry, seed in trained if models.is_meant(where, store, entry, seed)]
         named = [(entry.source, entry.weights) for entry in self.plan.models if entry.source]
         sources += [str(Source(place, Path(weights).absolute() if weights else None)) for place, weights in named]
@@ -280,7 +280,7 @@ class Audit:
         return sources
 
     def _carry_out_stages(self, studies: Sequence[OpenStudy], engine: Engine) -> list[Mapping[str, Stage]]:
-        """Do every stage of every data set, round by round; the stages of each data set by their names."""
+        """Carry out every stage of every data set, round by round; returns the stages of each data set by name."""
         stages: list[dict[str, Stage]] = [{} for _ in studies]
         for number, kinds in enumerate(rounds()):
             for study, earlier in zip(studies, stages, strict=True):
@@ -292,12 +292,13 @@ class Audit:
         return list(stages)
 
     def _circumstances(self) -> dict[str, Any]:
-        return {"versions": versions(), "machine": machine(self.device)}
+        """The versions and the machine that the numbers may depend on."""
+        return {"versions": versions(), "machine": describe_machine(self.device)}
 
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Keep other audits out of a folder; raises Refusal where one is at work there."""
+    """Lock a folder against other audits while the block runs; raises Refusal if one is at work there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock", timeout=0)

@@ -1,6 +1,6 @@
-"""A stage of an audit: what is asked in the plan, the cells of one data set, and what they come to in the summary.
+"""Stages of an audit: each has a table in the plan, cells for each data set, and a part of the summary.
 
-A stage is one file of the folder `stages`, which registers its class; whoever needs the stages asks `stages_by_name`.
+A stage is a class that a file of the folder `stages` registers; `stages_by_name` lists them.
 Nothing here loads torch, since the plan takes its tables from the stages.
 """
 
@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from an8flower.errors import Refusal
 
 from ..results.ledger import Cell, Ledger
-from .cell_tasks import CellTask, FileLedger, Settled
+from .cell_tasks import CellOutcome, CellTask, FileLedger
 from .engines.task import Task
 
 if TYPE_CHECKING:
@@ -33,15 +33,15 @@ SHARED_FOLDERS = ("failed", "models")
 class Stage(ABC):
     """One stage of an audit of one data set."""
 
-    name: ClassVar[str]  # in the summary
-    folders: ClassVar[tuple[str, ...]]  # of the run: the first holds the answers of the cells
-    suffix: ClassVar[str] = ".json"  # of an answer
-    version: ClassVar[int] = 1  # of what is filed: another one makes it anew
+    name: ClassVar[str]  # of the stage, in the names of cells and for `after`
+    folders: ClassVar[tuple[str, ...]]  # of the run: the first holds the results of the cells
+    suffix: ClassVar[str] = ".json"  # of the file with a result
+    version: ClassVar[int] = 1  # of the filed results: a new version computes them anew
     after: ClassVar[tuple[str, ...]] = ()  # the stages whose results it reads: their cells are done before
     rank: ClassVar[float] = math.inf  # among the stages that are done at the same time, the smallest first
     key: ClassVar[str] = ""  # of its table in the plan; empty where it has none
-    default: ClassVar[BaseModel | None] = None  # what a plan asks that does not mention it
-    reduced: ClassVar[Mapping[str, str]] = {}  # keys of [reduced], and those of its own table that they replace
+    default: ClassVar[BaseModel | None] = None  # the table of a plan that does not mention the stage
+    reduced: ClassVar[Mapping[str, str]] = {}  # keys of [reduced], and the keys of the stage's table that they replace
 
     def __init__(self, study: OpenStudy, earlier: Mapping[str, Stage]) -> None:
         self.study, self.earlier = study, earlier
@@ -49,35 +49,35 @@ class Stage(ABC):
 
     @classmethod
     def table(cls) -> type[BaseModel] | None:
-        """The type of the stage's table in the plan; None where there is nothing to say."""
+        """The type of the stage's table in the plan; None if it has no table."""
         return None
 
     @abstractmethod
     def tasks(self) -> Iterator[CellTask]:
-        """The cells of this stage, each with the call that does it."""
+        """The cells of this stage, each with the task that computes it."""
 
     @abstractmethod
     def to_document(self) -> dict[str, Any]:
-        """The results of this stage as they stand in the summary, once its cells are settled."""
+        """The part of the summary that this stage contributes; called after its cells."""
 
     def open_ledger(self) -> Ledger:
-        """The account of what has become of the cells."""
+        """Make the ledger that records the outcome of each cell."""
         return FileLedger(self.study.run, self.folders[0], self.suffix, self.study.neighbours)
 
     @property
     def options(self) -> Any:
-        """The table of this stage in the plan; None where the plan does not ask for the stage."""
+        """The table of this stage in the plan; None if the plan leaves the stage out."""
         return getattr(self.study.plan, self.key) if self.key else None
 
     def place(self, cell: Cell) -> str:
-        """The path at which the answer of a cell is filed."""
-        assert isinstance(self.ledger, FileLedger), f"{self.name} files no answers of its own"
+        """The path of the file with the result of a cell."""
+        assert isinstance(self.ledger, FileLedger), f"{self.name} files no results of its own"
         return str(self.ledger.place(cell))
 
     def cell(self, model: ModelCells, method: str, words: str) -> Cell:
-        """The cell of a model and a method, or of a model alone where the method is empty.
+        """The cell of a model and a method, or of a model alone if the method is empty.
 
-        Its name depends on the words that say what is asked, and on data, seed, model and version.
+        The cell's name depends on the words, which describe the options, and on data, seed, model and version.
         """
         judge = self.study.scoring.judge
         data = (judge.split.store.digest, judge.split.name, str(judge.seed), judge.target)
@@ -87,13 +87,13 @@ class Stage(ABC):
         return Cell(label, identity, self.study.scoring.chosen[:0], about)
 
     def words_of(self, model: ModelCells) -> ModelWords:
-        """The words by which a worker opens a model of this data set."""
+        """The description by which a worker opens a model of this data set."""
         from .opened import ModelWords
 
         return ModelWords(self.study.words, model.source, model.digest)
 
-    def task(self, cell: Cell, call: Callable[..., Settled], *arguments: Any) -> CellTask:
-        """A cell with the function of a module that does it, and what that function is given."""
+    def task(self, cell: Cell, call: Callable[..., CellOutcome], *arguments: Any) -> CellTask:
+        """A cell with the module-level function that computes it, and the arguments of that function."""
         gpus = 1.0 if self.study.on_gpu else 0.0
         return CellTask(cell, self.ledger, Task(cell.name, call, arguments, self.study.threads, gpus=gpus))
 
@@ -103,7 +103,7 @@ REGISTERED: dict[str, type[Stage]] = {}
 
 
 def register(stage: AnyStage) -> AnyStage:
-    """Class decorator: make a stage part of every audit; raises Refusal where its name is taken."""
+    """Class decorator: make a stage part of every audit; raises Refusal if its name is taken."""
     if stage.name in REGISTERED:
         raise Refusal(f"there is a stage {stage.name} already; give the other one another name")
     REGISTERED[stage.name] = stage
@@ -119,14 +119,14 @@ def stages_by_name() -> dict[str, type[Stage]]:
 
 
 def rounds() -> list[list[type[Stage]]]:
-    """The stages in rounds: those of a round read nothing of one another, but of the rounds before."""
+    """The stages in rounds: a stage reads only results of earlier rounds, so that one round runs at once."""
     stages = list(stages_by_name().values())
     last = max(map(_round_of, stages))
     return [[stage for stage in stages if _round_of(stage) == number] for number in range(last + 1)]
 
 
 def folders() -> Sequence[str]:
-    """The folders of a run that an audit fills; all that lies in them can be made again."""
+    """The folders of a run that an audit fills; everything in them can be computed again."""
     return [*(folder for stage in stages_by_name().values() for folder in stage.folders), *SHARED_FOLDERS]
 
 

@@ -1,4 +1,4 @@
-"""One data set of an audit in words that travel: what a worker has to know to open it."""
+"""A picklable description of one data set of an audit, by which a worker process opens it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .engines import here
 
 @dataclass(frozen=True)
 class StudyWords:
-    """One data set of an audit in words that travel: what a worker has to know to open it."""
+    """A picklable description of one data set of an audit: what to score on it, where to file, on which device."""
 
-    plan: ScoringPlan  # methods as texts, and no models: a worker is told which one it is to open
-    digest: str  # of the data set that is meant
+    plan: ScoringPlan  # methods as texts, and no models: each task names its model
+    digest: str  # of the data set, which `open` checks
     folder: str  # of the run
     device: str
     batch: int | None = None  # images in flight
@@ -29,7 +29,7 @@ class StudyWords:
         return Resources(parse_device(here.device(self.device)), self.batch)
 
     def open(self, *models: str) -> Scoring:
-        """Open the data set with some models; raises Refusal where other data lie there than were meant."""
+        """Open the data set with some models; raises Refusal if its digest has changed."""
         plan = replace(self.plan, models=models)
         scoring = Scoring(plan, self.resources, Path(self.folder), keep_maps=self.keep_maps)
         if scoring.store.digest != self.digest:

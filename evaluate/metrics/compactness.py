@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ..case import Truth
-from .metric import Metric, Reading, register_metric, sentence
+from ..registry import register_metric
+from .metric import Metric, Reading, sentence
 
 
 def sparseness_of_noise(masks: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from an8flower.render import compiled
+from an8flower.render import compile_kernel
 
 # What is known of a component, in the row of its root. Of any other pixel, LINK alone counts.
 LINK, SIZE, TOP, LEFT, BOTTOM, RIGHT = range(6)  # LINK: a pixel nearer to the root; itself if root, -1 if outside
@@ -50,7 +50,7 @@ def best_overlaps(levels: np.ndarray, cuts: int, truths: np.ndarray) -> np.ndarr
     return overlaps
 
 
-@compiled
+@compile_kernel
 def _fill_boxes(levels: np.ndarray, boxes: np.ndarray) -> None:
     rows, height, width = levels.shape
     cuts = boxes.shape[1]
@@ -76,7 +76,7 @@ def _fill_boxes(levels: np.ndarray, boxes: np.ndarray) -> None:
                         boxes[row, cut, 2 + side] = max(boxes[row, cut, 2 + side], forest[root, BOTTOM + side])
 
 
-@compiled
+@compile_kernel
 def _fill_overlaps(levels: np.ndarray, truths: np.ndarray, overlaps: np.ndarray) -> None:
     rows, height, width = levels.shape
     cuts = overlaps.shape[1]
@@ -100,7 +100,7 @@ def _fill_overlaps(levels: np.ndarray, truths: np.ndarray, overlaps: np.ndarray)
             count = alive
 
 
-@compiled
+@compile_kernel
 def _begin(levels: np.ndarray, row: int, forest: np.ndarray, order: np.ndarray, above: np.ndarray) -> None:
     """No pixel has joined; `order` has those above most cuts first, and above[t] of them lie above cut t, (T + 1,)."""
     _, height, width = levels.shape
@@ -121,7 +121,7 @@ def _begin(levels: np.ndarray, row: int, forest: np.ndarray, order: np.ndarray, 
             place[level - 1] += 1
 
 
-@compiled
+@compile_kernel
 def _join(forest: np.ndarray, pixel: int, height: int, width: int) -> int:
     """Take in a pixel, which unites the components beside it; the root of the component that it is in then."""
     y, x = pixel // width, pixel % width
@@ -140,7 +140,7 @@ def _join(forest: np.ndarray, pixel: int, height: int, width: int) -> int:
     return root
 
 
-@compiled
+@compile_kernel
 def _unite(forest: np.ndarray, root: int, neighbour: int) -> int:
     """The root of a component together with that of a neighbouring pixel, if that one has joined."""
     if forest[neighbour, LINK] < 0:
@@ -161,7 +161,7 @@ def _unite(forest: np.ndarray, root: int, neighbour: int) -> int:
     return root
 
 
-@compiled
+@compile_kernel
 def _iou(forest: np.ndarray, root: int, truths: np.ndarray, row: int) -> float:
     """IoU of a component's box with the box of the truth."""
     both, area, truth = 1, 1, 1

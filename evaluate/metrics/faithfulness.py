@@ -18,8 +18,9 @@ from torch import Tensor
 from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
+from ..registry import register_metric
 from .masking import ORIGINAL, Faded, ImageChange, Masking, check_baseline, explain_images, remove_ranks
-from .metric import Asking, Metric, register_metric, sentence
+from .metric import Asking, Metric, sentence
 
 RANKED = "read by rank: only the order of the values counts, whatever their sign"
 SHIFTED = "the map is range-normalised: its minimum becomes 0, whatever its sign"

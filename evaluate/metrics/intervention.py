@@ -16,9 +16,10 @@ from torch import Tensor
 from an8flower.names import check_known
 
 from ..case import Truth
+from ..registry import register_metric
 from .interventions.effects import Interventions
 from .interventions.swaps import Effects, measure_removals, measure_swaps
-from .metric import Asking, Metric, Reading, Score, register_metric, sentence
+from .metric import Asking, Metric, Reading, Score, sentence
 
 FUNNYBIRDS = "Hesse, Schaub-Meyer, Roth: FunnyBirds, ICCV 2023"
 WAYS: dict[str, Callable[[Interventions], Effects]] = {"swap": measure_swaps, "remove": measure_removals}

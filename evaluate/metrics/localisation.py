@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
+from ..registry import register_metric
 from . import chance
-from .metric import Metric, Reading, Score, register_metric, sentence
+from .metric import Metric, Reading, Score, sentence
 from .ranking import Ranking, dilate, nan_where_empty, share, tolerance
 
 RankingScore = Callable[[Ranking], Tensor]

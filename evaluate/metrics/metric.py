@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from ..case import Case, Truth
-from ..registry import metrics
 
 Score = Callable[[Tensor, Case], Tensor]
 """(maps (B, H, W) float32, case) -> (B,) float32; NaN where undefined; never aggregates."""
@@ -111,12 +110,6 @@ class Metric:
             "version": self.version,
             **self.further,
         }
-
-
-def register_metric(metric: Metric) -> Metric:
-    """Register a metric under its name and return it: its card says all that the registry wants to know."""
-    metrics.register(metric.name, family=metric.family, source=metric.source)(metric)
-    return metric
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
 from ..case import Case
+from ..registry import register_metric
 from ..seeds import generator, seed_of
 from .faithfulness import COMMON, WEIGHED, register_masking
 from .masking import ORIGINAL, ImageChange, Masking, check_baseline, explain_images
-from .metric import Metric, register_metric, sentence
+from .metric import Metric, sentence
 
 YEH = "Yeh et al.: On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019"
 

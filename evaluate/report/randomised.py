@@ -1,4 +1,4 @@
-"""The sanity checks on the page: verdicts, how alike the maps are down the network, and the maps themselves."""
+"""The section of the page on sanity checks: verdicts, the similarity of maps down the cascade, and the maps."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ NEEDED = {"image": 3, "steps": 1, "maps": 3, "similarity": 1}
 
 
 class VerdictCell(NamedTuple):
-    """What a test says of a method: pass, fail, undecided or a dash, with the number behind it."""
+    """The outcome of a test of a method: pass, fail, undecided or a dash, with the similarity behind it."""
 
     outcome: str
-    told: str
+    similarity: str
 
 
 class WalkFrame(NamedTuple):
-    """A map of the cascade."""
+    """One map of the cascade, in which layers are randomised one after the other."""
 
     step: str
     picture: str
-    told: str  # how alike it is to the first
+    similarity: str  # to the map of the trained network
 
 
 class Walk(NamedTuple):
@@ -46,7 +46,7 @@ class Walk(NamedTuple):
 
 
 class SanityTable(NamedTuple):
-    """The checks of one model."""
+    """The table of the sanity checks of all methods on one model."""
 
     model: str
     about: str
@@ -55,11 +55,11 @@ class SanityTable(NamedTuple):
     curve: Drawing | None
     walks: Sequence[Walk]
     missing: Sequence[str]
-    reasons: Sequence[str]  # why a test has no verdict
+    reasons: Sequence[str]  # why tests have no verdict
 
 
-def sanity(study: StudyView, source: AuditFolder) -> list[SanityTable]:
-    """The checks of all models of a data set."""
+def sanity_tables(study: StudyView, source: AuditFolder) -> list[SanityTable]:
+    """The tables of the sanity checks, one for each model of a data set."""
     documents = study.document.get("sanity") or ()
     return [_of_model(study, i, document, source) for i, document in enumerate(documents)]
 
@@ -101,15 +101,15 @@ def _method(study: StudyView, result: Mapping[str, Any]) -> MethodView | None:
     return named or next((m for m in study.methods if m.result["method"] == result["method"]), None)
 
 
-def _verdict(found: Mapping[str, Any] | None) -> VerdictCell:
-    if found is None:
+def _verdict(result: Mapping[str, Any] | None) -> VerdictCell:
+    if result is None:
         return VerdictCell(DASH, "")
-    first = found["similarities"][HEADLINE]
-    return VerdictCell(str(found["outcome"]), "" if first["calibrated"] is None else number(first["calibrated"], 2))
+    first = result["similarities"][HEADLINE]
+    return VerdictCell(str(result["outcome"]), "" if first["calibrated"] is None else number(first["calibrated"], 2))
 
 
 def _curve(key: str, named: Sequence[tuple[MethodView | None, Mapping[str, Any]]]) -> Drawing | None:
-    """How alike the maps are still, from the trained network down; None where no method was walked."""
+    """The plot of how alike the maps are while layers are randomised; None if no method has such a curve."""
     shown = [(method, points) for method, result in named if method and (points := result["curves"].get("cascading"))]
     if not shown:
         return None
@@ -121,11 +121,11 @@ def _curve(key: str, named: Sequence[tuple[MethodView | None, Mapping[str, Any]]
         for method, points in shown
         for step, (layer, point) in enumerate(((str(p["layer"]), p[HEADLINE]) for p in points), 1)
     ]
-    few = NumberTable(
+    by_layer = NumberTable(
         ["randomised down to", *(method.text for method, _ in shown)],
         [[layer, *(_at(points, i) for _, points in shown)] for i, layer in enumerate(layers)],
     )
-    says = (
+    caption = (
         "Each line is a method: how alike its map is to that of the trained network (1 = the same) while layers are "
         "drawn anew one after the other, from the last to the first. The line of a method that follows the model "
         "falls; one that stays up shows the image, not the model."
@@ -133,15 +133,16 @@ def _curve(key: str, named: Sequence[tuple[MethodView | None, Mapping[str, Any]]
     ticks = layers if len(layers) <= NAMED else ()
     svg = lines_plot(key, lines, "layers drawn anew, from the last", "Spearman |map|", ticks=ticks, within=(0.0, 1.0))
     columns = ["method", "step", "randomised down to", "mean", "low", "high", "undefined"]
-    return Drawing(key, "Similarity down the cascade", says, svg, NumberTable(columns, rows), legend(shown), few)
+    numbers = NumberTable(columns, rows)
+    return Drawing(key, "Similarity down the cascade", caption, svg, numbers, legend(shown), by_layer)
 
 
 def _line(method: MethodView, points: Sequence[Mapping[str, Any]]) -> PlotLine:
-    y, low, high = ([1.0, *(_known(point[HEADLINE][end]) for point in points)] for end in ("mean", "low", "high"))
+    y, low, high = ([1.0, *(_nan_if_none(point[HEADLINE][end]) for point in points)] for end in ("mean", "low", "high"))
     return PlotLine(method.place, method.look, range(len(points) + 1), y, low, high)
 
 
-def _known(value: float | None) -> float:
+def _nan_if_none(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
@@ -152,13 +153,14 @@ def _at(points: Sequence[Mapping[str, Any]], step: int) -> float | None:
 
 
 def _walk(method: str, file: object, source: AuditFolder) -> Walk | Missing:
-    found = source.arrays(file, NEEDED)
-    if isinstance(found, Missing):
-        return Missing(f"{method}: {found.reason}")
-    if found["image"].dtype != np.uint8 or len(found["steps"]) != len(found["maps"]) or found["image"].shape[-1] != 3:
+    arrays = source.arrays(file, NEEDED)
+    if isinstance(arrays, Missing):
+        return Missing(f"{method}: {arrays.reason}")
+    image, steps, maps = arrays["image"], arrays["steps"], arrays["maps"]
+    if image.dtype != np.uint8 or len(steps) != len(maps) or image.shape[-1] != 3:
         return Missing(f"{method}: the arrays of {file} do not fit each other")
     frames = [
         WalkFrame(str(step), encode_heat(values), DASH if np.isnan(alike) else number(float(alike), 2))
-        for step, values, alike in zip(found["steps"], found["maps"], found["similarity"], strict=False)
+        for step, values, alike in zip(steps, maps, arrays["similarity"], strict=False)
     ]
-    return Walk(method, encode_colour(found["image"]), frames)
+    return Walk(method, encode_colour(image), frames)

@@ -16,7 +16,7 @@ from .gallery import GalleryTable, gallery_tables
 from .interpreted import filter_tables
 from .leaderboard import COLUMNS, board_data, heat_map, leaderboards, leading_board, sort_best_first
 from .numbers import number
-from .randomised import sanity
+from .randomised import sanity_tables
 from .reading import AuditFolder
 from .study import StudyView
 from .trouble import list_gaps
@@ -51,7 +51,7 @@ ADDED: list[Builder] = []
 
 
 def add_section(build: Builder) -> Builder:
-    """Decorator that puts a section behind those of what was measured; it is left out where it gives None."""
+    """Decorator that adds a section to the page, after the built-in results; a builder that returns None adds none."""
     ADDED.append(build)
     return build
 
@@ -135,11 +135,11 @@ def _plots(
 
 
 def _sanity(studies: Sequence[StudyView], source: AuditFolder) -> PageSection | None:
-    by_study = [(study, tables) for study in studies if (tables := sanity(study, source))]
+    by_study = [(study, tables) for study in studies if (tables := sanity_tables(study, source))]
     if not by_study:
         return None
     drawings = [table.curve for _, tables in by_study for table in tables if table.curve]
-    return PageSection("sanity", "Does the map follow the model?", {"found": by_study}, "sanity", drawings)
+    return PageSection("sanity", "Does the map follow the model?", {"by_study": by_study}, "sanity", drawings)
 
 
 def _gallery(studies: Sequence[StudyView], source: AuditFolder) -> PageSection | None:

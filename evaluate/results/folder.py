@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from an8flower.atomic import moved_into
 from an8flower.errors import Refusal
-
-from .files import write_json
 
 SCHEMA = pa.schema(
     [
@@ -53,10 +50,6 @@ class RunFolder:
         with moved_into(self.part(cell)) as unfinished:
             pq.write_table(rows, unfinished, write_page_checksum=True)
         self.failure(cell).unlink(missing_ok=True)
-
-    def write_json(self, place: Path, document: Mapping[str, Any]) -> None:
-        """Write a JSON document, whole or not at all."""
-        write_json(place, document)
 
     def has(self, cell: str) -> bool:
         """Whether a cell is done, here or in another run; a damaged part counts as missing."""

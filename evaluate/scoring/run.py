@@ -29,6 +29,7 @@ from ..metrics.interventions.reliance import warnings
 from ..metrics.naming import parse_metrics
 from ..models.sources import Source, open_model
 from ..resources import Resources
+from ..results.files import write_json
 from ..results.folder import RunFolder
 from ..results.ledger import Cell, Ledger, Work
 from ..results.summary import RELIANCE, MetricKind, contrasts, summarise
@@ -201,8 +202,8 @@ def _file(opened: Scoring, ledger: Ledger, document: dict[str, Any]) -> None:
         "parts": ledger.filed,
         "versions": document["versions"],
     }
-    ledger.run.write_json(ledger.run.folder / "plan.json", request)
-    ledger.run.write_json(ledger.run.folder / "summary.json", {**document, "cards": request["metrics"]})
+    write_json(ledger.run.folder / "plan.json", request)
+    write_json(ledger.run.folder / "summary.json", {**document, "cards": request["metrics"]})
 
 
 def versions() -> dict[str, str]:

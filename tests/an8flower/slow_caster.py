@@ -19,7 +19,7 @@ def picture(scenes: Scenes, row: int, size: int) -> tuple[np.ndarray, np.ndarray
     x, y = grid(size)
     part = np.append(scenes.part[scenes.offsets[row] : scenes.offsets[row + 1]], 0)
     light = developed(scenes, row, size, owners(scenes, row, *grid(2 * size)))
-    return fast._shown(light), part[owners(scenes, row, x, y)]
+    return fast.to_srgb_bytes(light), part[owners(scenes, row, x, y)]
 
 
 def grid(count: int) -> Vector:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .task import Done, Task, failed
+from .task import Done, Task, report_error
 from .worker import Answer, value_of
 
 TRIES = 3  # of a task whose process dies: the machine may have been short of memory for a moment
@@ -14,21 +14,21 @@ NEVER = float("inf")
 
 @dataclass
 class Attempt:
-    """A task, and what has befallen it so far."""
+    """A task, and how many of the processes that it was given to have died."""
 
     task: Task
     deaths: int = 0  # of processes that were at work on it
     failed_starts: int = 0  # of processes that died before they were
 
 
-def answered(task: Task, answer: Answer) -> Done:
-    """What a worker's answer means."""
+def read_answer(task: Task, answer: Answer) -> Done:
+    """Turn the answer of a worker into the outcome of its task; a value that cannot be unpickled is an error."""
     if answer.error is not None:
         return Done(task, error=answer.error, traceback=answer.traceback)
     try:
         return Done(task, value_of(answer))
     except Exception as error:  # what a class does to be unpickled may raise anything
-        return failed(task, error)
+        return report_error(task, error)
 
 
 def died_too_often(task: Task, cause: str, tries: int = TRIES) -> Done:

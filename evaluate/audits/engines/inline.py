@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 
-from .task import Done, Task, failed
+from .task import Done, Task, report_error
 
 
 class Inline:
@@ -18,7 +18,7 @@ class Inline:
             yield self._done(task)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing, since no process is held."""
 
     def __enter__(self) -> Inline:
         return self
@@ -32,4 +32,4 @@ class Inline:
             with redirect_stdout(sys.stderr):  # stdout belongs to results
                 return Done(task, task.call(*task.arguments))
         except (Exception, SystemExit) as error:  # a foreign method may raise anything
-            return failed(task, error)
+            return report_error(task, error)

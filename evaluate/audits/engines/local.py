@@ -11,7 +11,7 @@ from time import monotonic
 from .attempt import NEVER, Attempt
 from .here import Place
 from .slot import Slot
-from .task import Done, Task, failed
+from .task import Done, Task, report_error
 
 
 class Local:
@@ -71,7 +71,7 @@ class Local:
                 try:
                     order = pickle.dumps((attempt.task.call, attempt.task.arguments))
                 except Exception as error:  # what a class does to be pickled may raise anything
-                    yield failed(attempt.task, error)
+                    yield report_error(attempt.task, error)
                 else:
                     slot.begin(attempt, order)
 

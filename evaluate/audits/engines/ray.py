@@ -19,9 +19,9 @@ from typing import Any
 
 from an8flower.errors import Refusal
 
-from .attempt import NEVER, TRIES, Attempt, answered, died_too_often, too_long
+from .attempt import NEVER, TRIES, Attempt, died_too_often, read_answer, too_long
 from .here import Place
-from .task import Done, Task, failed
+from .task import Done, Task, report_error
 from .worker import BEGUN, Answer, carry_out, is_worn, settle_in
 
 OBJECT_STORE = 200 * 2**20  # bytes; orders and answers are small
@@ -63,7 +63,7 @@ class OnRay:
         memory_limit: float | None = None,
     ) -> None:
         self.threads, self.time_limit, self.memory_limit = threads, time_limit, memory_limit
-        self._ray = _imported()
+        self._ray = _import_ray()
         self._joined = self._ray.is_initialized()  # a session that somebody else has begun, and will end
         if not self._joined:
             _begin(self._ray, address, workers * threads)
@@ -102,9 +102,9 @@ class OnRay:
             try:
                 order = pickle.dumps((attempt.task.call, attempt.task.arguments))
             except Exception as error:  # what a class does to be pickled may raise anything
-                yield failed(attempt.task, error)
+                yield report_error(attempt.task, error)
             else:
-                flying[self._sent(attempt.task, order)] = _Flight(attempt)
+                flying[self._dispatch(attempt.task, order)] = _Flight(attempt)
 
     def _room(self, task: Task) -> int:
         return int(self._ray.cluster_resources().get("CPU", 0) // self._cpus(task)) + WAITING
@@ -112,7 +112,7 @@ class OnRay:
     def _cpus(self, task: Task) -> int:
         return max(self.threads, task.cpus)
 
-    def _sent(self, task: Task, order: bytes) -> Any:
+    def _dispatch(self, task: Task, order: bytes) -> Any:
         """The generator of what is heard of the task; tries are counted here, so that each has its own time."""
         cpus = self._cpus(task)
         place = Place(cpus, self.memory_limit, "cuda" if task.gpus else "cpu")
@@ -147,7 +147,7 @@ class OnRay:
             return None
         del flying[sign]
         assert isinstance(message, Answer)
-        return answered(flight.attempt.task, message)
+        return read_answer(flight.attempt.task, message)
 
     def _lost(self, flight: _Flight, error: Exception, waiting: deque[Attempt]) -> Done | None:
         """Too long, or its process or machine has died: then try again, unless that was the last time."""
@@ -155,7 +155,7 @@ class OnRay:
         if flight.cancelled:
             return too_long(attempt.task, self.time_limit)
         if isinstance(error, self._ray.exceptions.RayTaskError):
-            return failed(attempt.task, error)  # it could not even be unpickled: the machines differ
+            return report_error(attempt.task, error)  # it could not even be unpickled: the machines differ
         attempt.deaths += flight.begun
         attempt.failed_starts += not flight.begun  # or it died so soon that its sign was lost
         if attempt.deaths == TRIES or attempt.failed_starts == UNSEEN:
@@ -177,7 +177,7 @@ def _carry_out(order: bytes, place: Place, folders: list[str]) -> Iterator[str |
     yield carry_out(order, place.memory_limit)
 
 
-def _imported() -> Any:
+def _import_ray() -> Any:
     for setting, value in SETTINGS.items():
         os.environ.setdefault(setting, value)  # read when Ray is imported
     try:

@@ -18,7 +18,7 @@ from time import monotonic
 
 from an8flower.errors import Refusal
 
-from .attempt import NEVER, STARTS, TRIES, Attempt, answered, died_too_often, too_long
+from .attempt import NEVER, STARTS, TRIES, Attempt, died_too_often, read_answer, too_long
 from .here import Place
 from .task import Done, Task
 from .worker import BEGUN, READY, Answer, serve
@@ -65,9 +65,9 @@ class Slot:
                 if answer := self._heard(self._pipe.recv()):
                     return self._done(answer)
         except (EOFError, OSError):
-            return self._died(waiting)
+            return self._handle_death(waiting)
         if not self._process.is_alive():
-            return self._died(waiting)
+            return self._handle_death(waiting)
         return self._too_long() if monotonic() > self.deadline else None
 
     def dismiss(self) -> None:
@@ -108,9 +108,9 @@ class Slot:
         task = self._leave()
         if answer.worn:
             self.end()
-        return answered(task, answer)
+        return read_answer(task, answer)
 
-    def _died(self, waiting: deque[Attempt]) -> Done | None:
+    def _handle_death(self, waiting: deque[Attempt]) -> Done | None:
         """Try again, unless that was the last time."""
         assert self._process, "only a process can die"
         self._process.join()

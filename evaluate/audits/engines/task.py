@@ -53,7 +53,7 @@ class Engine(Protocol):
     def __exit__(self, *raised: object) -> None: ...
 
 
-def failed(task: Task, error: BaseException) -> Done:
+def report_error(task: Task, error: BaseException) -> Done:
     """A task that raised; has to be called where the error is handled."""
     return Done(task, error=sentence(error), traceback=traceback.format_exc())
 
@@ -66,7 +66,7 @@ def sentence(error: BaseException) -> str:
     """
     if isinstance(error, Refusal):
         return str(error)
-    told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if not is_out_of_main_memory(error) or not (limit := memory_limit()):
-        return told
-    return f"out of memory: its process may hold {limit:g} GiB, raise that with --memory-limit ({told})"
+        return message
+    return f"out of memory: its process may hold {limit:g} GiB, raise that with --memory-limit ({message})"

@@ -83,7 +83,7 @@ def value_of(answer: Answer) -> Any:
 
 def is_worn(memory_limit: float | None) -> bool:
     """Whether more than half of what the process may hold is taken before the next task begins."""
-    return memory_limit is not None and _held() > memory_limit * GIB / 2
+    return memory_limit is not None and _count_bytes() > memory_limit * GIB / 2
 
 
 def _limit_memory(limit: int) -> None:
@@ -101,7 +101,7 @@ def _limit_memory(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
-def _held() -> int:
+def _count_bytes() -> int:
     """Bytes that count towards RLIMIT_DATA; 0 where the system does not tell."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[DATA_PAGES]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,1 +1,1 @@
-"""The stages of an audit, a file each: its table of the plan, its cells, the task that does one, and its folder."""
+"""The stages of an audit, a file for each: its table of the plan, its cells, the function that computes one."""

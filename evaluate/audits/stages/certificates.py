@@ -1,4 +1,4 @@
-"""The stage that certifies models: what each relies on when one thing in a scene is changed."""
+"""The stage that certifies models: which parts of a scene each model relies on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from an8flower.errors import NotApplicable
 
 from ...results import files
 from ...results.ledger import Cell
-from ..cell_tasks import CellTask, Settled, settle
+from ..cell_tasks import CellOutcome, CellTask, run_cell
 from ..plan_table import Count, PlanTable, to_words
 from ..stage import Stage, register
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class CertificateTable(PlanTable):
-    """What is asked of the models: how many rows are changed and shown to them again."""
+    """The options of the certificates: how many rows are changed, rendered and classified again."""
 
-    rows: Count = 300  # or all where there are fewer
+    rows: Count = 300  # or all if there are fewer
 
 
 @register
 class CertificateStage(Stage):
-    """The certificates of all models, where the data can be rendered again."""
+    """The stage that certifies every model, if the data can be rendered again."""
 
     name = "certificates"
     folders = ("certificates",)
@@ -40,24 +40,24 @@ class CertificateStage(Stage):
 
     @classmethod
     def table(cls) -> type[BaseModel]:
-        """The table `[certificate]`."""
+        """The type of the plan's table `[certificate]`."""
         return CertificateTable
 
     @cached_property
     def cells(self) -> list[tuple[ModelCells, Cell]]:
-        """One cell for each model, where the data can be rendered again."""
+        """One cell for each model; none if the data cannot be rendered again, or the plan asks for no certificates."""
         if self.options is None or self.study.scoring.judge.world is None:
             return []
         words = to_words(self.options, "Certificate")
         return [(model, self.cell(model, "", words)) for model in self.study.scoring.models]
 
     def tasks(self) -> Iterator[CellTask]:
-        """The certificate of each model as a task."""
+        """The tasks that certify each model."""
         for model, cell in self.cells:
             yield self.task(cell, certify_model, self.words_of(model), self.options.rows, self.place(cell))
 
     def to_document(self) -> dict[str, Any]:
-        """The certificates, or why there are none."""
+        """The certificates of the models, or the reason why there are none."""
         documents = [files.read_json(Path(self.place(cell))) for _, cell in self.cells]
         certificates = [document for document in documents if document]
         if certificates:
@@ -67,8 +67,8 @@ class CertificateStage(Stage):
         return {"certificates": [], "no_certificate": why if not self.cells else "it failed for every model"}
 
 
-def certify_model(model: ModelWords, rows: int, place: str) -> Settled:
-    """Certify a model on so many rows, or on all where there are fewer, and file the certificate."""
+def certify_model(model: ModelWords, rows: int, place: str) -> CellOutcome:
+    """Certify a model on so many rows, or on all if there are fewer, and file the certificate."""
     from ...data.selection import select_rows
     from ...seeds import seed_of
     from ...trust.certificate import certify
@@ -86,4 +86,4 @@ def certify_model(model: ModelWords, rows: int, place: str) -> Settled:
         certificate = certify(classifier, judge.world, indices, seed=judge.seed, batch=batch)
         files.write_json(Path(place), {**certificate.document(), "rows": len(indices)})
 
-    return settle(make)
+    return run_cell(make)

@@ -1,4 +1,4 @@
-"""The stage that looks into filters: what those look for that an interpreting method calls relevant."""
+"""The stage that describes the filters which an interpreting method finds relevant."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...results.arrays import write_arrays
 from ...results.ledger import Cell
-from ..cell_tasks import CellTask, Settled, settle
+from ..cell_tasks import CellOutcome, CellTask, run_cell
 from ..stage import Stage, register
 
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from ...scoring.model_cells import ModelCells
     from ..opened import ModelWords
 
-INTERPRETED = "vebi"  # the method whose filters are looked into
+INTERPRETED = "vebi"  # the method whose filters are described
 
 
 @register
 class FilterStage(Stage):
-    """The relevant filters of every model on which the interpreting method was scored."""
+    """The stage that describes the relevant filters of every model on which the interpreting method was scored."""
 
     name = "filters"
     folders = ("filters",)
@@ -32,7 +32,7 @@ class FilterStage(Stage):
 
     @cached_property
     def cells(self) -> list[tuple[ModelCells, Method, Cell]]:
-        """One cell for each model on which the method was scored."""
+        """One cell for each model on which the interpreting method was scored."""
         scores, scoring = self.earlier["scores"].ledger, self.study.scoring
         missing = {(entry["method"], entry.get("model")) for entry in (*scores.skipped, *scores.failed)}
         return [
@@ -44,12 +44,12 @@ class FilterStage(Stage):
         ]
 
     def tasks(self) -> Iterator[CellTask]:
-        """The filters of each model as a task."""
+        """The tasks that describe the filters of each model."""
         for model, method, cell in self.cells:
             yield self.task(cell, look_into_filters, self.words_of(model), method.text, self.place(cell))
 
     def to_document(self) -> dict[str, Any]:
-        """The places of the filters' pictures and numbers, from the run's folder."""
+        """The files with the filters' pictures and numbers, relative to the run's folder."""
         return {
             "filters": [
                 {"model": model.name, "method": method.text, "file": f"{self.folders[0]}/{cell.name}{self.suffix}"}
@@ -59,8 +59,8 @@ class FilterStage(Stage):
         }
 
 
-def look_into_filters(model: ModelWords, method: str, place: str) -> Settled:
-    """Describe the filters that a fitted method found relevant, and file what they look for."""
+def look_into_filters(model: ModelWords, method: str, place: str) -> CellOutcome:
+    """Describe the filters that a fitted method finds relevant in a model, and file the arrays."""
     from ..filters import filters_of
     from ..opened import classifier_of, fit_method, open_once
 
@@ -68,4 +68,4 @@ def look_into_filters(model: ModelWords, method: str, place: str) -> Settled:
         ready, judge = fit_method(model, method), open_once(model).judge
         write_arrays(Path(place), filters_of(classifier_of(model), ready, judge, judge.seed))
 
-    return settle(make)
+    return run_cell(make)

@@ -1,4 +1,4 @@
-"""The stage that takes pictures: the same rows for all methods, and those each explains best and worst."""
+"""The stage that collects pictures: of the same rows for all methods, and of each method's best and worst rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from ...results.arrays import write_arrays
 from ...results.ledger import Cell
-from ..cell_tasks import CellTask, Settled, settle
+from ..cell_tasks import CellOutcome, CellTask, run_cell
 from ..plan_table import Count, PlanTable
 from ..stage import Stage, register
 
@@ -25,7 +25,7 @@ RoleRows = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 class PictureTable(PlanTable):
-    """How many rows are shown, and how many of the best and the worst."""
+    """The options of the pictures: how many rows all methods share, and how many best and worst rows each has."""
 
     rows: Count = 6  # in the gallery
     extremes: Count = 3  # the best and the worst rows of each method
@@ -33,7 +33,7 @@ class PictureTable(PlanTable):
 
 @register
 class PictureStage(Stage):
-    """The pictures of every method on every model that were scored on all rows."""
+    """The stage that explains a few rows again, by every method that was scored on all rows of a model."""
 
     name = "pictures"
     folders = ("pictures",)
@@ -45,7 +45,7 @@ class PictureStage(Stage):
 
     @classmethod
     def table(cls) -> type[BaseModel]:
-        """The table `[pictures]`."""
+        """The type of the plan's table `[pictures]`."""
         return PictureTable
 
     @cached_property
@@ -60,7 +60,7 @@ class PictureStage(Stage):
         ]
 
     def _rows(self, model: ModelCells, method: Method) -> RoleRows:
-        """The rows that are shown of a method; none where it was not scored on every row."""
+        """The rows that are shown of a method, by role; none if it was not scored on every row."""
         from ..pictures import best_and_worst, gallery_rows
 
         names = [cell.name for cell, _ in model.cells((method,)) if cell.explains]
@@ -73,12 +73,12 @@ class PictureStage(Stage):
         return tuple((role, tuple(map(int, rows))) for role, rows in roles.items())
 
     def tasks(self) -> Iterator[CellTask]:
-        """The pictures of each method on each model as a task."""
+        """The tasks that collect the pictures of each method on each model."""
         for model, method, rows, cell in self.cells:
             yield self.task(cell, take_pictures, self.words_of(model), method.text, rows, self.place(cell))
 
     def to_document(self) -> dict[str, Any]:
-        """The places of the pictures, from the run's folder."""
+        """The files with the pictures, relative to the run's folder."""
         return {
             "pictures": [
                 {"model": model.name, "method": method.text, "file": f"{self.folders[0]}/{cell.name}{self.suffix}"}
@@ -88,8 +88,8 @@ class PictureStage(Stage):
         }
 
 
-def take_pictures(model: ModelWords, method: str, rows: RoleRows, place: str) -> Settled:
-    """Explain some rows by a method, and file the maps with all that the page shows beside them."""
+def take_pictures(model: ModelWords, method: str, rows: RoleRows, place: str) -> CellOutcome:
+    """Explain rows by a method, and file the maps with the images and masks that the page shows beside them."""
     from ..opened import classifier_of, fit_method, open_once
     from ..pictures import pictures_of
 
@@ -98,4 +98,4 @@ def take_pictures(model: ModelWords, method: str, rows: RoleRows, place: str) ->
         chosen = {role: list(numbers) for role, numbers in rows}
         write_arrays(Path(place), pictures_of(judge, classifier_of(model), ready, chosen))
 
-    return settle(make)
+    return run_cell(make)

@@ -1,4 +1,4 @@
-"""The stage that checks sanity: whether methods notice that a model is randomised."""
+"""The stage that checks the sanity of methods: do their maps change when the model is randomised?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...results import files
 from ...results.arrays import write_arrays
 from ...results.ledger import Cell, Ledger
 from ...trust.sanity.plan import SanityPlan, sanity_plan_type
-from ..cell_tasks import CellTask, PicturedLedger, Settled, settle
+from ..cell_tasks import CellOutcome, CellTask, PicturedLedger, run_cell
 from ..plan_table import to_words
 from ..stage import Stage, register
 
@@ -28,7 +28,7 @@ FIRST_KEYS = {"methods", "rows", "steps", "draws", "labels"}  # on which the nam
 
 @register
 class SanityStage(Stage):
-    """The sanity checks of every method on every model."""
+    """The stage that runs the sanity checks of every method on every model."""
 
     name = "sanity"
     folders = ("sanity",)
@@ -38,21 +38,21 @@ class SanityStage(Stage):
 
     @classmethod
     def table(cls) -> type[BaseModel]:
-        """The table `[sanity]`."""
+        """The type of the plan's table `[sanity]`."""
         return sanity_plan_type()
 
     def open_ledger(self) -> Ledger:
-        """The account of documents with pictures beside them."""
+        """Make the ledger of documents with pictures beside them."""
         return PicturedLedger(self.study.run, self.folders[0], self.suffix, self.study.neighbours)
 
     @property
     def _plan(self) -> SanityPlan:
-        """What is asked of each method."""
+        """The options of the checks, without the list of methods."""
         return SanityPlan.model_copy(self.options, update={"methods": None})
 
     @cached_property
     def cells(self) -> list[tuple[ModelCells, str | None, Cell]]:
-        """For each model the cell of what all methods share, then one for each method."""
+        """For each model one cell for what all methods share (method None), then one for each method."""
         if self.options is None:
             return []
         from ...explaining.methods import parse_methods
@@ -66,7 +66,7 @@ class SanityStage(Stage):
         ]
 
     def tasks(self) -> Iterator[CellTask]:
-        """The checks of each method on each model as a task."""
+        """The tasks that check each method on each model."""
         for model, method, cell in self.cells:
             plan = self._plan.model_dump_json()
             yield self.task(cell, check_sanity, self.words_of(model), plan, method, self.place(cell))
@@ -77,24 +77,24 @@ class SanityStage(Stage):
         return {"sanity": [document for document in documents if document]}
 
     def _document_of(self, model: ModelCells) -> dict[str, Any] | None:
-        answers = {
+        """The sanity document of one model; None if what its methods share could not be computed."""
+        documents = {
             method: files.read_json(Path(self.place(cell))) for owner, method, cell in self.cells if owner is model
         }
-        shared = answers.pop(None, None)
+        shared = documents.pop(None, None)
         if not shared:
             return None
         skipped, failed = (
             [entry for entry in entries if entry["model"] == model.name]
             for entries in (self.ledger.skipped, self.ledger.failed)
         )
-        results = [answer for answer in answers.values() if answer]
+        results = [document for document in documents.values() if document]
         return {**shared, "results": results, "skipped": skipped, "failed": failed}
 
 
-def check_sanity(model: ModelWords, plan: str, method: str | None, place: str) -> Settled:
-    """Check a method and file what is found, or what all methods on the model share where no method comes."""
+def check_sanity(model: ModelWords, plan: str, method: str | None, place: str) -> CellOutcome:
+    """Check a method on a model and file its result; without a method, file what all methods on the model share."""
     from ...explaining.methods import parse_method
-    from ...trust.sanity.run import without_nan
 
     def make() -> None:
         checked = open_sanity(model, plan)
@@ -102,14 +102,14 @@ def check_sanity(model: ModelWords, plan: str, method: str | None, place: str) -
             files.write_json(Path(place), checked.document([]))
             return
         result = checked.examine(parse_method(method), lambda arrays: _write_beside(Path(place), arrays))
-        files.write_json(Path(place), without_nan({"text": method, **result}))
+        files.write_json(Path(place), files.without_nan({"text": method, **result}))
 
-    return settle(make)
+    return run_cell(make)
 
 
 @lru_cache(maxsize=1)
 def open_sanity(model: ModelWords, plan: str) -> ModelSanity:
-    """The random models of a model, drawn once in this process; the plan comes as JSON."""
+    """Draw the randomised copies of a model, once in this process; the plan comes as JSON."""
     from ...trust.sanity.run import ModelSanity
     from ..opened import classifier_of, open_once
 
@@ -121,7 +121,7 @@ def open_sanity(model: ModelWords, plan: str) -> ModelSanity:
 
 
 def _write_beside(place: Path, arrays: Mapping[str, np.ndarray]) -> str:
-    """File the pictures of a document, and say where, from the run's folder."""
+    """Write the pictures of a document beside it, and return their path relative to the run's folder."""
     beside = place.with_suffix(".npz")
     write_arrays(beside, arrays)
     return f"{place.parent.name}/{beside.name}"

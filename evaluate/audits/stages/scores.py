@@ -1,4 +1,4 @@
-"""The stage that scores methods on models, and measures what chance and the truth score."""
+"""The stage that scores methods on models, and scores chance and the truth for reference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from an8flower.errors import Refusal
 
 from ...results.folder import RunFolder
 from ...results.ledger import Ledger
-from ..cell_tasks import CellTask, MapsLedger, Settled, settle
+from ..cell_tasks import CellOutcome, CellTask, MapsLedger, run_cell
 from ..stage import Stage, register
 
 if TYPE_CHECKING:
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 @register
 class ScoreStage(Stage):
-    """The scores of every method on every model, with those of chance and of the truth."""
+    """The stage that scores every method on every model, and chance and the truth beside them."""
 
     name = "scores"
     folders = ("scores", "maps", "fits")
     rank = 1
 
     def open_ledger(self) -> Ledger:
-        """The account of long rows, and of raw maps where they are kept."""
+        """Make the ledger of long rows, and of raw maps if the user keeps them."""
         return (MapsLedger if self.study.words.keep_maps else Ledger)(self.study.run)
 
     def tasks(self) -> Iterator[CellTask]:
-        """The cells of `score`."""
+        """The tasks that score chance, the truth, and each method on each model."""
         scoring = self.study.scoring
         for cell, _ in scoring.references():
             yield self.task(cell, score_cell, self.words_of(scoring.models[0]), cell.name)
@@ -47,21 +47,21 @@ class ScoreStage(Stage):
         return {"scores": {**scoring.document(self.ledger), "cards": scoring.cards()}}
 
 
-def score_cell(model: ModelWords, cell: str) -> Settled:
-    """Make the long rows of a cell, which is found by its name, and file them."""
+def score_cell(model: ModelWords, cell: str) -> CellOutcome:
+    """Compute the long rows of the cell of this name, and file them."""
 
     def make() -> None:
-        known = makers(model)
-        if cell not in known:
+        makers = cell_makers(model)
+        if cell not in makers:
             raise Refusal(f"{model.source}: gives other cells than when the audit began; run the same command again")
-        RunFolder(Path(model.study.folder)).write_part(cell, known[cell]())
+        RunFolder(Path(model.study.folder)).write_part(cell, makers[cell]())
 
-    return settle(make)
+    return run_cell(make)
 
 
 @lru_cache(maxsize=2)
-def makers(model: ModelWords) -> Mapping[str, Callable[[], pa.Table]]:
-    """How each cell of a model is made, by the cell's name."""
+def cell_makers(model: ModelWords) -> Mapping[str, Callable[[], pa.Table]]:
+    """The functions that compute the cells of a model, by the cells' names."""
     from ..opened import open_once
 
     return {cell.name: make for cell, make in open_once(model).cells()}

@@ -1,4 +1,4 @@
-"""Curves of a summary: IoU against the threshold, and the class's probability while pixels are changed."""
+"""The curves of a summary: IoU against the threshold, and the class's probability while pixels are changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...results.statistics.scores import ScoreArrays
 from ...results.summary import CHANCE, ORACLE
 from ...seeds import seed_of
 
-IOU = "iou_best"  # the metric whose rows file the IoU at every threshold
+IOU = "iou_best"  # the metric whose long rows hold the IoU at every threshold
 REFERENCES = (CHANCE, ORACLE)
 
 
@@ -39,18 +39,18 @@ def curves(
 
     Args:
         table: the long rows of a run.
-        methods: how explainers are called in what comes out, by their repr.
-        metrics: what was asked; those that file no curve are passed over.
+        methods: the names of the methods in the result, by the repr of their explainers.
+        metrics: the metrics of the run; those without a curve are passed over.
         size: side of the pictures in pixels.
     """
     scores = ScoreArrays(table, {})
-    drawn = _drawn(metrics, size).items()
-    by_name = {name: _curve(scores, metric, axes, methods=methods, seed=seed) for name, (metric, axes) in drawn}
+    described = _describe_curves(metrics, size).items()
+    by_name = {name: _curve(scores, metric, axes, methods=methods, seed=seed) for name, (metric, axes) in described}
     return {name: curve for name, curve in by_name.items() if curve["methods"]}
 
 
-def _drawn(metrics: Iterable[Metric], size: int) -> dict[str, tuple[Metric, Axes]]:
-    """The metrics of which there are curves, by the curve's name."""
+def _describe_curves(metrics: Iterable[Metric], size: int) -> dict[str, tuple[Metric, Axes]]:
+    """The metrics that have curves, each with the axes of its curve, by the curve's name."""
     by_name = {}
     for metric in metrics:
         if metric.name == IOU:
@@ -80,16 +80,16 @@ def _curve(scores: ScoreArrays, metric: Metric, axes: Axes, *, methods: Mapping[
 
 
 def _line(scores: ScoreArrays, metric: Metric, explainer: str, seed: int) -> dict[str, list[float | None]] | None:
-    """Mean and interval at each point of an explainer's curve; None where none is filed."""
+    """Mean and interval at each point of an explainer's curve; None if no curve of it is filed."""
     points = np.moveaxis(scores.curves(metric.name, explainer), 2, 0)  # (T, rows, models)
     if np.isnan(points).all():
         return None
     summaries = intervals(points, seed=seed_of(seed, "resampling"), architectures=scores.architectures)
     bounds = {"mean": None, "low": metric.bounds, "high": metric.bounds}
-    return {name: _clipped([getattr(point, name) for point in summaries], within) for name, within in bounds.items()}
+    return {name: _clip([getattr(point, name) for point in summaries], within) for name, within in bounds.items()}
 
 
-def _clipped(values: list[float], bounds: tuple[float, float] | None) -> list[float | None]:
+def _clip(values: list[float], bounds: tuple[float, float] | None) -> list[float | None]:
     """Clip values to bounds, with None for NaN."""
     clipped = np.clip(values, *bounds) if bounds else np.array(values)
     return list(without_nan(clipped.tolist()))

@@ -1,4 +1,4 @@
-"""The summary of an audit: one document of all that its cells come to."""
+"""The summary of an audit: one document made from the results of all cells."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Stages = Mapping[str, Stage]
 
 
 def summarise(plan: Plan, studies: Sequence[Stages], training: Ledger) -> dict[str, Any]:
-    """`summary.json`, but for the circumstances: a study for each data set, tables of the literature, failures."""
+    """Make `summary.json`, without versions and machine: a study for each data set, printed tables, failures."""
     tables = [stages["scores"].study.run.table(stages["scores"].ledger.filed) for stages in studies]
-    documents = [_study(stages, table) for stages, table in zip(studies, tables, strict=True)]
+    documents = [_describe_study(stages, table) for stages, table in zip(studies, tables, strict=True)]
     opened = [stages["scores"].study for stages in studies]
-    measured = [_measured(*triple) for triple in zip(opened, tables, documents, strict=True)]
+    measured = [_measure(*triple) for triple in zip(opened, tables, documents, strict=True)]
     failed = list(failures([training], "all"))
     for study, stages in zip(opened, studies, strict=True):
         failed += failures([stage.ledger for stage in stages.values()], study.scoring.store.name)
@@ -41,29 +41,29 @@ def summarise(plan: Plan, studies: Sequence[Stages], training: Ledger) -> dict[s
     }
 
 
-def _measured(study: OpenStudy, table: pa.Table, document: dict[str, Any]) -> Measured:
-    """What the tables of the literature are set beside."""
+def _measure(study: OpenStudy, table: pa.Table, document: dict[str, Any]) -> Measured:
+    """The numbers of one data set, ready to be compared with tables of the literature."""
     return Measured(
         document["scores"], table, methods=study.methods, metrics=study.scoring.judge.metrics, seed=study.plan.seed
     )
 
 
-def _study(stages: Stages, table: pa.Table) -> dict[str, Any]:
-    """All that is known of one data set; the table holds the long rows of its scores."""
+def _describe_study(stages: Stages, table: pa.Table) -> dict[str, Any]:
+    """The part of the summary about one data set; the table holds the long rows of its scores."""
     results = {key: value for stage in stages.values() for key, value in stage.to_document().items()}
     study = stages["scores"].study
     store, judge, seed = study.scoring.store, study.scoring.judge, study.plan.seed
     properties = row_properties(judge.split, study.scoring.chosen, study.threads)
     return {
-        "dataset": _dataset(study),
+        "dataset": _describe_dataset(study),
         **results,
         "curves": curves(table, study.methods, judge.metrics, store.size, seed),
         "slices": slices(table, study.methods, judge.metrics, properties, seed),
-        "reasons": _reasons(table),
+        "reasons": _count_reasons(table),
     }
 
 
-def _dataset(study: OpenStudy) -> dict[str, Any]:
+def _describe_dataset(study: OpenStudy) -> dict[str, Any]:
     store = study.scoring.store
     return {
         "name": store.name,
@@ -78,8 +78,8 @@ def _dataset(study: OpenStudy) -> dict[str, Any]:
     }
 
 
-def _reasons(table: pa.Table) -> dict[str, dict[str, int]]:
-    """How often each metric had no value of a method, by the reason."""
+def _count_reasons(table: pa.Table) -> dict[str, dict[str, int]]:
+    """How often each metric was undefined for a method, by reason."""
     counts_by_metric: dict[str, Counter[str]] = {}
     rows = table.select(["explainer", "metric", "reason"]).filter(pa.compute.is_valid(table["reason"]))
     for row in rows.to_pylist():

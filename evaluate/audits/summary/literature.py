@@ -1,4 +1,4 @@
-"""Tables of the literature as data: printed numbers, whose methods they are here, and what the authors saw in them."""
+"""Tables of the literature as data: printed numbers, their methods under our names, and the trends the authors saw."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class _Printed(BaseModel):
 
 
 class PrintedColumn(_Printed):
-    """A metric as it is printed in a table."""
+    """A metric as a publication prints it."""
 
-    printed: str  # its heading
-    scale: float  # what our value is multiplied by
+    printed: str  # the heading of the column
+    scale: float  # factor from our unit to the printed one
 
 
 class PrintedRow(_Printed):
@@ -41,8 +41,8 @@ class PrintedTable(_Printed):
     title: str
     columns: tuple[str, ...]  # names of metrics here
     rows: tuple[PrintedRow, ...]
-    dataset: str | None = None  # the one data set that ours may be set beside; any where None
-    archs: tuple[str, ...] = ()  # architectures like the printed one
+    dataset: str | None = None  # the only data set of ours to compare with; any if None
+    archs: tuple[str, ...] = ()  # our architectures that are like the printed one
 
     @model_validator(mode="after")
     def _check(self) -> PrintedTable:
@@ -53,14 +53,14 @@ class PrintedTable(_Printed):
 
 
 class Trend(_Printed):
-    """What the authors saw in a table. It holds where it holds by every one of its metrics."""
+    """A trend that the authors saw in a table. It holds if it holds by every one of its metrics."""
 
     statement: str
     metrics: tuple[str, ...]
-    only: tuple[str, ...] = ()  # the titles of the tables that it is about; all where empty
-    order: tuple[tuple[str, ...], ...] = ()  # groups: each method of one is better than each of the next ones
-    aside: tuple[str, ...] = ()  # methods that `others` are not
-    pairs: tuple[tuple[str, str], ...] = ()  # how much larger the first is than the second, in printed units,
+    only: tuple[str, ...] = ()  # titles of the tables that show the trend; all if empty
+    order: tuple[tuple[str, ...], ...] = ()  # groups of methods: each method is better than each of the later groups
+    aside: tuple[str, ...] = ()  # methods that `others` leaves out
+    pairs: tuple[tuple[str, str], ...] = ()  # the first less the second, in printed units,
     between: tuple[float, float] | None = None  # lies between these two
     widest: str | None = None  # the method that differs most from model to model
 
@@ -80,11 +80,11 @@ class Trend(_Printed):
 
 
 class Literature(_Printed):
-    """A publication's tables of one kind."""
+    """The tables of one kind from one publication."""
 
     title: str
     source: str
-    note: str  # what has to be known before ours are read beside them
+    note: str  # what readers have to know before they compare
     metrics: Mapping[str, PrintedColumn]
     tables: tuple[PrintedTable, ...]
     trends: tuple[Trend, ...]

@@ -1,4 +1,4 @@
-"""Ours beside printed numbers: the same methods and metrics on other data. Orders may agree, numbers need not."""
+"""Our numbers beside printed ones: the same methods and metrics on other data. Orders may agree, numbers need not."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class Measured:
     """The numbers that were measured on one data set."""
 
     document: Mapping[str, Any]  # as `score --json` prints it
-    table: pa.Table  # its long rows
-    methods: Mapping[str, str]  # how explainers are called in the document, by their repr
+    table: pa.Table  # the long rows behind the document
+    methods: Mapping[str, str]  # the methods' names in the document, by the repr of their explainers
     metrics: Sequence[Metric]
     seed: int
 
     @property
     def archs(self) -> set[str]:
-        """The architectures of its models."""
+        """The architectures of the measured models."""
         return {str(model["arch"]) for model in self.document["models"]}
 
     def of(self, archs: set[str]) -> Measured:
-        """The same on the models of some architectures alone."""
+        """The numbers of the models of these architectures alone."""
         if archs == self.archs:
             return self
         models = self.table["model"]
@@ -53,18 +53,18 @@ class Measured:
             for metric in self.metrics
         }
         whole = {entry["text"] for entry in self.document["results"]}
-        named = {name: text for name, text in self.methods.items() if text in whole}
-        compared = contrasts(table, kinds, named, self.seed)["comparisons"]
-        kept = [model for model in self.document["models"] if model["arch"] in archs]
-        document = {**self.document, "models": kept, "comparisons": compared}
+        methods = {name: text for name, text in self.methods.items() if text in whole}
+        comparisons = contrasts(table, kinds, methods, self.seed)["comparisons"]
+        entries = [model for model in self.document["models"] if model["arch"] in archs]
+        document = {**self.document, "models": entries, "comparisons": comparisons}
         return Measured(document, table, self.methods, self.metrics, self.seed)
 
 
 def beside_printed(name: str, studies: Sequence[Measured]) -> list[dict[str, Any]]:
-    """The tables of a publication, each beside every study that it can be set beside, ready for JSON.
+    """The tables of a publication, each with the numbers of every comparable study beside it, ready for JSON.
 
-    A table of one data set stands beside the study of that name alone. Where some models are of the printed network's
-    kind, they alone count; models of the kind of another table never do.
+    A table that names a data set is compared with the study of that name alone. If some models have an architecture
+    like the printed one, they alone count; models like those of another table never do.
 
     Raises:
         WrongUsage: there is no such table.
@@ -112,16 +112,16 @@ class Beside:
         """Our numbers for the columns of the table, in printed units."""
         better = {name: 1 if metric.higher_is_better else -1 for name, metric in self._metrics.items()}
         costs = {name: np.full(1, cost) for name, cost in self._seconds.items()}
-        by_model = {name: self._each(known_mean(self._values(name), axis=1)) for name in self._metrics}
-        means = {name: self._each(known_mean(self._rowwise(name), axis=1)) for name in self._metrics}
+        by_model = {name: self._by_method(known_mean(self._values(name), axis=1)) for name in self._metrics}
+        means = {name: self._by_method(known_mean(self._rowwise(name), axis=1)) for name in self._metrics}
         if SECONDS in self.table.columns:
             better, by_model, means = better | {SECONDS: -1}, by_model | {SECONDS: costs}, means | {SECONDS: costs}
         plain = {
             name: {method: float(mean.mean()) for method, mean in by_method.items()}
             for name, by_method in means.items()
         }
-        differences = {key: difference for name in self._metrics for key, difference in self._compared(name)}
-        return Ours(better, plain, by_model, differences | dict(self._slower()))
+        differences = {key: difference for name in self._metrics for key, difference in self._differences(name)}
+        return Ours(better, plain, by_model, differences | dict(self._second_differences()))
 
     @cached_property
     def _scores(self) -> ScoreArrays:
@@ -129,7 +129,7 @@ class Beside:
 
     @cached_property
     def _texts(self) -> dict[str, str]:
-        """How the study calls the table's methods, by their names: with usual parameters where it can be had so."""
+        """The study's texts of the table's methods, by their names: the one without parameters if there is one."""
         texts: dict[str, str] = {}
         for entry in self.study.document["results"]:
             if entry["method"] not in texts or entry["text"] == entry["method"]:
@@ -144,7 +144,7 @@ class Beside:
 
     @cached_property
     def _metrics(self) -> dict[str, Metric]:
-        """The study's metric for each column: that of the name, else the first with other options."""
+        """The study's metric for each column: the one of that name, else the first with other options."""
         metrics: dict[str, Metric] = {}
         for metric in self.study.metrics:
             column = metric.name.partition(":")[0]
@@ -161,21 +161,21 @@ class Beside:
         """Our values of a column, (methods, rows): a row counts by the mean of its models."""
         return row_means(self._values(column))
 
-    def _each(self, values: np.ndarray) -> dict[str, np.ndarray]:
+    def _by_method(self, values: np.ndarray) -> dict[str, np.ndarray]:
         """Values (methods, ...) by the names of the methods."""
         return dict(zip(self._explainers, values, strict=True))
 
     @cached_property
     def _seconds(self) -> dict[str, float]:
-        """What an explanation costs, in printed units, for each method; empty where that is not printed."""
+        """The seconds of an explanation in printed units, by method; empty if the table prints none."""
         if SECONDS not in self.table.columns:
             return {}
         costs, scale = self._scores.costs(), self.literature.metrics[SECONDS].scale
         seconds = {method: costs[name]["seconds"] for method, name in self._explainers.items()}
         return {method: scale * cost for method, cost in seconds.items() if cost is not None}
 
-    def _compared(self, column: str) -> list[tuple[tuple[str, str, str], Difference]]:
-        """The differences of all pairs of methods, as the study's document tells them."""
+    def _differences(self, column: str) -> list[tuple[tuple[str, str, str], Difference]]:
+        """The differences of all pairs of methods by one metric, from the comparisons in the study's document."""
         names, scale = {text: method for method, text in self._texts.items()}, self.literature.metrics[column].scale
         differences = []
         for pair in self.study.document["comparisons"].get(self._metrics[column].name, {}).get("pairs", []):
@@ -186,15 +186,15 @@ class Beside:
                     names[pair["a"]],
                     names[pair["b"]],
                 )
-                differences += [((column, first, second), difference), ((column, second, first), difference.turned())]
+                differences += [((column, first, second), difference), ((column, second, first), difference.reverse())]
         return differences
 
-    def _slower(self) -> list[tuple[tuple[str, str, str], Difference]]:
-        """The differences in seconds, of which there are no intervals."""
+    def _second_differences(self) -> list[tuple[tuple[str, str, str], Difference]]:
+        """The differences of all pairs of methods in seconds, which have no intervals."""
         differences = []
-        for (first, one), (second, other) in permutations(self._seconds.items(), 2):
-            apart = max(one, other) > SLOWER * min(one, other)
-            differences.append(((SECONDS, first, second), Difference(one - other, np.nan, np.nan, apart)))
+        for (first, cost), (second, other) in permutations(self._seconds.items(), 2):
+            apart = max(cost, other) > SLOWER * min(cost, other)
+            differences.append(((SECONDS, first, second), Difference(cost - other, np.nan, np.nan, apart)))
         return differences
 
     def _rows(self) -> list[dict[str, Any]]:
@@ -230,15 +230,15 @@ class Beside:
         tau = _tau(wanted, np.array([self.ours.means[column][method] for method in common]))
         low = high = np.nan
         if column in self._metrics:
-            rows = self._each(self._rowwise(column))
+            rows = self._by_method(self._rowwise(column))
             low, high = tau_limits(wanted, np.stack([rows[method] for method in common]), self.study.seed)
         return dict(without_nan({"tau": tau, "low": low, "high": high, "n": len(common)}))
 
 
 def tau_limits(theirs: np.ndarray, rows: np.ndarray, seed: int) -> tuple[float, float]:
-    """Where 95 % of Kendall's tau-b of printed means (methods,) and ours lie when our rows (methods, rows) are redrawn.
+    """The 95 % interval of Kendall's tau-b of printed means (methods,) and ours, redrawing our rows (methods, rows).
 
-    NaN where ours, or theirs, are all tied.
+    NaN if our means, or theirs, are all tied.
     """
     ranks = rankdata(resampled_means(rows, seed_of(seed, "resampling")).round(9), axis=0)
     orders, counts = np.unique(ranks, axis=1, return_counts=True)  # few, so that each is compared once

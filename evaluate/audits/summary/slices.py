@@ -1,4 +1,4 @@
-"""Slices of a summary: how methods score where the evidence is small, hidden, seen from above, or among balls."""
+"""The slices of a summary: how methods score on rows with small or hidden evidence, by camera angle and clutter."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ BINS = 3
 
 
 def row_properties(split: FlowerSplit, indices: np.ndarray, threads: int = 1) -> pd.DataFrame:
-    """What rows are sliced by, one line for each of the sorted indices, which are the frame's index.
+    """The properties that rows are sliced by, a line for each of the sorted indices, which are the frame's index.
 
     `class` (its name), `part size` (the mask's share of the picture), `elevation` (of the camera, degrees),
     `occlusion` (the share of the evidence's silhouette that other parts hide) and `clutter` (how many balls, or the
-    share of the picture that they cover where nobody counted them). NaN where it cannot be told: without a spec, say.
+    share of the picture that they cover if nobody counted them). NaN if it is not known, for example without a spec.
     """
     portions = np.split(indices, range(AT_ONCE, len(indices), AT_ONCE))
     frame = pd.concat([_properties(split, portion, threads) for portion in portions])
@@ -80,7 +80,7 @@ def slices(
 
     Args:
         table: the long rows of a run.
-        methods: how explainers are called in what comes out, by their repr.
+        methods: the names of the methods in the result, by the repr of their explainers.
         properties: as `row_properties` gives them, for the rows of the table at least.
     """
     wanted = {metric.name: metric for metric in metrics if metric.family == "localisation"}
@@ -96,7 +96,7 @@ def slices(
 
 
 def _cut(column: pd.Series) -> Iterator[tuple[str, np.ndarray]]:
-    """The slices of a property: how each is called, and its rows (n,) bool."""
+    """Cut a property into slices: the name of each, and its rows (n,) bool."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         present = column.cat.remove_unused_categories().cat.categories
         yield from ((str(name), (column == name).to_numpy()) for name in present)
@@ -111,9 +111,9 @@ def _cut(column: pd.Series) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def assign_bins(values: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """In which of so many bins each value (n,) lies, (n,) int64 from 0; -1 for NaN. Equal values share a bin.
+    """Assign each value (n,) to one of the bins: (n,) int64 from 0, -1 for NaN. Equal values share a bin.
 
-    A value goes where the middle of its place among all lies, so that what varies at all falls into two bins at least.
+    The mean rank of equal values decides their bin, so that values that vary at all fall into two bins at least.
     """
     known = values[~np.isnan(values)]
     _, back, counts = np.unique(known, return_inverse=True, return_counts=True)
@@ -124,7 +124,7 @@ def assign_bins(values: np.ndarray, bins: int = BINS) -> np.ndarray:
 
 
 def name_spans(spans: list[tuple[float, float]]) -> list[str]:
-    """How ranges of values are called, with as many digits as it takes to tell them apart, but two at least.
+    """Names for ranges of values, with as many digits as it takes to tell them apart, but two at least.
 
     >>> name_spans([(0.0201, 0.0503), (0.0511, 0.2)])
     ['0.02 to 0.05', '0.051 to 0.2']

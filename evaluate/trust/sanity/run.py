@@ -16,6 +16,7 @@ from an8flower.errors import NotApplicable
 from an8flower.store import FlowerSplit, FlowerStore
 
 from ...case import Query
+from ...data.images import as_images
 from ...data.selection import select_rows
 from ...explaining.explain import explain
 from ...explaining.fitting import StoredExamples, prepare
@@ -23,6 +24,7 @@ from ...explaining.methods import Method, parse_method
 from ...models.classifier import Classifier
 from ...models.costs import Cost
 from ...resources import Resources
+from ...results.files import without_nan
 from ...results.statistics.intervals import interval
 from ...seeds import seed_of
 from .check import Setting, Subject, checks_of, merge
@@ -218,13 +220,11 @@ def query_of(
 ) -> tuple[Query, float]:
     """The rows, with the classes that the trained model predicts as targets, and its accuracy on them."""
     rows = split.take(indices)
-    device = resources.device
-    images = torch.from_numpy(rows.images).to(device).permute(0, 3, 1, 2).contiguous().float() / 255
-    with torch.inference_mode():
-        guesses = torch.cat([classifier(portion).argmax(1) for portion in images.split(resources.in_flight)])
+    images = as_images(rows.images, resources.device)
+    guesses = torch.cat([classifier.predict(portion) for portion in images.split(resources.in_flight)])
     seeds = torch.tensor([seed_of("explain", seed, split.store.digest, split.name, row) for row in indices.tolist()])
     accuracy = float((guesses.cpu().numpy() == rows.labels).mean())
-    return Query(images, guesses.clone(), seeds.to(device)), accuracy
+    return Query(images, guesses, seeds.to(resources.device)), accuracy
 
 
 def per_image(asker: CountingExplainer) -> dict[str, float]:
@@ -236,14 +236,3 @@ def per_image(asker: CountingExplainer) -> dict[str, float]:
         "forwards": cost.forwards / count,
         "backwards": cost.backwards / count,
     }
-
-
-def without_nan(value: Any) -> Any:
-    """The same document with None for NaN, since JSON has no NaN, and plain numbers for numpy's."""
-    if isinstance(value, Mapping):
-        return {key: without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(inner) for inner in value]
-    if isinstance(value, np.generic):
-        return without_nan(value.item())
-    return None if isinstance(value, float) and np.isnan(value) else value

@@ -24,7 +24,7 @@ from an8flower.errors import Refusal
 from an8flower.evaluate.audits.opened import ModelWords, open_once
 from an8flower.evaluate.audits.plan import Plan, from_mapping
 from an8flower.evaluate.audits.run import AuditOutcome, How, audit
-from an8flower.evaluate.audits.stages.scores import makers
+from an8flower.evaluate.audits.stages.scores import cell_makers
 from an8flower.evaluate.audits.study import StudyWords
 from an8flower.evaluate.models.classifier import build
 from an8flower.evaluate.scoring.run import ScoringPlan
@@ -155,7 +155,7 @@ def test_parts_of_another_version_are_not_taken(place: Path, tmp_path: Path, mon
     monkeypatch.setattr(an8flower, "__version__", "0.0.1")
     before = run(place, tmp_path / "run")
     monkeypatch.undo()
-    makers.cache_clear()  # which a process of another version has not
+    cell_makers.cache_clear()  # which a process of another version has not
     after = run(place, tmp_path / "run")
     assert after.reused < after.done == before.done
 

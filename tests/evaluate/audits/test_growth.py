@@ -16,7 +16,7 @@ from an8flower.commands.sanity_table import show_sanity
 from an8flower.errors import Refusal
 from an8flower.evaluate.audits import plan as plans
 from an8flower.evaluate.audits import stage as staging
-from an8flower.evaluate.audits.cell_tasks import CellTask, Settled, settle
+from an8flower.evaluate.audits.cell_tasks import CellOutcome, CellTask, run_cell
 from an8flower.evaluate.audits.opened import ModelWords, open_once
 from an8flower.evaluate.audits.plan_table import Count, PlanTable
 from an8flower.evaluate.audits.run import How, audit
@@ -66,9 +66,9 @@ class LeafStage(Stage):
         return {"leaves": [files.read_json(place) for place in places]}
 
 
-def count_leaves(model: ModelWords, most: int, place: str) -> Settled:
+def count_leaves(model: ModelWords, most: int, place: str) -> CellOutcome:
     """File a number."""
-    return settle(lambda: files.write_json(Path(place), {"leaves": min(most, len(open_once(model).chosen))}))
+    return run_cell(lambda: files.write_json(Path(place), {"leaves": min(most, len(open_once(model).chosen))}))
 
 
 # What would be `report/leaves.py` and `report/leaves.html.j2`.

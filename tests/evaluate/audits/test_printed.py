@@ -118,8 +118,8 @@ def ours(differences: dict[tuple[str, str], Difference], by_model: dict[str, lis
     """Differences in IoU, and the same in LE, where smaller is better, turned."""
     every = {}
     for (first, second), found in differences.items():
-        every |= {("iou", first, second): found, ("iou", second, first): found.turned()}
-        every |= {("le", first, second): found.turned(), ("le", second, first): found}
+        every |= {("iou", first, second): found, ("iou", second, first): found.reverse()}
+        every |= {("le", first, second): found.reverse(), ("le", second, first): found}
     means = dict.fromkeys("abcd", 1.0)
     models = {name: np.array(values) for name, values in (by_model or {}).items()}
     return Ours({"iou": 1, "le": -1}, {"iou": means, "le": means}, {"iou": models}, every)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import roc_auc_score
@@ -126,11 +126,22 @@ def pairs(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return draw(maps), draw(hnp.arrays(bool, shape, fill=st.sampled_from([True, False])))
 
 
+def has_steady_mean(one_map: np.ndarray) -> bool:
+    """Whether the mean of a map is the same in any order of summation, up to a rounding that no score can show.
+
+    Where a sum nearly cancels, a value of 1e-30 beside one of 3 decides whether 0 is above the mean, if it is not lost.
+    """
+    sizes = np.abs(one_map[one_map != 0].astype(float))
+    cancels = abs(math.fsum(one_map.ravel().astype(float))) < 1e-9 * sizes.sum()
+    return not cancels or bool(sizes.min() >= 1e-5 * sizes.max())
+
+
 class TestAgainstTheSlowVersion:
     @settings(max_examples=150, deadline=None)
     @given(pairs())
     def test_all_ten(self, pair: tuple[np.ndarray, np.ndarray]) -> None:
         one_map, one_mask = pair
+        assume(has_steady_mean(one_map))
         for name, expected in slow(one_map, one_mask).items():
             assert score(name, one_map, one_mask) == pytest.approx(expected, abs=1e-6, nan_ok=True), name
 

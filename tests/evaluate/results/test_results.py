@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from an8flower.errors import Refusal
+from an8flower.evaluate.results.files import write_json
 from an8flower.evaluate.results.folder import SCHEMA, RunFolder
 from an8flower.evaluate.results.summary import CHANCE, ORACLE, RELIANCE, RELIES, MetricKind, contrasts, summarise
 
@@ -32,7 +33,7 @@ def rows(explainer: str, model: str | None, metric: str, values: list[float]) ->
 def test_a_part_is_whole_or_not_there(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     assert not run.has("a")
-    run.write_json(run.failure("a"), {"reason": "no"})
+    write_json(run.failure("a"), {"reason": "no"})
     run.write_part("a", rows("m", "x", "iou", [1.0]))
     assert run.has("a")
     assert not run.failure("a").exists()
