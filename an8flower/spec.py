@@ -83,7 +83,10 @@ class DatasetSpec(SpecModel):
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()
 
     def with_changes(self, *, rows: int | None = None, size: int | None = None, seed: int | None = None) -> DatasetSpec:
-        """The same data set with other numbers; `rows` is the total, shared out 70/10/20."""
+        """A copy of the spec with other numbers of rows, another size or another seed.
+
+        `rows` is the total, which training, validation and test split share 70/10/20.
+        """
         counts = None if rows is None else split_sizes(rows)
         changes = {"rows": counts, "size": size, "seed": seed}
         document = json.loads(self.to_json()) | {key: value for key, value in changes.items() if value is not None}

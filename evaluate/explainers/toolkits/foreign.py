@@ -118,7 +118,7 @@ class Foreign(ABC):
 
     @abstractmethod
     def lend(self, classifier: Classifier) -> Loan:
-        """Copy what of the classifier the toolkit may work on."""
+        """Copy the part of the classifier that the toolkit needs, so that it cannot change the original."""
 
     @abstractmethod
     def attribution(self, classifier: Classifier, loan: Loan, query: Query) -> Tensor:
