@@ -89,6 +89,7 @@ def _twice(root: Path) -> None:
 
 def _new_class(root: Path) -> None:
     (root / "NAME" / "class9").mkdir()
+    Image.new("L", (32, 32)).save(root / "NAME" / "class9" / "x.png")
 
 
 def _other_size(root: Path) -> None:
