@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from an8flower.errors import Refusal
+from an8flower.gate.documents import parse_json
+from an8flower.toml import sentence
 
 from ..registry import archs
 from ..seeds import seed_of
@@ -24,22 +27,31 @@ from .networks.features import Features, at_least_single, token_grid
 from .networks.guard import evaluating
 from .networks.random_state import seed_global_state
 from .networks.split import Split, split
-from .safetensors_files import DAMAGE, write_tensors
+from .safetensors_files import UNWRITABLE, write_tensors
 
 FORMAT = "an8flower classifier 1"
+LARGEST_SIZE = 4096  # pixels
+MOST_CLASSES = 100_000
+LONGEST_NAME = 1000  # characters
+ClassName = Annotated[str, Field(max_length=LONGEST_NAME)]
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Card:
-    """The facts about a classifier besides its weights; they travel in the file's metadata, as JSON."""
+    """The facts about a classifier besides its weights; they travel in the file's metadata, as JSON.
 
-    arch: str
-    class_names: tuple[str, ...]
-    size: int  # images are (size, size) pixels
-    seed: int | None = None
-    accuracy: float | None = None  # on the test split, in [0, 1]
+    The bounds are those of a card that is read from a file.
+    """
+
+    __pydantic_config__ = ConfigDict(strict=True)
+
+    arch: Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
+    class_names: Annotated[tuple[ClassName, ...], Field(min_length=1, max_length=MOST_CLASSES)]
+    size: Annotated[int, Field(ge=1, le=LARGEST_SIZE)]  # images are (size, size) pixels
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    accuracy: Annotated[float, Field(ge=0, le=1)] | None = None  # on the test split
     data: dict[str, str] = field(default_factory=dict)  # name and digest of what it was trained on
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -52,8 +64,11 @@ class Card:
         """The inverse of `to_metadata`; raises KeyError or ValueError if the metadata are not ours."""
         if metadata["format"] != FORMAT:
             raise ValueError(f"format {metadata['format']!r}")
-        values = {name: json.loads(metadata[name]) for name in cls.__dataclass_fields__}
-        return cls(**{**values, "class_names": tuple(values["class_names"])})
+        values = {name: parse_json(metadata[name]) for name in cls.__dataclass_fields__}
+        try:
+            return TypeAdapter(cls).validate_json(json.dumps(values))  # where a list may be a tuple, strictly
+        except ValidationError as error:
+            raise ValueError(sentence(error, "card")) from None
 
 
 class Classifier(nn.Module):
@@ -194,7 +209,7 @@ class Classifier(nn.Module):
         """
         try:
             write_tensors(Path(path), self.state_dict(), self.card.to_metadata())
-        except DAMAGE as error:
+        except UNWRITABLE as error:
             raise Refusal(f"{path}: cannot be written ({error})") from error
 
     @contextmanager

@@ -14,9 +14,13 @@ import numpy as np
 
 from an8flower import atomic
 from an8flower.atomic import moved_into
+from an8flower.errors import Refusal
+from an8flower.gate import documents
+from an8flower.gate.regular import FileKind
 
 from .arrays import read_arrays
 
+DOCUMENT = FileKind("a document of a run", 2**27, "run the same command again")
 COSTS = "costs.json"  # how many seconds each cell took
 
 
@@ -45,8 +49,8 @@ def without_nan(value: Any) -> Any:
 def read_json(place: Path) -> dict[str, Any] | None:
     """The JSON document of a file; None if the file is missing or damaged."""
     try:
-        document = json.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        document = documents.read_json(place, DOCUMENT)
+    except Refusal:
         return None
     return document if isinstance(document, dict) else None
 
