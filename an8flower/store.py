@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -325,20 +325,21 @@ def fingerprint(file: h5py.File) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
-def verify(path: Path) -> Iterator[tuple[str, bool]]:
+def verify(path: Path, alive: Callable[[], None] = lambda: None) -> Iterator[tuple[str, bool]]:
     """Recompute each checksum; yields ("train/images", whether it holds) for every data set of a file.
 
     Where one of a merged file does not hold, ("train/images of x-2of3.h5", False) follows for each damaged shard. Where
-    values are none that they can be, ("train/labels: -1 to 5 came, expected 0 to 3", False) follows.
+    values are none that they can be, ("train/labels: -1 to 5 came, expected 0 to 3", False) follows. `alive` is called
+    after every few rows.
     """
     store = FlowerStore(path)
     for split in store.file:
         for name, data in store.file[split].items():
-            contents = _read_through(data, _limits(store).get(name, np.inf))
+            contents = _read_through(data, alive, _limits(store).get(name, np.inf))
             holds = contents.checksum == data.attrs.get("sha256")
             yield f"{split}/{name}", holds
             if not holds:
-                yield from _damaged_shards(store, f"{split}/{name}")
+                yield from _damaged_shards(store, f"{split}/{name}", alive)
             if contents.strange:
                 yield f"{split}/{name}: {contents.strange}", False
     store.close()
@@ -349,10 +350,10 @@ def _limits(store: FlowerStore) -> dict[str, int]:
     return {"labels": len(store.class_names), "masks": MASK_KINDS, "parts": len(store.part_names)}
 
 
-def _damaged_shards(store: FlowerStore, place: str) -> Iterator[tuple[str, bool]]:
+def _damaged_shards(store: FlowerStore, place: str, alive: Callable[[], None]) -> Iterator[tuple[str, bool]]:
     for path in store.shards:
         with open_file(path) as shard:
-            if place in shard and _read_through(shard[place]).checksum != shard[place].attrs.get("sha256"):
+            if place in shard and _read_through(shard[place], alive).checksum != shard[place].attrs.get("sha256"):
                 yield f"{place} of {path.name}", False
 
 
@@ -363,7 +364,7 @@ class _Contents(NamedTuple):
     strange: str = ""  # values that cannot be, in words
 
 
-def _read_through(data: h5py.Dataset, values: float = np.inf) -> _Contents:
+def _read_through(data: h5py.Dataset, alive: Callable[[], None], values: float = np.inf) -> _Contents:
     """Read all rows once; whole numbers are expected to be 0 or more and below `values`, factors to be finite."""
     running, strange = hashlib.sha256(), ""
     try:
@@ -371,6 +372,7 @@ def _read_through(data: h5py.Dataset, values: float = np.inf) -> _Contents:
             rows = np.ascontiguousarray(data[start : start + READ_ROWS])
             running.update(rows.data)
             strange = strange or _strange_values(rows, values)
+            alive()
     except DAMAGE:  # chunks that cannot be read
         return _Contents("", strange)
     return _Contents(running.hexdigest(), strange)

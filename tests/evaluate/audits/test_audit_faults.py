@@ -204,11 +204,11 @@ def test_fits_of_a_run_are_swept_and_made_afresh(place: Path, tmp_path: Path) ->
     fits.mkdir(parents=True)
     dead = subprocess.Popen(["true"])
     dead.wait()
-    unfinished = fits / f"vebi-1.safetensors.{atomic._machine()}.{dead.pid}.unfinished"
-    for path in (unfinished, fits / "vebi-1.safetensors"):
+    unfinished = fits / f"vebi-1a2b3c4d.safetensors.{atomic._machine()}.{dead.pid}.unfinished"
+    for path in (unfinished, fits / "vebi-1a2b3c4d.safetensors"):
         path.touch()
     run(place, tmp_path / "run", "edges")
-    assert [path.name for path in fits.iterdir()] == ["vebi-1.safetensors"]
+    assert [path.name for path in fits.iterdir()] == ["vebi-1a2b3c4d.safetensors"]
     audit(plan(place, "edges"), tmp_path / "run", INLINE, fresh=True)
     assert not fits.exists()
 
