@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from .checks import check_design, check_name_count, check_terms
 from .errors import Refusal, WrongUsage
 from .factors import CATALOGUE, FACTORS, Value, part_of
-from .gate.documents import INVALID, parse_json
+from .gate.documents import parse_json
 from .gate.regular import shorten
 from .names import unknown
 from .slips import check_slips
@@ -106,7 +106,7 @@ def from_json(text: str, source: str) -> DatasetSpec:
     """Read what `to_json` wrote, in this version or an earlier one; raises Refusal if it is damaged."""
     try:
         document = parse_json(text)
-    except INVALID as error:
+    except ValueError as error:
         raise Refusal(f"{source}: not JSON ({shorten(error)}); the spec has been damaged") from None
     return _validate(document, source)
 

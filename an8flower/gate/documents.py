@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ else:
 
 DEEPEST = 32  # tables within tables
 DIGITS = 40  # of a number
-INVALID = (ValueError, RecursionError)  # what parsers raise; UnicodeDecodeError is a ValueError
 
 
 def read_text(path: Path, kind: FileKind) -> str:
@@ -43,15 +43,22 @@ def read_toml(path: Path, kind: FileKind) -> dict[str, Any]:
 
 
 def parse_json(text: str) -> Any:
-    """JSON as it is defined: finite numbers, bounded depth; raises one of INVALID for all else."""
-    document = json.loads(text, parse_int=_integer, parse_float=_finite, parse_constant=_refuse_constant)
-    check_depth(document)
-    return document
+    """JSON as it is defined: finite numbers, bounded depth; raises ValueError for all else."""
+    return _parse_flat(
+        partial(json.loads, parse_int=_integer, parse_float=_finite, parse_constant=_refuse_constant), text
+    )
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """TOML of bounded depth; raises one of INVALID for all else."""
-    document = tomllib.loads(text)
+    """TOML of bounded depth; raises ValueError for all else."""
+    return _parse_flat(tomllib.loads, text)
+
+
+def _parse_flat(parse: Callable[[str], Any], text: str) -> Any:
+    try:
+        document = parse(text)
+    except RecursionError:
+        raise ValueError(f"nested more than {DEEPEST} deep") from None
     check_depth(document)
     return document
 
@@ -70,8 +77,8 @@ def check_depth(document: Any) -> None:
 def _parse(parse: Callable[[str], Any], text: str, path: Path, what: str, remedy: str) -> Any:
     try:
         return parse(text)
-    except INVALID as error:
-        raise Refusal(f"{path}: {what} ({shorten(error) or type(error).__name__}); {remedy}") from None
+    except ValueError as error:
+        raise Refusal(f"{path}: {what} ({shorten(error)}); {remedy}") from None
 
 
 def _integer(digits: str) -> int:

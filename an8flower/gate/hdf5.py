@@ -19,7 +19,7 @@ import numpy as np
 from h5py import h5d, h5l, h5o, h5t, h5z
 
 from ..errors import Refusal
-from .documents import INVALID, parse_json
+from .documents import parse_json
 from .regular import FileKind, check_regular, megabytes, shorten
 
 DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
@@ -122,7 +122,7 @@ def _stated_shards(file: h5py.File) -> Collection[str]:
     text = str(file.attrs.get("shards", "{}"))
     try:
         names = parse_json(text)
-    except INVALID:
+    except ValueError:
         names = None
     if not isinstance(names, dict) or not all(isinstance(mark, str) for mark in names.values()):
         raise ValueError("its attribute shards is no JSON object of texts")

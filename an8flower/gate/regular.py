@@ -34,7 +34,8 @@ def check_regular(path: Path, kind: FileKind) -> int:
     except (FileNotFoundError, NotADirectoryError):
         raise Refusal(f"{shorten(path)}: no such file; {kind.absent or kind.remedy}") from None
     except (OSError, ValueError) as error:  # a name that is too long, that holds a zero, that may not be looked at
-        raise Refusal(f"{shorten(path)}: cannot be read ({shorten(error)}); {kind.remedy}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise Refusal(f"{shorten(path)}: cannot be read ({shorten(reason)}); {kind.remedy}") from None
     for is_kind, noun in KINDS:
         if is_kind(status.st_mode):
             raise Refusal(f"{shorten(path)}: {noun} came, expected {kind.noun}; {kind.remedy}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from an8flower.errors import Refusal
-from an8flower.gate.documents import INVALID, parse_json, read_text
+from an8flower.gate.documents import parse_json, read_text
 from an8flower.gate.regular import FileKind, shorten
 
 EXPECTED = "expected a class name a line in UTF-8, or a JSON list, or JSON {index: name}"
@@ -25,7 +25,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     text = read_text(path, LABELS)
     try:
         names = _from_json(parse_json(text)) if path.suffix.lower() == ".json" else text.rstrip().split("\n")
-    except INVALID as error:
+    except ValueError as error:
         raise Refusal(f"{path}: cannot be read as class names ({shorten(error)}); {EXPECTED}") from None
     for i, name in enumerate(names):
         if not isinstance(name, str) or not name.strip():

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from an8flower.errors import Refusal
-from an8flower.gate.documents import INVALID, parse_json
+from an8flower.gate.documents import parse_json
 from an8flower.gate.regular import FileKind, check_regular, shorten
 
 from ..results.arrays import ARRAYS, read_arrays
@@ -63,7 +63,7 @@ def _summary(place: Path, text: bytes) -> dict[str, Any]:
     """The summary of an audit; raises Refusal if the text is not one."""
     try:
         summary = parse_json(text.decode())
-    except INVALID as error:
+    except ValueError as error:
         raise Refusal(f"{place}: cannot be read as JSON ({shorten(error)}); {_remedy(place)}") from error
     if not isinstance(summary, dict) or not isinstance(summary.get("studies"), list):
         raise Refusal(f"{place}: not the summary of an audit: it has no list of studies; {_remedy(place)}")

@@ -213,6 +213,18 @@ def test_fits_of_a_run_are_swept_and_made_afresh(place: Path, tmp_path: Path) ->
     assert not fits.exists()
 
 
+def test_an_audit_that_cannot_begin_removes_nothing(place: Path, tmp_path: Path) -> None:
+    shutil.copy(place / "flowers.h5", tmp_path / "flowers.h5")
+    shutil.copy(place / "net.safetensors", tmp_path / "net.safetensors")
+    run(tmp_path, tmp_path / "run", "edges")
+    parts = sorted((tmp_path / "run" / "scores").iterdir())
+    (tmp_path / "flowers.h5").unlink()
+    with pytest.raises(Refusal, match="no such file"):
+        audit(plan(tmp_path, "edges"), tmp_path / "run", INLINE, fresh=True)
+    assert sorted((tmp_path / "run" / "scores").iterdir()) == parts
+    assert parts
+
+
 def test_damaged_data_are_refused(place: Path, tmp_path: Path) -> None:
     import h5py
 
