@@ -190,8 +190,8 @@ class FlowerStore:
 
     def _check_catalogue(self) -> None:
         """A file may know fewer parts and factors than we do, but not others."""
-        tables = [group["factors"] for group in self.file.values() if "factors" in group]
-        columns = {name: table.dtype[name] for table in tables for name in table.dtype.names}
+        tables = [group["factors"].dtype for group in self.file.values() if "factors" in group]
+        columns = {name: table[name] for table in tables for name in table.names}
         strange = [name for name in columns if name not in FACTORS]
         strange += [name for id_, name in enumerate(self.part_names) if name not in PARTS[id_ : id_ + 1]]
         if strange:

@@ -9,18 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from an8flower.errors import Refusal
 from an8flower.gate.documents import parse_json
-from an8flower.toml import sentence
 
 from ..registry import archs
 from ..seeds import seed_of
+from .card_bounds import check_card
 from .costs import Cost, Share, backward_counter, measure_shares
 from .networks.code_digest import digest_code
 from .networks.features import Features, at_least_single, token_grid
@@ -30,28 +29,19 @@ from .networks.split import Split, split
 from .safetensors_files import UNWRITABLE, write_tensors
 
 FORMAT = "an8flower classifier 1"
-LARGEST_SIZE = 4096  # pixels
-MOST_CLASSES = 100_000
-LONGEST_NAME = 1000  # characters
-ClassName = Annotated[str, Field(max_length=LONGEST_NAME)]
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Card:
-    """The facts about a classifier besides its weights; they travel in the file's metadata, as JSON.
+    """The facts about a classifier besides its weights; they travel in the file's metadata, as JSON."""
 
-    The bounds are those of a card that is read from a file.
-    """
-
-    __pydantic_config__ = ConfigDict(strict=True)
-
-    arch: Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
-    class_names: Annotated[tuple[ClassName, ...], Field(min_length=1, max_length=MOST_CLASSES)]
-    size: Annotated[int, Field(ge=1, le=LARGEST_SIZE)]  # images are (size, size) pixels
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    accuracy: Annotated[float, Field(ge=0, le=1)] | None = None  # on the test split
+    arch: str
+    class_names: tuple[str, ...]
+    size: int  # images are (size, size) pixels
+    seed: int | None = None
+    accuracy: float | None = None  # on the test split, in [0, 1]
     data: dict[str, str] = field(default_factory=dict)  # name and digest of what it was trained on
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -65,10 +55,7 @@ class Card:
         if metadata["format"] != FORMAT:
             raise ValueError(f"format {metadata['format']!r}")
         values = {name: parse_json(metadata[name]) for name in cls.__dataclass_fields__}
-        try:
-            return TypeAdapter(cls).validate_json(json.dumps(values))  # where a list may be a tuple, strictly
-        except ValidationError as error:
-            raise ValueError(sentence(error, "card")) from None
+        return cls(**vars(check_card(json.dumps(values))))
 
 
 class Classifier(nn.Module):
