@@ -191,15 +191,15 @@ class FlowerStore:
     def _check_catalogue(self) -> None:
         """A file may know fewer parts and factors than we do, but not others."""
         tables = [group["factors"].dtype for group in self.file.values() if "factors" in group]
-        columns = {name: table[name] for table in tables for name in table.names}
-        strange = [name for name in columns if name not in FACTORS]
+        columns = [(name, table[name]) for table in tables for name in table.names]
+        strange = [name for name, _ in columns if name not in FACTORS]
         strange += [name for id_, name in enumerate(self.part_names) if name not in PARTS[id_ : id_ + 1]]
         if strange:
             raise Refusal(
                 f"{self.path}: knows {shorten(strange[0])}, which this version does not; "
                 f"use an8flower {self.file.attrs.get('generator')} or later"
             )
-        for name, dtype in columns.items():
+        for name, dtype in columns:
             if dtype != np.dtype(FACTORS[name].dtype):
                 raise Refusal(f"{self.path}: {name} is {dtype}, expected {FACTORS[name].dtype}; {REMAKE}")
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import Refusal
 from .regular import shorten
 
-SILENCE = 30.0  # seconds without a sign of life after which a child is ended
+SILENCE = 20.0  # seconds without a sign of life after which a child is ended
 STARTING = 120.0  # seconds that it may take to start, on a busy machine
 MEMORY = 4 * 2**30  # bytes of its own that it may hold (Linux)
 

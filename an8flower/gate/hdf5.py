@@ -31,6 +31,8 @@ CHUNK = 2**27  # bytes of a chunk: 32 pictures of 1024 px have 96 MiB
 DEFLATE = 1040  # bytes that deflate can make of one, at most, rounded up
 FILTERS = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE}
 MOST_TEXTS = 100_000
+HEAP = b"GCOL\x01\0\0\0"  # how HDF5 begins a heap of texts
+SEARCHED = 2**26  # bytes of a file that is searched for heaps
 TEXT = 2**24  # bytes of an attribute
 OWN_LAYOUTS = {h5d.CHUNKED, h5d.CONTIGUOUS, h5d.COMPACT}
 ATTRIBUTES = {  # the kinds of attributes: HDF5's class, and dimensions
@@ -52,8 +54,9 @@ class Schema(NamedTuple):
 
 def open_hdf5(path: Path, kind: FileKind, schema: Schema) -> h5py.File:
     """Open an HDF5 file for reading whose tree is that of a schema; raises Refusal for any other."""
-    check_regular(path, kind)
+    size = check_regular(path, kind)
     with refuse_damage(path, kind.remedy):
+        _check_heaps(path, size)
         file = h5py.File(path, "r")
         try:
             _check_attributes(file, schema.attributes)
@@ -185,12 +188,39 @@ def _check_size(data: h5py.Dataset, creation: h5py.h5p.PropDCID) -> None:
     if whole > data.id.get_storage_size() * (DEFLATE if creation.get_nfilters() else 1):
         stored = data.id.get_storage_size()
         raise ValueError(f"{data.name} declares {megabytes(whole)}, and {stored:,} bytes are stored")
-    if data.chunks and max(_stored_chunks(data), default=0) > chunk + chunk // 64 + 1024:
-        raise ValueError(f"{data.name} has a chunk that is larger than declared")
+    if data.chunks:
+        _check_chunks(data, chunk, filtered=creation.get_nfilters() > 0)
 
 
-def _stored_chunks(data: h5py.Dataset) -> list[int]:
-    """The bytes of each chunk as it is stored."""
-    sizes: list[int] = []
-    data.id.chunk_iter(lambda chunk: sizes.append(chunk.size))
-    return sizes
+def _check_chunks(data: h5py.Dataset, whole: int, filtered: bool) -> None:
+    """Refuse chunks that are larger than declared, and smaller ones that no filter fills: HDF5 reads on behind them."""
+    least, most = (1, whole + whole // 64 + 1024) if filtered else (whole, whole)
+    odd: list[int] = []
+
+    def look(chunk: h5d.StoreInfo) -> None:
+        if chunk.filter_mask or not least <= chunk.size <= most:
+            odd.append(chunk.size)
+
+    data.id.chunk_iter(look)
+    if odd:
+        raise ValueError(
+            f"{data.name} has a chunk of {odd[0]:,} bytes, expected {least:,} to {most:,}, all filters used"
+        )
+
+
+def _check_heaps(path: Path, size: int) -> None:
+    """Refuse heaps of texts in which HDF5 would go round for ever: an entry of no length; large files go unsearched."""
+    if not 0 < size <= SEARCHED:
+        return
+    content = path.read_bytes()
+    start = content.find(HEAP)
+    while start >= 0:
+        end = min(start + int.from_bytes(content[start + 8 : start + 16], "little"), size)
+        place = start + 16
+        while place + 16 <= end:
+            length = int.from_bytes(content[place + 8 : place + 16], "little")
+            step = 16 + length + -length % 8 if content[place : place + 2] != b"\0\0" else length
+            if not step:
+                raise ValueError("a text of no length in its heap")
+            place += step
+        start = content.find(HEAP, start + len(HEAP))

@@ -102,6 +102,13 @@ def _named_type(file: h5py.File, place: Path) -> None:
     file["test/labels"] = np.dtype("i8")
 
 
+def _wider_factor(file: h5py.File, place: Path) -> None:
+    rows = file["test/factors"][:]
+    del file["test/factors"]
+    wider = [(name, "f16" if name == "view.azimuth" else rows.dtype[name]) for name in rows.dtype.names]
+    file["test/factors"] = rows.astype(wider)
+
+
 def _attribute(name: str, value: Any) -> Craft:
     def craft(file: h5py.File, place: Path) -> None:
         file.attrs[name] = value
@@ -136,6 +143,7 @@ CRAFTED: dict[str, tuple[Craft, str]] = {
         _replace("test/images", _data("test/images", (24, 40, 40, 3), h5py.string_dtype())),
         "expected uint8",
     ),
+    "a factor of another type": (_wider_factor, "view.azimuth is float128, expected float64"),
     "labels of no dimension": (_replace("test/labels", _data("test/labels", (), "i8")), "of 0 dimensions"),
     "an array as format": (_attribute("format", [1, 2]), "attribute format is no text"),
     "an array as schema": (_attribute("schema", [1, 2]), "attribute schema is no integer"),
@@ -166,6 +174,23 @@ def test_crafted_hdf5_files_are_refused(small_file: Path, tmp_path: Path, name: 
     with h5py.File(path, "r+") as file:
         craft(file, tmp_path)
     refused(lambda: FlowerStore(path), words)
+
+
+def test_an_unfiltered_chunk_among_filtered_ones_is_refused(small_file: Path, tmp_path: Path) -> None:
+    """HDF5 would take compressed bytes for the whole chunk, and read beyond their end."""
+    path = shutil.copy(small_file, tmp_path / "x.h5")
+    with h5py.File(path, "r+") as file:
+        file["test/masks"].id.write_direct_chunk((0, 0, 0), b"x" * 99, filter_mask=1)
+    refused(lambda: FlowerStore(path), "test/masks has a chunk of 99 bytes")
+
+
+def test_a_heap_without_end_is_refused(small_file: Path, tmp_path: Path) -> None:
+    """Zeros where texts of attributes lie: the library would go round for ever."""
+    content = bytearray(small_file.read_bytes())
+    start = content.index(b"GCOL")
+    content[start + 16 : start + 4096] = bytes(4080)
+    (tmp_path / "x.h5").write_bytes(content)
+    refused(lambda: FlowerStore(tmp_path / "x.h5"), "a text of no length")
 
 
 def test_damaged_bytes_are_refused_or_noticed(small_file: Path, tmp_path: Path) -> None:
