@@ -137,16 +137,16 @@ def import_(images: Path, masks: Path, output: Path, size: int | None, force: bo
 
     with counting("importing", None) as step:
         pairs = import_folders(images, masks, output, size=size, force=force, progress=step)
-    masks_say, splits = count_masks(output), {split: len(members) for split, members in pairs.splits.items()}
+    counts, splits = count_masks(output), {split: len(members) for split, members in pairs.splits.items()}
     if as_json:
-        document = {"file": str(output), "classes": list(pairs.class_names), "splits": splits, **vars(masks_say)}
+        document = {"file": str(output), "classes": list(pairs.class_names), "splits": splits, **vars(counts)}
         echo_json({**document, "left_out": [str(path) for path in pairs.left_out]})
         return
     shares = ", ".join(f"{count} {split}" for split, count in splits.items())
     click.echo(f"{output}: {len(pairs.pairs):,} pictures of {len(pairs.class_names)} classes ({shares})")
     click.echo(
-        f"evidence: {masks_say.share:.1%} of the pixels; {masks_say.empty:,} rows without any, "
-        f"{masks_say.full:,} that are nothing but evidence"
+        f"evidence: {counts.share:.1%} of the pixels; {counts.empty:,} rows without any, "
+        f"{counts.full:,} that are nothing but evidence"
     )
     if pairs.left_out:
         named = ", ".join(str(path) for path in pairs.left_out[:3]) + (", ..." if len(pairs.left_out) > 3 else "")

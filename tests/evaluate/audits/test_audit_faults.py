@@ -12,17 +12,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import an8flower
 from an8flower import atomic
 from an8flower import spec as specs
 from an8flower.errors import Refusal
+from an8flower.evaluate.audits.models import is_meant
 from an8flower.evaluate.audits.opened import ModelWords, open_once
-from an8flower.evaluate.audits.plan import Plan, from_mapping
+from an8flower.evaluate.audits.plan import Models, Plan, from_mapping
 from an8flower.evaluate.audits.run import AuditOutcome, How, audit
 from an8flower.evaluate.audits.stages.scores import makers
 from an8flower.evaluate.audits.study import StudyWords
@@ -223,6 +227,28 @@ def test_an_audit_that_cannot_begin_removes_nothing(place: Path, tmp_path: Path)
         audit(plan(tmp_path, "edges"), tmp_path / "run", INLINE, fresh=True)
     assert sorted((tmp_path / "run" / "scores").iterdir()) == parts
     assert parts
+
+
+def test_a_model_that_lacks_weights_or_has_others_is_trained_again(place: Path, tmp_path: Path) -> None:
+    """Its card says that it is the one that is meant; refused, it would stand in the way for ever."""
+    store, wanted, where = (
+        FlowerStore(place / "flowers.h5"),
+        Models(arch="flowernet", epochs=1),
+        tmp_path / "m.safetensors",
+    )
+    classifier = build("flowernet", store.class_names, 32, seed=0)
+    data = {"name": store.name, "digest": store.digest, "epochs": "1"}
+    classifier.card = replace(classifier.card, data=data, versions={"an8flower": an8flower.__version__})
+    classifier.save(where)
+    assert is_meant(where, store, wanted, 0)
+    with safe_open(where, "pt") as file:
+        metadata = file.metadata()
+    weights = dict(classifier.state_dict())
+    others = {**weights, "network.classifier.bias": weights["network.classifier.bias"] + 1}
+    fewer = {name: tensor for name, tensor in weights.items() if name != "network.classifier.bias"}
+    for changed, about in ((others, metadata), (fewer, classifier.card.to_metadata())):
+        save_file(changed, where, about)
+        assert not is_meant(where, store, wanted, 0)
 
 
 def test_damaged_data_are_refused(place: Path, tmp_path: Path) -> None:
