@@ -360,8 +360,8 @@ def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
 def test_tables_of_other_columns_or_of_too_much_are_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"b": [1]}), tmp_path / "other.parquet")
     refused(lambda: _read_parquet(tmp_path / "other.parquet"), "other columns than expected")
-    many = pa.table({"a": pa.array(np.zeros(2**26 + 2**20, np.int64))})
-    pq.write_table(many, tmp_path / "many.parquet", row_group_size=2**27)
+    many = pa.table({"a": pa.array(np.zeros(2**22 + 1, np.int64))})
+    pq.write_table(many, tmp_path / "many.parquet", row_group_size=2**23)
     assert (tmp_path / "many.parquet").stat().st_size < KIND.largest
     refused(lambda: _read_parquet(tmp_path / "many.parquet"), "would take")
 
