@@ -26,7 +26,7 @@ def moved_into(place: Path) -> Iterator[Path]:
 
 def move(unfinished: Path, place: Path) -> None:
     """Move a written file to its final name: first its content is flushed to the disk, and then the new name."""
-    with unfinished.open("rb") as written:
+    with unfinished.open("rb" if os.name == "posix" else "r+b") as written:  # Windows flushes what may be written alone
         os.fsync(written.fileno())
     unfinished.replace(place)
     with suppress(OSError):  # not every system opens folders, and not every file system flushes them
