@@ -11,14 +11,30 @@ from pathlib import Path
 
 @contextmanager
 def moved_into(place: Path) -> Iterator[Path]:
-    """A name of this process's own beside the final one; what was written there is moved when the block is through."""
+    """A name of this process's own beside the final one; what was written there is moved when the block is through.
+
+    The content is on the disk before the name is: after a loss of power a file is whole, or not there.
+    """
     place.parent.mkdir(parents=True, exist_ok=True)
     unfinished = place.with_name(f"{place.name}.{_machine()}.{os.getpid()}.unfinished")
     try:
         yield unfinished
-        unfinished.replace(place)
+        move(unfinished, place)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def move(unfinished: Path, place: Path) -> None:
+    """Move a written file to its final name: first its content is flushed to the disk, and then the new name."""
+    with unfinished.open("rb" if os.name == "posix" else "r+b") as written:  # Windows flushes what may be written alone
+        os.fsync(written.fileno())
+    unfinished.replace(place)
+    with suppress(OSError):  # not every system opens folders, and not every file system flushes them
+        folder = os.open(place.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def sweep(folder: Path) -> None:

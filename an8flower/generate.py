@@ -19,7 +19,7 @@ from .scene import build
 from .spec import DatasetSpec
 from .splits import SPLITS
 from .store import FlowerStore, StoredRows
-from .writing import Block, WritingPlan, write
+from .writing import Block, WritingPlan, write, write_unless_there
 
 
 class Generated(NamedTuple):
@@ -44,9 +44,11 @@ def generate(
     Raises Refusal where another data set lies under the name (and `force` is not given), and as `writing.write` does.
     """
     began = perf_counter()
-    existed = already_there(path, spec, force)
-    if not existed:
-        write(_plan(spec, path), workers or os.cpu_count() or 1, progress)
+    existed = write_unless_there(
+        path,
+        lambda: already_there(path, spec, force),
+        lambda: write(_plan(spec, path), workers or os.cpu_count() or 1, progress),
+    )
     return Generated(path, spec, existed, perf_counter() - began)
 
 

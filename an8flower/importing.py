@@ -1,7 +1,7 @@
 """Pictures and masks of somebody else as a store: the layout of the original an8Flower release.
 
 `IMAGES/<class>/*` lies beside `MASKS/<class>/*`; a mask belongs to the picture with the same stem. Nothing is guessed:
-what does not match is reported, and refused.
+what does not match is refused, and what is left out is named. What is hidden (its name begins with a dot) is skipped.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from .errors import Refusal
+from .gate.pictures import SUFFIXES, open_picture
+from .picture import read_picture
 from .splits import SPLITS, split_sizes
-from .store import StoredRows
-from .writing import Block, WritingPlan, write
+from .store import READ_ROWS, FlowerStore, StoredRows
+from .writing import Block, WritingPlan, write, write_unless_there
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+READ = "PNG, JPEG, WebP, TIFF, BMP and GIF"
 WHITE = {"bool": 1, "uint8": 255, "uint16": 65535, "int32": 65535}  # Pillow keeps 16 bits in 32 for some formats
+OTHER_COLOURS = {"CMYK", "YCbCr", "LAB", "HSV"}  # in which white is not all numbers at their largest
 NAMED = 3  # how many offenders a message names
 
 
@@ -48,6 +51,7 @@ class Pairs:
 
     class_names: tuple[str, ...]
     pairs: tuple[Pair, ...]
+    left_out: tuple[Path, ...] = ()  # files that are no pictures by their names; folders of no class
 
     @cached_property
     def splits(self) -> Mapping[str, list[Pair]]:
@@ -68,13 +72,16 @@ def import_folders(
     *,
     size: int | None = None,
     workers: int | None = None,
+    force: bool = True,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Pairs:
     """Write a store from two parallel folders; `size` scales every picture to that square.
 
-    Raises Refusal where pictures and masks do not match one to one, where they differ in size, where pictures are not
-    square or not all of one size and no `size` is given, and where a mask cannot be read as foreground and background.
+    Raises Refusal where a file is there already and `force` is not given, where pictures and masks do not match one to
+    one, where they differ in size, where pictures are not square or not all of one size and no `size` is given, and
+    where a mask cannot be read as foreground and background.
     """
+    _refuse_existing(path, force)
     matched = match(images, masks)
     side = size or _common_side(matched.pairs)
     attributes = {"name": path.stem, "class_names": list(matched.class_names), "part_names": [], "size": side}
@@ -83,22 +90,62 @@ def import_folders(
     def make(block: Block) -> StoredRows:
         return read_rows(matched.splits[block.split][block.start : block.stop], side)
 
-    write(WritingPlan(path, attributes, splits, _key(matched, side), make), workers or os.cpu_count() or 1, progress)
+    plan = WritingPlan(path, attributes, splits, _key(matched, side), make)
+    write_unless_there(
+        path, lambda: _refuse_existing(path, force), lambda: write(plan, workers or os.cpu_count() or 1, progress)
+    )
     return matched
+
+
+def _refuse_existing(path: Path, force: bool) -> bool:
+    """Never take what is there for the same: pictures may have changed. Raises Refusal if it may not be replaced."""
+    if path.exists() and not force:
+        raise Refusal(f"{path}: exists; replace it with --force, or write elsewhere with -o")
+    return False
+
+
+@dataclass(frozen=True)
+class MaskCounts:
+    """How much the masks of a data set mark."""
+
+    rows: int
+    share: float  # of the pixels, over all rows
+    empty: int  # rows in which nothing is marked
+    full: int  # rows in which everything is marked
+
+
+def count_masks(path: Path) -> MaskCounts:
+    """Count what the masks of a data set mark; all of it is read once."""
+    store = FlowerStore(path)
+    shares = [_mask_shares(store, split, start) for split in store.splits for start in _starts(store, split)]
+    store.close()
+    marked = np.concatenate(shares)
+    return MaskCounts(len(marked), float(marked.mean()), int((marked == 0).sum()), int((marked == 1).sum()))
+
+
+def _starts(store: FlowerStore, split: str) -> range:
+    return range(0, len(store[split]), READ_ROWS)
+
+
+def _mask_shares(store: FlowerStore, split: str, start: int) -> np.ndarray:
+    """The share of the pixels that the mask of each row marks."""
+    rows = store[split].rows(start, min(start + READ_ROWS, len(store[split])))
+    return (rows.masks > 0).mean((1, 2))
 
 
 def match(images: Path, masks: Path) -> Pairs:
     """Pair pictures and masks by class and stem; raises Refusal with what does not match."""
-    classes = _folders(images)
-    _refuse_unmatched(set(classes), set(_folders(masks)), f"classes of {images}", f"classes of {masks}")
+    classes, theirs = _folders(images), _folders(masks)
+    _refuse_unmatched(set(classes), set(theirs), f"classes of {images}", f"classes of {masks}")
     pairs: list[Pair] = []
     for label, name in enumerate(classes):
-        pictures, theirs = _by_stem(images / name), _by_stem(masks / name)
-        _refuse_unmatched(set(pictures), set(theirs), f"pictures in {images / name}", f"masks in {masks / name}")
-        pairs += [Pair(pictures[stem], theirs[stem], label) for stem in sorted(pictures)]
+        folders = (classes[name], theirs[name])
+        pictures, marks = (_by_stem(folder) for folder in folders)
+        _refuse_unmatched(set(pictures), set(marks), f"pictures in {folders[0]}", f"masks in {folders[1]}", folders)
+        pairs += [Pair(pictures[stem], marks[stem], label) for stem in sorted(pictures)]
     if not pairs:
         raise Refusal(f"{images}: no pictures in its folders; expected IMAGES/<class>/*.jpg")
-    return Pairs(tuple(classes), tuple(pairs))
+    return Pairs(tuple(classes), tuple(pairs), (*_left_out(images, classes), *_left_out(masks, theirs)))
 
 
 def read_rows(pairs: Iterable[Pair], side: int) -> StoredRows:
@@ -130,6 +177,8 @@ def _channels(mask: Image.Image) -> np.ndarray:
     """(H, W, channels) without alpha; a palette is looked up, transparent pixels are background."""
     if mask.mode in ("P", "PA"):
         mask = mask.convert("RGBA")
+    elif mask.mode in OTHER_COLOURS:
+        mask = mask.convert("RGB")
     values = np.asarray(mask)
     values = values[:, :, None] if values.ndim == 2 else values
     if mask.mode in ("LA", "La", "RGBA", "RGBa"):
@@ -138,31 +187,21 @@ def _channels(mask: Image.Image) -> np.ndarray:
 
 
 def _read(pair: Pair, side: int) -> tuple[np.ndarray, np.ndarray]:
-    with _open(pair.image) as image, _open(pair.mask) as mask:
-        if image.size != mask.size:
-            raise Refusal(f"{pair.mask}: {mask.size} came, its picture {pair.image} is {image.size}; scale one of them")
-        marked = Image.fromarray(foreground(mask, pair.mask))
-        picture = image.convert("RGB")
-        if image.size != (side, side):
-            smaller = side < min(image.size)
-            picture = picture.resize((side, side), Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC)
-            marked = marked.convert("L").resize((side, side), Image.Resampling.BOX).point(lambda v: 255 * (v >= 128))
-        return np.asarray(picture), (np.asarray(marked) > 0).astype(np.uint8)
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        image = Image.open(path)
-        image.load()
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise Refusal(f"{path}: cannot be read as a picture ({error}); remove it or save it again") from None
-    return image
+    picture, mask = read_picture(pair.image), open_picture(pair.mask)
+    if picture.size != mask.size:
+        raise Refusal(f"{pair.mask}: {mask.size} came, its picture {pair.image} is {picture.size}; scale one of them")
+    marked = Image.fromarray(foreground(mask, pair.mask))
+    if picture.size != (side, side):
+        smaller = side < min(picture.size)
+        picture = picture.resize((side, side), Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC)
+        marked = marked.convert("L").resize((side, side), Image.Resampling.BOX).point(lambda v: 255 * (v >= 128))
+    return np.asarray(picture), (np.asarray(marked) > 0).astype(np.uint8)
 
 
 def _common_side(pairs: Iterable[Pair]) -> int:
     sizes: dict[tuple[int, int], Path] = {}
     for pair in pairs:
-        sizes.setdefault(_open(pair.image).size, pair.image)
+        sizes.setdefault(open_picture(pair.image).size, pair.image)
     (first, example), *others = sizes.items()
     if others or first[0] != first[1]:
         listed = ", ".join(f"{w}x{h} ({path.name})" for (w, h), path in list(sizes.items())[:NAMED])
@@ -170,30 +209,53 @@ def _common_side(pairs: Iterable[Pair]) -> int:
     return first[0]
 
 
-def _folders(root: Path) -> list[str]:
+def _folders(root: Path) -> dict[str, Path]:
+    """The folders of classes: those that hold pictures, by their names."""
     if not root.is_dir():
         raise Refusal(f"{root}: no such folder; expected one with a folder per class")
-    return sorted(folder.name for folder in root.iterdir() if folder.is_dir())
+    folders = sorted(path for path in _visible(root) if path.is_dir())
+    return {folder.name: folder for folder in folders if any(map(_is_picture, _visible(folder)))}
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether a name is that of a picture, and no folder's."""
+    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+
+
+def _left_out(root: Path, classes: Mapping[str, Path]) -> list[Path]:
+    """What lies in a folder of classes and is not read."""
+    beside = [path for path in _visible(root) if path.name not in classes]
+    within = [path for folder in classes.values() for path in _visible(folder) if not _is_picture(path)]
+    return sorted(beside + within)
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES:
-            continue
+    for path in sorted(filter(_is_picture, _visible(folder))):
         if path.stem in files:
             raise Refusal(f"{folder}: {files[path.stem].name} and {path.name} have the same stem; remove one")
         files[path.stem] = path
     return files
 
 
-def _refuse_unmatched(first: set[str], second: set[str], first_words: str, second_words: str) -> None:
-    if lonely := sorted(first ^ second):
-        named = ", ".join(lonely[:NAMED]) + (", ..." if len(lonely) > NAMED else "")
-        raise Refusal(
-            f"{first_words} and {second_words} do not match: {len(first - second)} only in the first, "
-            f"{len(second - first)} only in the second ({named}); add or remove them"
-        )
+def _refuse_unmatched(
+    first: set[str], second: set[str], first_words: str, second_words: str, folders: Iterable[Path] = ()
+) -> None:
+    lonely = sorted(first ^ second)
+    if not lonely:
+        return
+    unread = [path.name for folder in folders for path in _visible(folder) if path.stem in lonely]
+    unread = [name for name in unread if not _is_picture(Path(name))]
+    named = ", ".join(lonely[:NAMED]) + (", ..." if len(lonely) > NAMED else "")
+    remedy = f"{unread[0]} is none of {READ}, which are read" if unread else "add or remove them"
+    raise Refusal(
+        f"{first_words} and {second_words} do not match: {len(first - second)} only in the first, "
+        f"{len(second - first)} only in the second ({named}); {remedy}"
+    )
 
 
 def _split_of_groups(groups: set[str]) -> dict[str, str]:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .errors import Refusal
+from .gate.pictures import open_picture
 
 Box = tuple[float, float, float, float]  # left, upper, right, lower, in pixels
 BACKDROP = (255, 255, 255)  # what transparent pixels lie on, as in most viewers
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 DEEP = 65535  # white in 16 bits
 
 
@@ -25,20 +25,17 @@ class Framed(NamedTuple):
 
 
 def read_picture(path: Path) -> Image.Image:
-    """A picture from any file that Pillow knows, upright, as 8-bit RGB.
+    """A picture from a file, upright, as 8-bit RGB: PNG, JPEG, WebP, TIFF, BMP, or the first frame of a GIF.
 
-    Rotation that a camera noted is applied, transparency laid on white, 16 bits are scaled to 8; of an animation, the
-    first frame is taken.
+    Rotation that a camera noted is applied, transparency laid on white, and 16 bits are scaled to 8.
 
     Raises:
-        Refusal: no such file, not a picture, damaged, or of numbers without a white.
+        Refusal: no such file, not a picture of these formats, too large, damaged, or of numbers without a white.
     """
-    if not path.is_file():
-        raise Refusal(f"{path}: no such picture; name a file with --image")
+    picture = open_picture(path)
     try:
-        with Image.open(path) as opened:
-            return as_rgb(ImageOps.exif_transpose(opened))
-    except UNREADABLE as error:
+        return as_rgb(picture)
+    except ValueError as error:
         raise Refusal(f"{path}: cannot be read as a picture ({error}); save it anew as PNG or JPEG") from None
 
 
@@ -63,7 +60,7 @@ def frame(picture: Image.Image, size: int) -> Framed:
 
 
 def _in_eight_bits(picture: Image.Image) -> Image.Image:
-    values = np.asarray(picture).astype(np.int64)
+    values = np.asarray(picture)
     if values.min() < 0 or values.max() > DEEP:
         raise ValueError(f"its numbers reach from {values.min()} to {values.max()}, more than 16 bits")
-    return Image.fromarray(((values * 255 + DEEP // 2) // DEEP).astype(np.uint8))
+    return Image.fromarray(((values.astype(np.int32) * 255 + DEEP // 2) // DEEP).astype(np.uint8))

@@ -18,12 +18,14 @@ import h5py
 import numpy as np
 
 from .errors import Refusal, WrongUsage
+from .gate.hdf5 import DAMAGE, is_beside, open_hdf5
+from .gate.regular import FileKind
 from .generate import Generated, already_there, attributes, make_rows, split_rows
 from .spec import DatasetSpec, from_json
-from .store import FORMAT, READ_ROWS, StoredRows, fingerprint, is_made_from
-from .writing import Block, Checksums, WritingPlan, move_when_whole, seal, translate_errors, write
+from .store import FILE, FORMAT, READ_ROWS, SHARD_FORMAT, StoredRows, fingerprint, is_made_from
+from .writing import Block, Checksums, WritingPlan, move_when_whole, seal, write, write_unless_there
 
-SHARD_FORMAT = f"{FORMAT} shard"  # so that nobody takes a shard for a data set: its rows have other numbers
+SHARD = FileKind("a shard", 2**50, "delete it and make the shard again", "make it first")
 
 
 class Shard(NamedTuple):
@@ -64,9 +66,11 @@ def generate_shard(
     _check_numbers(spec, shard, shards)
     part = Shard(shard, shards)
     path = part.place(spec, folder)
-    existed = _already_there(spec, part, path, force)
-    if not existed:
-        write(_plan(spec, part, path), workers or os.cpu_count() or 1, progress)
+    existed = write_unless_there(
+        path,
+        lambda: _already_there(spec, part, path, force),
+        lambda: write(_plan(spec, part, path), workers or os.cpu_count() or 1, progress),
+    )
     return Generated(path, spec, existed, perf_counter() - began)
 
 
@@ -84,16 +88,20 @@ def merge(
     lies under the name of the output (and `force` is not given).
     """
     began = perf_counter()
-    existed = already_there(output, spec, force)
-    if not existed:
-        with ExitStack() as stack, translate_errors(output):
-            files = [stack.enter_context(file) for file in _all_of(spec, shards)]
-            unfinished = output.with_name(f"{output.name}.{os.getpid()}.unfinished")
-            stack.callback(unfinished.unlink, missing_ok=True)
-            with move_when_whole(unfinished, output) as merged:
-                _lay_over(merged, files, spec, output.parent)
-                seal(merged, _merged_attributes(files, spec, output.parent), _checksums(files, spec, progress))
+    existed = write_unless_there(
+        output, lambda: already_there(output, spec, force), lambda: _write_merged(spec, shards, output, progress)
+    )
     return Generated(output, spec, existed, perf_counter() - began)
+
+
+def _write_merged(spec: DatasetSpec, shards: Sequence[Path], output: Path, progress: Callable[[int], None]) -> None:
+    with ExitStack() as stack:
+        files = [stack.enter_context(file) for file in _all_of(spec, shards)]
+        unfinished = output.with_name(f"{output.name}.{os.getpid()}.unfinished")
+        stack.callback(unfinished.unlink, missing_ok=True)
+        with move_when_whole(unfinished, output) as merged:
+            _lay_over(merged, files, spec, output.parent)
+            seal(merged, _merged_attributes(files, spec, output.parent), _checksums(files, spec, progress))
 
 
 def spec_of(path: Path) -> DatasetSpec:
@@ -141,12 +149,7 @@ def _plan(spec: DatasetSpec, shard: Shard, path: Path) -> WritingPlan:
 
 
 def _open_file(path: Path) -> h5py.File:
-    if not path.is_file():
-        raise Refusal(f"{path}: no such shard; make it first")
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise Refusal(f"{path}: damaged or no HDF5 file ({error}); delete it and make the shard again") from None
+    return open_hdf5(path, SHARD, FILE)
 
 
 def _open_shard(path: Path, spec: DatasetSpec) -> h5py.File:
@@ -196,7 +199,14 @@ def _lay_over(merged: h5py.File, files: Sequence[h5py.File], spec: DatasetSpec, 
 
 
 def _relative(file: h5py.File, folder: Path) -> str:
-    return Path(os.path.relpath(file.filename, folder)).as_posix()
+    """The path of a shard as a merged file in a folder states it."""
+    name = Path(os.path.relpath(file.filename, folder)).as_posix()
+    if not is_beside(name):
+        raise Refusal(
+            f"{file.filename}: a merged file finds its shards beside it, or in folders there; "
+            f"write it with -o into {Path(file.filename).parent}, or a folder above"
+        )
+    return name
 
 
 def _merged_attributes(files: Sequence[h5py.File], spec: DatasetSpec, folder: Path) -> dict[str, object]:
@@ -239,6 +249,6 @@ def _rows(file: h5py.File, block: Block) -> StoredRows:
 
     try:
         return StoredRows._make(read(name) for name in StoredRows._fields)
-    except OSError as error:
+    except DAMAGE as error:
         damage = f"{file.filename}: {block.split} rows {block.start} to {block.stop} are damaged ({error})"
         raise Refusal(f"{damage}; delete it and make the shard again") from None

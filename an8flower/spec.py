@@ -15,6 +15,8 @@ from pydantic import Field, ValidationError, model_validator
 from .checks import check_design, check_name_count, check_terms
 from .errors import Refusal, WrongUsage
 from .factors import CATALOGUE, FACTORS, Value, part_of
+from .gate.documents import parse_json
+from .gate.regular import shorten
 from .names import unknown
 from .slips import check_slips
 from .splits import split_sizes
@@ -106,9 +108,10 @@ def from_mapping(document: Mapping[str, Any], source: str) -> DatasetSpec:
 def from_json(text: str, source: str) -> DatasetSpec:
     """Read what `to_json` wrote, in this version or an earlier one; raises Refusal if it is damaged."""
     try:
-        return _validate(json.loads(text), source)
-    except json.JSONDecodeError as error:
-        raise Refusal(f"{source}: not JSON ({error}); the spec has been damaged") from None
+        document = parse_json(text)
+    except ValueError as error:
+        raise Refusal(f"{source}: not JSON ({shorten(error)}); the spec has been damaged") from None
+    return _validate(document, source)
 
 
 def from_toml(path: Path) -> DatasetSpec:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,16 +14,48 @@ import numpy as np
 from . import draw
 from .errors import Refusal, WrongUsage
 from .factors import FACTORS, PARTS
+from .gate.documents import parse_json
+from .gate.hdf5 import DAMAGE, Schema, open_hdf5, refuse_damage
+from .gate.regular import FileKind, shorten
 from .names import unknown
 from .spec import DatasetSpec, from_json
 from .splits import SPLITS
 
 FORMAT, SCHEMA = "an8flower", 1
+SHARD_FORMAT = f"{FORMAT} shard"  # so that nobody takes a shard for a data set: its rows have other numbers
 ALWAYS = ("images", "labels", "masks")  # what every file has; rendered ones have these as well:
 RENDERED = ("parts", "factors")
 STRETCH = 32  # indices closer than this are read in one go: they mostly share a compressed chunk
 READ_ROWS = 512  # rows held at once when a whole split is read through
 REMAKE = "make it again with `an8flower generate --force` or `an8flower import --force`"
+KIND = FileKind("a data set", 2**50, REMAKE, "make it with `an8flower generate` or `an8flower import`")
+DATASETS = {
+    "images": ("uint8", 4),
+    "labels": ("int64", 1),
+    "masks": ("uint8", 3),
+    "parts": ("uint8", 3),
+    "factors": ("V", 1),
+}
+ATTRIBUTES = {
+    "format": "text",
+    "schema": "integer",
+    "complete": "truth",
+    "name": "text",
+    "class_names": "texts",
+    "part_names": "texts",
+    "size": "integer",
+    "digest": "text",
+    "canonical": "text",
+    "spec": "text",
+    "generator": "text",
+    "shards": "text",
+    "shard": "integers",
+}
+FILE = Schema(DATASETS, SPLITS, ATTRIBUTES)
+REQUIRED = ("name", "class_names", "part_names", "size", "digest")
+LARGEST_SIZE = 4096  # pixels
+MOST_SPEC_CLASSES = 1000  # what is derived from a spec grows with the square of its classes
+MASK_KINDS = 3  # none, evidence by presence, evidence by absence
 
 
 class StoredRows(NamedTuple):
@@ -63,7 +94,7 @@ class FlowerStore:
     @cached_property
     def file(self) -> h5py.File:
         """The open file; opened on first use in each process."""
-        return _open(self.path)
+        return open_file(self.path)
 
     @property
     def splits(self) -> list[str]:
@@ -108,7 +139,7 @@ class FlowerStore:
     @cached_property
     def shards(self) -> dict[Path, str]:
         """The files over which a merged one lies, with their fingerprints; none for a file that holds its own rows."""
-        recorded = json.loads(str(self.file.attrs.get("shards", "{}")))
+        recorded = parse_json(str(self.file.attrs.get("shards", "{}")))
         return {self.path.parent / name: fingerprint for name, fingerprint in recorded.items()}
 
     def close(self) -> None:
@@ -118,6 +149,14 @@ class FlowerStore:
 
     def _check(self) -> None:
         """Everything that can be known without reading the data."""
+        with refuse_damage(self.path, REMAKE):
+            self._check_attributes()
+            self._check_catalogue()
+            for split in self.file:
+                self._check_shapes(split)
+            self._check_shards()
+
+    def _check_attributes(self) -> None:
         attributes = self.file.attrs
         if attributes.get("format") != FORMAT:
             raise Refusal(f"{self.path}: an HDF5 file, but not one of {FORMAT}; {REMAKE}")
@@ -127,29 +166,49 @@ class FlowerStore:
             )
         if not attributes.get("complete", False):
             raise Refusal(f"{self.path}: unfinished; {REMAKE}")
-        self._check_catalogue()
-        for split in self.file:
-            self._check_shapes(split)
-        self._check_shards()
+        if missing := [name for name in REQUIRED if name not in attributes]:
+            raise Refusal(f"{self.path}: lacks the attribute {missing[0]}; {REMAKE}")
+        if not 1 <= self.size <= LARGEST_SIZE:
+            raise Refusal(f"{self.path}: pictures of {self.size} px came, expected 1 to {LARGEST_SIZE}; {REMAKE}")
+        self._check_spec()
+
+    def _check_spec(self) -> None:
+        """Raise Refusal if the spec is not that of these pictures, classes and digest."""
+        text, canonical = self.file.attrs.get("spec"), self.file.attrs.get("canonical")
+        if text is None:
+            return
+        if len(self.class_names) > MOST_SPEC_CLASSES:
+            raise Refusal(
+                f"{self.path}: {len(self.class_names)} classes came, expected at most {MOST_SPEC_CLASSES}; {REMAKE}"
+            )
+        if canonical is not None and hashlib.sha256(str(canonical).encode()).hexdigest() != self.digest:
+            raise Refusal(f"{self.path}: its digest is that of another spec; {REMAKE}")
+        document = parse_json(str(text))
+        stated = (document["size"], document["class_names"], document["name"])
+        if stated != (self.size, self.class_names, self.name):
+            raise Refusal(f"{self.path}: its spec is that of another data set; {REMAKE}")
 
     def _check_catalogue(self) -> None:
         """A file may know fewer parts and factors than we do, but not others."""
-        tables = [group["factors"] for group in self.file.values() if "factors" in group]
-        columns = [name for table in tables for name in table.dtype.names]
-        strange = [name for name in columns if name not in FACTORS]
+        tables = [group["factors"].dtype for group in self.file.values() if "factors" in group]
+        columns = [(name, table[name]) for table in tables for name in table.names]
+        strange = [name for name, _ in columns if name not in FACTORS]
         strange += [name for id_, name in enumerate(self.part_names) if name not in PARTS[id_ : id_ + 1]]
         if strange:
             raise Refusal(
-                f"{self.path}: knows {strange[0]}, which this version does not; "
+                f"{self.path}: knows {shorten(strange[0])}, which this version does not; "
                 f"use an8flower {self.file.attrs.get('generator')} or later"
             )
+        for name, dtype in columns:
+            if dtype != np.dtype(FACTORS[name].dtype):
+                raise Refusal(f"{self.path}: {name} is {dtype}, expected {FACTORS[name].dtype}; {REMAKE}")
 
     def _check_shards(self) -> None:
         """HDF5 reads a shard that is missing as zeros, and one that was replaced as it is."""
         self.refuse_missing_shards()
         for path, recorded in self.shards.items():
-            with _open(path) as shard:
-                if fingerprint(shard) != recorded:
+            with open_file(path) as shard:
+                if shard.attrs.get("format") != SHARD_FORMAT or fingerprint(shard) != recorded:
                     raise Refusal(
                         f"{self.path}: its shard {path} has changed since the shards were merged; merge again"
                     )
@@ -196,7 +255,8 @@ class FlowerSplit:
     @property
     def labels(self) -> np.ndarray:
         """The labels of all rows, (N,) int64."""
-        return self._group["labels"][:]
+        with refuse_damage(self.store.path, REMAKE):
+            return self._group["labels"][:]
 
     def rows(self, start: int, stop: int) -> StoredRows:
         """Rows start to stop; raises IndexError outside the split and Refusal where the file is damaged."""
@@ -206,9 +266,9 @@ class FlowerSplit:
         try:
             rows = StoredRows._make(self._read(name, slice(start, stop)) for name in StoredRows._fields)
             return rows._replace(factors=self._with_later_factors(rows, start))
-        except OSError as error:
+        except DAMAGE as error:
             raise Refusal(
-                f"{self.store.path}: {self.name} rows {start} to {stop} are damaged ({error}); {REMAKE}"
+                f"{self.store.path}: {self.name} rows {start} to {stop} are damaged ({shorten(error)}); {REMAKE}"
             ) from None
 
     def take(self, indices: np.ndarray) -> StoredRows:
@@ -246,14 +306,9 @@ def _concatenate(pieces: list[StoredRows]) -> StoredRows:
     )
 
 
-def _open(path: Path) -> h5py.File:
-    if not path.is_file():
-        raise Refusal(f"{path}: no such file; make it with `an8flower generate` or `an8flower import`")
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        what = "truncated or damaged" if h5py.is_hdf5(path) else "not an HDF5 file"
-        raise Refusal(f"{path}: {what} ({error}); {REMAKE}") from None
+def open_file(path: Path) -> h5py.File:
+    """Open a data set or a shard for reading, once the gate has looked at it."""
+    return open_hdf5(path, KIND, FILE)
 
 
 def is_made_from(file: h5py.File, spec: DatasetSpec) -> bool:
@@ -270,34 +325,64 @@ def fingerprint(file: h5py.File) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
-def verify(path: Path) -> Iterator[tuple[str, bool]]:
+def verify(path: Path, alive: Callable[[], None] = lambda: None) -> Iterator[tuple[str, bool]]:
     """Recompute each checksum; yields ("train/images", whether it holds) for every data set of a file.
 
-    Where one of a merged file does not hold, ("train/images of x-2of3.h5", False) follows for each damaged shard.
+    Where one of a merged file does not hold, ("train/images of x-2of3.h5", False) follows for each damaged shard. Where
+    values are none that they can be, ("train/labels: -1 to 5 came, expected 0 to 3", False) follows. `alive` is called
+    after every few rows.
     """
     store = FlowerStore(path)
     for split in store.file:
         for name, data in store.file[split].items():
-            holds = _holds(data)
+            contents = _read_through(data, alive, _limits(store).get(name, np.inf))
+            holds = contents.checksum == data.attrs.get("sha256")
             yield f"{split}/{name}", holds
             if not holds:
-                yield from _damaged_shards(store, f"{split}/{name}")
+                yield from _damaged_shards(store, f"{split}/{name}", alive)
+            if contents.strange:
+                yield f"{split}/{name}: {contents.strange}", False
     store.close()
 
 
-def _damaged_shards(store: FlowerStore, place: str) -> Iterator[tuple[str, bool]]:
+def _limits(store: FlowerStore) -> dict[str, int]:
+    """The number of values that labels, masks and parts may have, counted from 0."""
+    return {"labels": len(store.class_names), "masks": MASK_KINDS, "parts": len(store.part_names)}
+
+
+def _damaged_shards(store: FlowerStore, place: str, alive: Callable[[], None]) -> Iterator[tuple[str, bool]]:
     for path in store.shards:
-        with _open(path) as shard:
-            if place in shard and not _holds(shard[place]):
+        with open_file(path) as shard:
+            if place in shard and _read_through(shard[place], alive).checksum != shard[place].attrs.get("sha256"):
                 yield f"{place} of {path.name}", False
 
 
-def _holds(data: h5py.Dataset) -> bool:
-    """Whether the sha256 of the uncompressed bytes in row order is the one that was recorded."""
-    running = hashlib.sha256()
+class _Contents(NamedTuple):
+    """What is found when a data set is read through."""
+
+    checksum: str  # sha256 of the uncompressed bytes in row order; empty where some cannot be read
+    strange: str = ""  # values that cannot be, in words
+
+
+def _read_through(data: h5py.Dataset, alive: Callable[[], None], values: float = np.inf) -> _Contents:
+    """Read all rows once; whole numbers are expected to be 0 or more and below `values`, factors to be finite."""
+    running, strange = hashlib.sha256(), ""
     try:
         for start in range(0, len(data), READ_ROWS):
-            running.update(np.ascontiguousarray(data[start : start + READ_ROWS]).data)
-    except OSError:  # chunks that cannot be read
-        return False
-    return running.hexdigest() == data.attrs.get("sha256")
+            rows = np.ascontiguousarray(data[start : start + READ_ROWS])
+            running.update(rows.data)
+            strange = strange or _strange_values(rows, values)
+            alive()
+    except DAMAGE:  # chunks that cannot be read
+        return _Contents("", strange)
+    return _Contents(running.hexdigest(), strange)
+
+
+def _strange_values(rows: np.ndarray, values: float) -> str:
+    if rows.dtype.names:
+        numbers = [name for name in rows.dtype.names if rows.dtype[name].base.kind == "f"]
+        odd = [name for name in numbers if not np.isfinite(rows[name]).all()]
+        return f"{odd[0]} is not finite" if odd else ""
+    if np.isinf(values) or (rows.min(initial=0) >= 0 and rows.max(initial=0) < values):
+        return ""
+    return f"{rows.min()} to {rows.max()} came, expected 0 to {int(values) - 1}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,25 +10,17 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from .errors import Refusal
+from .gate.documents import parse_toml, read_toml
+from .gate.regular import FileKind
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-parse = tomllib.loads
+parse = parse_toml
+LARGEST = 2**22  # bytes of a file that somebody writes by hand
 LONGEST = 60  # characters of a value in a message
 
 
 def read(path: Path, remedy: str) -> dict[str, Any]:
-    """Parse a TOML file; raises Refusal if it cannot be read, with the remedy, or is not TOML."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Notepad begins a file with a byte order mark
-    except OSError as error:
-        raise Refusal(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Refusal(f"{path}: not TOML ({error})") from None
+    """Parse a TOML file; raises Refusal if it cannot be read or is not TOML, with the remedy."""
+    return read_toml(path, FileKind("a TOML file", LARGEST, remedy))
 
 
 def tuples(value: Any) -> Any:

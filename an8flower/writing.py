@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -24,12 +23,15 @@ import numpy as np
 from filelock import FileLock, Timeout
 from isal import isal_zlib
 
-from . import __version__
+from . import __version__, atomic
 from .errors import Refusal
-from .store import FORMAT, SCHEMA, StoredRows
+from .gate.hdf5 import DAMAGE, Schema, open_hdf5
+from .gate.regular import FileKind
+from .store import DATASETS, FORMAT, SCHEMA, StoredRows
 
 CHUNK = 32  # rows that are compressed, and later read, together
 BLOCK = 8 * CHUNK  # rows that are made, kept and resumed together
+BLOCK_KIND = FileKind("rows that wait", 2**40, "the same command makes them again")
 LEVEL = 1  # of deflate: higher ones cost more time than they save space
 
 
@@ -71,16 +73,36 @@ class WritingPlan:
 def write(plan: WritingPlan, workers: int, progress: Callable[[int], None] = lambda rows: None) -> None:
     """Make all blocks that are not there yet, then the file. `progress` is told the rows of each finished block.
 
-    Raises Refusal where the place cannot be written, the disk is full, or another process writes the same file.
+    To be called by whoever holds the lock of the file: see `write_unless_there`. Raises Refusal where the place cannot
+    be written, or the disk is full.
     """
     remark = f", finished rows are kept in {plan.folder}: the same command goes on from there"
-    with translate_errors(plan.path, remark), _hold_lock(plan):
+    with translate_errors(plan.path, remark):
+        plan.folder.mkdir(parents=True, exist_ok=True)
         checksums = Checksums()
         for block, rows in _make_in_order(plan, workers):
             checksums.add(block, rows)
             progress(block.stop - block.start)
         _join(plan, checksums)
         shutil.rmtree(plan.folder)
+
+
+def write_unless_there(path: Path, is_there: Callable[[], bool], make: Callable[[], None]) -> bool:
+    """Make a file while nobody else makes one of its name; whether it was there already, and nothing was made.
+
+    Args:
+        is_there: whether the very same is there; it raises Refusal if anything else is. Asked again under the lock.
+
+    Raises:
+        Refusal: another process is writing the file, or it cannot be written.
+    """
+    if is_there():
+        return True
+    with translate_errors(path), _hold_lock(path):
+        if is_there():
+            return True
+        make()
+    return False
 
 
 class Checksums:
@@ -124,17 +146,16 @@ def _disk_is_full(error: Exception) -> bool:
 
 
 @contextmanager
-def _hold_lock(plan: WritingPlan) -> Iterator[None]:
-    """Hold the lock of this data set's folder; the operating system frees it when a process dies."""
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    place = plan.folder.with_suffix(".lock")
+def _hold_lock(path: Path) -> Iterator[None]:
+    """Hold the lock of a file that is to be written; the operating system frees it when a process dies."""
+    place = path.with_name(f"{path.name}.lock")
+    place.touch()  # where nothing can be written, this says so; the lock would take it for one that somebody holds
     lock = FileLock(place)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise Refusal(f"{plan.path}: another process is writing it; wait for it, or give another -o") from None
+        raise Refusal(f"{path}: another process is writing it; wait for it, or give another -o") from None
     try:
-        plan.folder.mkdir(exist_ok=True)  # the one who held the lock before may have finished and cleared it away
         yield
     finally:
         place.unlink(missing_ok=True)
@@ -168,17 +189,21 @@ def _obtain(plan: WritingPlan, block: Block) -> StoredRows:
         for name, values in _present_columns(rows).items():
             data = _create(part, name, values.dtype, values.shape)
             _write_chunks(data, 0, _compress(values))
-    unfinished.replace(place)
+    atomic.move(unfinished, place)
     return rows
 
 
 def _read_block(place: Path) -> StoredRows | None:
     """The rows of a block that is there and can be read."""
     try:
-        with h5py.File(place, "r") as part:
+        with _open_block(place) as part:
             return StoredRows._make(part[name][:] if name in part else None for name in StoredRows._fields)
-    except OSError:
+    except (Refusal, *DAMAGE):
         return None
+
+
+def _open_block(place: Path) -> h5py.File:
+    return open_hdf5(place, BLOCK_KIND, Schema(DATASETS))
 
 
 def _block_path(plan: WritingPlan, block: Block) -> Path:
@@ -216,7 +241,7 @@ def _join(plan: WritingPlan, checksums: Checksums) -> None:
     """One file from all blocks: beside the final name first, then moved."""
     with move_when_whole(plan.folder / "joined.unfinished", plan.path) as file:
         for block in plan.blocks:
-            with h5py.File(_block_path(plan, block), "r") as part:
+            with _open_block(_block_path(plan, block)) as part:
                 _append(file.require_group(block.split), part, block, plan.splits[block.split])
         attributes = {"digest": checksums.digest, **plan.attributes, "format": plan.format, "generator": __version__}
         seal(file, attributes, checksums)
@@ -227,9 +252,7 @@ def move_when_whole(unfinished: Path, path: Path) -> Iterator[h5py.File]:
     """A new file under another name, moved to its own when it is closed and on the disk."""
     with h5py.File(unfinished, "w") as file:
         yield file
-    with unfinished.open("rb") as written:
-        os.fsync(written.fileno())
-    unfinished.replace(path)
+    atomic.move(unfinished, path)
 
 
 def seal(file: h5py.File, attributes: Mapping[str, object], checksums: Checksums) -> None:

@@ -27,6 +27,7 @@ from .models.labels import read_labels
 from .models.networks.guard import evaluating
 from .models.sources import Source, pair_with_weights, parse_normalisation
 from .resources import Resources, parse_device
+from .results.files import refuse_audit
 from .results.folder import RunFolder
 from .results.notebook import AuditResult, ScoreResult
 from .scoring.judge import Target
@@ -160,6 +161,7 @@ def score(
     )
     resources = Resources(_choose_device(device, networks), batch)
     folder = Path("runs") / store.path.stem if output is None else Path(output)
+    refuse_audit(folder)
     with _restore_modes(networks):
         scored = judge(plan, resources, folder, progress or (lambda done, total: None))
     refuse_if_nothing_was_scored(scored.document)

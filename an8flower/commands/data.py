@@ -97,15 +97,19 @@ def inspect(file: Path, sheet: Path | None, split: str, rows: int, as_json: bool
 @click.command()
 @click.argument("file", type=FILE)
 def verify(file: Path) -> None:
-    """Recompute every checksum of a data set, and report what is damaged.
+    """Recompute every checksum of a data set, look at its values, and report what is damaged.
+
+    A process with limits of time and memory reads the file, so that a damaged one harms nothing else.
 
     \b
     Example:  an8flower verify data/single-6c.h5
     """
+    from ..gate.child import walk_in_child
+    from ..store import REMAKE
     from ..store import verify as recompute
 
     broken = []
-    for place, holds in recompute(file):
+    for place, holds in walk_in_child(recompute, file, REMAKE):
         click.echo(f"{'ok      ' if holds else 'DAMAGED '} {place}")
         broken += [] if holds else [place]
     if broken:
@@ -118,7 +122,8 @@ def verify(file: Path) -> None:
 @click.option("-o", "--output", type=FILE, required=True, help="The file to write.")
 @click.option("--size", type=click.IntRange(16, 1024), help="Scale every picture and mask to this square.")
 @click.option("--force", is_flag=True, help="Replace a file at this place.")
-def import_(images: Path, masks: Path, output: Path, size: int | None, force: bool) -> None:
+@as_json
+def import_(images: Path, masks: Path, output: Path, size: int | None, force: bool, as_json: bool) -> None:
     """Make a data set from your own pictures, IMAGES/<class>/*, and masks, MASKS/<class>/*.
 
     A mask belongs to the picture of the same class with the same file name, extensions aside. Bright pixels of a mask
@@ -127,12 +132,22 @@ def import_(images: Path, masks: Path, output: Path, size: int | None, force: bo
     \b
     Example:  an8flower import an8Flower_double_12c an8Flower_double_12c_MASK -o data/original.h5
     """
-    from ..importing import import_folders
+    from ..importing import count_masks, import_folders
     from .progress import counting
 
-    if output.exists() and not force:
-        raise Refusal(f"{output}: exists; replace it with --force, or write elsewhere with -o")
     with counting("importing", None) as step:
-        pairs = import_folders(images, masks, output, size=size, progress=step)
-    shares = ", ".join(f"{len(members)} {split}" for split, members in pairs.splits.items())
+        pairs = import_folders(images, masks, output, size=size, force=force, progress=step)
+    counts, splits = count_masks(output), {split: len(members) for split, members in pairs.splits.items()}
+    if as_json:
+        document = {"file": str(output), "classes": list(pairs.class_names), "splits": splits, **vars(counts)}
+        echo_json({**document, "left_out": [str(path) for path in pairs.left_out]})
+        return
+    shares = ", ".join(f"{count} {split}" for split, count in splits.items())
     click.echo(f"{output}: {len(pairs.pairs):,} pictures of {len(pairs.class_names)} classes ({shares})")
+    click.echo(
+        f"evidence: {counts.share:.1%} of the pixels; {counts.empty:,} rows without any, "
+        f"{counts.full:,} that are nothing but evidence"
+    )
+    if pairs.left_out:
+        named = ", ".join(str(path) for path in pairs.left_out[:3]) + (", ..." if len(pairs.left_out) > 3 else "")
+        click.echo(f"left out: {len(pairs.left_out):,} ({named})")

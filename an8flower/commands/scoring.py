@@ -88,6 +88,7 @@ def score(
     from ..evaluate.metrics.naming import USUAL, parse_metrics
     from ..evaluate.models.sources import pair_with_weights
     from ..evaluate.resources import Resources, parse_device
+    from ..evaluate.results.files import refuse_audit
     from ..evaluate.scoring.run import ScoringPlan
     from ..evaluate.scoring.run import score as judge
     from .progress import filling
@@ -101,8 +102,10 @@ def score(
     plan = ScoringPlan(
         data=data, models=sources, methods=wanted, metrics=names, split=split, rows=rows, target=target, seed=seed
     )
+    folder = output or run_folder(data)
+    refuse_audit(folder)
     with filling("scoring") as progress:
-        outcome = judge(plan, resources, output or run_folder(data), progress)
+        outcome = judge(plan, resources, folder, progress)
     refuse_if_nothing_was_scored(outcome.document)
     _print_scores(outcome.document, as_json, as_csv)
 

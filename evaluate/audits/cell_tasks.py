@@ -70,7 +70,9 @@ class CostRecord:
 
     def __init__(self, place: Path) -> None:
         self._place = place
-        self.seconds: dict[str, float] = {name: float(value) for name, value in (files.read_json(place) or {}).items()}
+        recorded = files.read_json(place) or {}
+        # What is no number is left out: what cells took is told, and nothing depends on it.
+        self.seconds = {name: float(value) for name, value in recorded.items() if isinstance(value, int | float)}
 
     def add(self, name: str, seconds: float) -> None:
         """Record the seconds that a cell took."""

@@ -9,8 +9,7 @@ import an8flower
 from an8flower.errors import Refusal
 from an8flower.store import FlowerStore
 
-from ..models.classifier import Card
-from ..models.files import read
+from ..models.files import load
 from ..models.training import epochs_for, train
 from ..resources import parse_device
 from ..results.files import link_or_copy
@@ -42,8 +41,8 @@ def is_meant(where: Path, store: FlowerStore, models: Models, seed: int) -> bool
     if not where.is_file():
         return False
     try:
-        card = Card.from_metadata(read(where)[0])
-    except (Refusal, KeyError, ValueError, TypeError):
+        card = load(where).card
+    except Refusal:
         return False
     assert models.arch, "asked for only where a model is trained"
     wanted = {

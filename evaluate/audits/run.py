@@ -116,12 +116,10 @@ def audit(
     folder = (folder or Path("runs") / plan.name).absolute()
     how, reporter = how or How(), reporter or SilentReporter()
     with _alone_in(folder):
-        if fresh:
-            files.clear(folder, folders())
         files.sweep(folder, folders())
         try:
             neighbours = [] if fresh else files.neighbours(folder)
-            return Audit(plan, folder, how, neighbours=neighbours, reporter=reporter).run(command)
+            return Audit(plan, folder, how, neighbours=neighbours, reporter=reporter).run(command, fresh)
         except OSError as error:
             raise Refusal(
                 f"{folder}: cannot be written ({error.strerror or error}); make room or choose another folder with -o; "
@@ -140,11 +138,14 @@ class Audit:
         self.costs = CostRecord(folder / files.COSTS)
         self.training = Ledger(RunFolder(folder))
 
-    def run(self, command: str) -> AuditOutcome:
+    def run(self, command: str, fresh: bool = False) -> AuditOutcome:
         """Compute every cell that has no result, and write the summary and the page."""
-        files.write_json(self.folder / "plan.json", {"plan": self.plan.document(), **self._circumstances()})
         with self._engine() as engine:
             stores = [self._data(entry, engine) for entry in self.plan.data]
+            if fresh:  # not before: an audit that cannot begin removes nothing
+                files.clear(self.folder, folders())
+                self.costs.seconds.clear()
+            files.write_json(self.folder / files.PLAN, {"plan": self.plan.document(), **self._circumstances()})
             self._train(stores, engine)
             studies = self._carry_out_stages([self._open(store) for store in stores], engine)
         with self.reporter.stage("summing up"):

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 import an8flower
+from an8flower.errors import Refusal
+from an8flower.gate.regular import FileKind
 from an8flower.store import FlowerStore
 
 from ..case import Explainer
@@ -25,7 +27,7 @@ from ..data.selection import select_rows
 from ..explainers.fittable import Examples, Fittable, Fitted, Learnt
 from ..models.classifier import Classifier
 from ..models.networks.guard import guard
-from ..models.safetensors_files import DAMAGE, read_tensors, write_tensors
+from ..models.safetensors_files import LARGEST, UNWRITABLE, read_tensors, write_tensors
 from ..resources import in_flight_on
 from ..seeds import seed_of
 
@@ -82,6 +84,7 @@ def prepare(explainer: Any, classifier: Classifier, examples: Examples, batch: i
 
 
 FORMAT = "an8flower fit 1"
+FIT = FileKind("what a method learnt", LARGEST, "delete it, and it is made anew")
 
 
 def fit_once(
@@ -131,13 +134,13 @@ def fit_path(explainer: Explainer, identity: str, model: str, folder: Path | Non
 def read_fit(path: Path, identity: str) -> Learnt | None:
     """Read what was learnt from a file; None if there is no file, or it holds another fit."""
     try:
-        metadata, learnt = read_tensors(path)
-    except DAMAGE:
+        metadata, learnt = read_tensors(path, FIT)
+    except Refusal:
         return None
     return learnt if metadata == {"format": FORMAT, "identity": identity} else None
 
 
 def write_fit(path: Path, identity: str, learnt: Learnt) -> None:
     """Write what an explainer learnt to a file, whole or not at all."""
-    with suppress(*DAMAGE):
+    with suppress(*UNWRITABLE):
         write_tensors(path, learnt, {"format": FORMAT, "identity": identity})

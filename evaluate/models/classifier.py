@@ -15,16 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from an8flower.errors import Refusal
+from an8flower.gate.documents import parse_json
 
 from ..registry import archs
 from ..seeds import seed_of
+from .card_bounds import check_card
 from .costs import Cost, Share, backward_counter, measure_shares
 from .networks.code_digest import digest_code
 from .networks.features import Features, at_least_single, token_grid
 from .networks.guard import evaluating
 from .networks.random_state import seed_global_state
 from .networks.split import Split, split
-from .safetensors_files import DAMAGE, write_tensors
+from .safetensors_files import UNWRITABLE, write_tensors
 
 FORMAT = "an8flower classifier 1"
 MEAN = (0.485, 0.456, 0.406)
@@ -52,8 +54,8 @@ class Card:
         """The inverse of `to_metadata`; raises KeyError or ValueError if the metadata are not ours."""
         if metadata["format"] != FORMAT:
             raise ValueError(f"format {metadata['format']!r}")
-        values = {name: json.loads(metadata[name]) for name in cls.__dataclass_fields__}
-        return cls(**{**values, "class_names": tuple(values["class_names"])})
+        values = {name: parse_json(metadata[name]) for name in cls.__dataclass_fields__}
+        return cls(**vars(check_card(json.dumps(values))))
 
 
 class Classifier(nn.Module):
@@ -194,7 +196,7 @@ class Classifier(nn.Module):
         """
         try:
             write_tensors(Path(path), self.state_dict(), self.card.to_metadata())
-        except DAMAGE as error:
+        except UNWRITABLE as error:
             raise Refusal(f"{path}: cannot be written ({error})") from error
 
     @contextmanager

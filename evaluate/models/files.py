@@ -9,16 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from an8flower.errors import Refusal
+from an8flower.gate.regular import FileKind, check_regular, shorten
 
 from ..registry import archs
 from .classifier import Card, Classifier, build
-from .safetensors_files import DAMAGE, read_tensors
+from .safetensors_files import LARGEST, read_tensors
 
 PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".th", ".tar"}
 MARKS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # what torch.save and pickle start with
 NAMED = 3  # examples in a message
 DATA_PARALLEL = "module."
 CONVERT = 'safetensors.torch.save_file(model.state_dict(), "weights.safetensors")'
+WEIGHTS = FileKind("a safetensors file", LARGEST, f"write it anew with {CONVERT}", f"write one with {CONVERT}")
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
@@ -46,17 +48,13 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file by their names; raises Refusal as `load_weights` does."""
-    if not path.is_file():
-        raise Refusal(f"{path}: no such file; write one with {CONVERT}")
+    check_regular(path, WEIGHTS)
     if path.suffix.lower() in PICKLES or _starts_as_pickle(path):
         raise Refusal(
             f"{path}: a pickle is not read, because unpickling runs whatever code is in it; where you trust it, load "
             f"it with torch yourself, and convert it once: {CONVERT}"
         )
-    try:
-        return read_tensors(path)[1]
-    except DAMAGE as error:
-        raise Refusal(f"{path}: not a safetensors file, or damaged ({error}); write it anew with {CONVERT}") from None
+    return read_tensors(path, WEIGHTS)[1]
 
 
 def _starts_as_pickle(path: Path) -> bool:
@@ -86,24 +84,23 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Cl
     try:
         card = Card.from_metadata(metadata)
     except (KeyError, ValueError, TypeError) as error:
-        raise Refusal(f"{path}: its metadata are not ours ({error!r}); train one with `an8flower train`") from error
+        raise Refusal(
+            f"{path}: its metadata are not ours ({shorten(error)}); train one with `an8flower train`"
+        ) from error
     # A file must not make us import what it names: only known architectures are built.
     if card.arch not in archs.names():
-        raise Refusal(f'{path}: holds the architecture "{card.arch}", which is not registered; import its module first')
-    classifier = build(card.arch, card.class_names, card.size, card.seed or 0)
-    classifier.card = card
+        arch = shorten(card.arch)
+        raise Refusal(f'{path}: holds the architecture "{arch}", which is not registered; import its module first')
     try:
+        classifier = build(card.arch, card.class_names, card.size, card.seed or 0)
+        classifier.card = card
         classifier.load_state_dict(weights)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise Refusal(f"{path}: its weights do not fit {card.arch} with {len(card.class_names)} classes") from error
     return classifier.to(device).eval()
 
 
 def read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """The metadata and the tensors of a safetensors file."""
-    if not path.is_file():
-        raise Refusal(f"{path}: no such file; train one with `an8flower train -o {path}`")
-    try:
-        return read_tensors(path)
-    except DAMAGE as error:
-        raise Refusal(f"{path}: not a safetensors file, or damaged ({error})") from error
+    remedy = f"train one with `an8flower train -o {path}`"
+    return read_tensors(path, FileKind("a model in a safetensors file", LARGEST, remedy))

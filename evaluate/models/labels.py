@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from an8flower.errors import Refusal
+from an8flower.gate.documents import parse_json, read_text
+from an8flower.gate.regular import FileKind, shorten
 
 EXPECTED = "expected a class name a line in UTF-8, or a JSON list, or JSON {index: name}"
+LABELS = FileKind("a file of class names", 2**24, EXPECTED)
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -20,16 +22,14 @@ def read_labels(path: Path) -> tuple[str, ...]:
     Raises:
         Refusal: no such file, not UTF-8, not JSON, a name that is empty or no text, an index that is left out.
     """
+    text = read_text(path, LABELS)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        names = _from_json(json.loads(text)) if path.suffix.lower() == ".json" else text.rstrip().split("\n")
-    except FileNotFoundError:
-        raise Refusal(f"{path}: no such file of class names; {EXPECTED}") from None
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise Refusal(f"{path}: cannot be read as class names ({error}); {EXPECTED}") from None
+        names = _from_json(parse_json(text)) if path.suffix.lower() == ".json" else text.rstrip().split("\n")
+    except ValueError as error:
+        raise Refusal(f"{path}: cannot be read as class names ({shorten(error)}); {EXPECTED}") from None
     for i, name in enumerate(names):
         if not isinstance(name, str) or not name.strip():
-            raise Refusal(f"{path}: the name of class {i} is {name!r}; {EXPECTED}")
+            raise Refusal(f"{path}: the name of class {i} is {shorten(repr(name))}; {EXPECTED}")
     return tuple(name.strip() for name in names)
 
 

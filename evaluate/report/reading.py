@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from an8flower.errors import Refusal
+from an8flower.gate.documents import parse_json
+from an8flower.gate.regular import FileKind, check_regular, shorten
 
-from ..results.arrays import read_arrays
+from ..results.arrays import ARRAYS, read_arrays
 
+LARGEST = 2**27  # bytes of a summary
 Arrays = dict[str, np.ndarray]
 
 
@@ -39,9 +41,11 @@ class AuditFolder:
         """
         place = (self.folder / str(name)).resolve()
         if not place.is_relative_to(self.folder.resolve()):
-            return Missing(f"{name} lies outside the folder of the audit")
-        if not place.is_file():
-            return Missing(f"{name} is missing")
+            return Missing(f"{shorten(name)} lies outside the folder of the audit")
+        try:
+            check_regular(place, ARRAYS)
+        except Refusal:
+            return Missing(f"{shorten(name)} is missing")
         arrays = read_arrays(place, needed)
         if arrays is None:
             return Missing(f"{name} cannot be read: run the audit again after deleting it")
@@ -50,19 +54,17 @@ class AuditFolder:
 
 
 def _text(place: Path) -> bytes:
-    if not place.is_file():
-        raise Refusal(
-            f"{place.parent}: no summary.json there, so this is no folder of a finished audit; {_remedy(place)}"
-        )
+    absent = f"this is no folder of a finished audit; {_remedy(place)}"
+    check_regular(place, FileKind("the summary of an audit", LARGEST, _remedy(place), absent))
     return place.read_bytes()
 
 
 def _summary(place: Path, text: bytes) -> dict[str, Any]:
     """The summary of an audit; raises Refusal if the text is not one."""
     try:
-        summary = json.loads(text)
+        summary = parse_json(text.decode())
     except ValueError as error:
-        raise Refusal(f"{place}: cannot be read as JSON ({error}); {_remedy(place)}") from error
+        raise Refusal(f"{place}: cannot be read as JSON ({shorten(error)}); {_remedy(place)}") from error
     if not isinstance(summary, dict) or not isinstance(summary.get("studies"), list):
         raise Refusal(f"{place}: not the summary of an audit: it has no list of studies; {_remedy(place)}")
     return summary

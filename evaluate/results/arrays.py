@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from an8flower.atomic import moved_into
+from an8flower.errors import Refusal
+from an8flower.gate.arrays import read_npz
+from an8flower.gate.regular import FileKind
 
-# The errors that damaged files raise; zipfile raises NotImplementedError if the byte that names the compression is odd.
-DAMAGED = (OSError, ValueError, KeyError, EOFError, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+ARRAYS = FileKind("arrays of a run", 2**30, "delete it and run the same command again")
 
 
 def write_arrays(place: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -24,7 +24,6 @@ def write_arrays(place: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def read_arrays(place: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray] | None:
     """The arrays of a file, or only those with some names; None if the file is missing or damaged."""
     try:
-        with place.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # it leaves a broken file open
-            return {name: archive[name] for name in (archive.files if names is None else names)}
-    except DAMAGED:
+        return read_npz(place, ARRAYS, names)
+    except Refusal:
         return None

@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 
 from an8flower.atomic import moved_into
 from an8flower.errors import Refusal
+from an8flower.gate.regular import FileKind
+from an8flower.gate.tables import read_parquet
 
 SCHEMA = pa.schema(
     [
@@ -28,6 +30,9 @@ SCHEMA = pa.schema(
         ("backwards", pa.float64()),  # likewise
     ]
 )
+
+
+PART = FileKind("the rows of a cell", 2**30, "run the same command again")
 
 
 class RunFolder:
@@ -75,7 +80,6 @@ class RunFolder:
 def read_part(place: Path) -> pa.Table | None:
     """The long rows of a file, with verified checksums; None if the file is missing or damaged."""
     try:
-        table = pq.read_table(place, page_checksum_verification=True)
-    except (OSError, pa.ArrowException):
+        return read_parquet(place, PART, SCHEMA)
+    except Refusal:
         return None
-    return table if table.schema.equals(SCHEMA) else None

@@ -8,8 +8,14 @@ import h5py
 import numpy as np
 
 from an8flower.atomic import moved_into
+from an8flower.errors import Refusal
+from an8flower.gate.hdf5 import Schema, open_hdf5
+from an8flower.gate.regular import FileKind
 
 LARGEST, SMALLEST = 15, -4  # powers of two between which a map's largest value needs no scale
+
+MAPS = FileKind("the maps of a cell", 2**40, "run the same command again")
+SCHEMA = Schema({"rows": ("int64", 1), "scale": ("float64", 1), "maps": ("float16", 3)})
 
 
 def maps_path(folder: Path, cell: str) -> Path:
@@ -33,9 +39,9 @@ def write_maps(where: Path, rows: np.ndarray, maps: np.ndarray) -> None:
 def has_maps(where: Path) -> bool:
     """Whether maps are on disk, and whole enough to be opened."""
     try:
-        with h5py.File(where, "r") as file:
-            return len(file["maps"]) == len(file["rows"])
-    except (OSError, KeyError):
+        with open_hdf5(where, MAPS, SCHEMA) as file:
+            return file.keys() == SCHEMA.datasets.keys() and len(file["maps"]) == len(file["rows"])
+    except Refusal:
         return False
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,9 @@ import pandas as pd
 import pyarrow as pa
 
 from an8flower.errors import Refusal
+from an8flower.gate.documents import read_json
 
+from .files import DOCUMENT
 from .wording import NUMBERS
 
 
@@ -62,11 +63,11 @@ class AuditResult:
         """Read the result of an audit from its folder; raises Refusal if no audit was finished there."""
         path = Path(folder) / "summary.json"
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = read_json(
+                path, DOCUMENT._replace(absent=f"no finished audit is there; run `an8flower audit -o {folder}`")
+            )
             titles = [study["dataset"]["name"] for study in document["studies"]]
-        except FileNotFoundError:
-            raise Refusal(f"{folder}: no finished audit is there; run `an8flower audit -o {folder}`") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (KeyError, TypeError, IndexError) as error:
             raise Refusal(f"{path}: not the summary of an audit ({error!r}); run the audit again") from None
         assert len(titles) == len(document["studies"])
         return cls(Path(folder), document)

@@ -18,14 +18,14 @@ import h5py
 import numpy as np
 import pytest
 
+from an8flower import atomic, writing
 from an8flower import generate as generating
-from an8flower import writing
 from an8flower.errors import Refusal
 from an8flower.factors import PARTS
 from an8flower.generate import generate, make_rows
 from an8flower.spec import DatasetSpec, load
 from an8flower.store import FlowerStore, verify
-from an8flower.writing import Block
+from an8flower.writing import Block, write_unless_there
 
 NOBODY = 65534
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -220,8 +220,9 @@ def test_two_writers_at_once(spec: DatasetSpec, tmp_path: Path) -> None:
     )
     other.start()
     assert began.wait(60)
-    with pytest.raises(Refusal, match="another process is writing it"):
-        generate(spec, path)
+    for wanted in (spec, spec.with_changes(seed=3)):
+        with pytest.raises(Refusal, match="another process is writing it"):
+            generate(wanted, path)
     go_on.set()
     other.join(60)
     assert other.exitcode == 0
@@ -257,3 +258,26 @@ def test_missing_pot_is_marked_where_the_pot_would_stand() -> None:
     leaves_only = np.flatnonzero(rows.labels == 1)
     with_pot = generating._render_parts_with(rows.factors[leaves_only], "pot", 1, spec.size) == PARTS.index("pot")
     assert ((rows.masks[leaves_only] == 2) == (with_pot & (rows.masks[leaves_only] != 1))).all()
+
+
+def test_what_somebody_else_has_just_written_is_not_replaced(spec: DatasetSpec, tmp_path: Path) -> None:
+    """Between the first look and the lock another process may have come and gone."""
+    looks: list[bool] = []
+
+    def look() -> bool:
+        looks.append((tmp_path / "x.h5").exists())
+        (tmp_path / "x.h5").touch()  # the other process
+        return looks[-1]
+
+    assert write_unless_there(tmp_path / "x.h5", look, lambda: pytest.fail("written over"))
+    assert looks == [False, True]
+
+
+def test_content_is_flushed_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(os.readlink(f"/proc/self/fd/{handle}")))
+    with atomic.moved_into(tmp_path / "x.txt") as unfinished:
+        unfinished.write_text("whole")
+        assert not flushed
+    assert flushed == [str(unfinished), str(tmp_path)]
+    assert [path.name for path in tmp_path.iterdir()] == ["x.txt"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image
 from an8flower.errors import Refusal
 from an8flower.importing import foreground, import_folders, match
 from an8flower.store import FlowerStore, verify
+
+from ..conftest import Run
 
 
 def write_release(root: Path, classes: int = 2, images: int = 10, side: int = 32, mode: str = "L") -> tuple[Path, Path]:
@@ -89,6 +92,7 @@ def _twice(root: Path) -> None:
 
 def _new_class(root: Path) -> None:
     (root / "NAME" / "class9").mkdir()
+    Image.new("L", (32, 32)).save(root / "NAME" / "class9" / "x.png")
 
 
 def _other_size(root: Path) -> None:
@@ -144,3 +148,86 @@ def test_half_is_half() -> None:
     coloured = Image.fromarray(np.array([[[200, 0, 0], [0, 0, 90]]], np.uint8))
     assert foreground(coloured, "x").tolist() == [[True, False]]
     assert not foreground(Image.new("L", (4, 4)), "x").any()
+
+
+# --- what used to go wrong without a word -----------------------------------------------------------------------------
+
+
+def only_pair(root: Path, image: Image.Image, mask: Image.Image, **how: object) -> tuple[np.ndarray, np.ndarray]:
+    """The stored picture and mask of one pair of files."""
+    for name, picture, suffix in (("I", image, "tif"), ("M", mask, "tif")):
+        (root / name / "a").mkdir(parents=True)
+        picture.save(root / name / "a" / f"x.{suffix}", **(how if name == "I" else {}))
+    import_folders(root / "I", root / "M", root / "x.h5", workers=1)
+    store = FlowerStore(root / "x.h5")
+    rows = store[store.splits[0]].rows(0, 1)
+    return rows.images[0], rows.masks[0]
+
+
+def corner(side: int = 16) -> np.ndarray:
+    """A mask of the upper left quarter, (side, side) uint8."""
+    mask = np.zeros((side, side), np.uint8)
+    mask[: side // 2, : side // 2] = 255
+    return mask
+
+
+def test_sixteen_bits_are_scaled_as_explain_scales_them(tmp_path: Path) -> None:
+    image, _ = only_pair(tmp_path, Image.fromarray(np.full((16, 16), 32768, np.uint16)), Image.fromarray(corner()))
+    assert (image == 128).all()
+
+
+def test_what_is_transparent_lies_on_white(tmp_path: Path) -> None:
+    clear = np.zeros((16, 16, 4), np.uint8)
+    clear[8:] = (255, 0, 0, 255)
+    image, _ = only_pair(tmp_path, Image.fromarray(clear), Image.fromarray(corner()))
+    assert (image[:8] == 255).all()
+    assert (image[8:] == (255, 0, 0)).all()
+
+
+def test_the_rotation_of_a_camera_is_applied(tmp_path: Path) -> None:
+    """The mask was drawn on the upright picture; picture and mask then mark the same corner."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise: what is stored lies on its left side
+    stored = Image.fromarray(np.rot90(corner()).copy())
+    image, mask = only_pair(tmp_path, stored, Image.fromarray(corner()), exif=exif)
+    assert ((image[:, :, 0] > 0) == (mask > 0)).all()
+
+
+def test_masks_in_other_colours_are_not_inverted(tmp_path: Path) -> None:
+    mask = Image.fromarray(corner()).convert("RGB").convert("CMYK")
+    _, marked = only_pair(tmp_path, Image.new("RGB", (16, 16)), mask)
+    assert ((marked > 0) == (corner() > 0)).all()
+
+
+def test_what_is_left_out_is_named_and_what_is_hidden_is_no_class(tmp_path: Path) -> None:
+    images, masks = write_release(tmp_path)
+    (images / "class0" / "more").mkdir()
+    (images / "class0" / "more" / "deep.jpg").touch()
+    (images / "class1" / "notes.txt").touch()
+    (images / "class1" / "._img1.jpg").touch()
+    (images / ".ipynb_checkpoints").mkdir()
+    (masks / "empty").mkdir()
+    matched = match(images, masks)
+    assert matched.class_names == ("class0", "class1")
+    assert set(matched.left_out) == {images / "class0" / "more", images / "class1" / "notes.txt", masks / "empty"}
+    lonely = masks / "class0" / "cat.png"
+    Image.new("L", (32, 32)).save(lonely)
+    (images / "class0" / "cat.heic").touch()
+    with pytest.raises(Refusal, match=r"1 only in the second \(cat\); cat.heic is none of PNG, JPEG"):
+        match(images, masks)
+
+
+def test_the_command_counts_what_masks_mark(tmp_path: Path, run: Run) -> None:
+    images, masks = write_release(tmp_path)
+    Image.new("L", (32, 32)).save(masks / "class0" / "class0_img0_p0_r1.png")
+    Image.new("L", (32, 32), 255).save(masks / "class0" / "class0_img0_p1_r1.png")
+    (images / "notes.txt").touch()
+    document = json.loads(run("import", images, masks, "-o", "x.h5", "--json").stdout)
+    assert (document["rows"], document["empty"], document["full"]) == (20, 1, 1)
+    assert document["share"] == pytest.approx((18 * 128 + 1024) / 20 / 1024)
+    assert sum(document["splits"].values()) == 20
+    assert document["left_out"] == [str(images / "notes.txt")]
+    text = run("import", images, masks, "-o", "x.h5", "--force").stdout
+    assert "1 rows without any, 1 that are nothing but evidence" in text
+    assert "left out: 1" in text
+    assert "exists; replace it with --force" in run("import", images, masks, "-o", "x.h5", check=False).stderr

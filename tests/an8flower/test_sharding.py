@@ -133,7 +133,7 @@ def test_what_is_there_is_left_alone_and_another_shard_is_safe(spec: DatasetSpec
     assert path.stat().st_mtime_ns == stamp
     assert not generate_shard(other, 1, 2, tmp_path, workers=1, force=True).existed
     path.write_text("notes")
-    with pytest.raises(Refusal, match="damaged or no HDF5 file"):
+    with pytest.raises(Refusal, match="not an HDF5 file"):
         generate_shard(spec, 1, 2, tmp_path)
     assert path.read_text() == "notes"
 
@@ -157,7 +157,7 @@ def test_only_all_shards_of_one_data_set_make_the_whole(spec: DatasetSpec, tmp_p
         ([one, two, three, half], "do not fit together"),
         ([one, two, two, three], "do not fit together"),
         ([one, two, whole], "whole.h5: not a shard"),
-        ([one, two, tmp_path / "none.h5"], "none.h5: no such shard"),
+        ([one, two, tmp_path / "none.h5"], "none.h5: no such file; make it first"),
     ):
         with pytest.raises(Refusal, match=told):
             merge(spec, given, output)

@@ -294,9 +294,9 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (None, "cannot be read"),
+        (None, "no such file"),
         ("name = ", "not TOML"),
-        ("\xff", "not TOML"),
+        ("\xff", "not UTF-8"),
         ('name = "x"', "rows: missing"),
     ],
 )

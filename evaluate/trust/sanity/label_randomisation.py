@@ -12,6 +12,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def memorise_once(
         raise NotApplicable(f"{classifier.arch} cannot be trained anew, since it is not a registered architecture")
     memory = replace(memory, rows=min(memory.rows, len(store["train"])))
     path = folder / f"{classifier.arch}-permuted-seed{memory.seed}-{identity(classifier, store, memory)}.safetensors"
-    if path.exists():
+    with suppress(Refusal, KeyError, ValueError):  # a file that is missing or damaged is made anew
         trained = load(path, classifier.device)
         return MemorisingModel(trained, float(trained.card.data["memorised"]), memory.rows, 0.0, path)
     return memorise(classifier, store, memory, path, on_epoch=on_epoch)

@@ -12,17 +12,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import an8flower
 from an8flower import atomic
 from an8flower import spec as specs
 from an8flower.errors import Refusal
+from an8flower.evaluate.audits.models import is_meant
 from an8flower.evaluate.audits.opened import ModelWords, open_once
-from an8flower.evaluate.audits.plan import Plan, from_mapping
+from an8flower.evaluate.audits.plan import Models, Plan, from_mapping
 from an8flower.evaluate.audits.run import AuditOutcome, How, audit
 from an8flower.evaluate.audits.stages.scores import cell_makers
 from an8flower.evaluate.audits.study import StudyWords
@@ -204,13 +208,47 @@ def test_fits_of_a_run_are_swept_and_made_afresh(place: Path, tmp_path: Path) ->
     fits.mkdir(parents=True)
     dead = subprocess.Popen(["true"])
     dead.wait()
-    unfinished = fits / f"vebi-1.safetensors.{atomic._machine()}.{dead.pid}.unfinished"
-    for path in (unfinished, fits / "vebi-1.safetensors"):
+    unfinished = fits / f"vebi-1a2b3c4d.safetensors.{atomic._machine()}.{dead.pid}.unfinished"
+    for path in (unfinished, fits / "vebi-1a2b3c4d.safetensors"):
         path.touch()
     run(place, tmp_path / "run", "edges")
-    assert [path.name for path in fits.iterdir()] == ["vebi-1.safetensors"]
+    assert [path.name for path in fits.iterdir()] == ["vebi-1a2b3c4d.safetensors"]
     audit(plan(place, "edges"), tmp_path / "run", INLINE, fresh=True)
     assert not fits.exists()
+
+
+def test_an_audit_that_cannot_begin_removes_nothing(place: Path, tmp_path: Path) -> None:
+    shutil.copy(place / "flowers.h5", tmp_path / "flowers.h5")
+    shutil.copy(place / "net.safetensors", tmp_path / "net.safetensors")
+    run(tmp_path, tmp_path / "run", "edges")
+    parts = sorted((tmp_path / "run" / "scores").iterdir())
+    (tmp_path / "flowers.h5").unlink()
+    with pytest.raises(Refusal, match="no such file"):
+        audit(plan(tmp_path, "edges"), tmp_path / "run", INLINE, fresh=True)
+    assert sorted((tmp_path / "run" / "scores").iterdir()) == parts
+    assert parts
+
+
+def test_a_model_that_lacks_weights_or_has_others_is_trained_again(place: Path, tmp_path: Path) -> None:
+    """Its card says that it is the one that is meant; refused, it would stand in the way for ever."""
+    store, wanted, where = (
+        FlowerStore(place / "flowers.h5"),
+        Models(arch="flowernet", epochs=1),
+        tmp_path / "m.safetensors",
+    )
+    classifier = build("flowernet", store.class_names, 32, seed=0)
+    data = {"name": store.name, "digest": store.digest, "epochs": "1"}
+    classifier.card = replace(classifier.card, data=data, versions={"an8flower": an8flower.__version__})
+    classifier.save(where)
+    assert is_meant(where, store, wanted, 0)
+    with safe_open(where, "pt") as file:
+        metadata = file.metadata()
+    weights = dict(classifier.state_dict())
+    others = {**weights, "network.classifier.bias": weights["network.classifier.bias"] + 1}
+    fewer = {name: tensor for name, tensor in weights.items() if name != "network.classifier.bias"}
+    for changed, about in ((others, metadata), (fewer, classifier.card.to_metadata())):
+        save_file(changed, where, about)
+        assert not is_meant(where, store, wanted, 0)
 
 
 def test_damaged_data_are_refused(place: Path, tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -105,6 +107,54 @@ def test_files_that_are_no_classifier(flowernet: Classifier, tmp_path: Path, how
     with pytest.raises(Refusal, match=says) as caught:
         load(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        *[("seed", text) for text in ('"/../../../../outside/name"', "-1", "0.5", "9" * 400, "true", "[1]")],
+        *[("size", text) for text in ("null", '"28"', "-1", "0", "1000000", "NaN")],
+        *[("class_names", text) for text in ("[]", "[[[]]]", "[1, 2, 3]", '"red"', "[" * 9000, "{}")],
+        *[("arch", text) for text in ("null", '""', "7", "{")],
+        *[("accuracy", text) for text in ("2", '"all"', "Infinity")],
+        *[("data", text) for text in ("[]", '{"epochs": 3}')],
+    ],
+)
+def test_a_card_has_bounds(flowernet: Classifier, tmp_path: Path, field: str, text: str) -> None:
+    """What a card says goes into names of files, and decides how large a network is built."""
+    path = tmp_path / "f.safetensors"
+    save_file(dict(flowernet.state_dict()), path, {**flowernet.card.to_metadata(), field: text})
+    with pytest.raises(Refusal, match="its metadata are not ours") as caught:
+        load(path)
+    assert len(str(caught.value).replace(str(path), "")) <= 400
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_were_changed_are_refused(flowernet: Classifier, tmp_path: Path) -> None:
+    """The metadata stay as they were, so that only the checksum of the tensors can tell."""
+    path = tmp_path / "f.safetensors"
+    flowernet.save(path)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    weights = {name: tensor.clone() for name, tensor in flowernet.state_dict().items()}
+    save_file(weights, path, metadata)
+    assert load(path).digest == flowernet.digest
+    weights["network.classifier.bias"][0] += 1
+    save_file(weights, path, metadata)
+    with pytest.raises(Refusal, match="its tensors are not those of its checksum, so they were changed; train one"):
+        load(path)
+
+
+def test_a_file_of_before_the_checksum_still_loads(flowernet: Classifier, tmp_path: Path) -> None:
+    path = tmp_path / "f.safetensors"
+    save_file(dict(flowernet.state_dict()), path, flowernet.card.to_metadata())
+    assert load(path).digest == flowernet.digest
+
+
+def test_a_named_pipe_is_no_model(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(Refusal, match="a named pipe came"):
+        load(tmp_path / "pipe")
 
 
 def test_digest_depends_on_weights_buffers_and_names(flowernet: Classifier) -> None:

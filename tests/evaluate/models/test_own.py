@@ -137,7 +137,7 @@ def test_normalisation_counts(home: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "expected"),
     [
-        (["--image", "none.png"], 1, "none.png: no such picture"),
+        (["--image", "none.png"], 1, "none.png: no such file; name a picture's file"),
         (["--image", "ownnets.py"], 1, "ownnets.py: cannot be read as a picture"),
         (["--weights", "none.safetensors"], 1, "none.safetensors: no such file"),
         (["--weights", "own.png"], 1, "own.png: not a safetensors file, or damaged"),
@@ -148,8 +148,8 @@ def test_normalisation_counts(home: Path) -> None:
         (["--weights", "w.safetensors", "--model", "ours.safetensors", "--size", None], 2, "--weights is for --model"),
         (["--model", "ours.safetensors"], 2, "takes 28 px, and --size 48 came; leave --size out"),
         (["--model", "ours.safetensors", "--size", None, "--normalise", "none"], 2, "leave --normalise out"),
-        (["--labels", "none.txt"], 1, "none.txt: no such file of class names"),
-        (["--labels", "own.png"], 1, "own.png: cannot be read as class names"),
+        (["--labels", "none.txt"], 1, "none.txt: no such file; expected a class name a line"),
+        (["--labels", "own.png"], 1, "own.png: not UTF-8"),
         (["--labels", "two.txt"], 1, "2 class names came, and Channels tells 3 classes apart"),
         (["--labels", "gap.txt"], 1, "gap.txt: the name of class 1 is ''"),
         (["--labels", "gap.json"], 1, "2 names, and none for index 1"),

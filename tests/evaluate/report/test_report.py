@@ -368,7 +368,7 @@ def test_values_that_are_missing_are_spoken_of() -> None:
 
 
 def test_a_folder_without_summary_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match="no summary.json.*run `an8flower audit"):
+    with pytest.raises(Refusal, match="summary.json: no such file.*run `an8flower audit"):
         write_page(tmp_path)
 
 
