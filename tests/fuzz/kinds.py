@@ -104,7 +104,8 @@ KINDS = (
         "toml", False, weight=1,
     ),
     Kind(
-        "spec", ("spec.toml",), (), (Command("generate {} --rows 16 --size 16 -o new.hdf5", 1),), "toml", False, weight=4,
+        "spec", ("spec.toml",), (), (Command("generate {} --rows 16 --size 16 -o new.hdf5", 1),),
+        "toml", False, weight=4,
     ),
     Kind(
         "picture", tuple(PICTURES), ("model.safetensors",), (Command(f"{EXPLAIN} --image {{}}", 1),),
