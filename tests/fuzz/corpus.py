@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 from .judge import WarmServer
 
 COMMITTED = Path(__file__).with_name("corpus")
 FINDINGS = COMMITTED / "findings"
+MODIFIED = re.compile(rb"(\x12\x00\x08\x00\x00\x00\x00\x00\x01\x00\x00\x00)....", re.DOTALL)  # when, in HDF5
+TIME = re.compile(r'("seconds": )[\d.e-]+')
 PIXELS = 24  # the side of a picture
 PICTURES = {
     "rgb.png": ("RGB", {}),
@@ -49,6 +54,7 @@ def make_corpus(server: WarmServer, folder: Path) -> None:
     for words in MAKING:
         outcome = server.run(words.split(), folder, seconds=300, keep_imports=True)
         assert outcome.status == 0, outcome.stderr
+    forget_times(folder)
 
 
 def make_pictures(folder: Path) -> None:
@@ -87,9 +93,22 @@ def make_model(path: Path) -> None:
     from an8flower.evaluate.models.classifier import build
 
     build("flowernet", ("blue", "red"), 16, seed=0).save(path)
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True).encode()  # its writer takes any order
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content[end:])
 
 
-def remake(make: Callable[[Path], None], path: Path) -> None:
-    """Replace a file by what a function writes there."""
-    path.unlink(missing_ok=True)
-    make(path)
+def forget_times(folder: Path) -> None:
+    """Replace what differs from run to run, so that a seed and a number give the same bytes again."""
+    merged = folder / "merged.hdf5"
+    merged.write_bytes(MODIFIED.sub(rb"\1" + bytes(4), merged.read_bytes()))
+    run = folder / "runs" / "tiny"
+    costs = json.loads((run / "costs.json").read_text())
+    (run / "costs.json").write_text(json.dumps(dict.fromkeys(costs, 0.25), indent=2) + "\n")
+    for path in run.glob("scores/*.parquet"):
+        table = pq.read_table(path)
+        seconds = pa.array([0.25] * len(table), table.schema.field("seconds").type)
+        pq.write_table(table.set_column(table.column_names.index("seconds"), table.field("seconds"), seconds), path)
+    text = TIME.sub(r"\g<1>0.25", (run / "summary.json").read_text()).replace(str(folder.resolve()), "/somewhere")
+    (run / "summary.json").write_text(text)
