@@ -24,7 +24,7 @@ class Command:
     words: str
     weight: int  # how often it is taken, beside the others of its kind
     results: tuple[str, ...] = ()  # files
-    told: bool = True  # what it says on stdout is a result too
+    prints: bool = True  # what it says on stdout is a result too
 
     def typed(self, file: str) -> list[str]:
         """The words of the command for a file."""
@@ -47,7 +47,9 @@ class Kind:
 SCORE = "score --method random --method gradient --metric iou --rows 2 --device cpu --json -o runs/s"
 EXPLAIN = "explain --method gradient --device cpu --model model.safetensors"
 NUMBERS = ("explanation.npy",)
-AGAIN = Command("audit plan.toml --engine inline --device cpu -o runs/tiny", 2, ("runs/tiny/summary.json",), told=False)
+AGAIN = Command(
+    "audit plan.toml --engine inline --device cpu -o runs/tiny", 2, ("runs/tiny/summary.json",), prints=False
+)
 REPORT = Command("report runs/tiny", 3)
 RUN = ("runs/tiny/**", "data.hdf5", "model.safetensors", "plan.toml")
 
@@ -125,7 +127,7 @@ KINDS = (
 
 def results_of(command: Command, outcome: Outcome, folder: Path) -> Any:
     """What a command has told and left, without what differs from run to run."""
-    words = [_settle(outcome.stdout)] if command.told else []
+    words = [_settle(outcome.stdout)] if command.prints else []
     return words + [_settle((folder / name).read_bytes()) for name in command.results]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,17 @@ def _place_of(fuzzer: Fuzzer, kind: Kind, path: Path) -> str:
     """Where a kept file lies among those of its kind: where its name begins as one's, else the first of its ending."""
     files = [file for file in fuzzer.files(kind) if file.endswith(path.suffix)]
     return next((file for file in files if path.stem.startswith(Path(file).stem)), files[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_whole_files_are_accepted_with_equal_results(fuzzer: Fuzzer, kind: Kind) -> None:
+    """Otherwise the judge would call every mutant a finding, or none."""
+    for command in kind.commands:
+        for file in fuzzer.files(kind):
+            fuzzer.lay_out(kind)
+            assert fuzzer.judge(kind, command, file) is None
+            assert fuzzer.whole_results(kind, command, file)
 
 
 def test_a_mutant_is_made_again_from_seed_and_number(fuzzer: Fuzzer) -> None:
@@ -100,14 +112,16 @@ def test_the_server_sees_what_becomes_of_a_child(
     fuzzer: Fuzzer, tmp_path: Path, words: list[str], fault: str | None
 ) -> None:
     """Commands, and the code of misdeeds in their place."""
-    _expect(fault_of(fuzzer.server.run(words, tmp_path, seconds=3)), fault)
+    _expect(fault_of(fuzzer.server.run(words, tmp_path, seconds=2)), fault)
 
 
 def test_a_child_of_a_child_ends_with_it(fuzzer: Fuzzer, tmp_path: Path) -> None:
     code = "import subprocess; print(subprocess.Popen(['sleep', '100']).pid)"
     outcome = fuzzer.server.run(["-c", code], tmp_path)
-    state = Path(f"/proc/{int(outcome.stdout)}/stat")
-    assert not state.exists() or state.read_text().split()[2] == "Z"
+    state, end = Path(f"/proc/{int(outcome.stdout)}/stat"), time.monotonic() + 20
+    while (alive := state.exists() and state.read_text().split()[2] != "Z") and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not alive
 
 
 def _expect(fault: str | None, beginning: str | None) -> None:
