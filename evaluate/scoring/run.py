@@ -25,7 +25,7 @@ from ..data.selection import select_rows
 from ..data.world import World
 from ..explaining.methods import Method, family_of, parse_method
 from ..metrics.interventions import part_threshold
-from ..metrics.interventions.reliance import warnings
+from ..metrics.interventions.reliance import redundancy_warnings, warnings
 from ..metrics.naming import parse_metrics
 from ..models.sources import Source, open_model
 from ..resources import Resources
@@ -112,7 +112,8 @@ class Scoring:
         store, plan = self.store, self.plan
         data = {"name": store.name, "digest": store.digest, "split": plan.split, "rows": len(self.chosen)}
         described = [model.describe(self.methods, ledger) for model in self.models]
-        warned = [sentence for model in described for sentence in _warnings(self.judge, model)]
+        warned = redundancy_warnings(store.spec) if store.spec else []
+        warned += [sentence for model in described for sentence in _warnings(self.judge, model)]
         document = _document(self, ledger, data, described)
         return {**document, "left_out": self.left_out, "warnings": warned}
 
