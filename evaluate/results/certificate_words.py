@@ -97,8 +97,8 @@ def _uses(certificate: Mapping[str, Any]) -> Iterator[str]:
     if is_known(area):
         amount = next((word for limit, word in ((SMALL, "a small part"), (PART, "part")) if area["high"] < limit), None)
         start = f"It uses {amount} of the evidence: " if amount else ""
-        rest = f"90% of the effect within the mask {'lie' if start else 'lies'} on {percent(area['mean'])} of it"
-        yield f"{start}{rest} (95 %: {percent(area['low'])} to {percent(area['high'])})."
+        limits = f"(95 %: {percent(area['low'])} to {percent(area['high'])})"
+        yield f"{start}90% of the effect within the mask lies on {percent(area['mean'])} of it {limits}."
     if is_known(pieces) and is_known(share):
         yield (
             f"Its prediction follows once {pieces['mean']:.1f} pieces of the evidence on average, "

@@ -68,7 +68,7 @@ def label_shares(certificate: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]
         "  only all other pixels": certificate.get("rest_alone"),
         "stays when all else is drawn again": certificate["stability"],
         **{f"  only {group}": share for group, share in certificate["stability_by_group"].items()},
-        "90 % of the effect lie on so much of the mask": use.get("area"),
+        "90 % of the effect within the mask lies on": use.get("area"),
         "effect within the mask": use.get("inside"),
         "pieces of the evidence to change until it follows": use.get("piece_share"),
         "error of the effect": use.get("error"),

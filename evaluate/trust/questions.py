@@ -77,14 +77,10 @@ def questions_about(rows: CertifiedRows) -> Iterator[Question]:
 
 def _follow(rows: CertifiedRows) -> Iterator[Question]:
     """Give the rows the class factors of other classes, all else equal."""
-    for classes in other_classes(rows, DONORS):
+    others = np.arange(rows.spec.class_count) != rows.labels[:, None]
+    for classes in rows.donors(others, "followed", DONORS):
         scenes = partial(interventions.as_class, rows.spec, rows.table, _or_own(classes, rows.labels))
         yield Question("followed", "", scenes, classes >= 0, classes, classes >= 0)
-
-
-def other_classes(rows: CertifiedRows, count: int) -> np.ndarray:
-    """The classes whose evidence the rows are given: (count, n), -1 if there are no more."""
-    return rows.donors(np.arange(rows.spec.class_count) != rows.labels[:, None], "followed", count)
 
 
 def _redraw(rows: CertifiedRows) -> Iterator[Question]:

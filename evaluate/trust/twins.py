@@ -16,18 +16,18 @@ from an8flower.scene import Scenes, build
 
 from ..data.images import as_images
 from ..metrics.interventions.reliance import AT_ONCE
-from .questions import CertifiedRows, other_classes
+from .questions import CertifiedRows
 
 LOST = 128  # is added to the numbers of pieces that only the twin shows; a scene has fewer ellipsoids than that
 
 
 class Twins(NamedTuple):
-    """The pictures of rows and of their twins, with the pixels of the evidence in the rows."""
+    """The pictures of rows and of their twins, with the pixels of the rows' evidence that differ between the two."""
 
     images: Tensor  # (n, 3, S, S) float32 in [0, 1]
     others: Tensor  # (n, 3, S, S) the same scenes as classes `classes`
     classes: Tensor  # (n,) int64
-    evidence: Tensor  # (n, S, S) bool: the mask that maps are scored against
+    evidence: Tensor  # (n, S, S) bool: where the pictures differ within the mask that maps are scored against
     pieces: Tensor  # (n, S, S) int64: which ellipsoid of the evidence is seen, from 1; 0 beside the evidence
 
     def mix(self, from_twin: Tensor) -> Tensor:
@@ -40,7 +40,11 @@ class Twins(NamedTuple):
 
 
 def portions_of_twins(rows: CertifiedRows) -> Iterator[Twins]:
-    """Render the rows and one twin of each, in bounded portions; the twin's class is the first that `follow` gives."""
+    """Render the rows and one twin of each, in bounded portions.
+
+    A twin has the near class, which differs in the fewest parts: the one that row-by-row reliance and the
+    counterfactual metrics take. So its evidence lies within the row's mask wherever that is possible.
+    """
     for start in range(0, len(rows.indices), AT_ONCE):
         portion = slice(start, start + AT_ONCE)
         yield _render_twins(replace(rows, **{name: getattr(rows, name)[portion] for name in PER_ROW}))
@@ -50,21 +54,23 @@ PER_ROW = ("indices", "labels", "table")  # the fields of `CertifiedRows` that h
 
 
 def _render_twins(rows: CertifiedRows) -> Twins:
-    (classes,) = other_classes(rows, 1)
-    device, evidence = rows.world.device, torch.from_numpy(_evidence(rows))
+    device = rows.world.device
+    classes = rows.world.near_classes(torch.from_numpy(rows.indices), torch.from_numpy(rows.labels))
+    twin_table = interventions.as_class(rows.spec, rows.table, classes.cpu().numpy())
     images, seen = _photograph_pieces(rows, rows.table)
-    others, seen_in_twin = _photograph_pieces(rows, interventions.as_class(rows.spec, rows.table, classes))
+    others, seen_in_twin = _photograph_pieces(rows, twin_table)
+    evidence = _masks(rows) & (images != others).any(3)
     pieces = np.where(seen > 0, seen, np.where(seen_in_twin > 0, seen_in_twin + LOST, LOST))
     return Twins(
         as_images(images, device),
         as_images(others, device),
-        torch.from_numpy(classes).to(device),
-        evidence.to(device),
-        torch.from_numpy(pieces).where(evidence, 0).to(device),
+        classes,
+        torch.from_numpy(evidence).to(device),
+        torch.from_numpy(np.where(evidence, pieces, 0)).to(device),
     )
 
 
-def _evidence(rows: CertifiedRows) -> np.ndarray:
+def _masks(rows: CertifiedRows) -> np.ndarray:
     """Where the masks of the rows mark evidence, by presence or by absence: (n, S, S) bool."""
     indices, back = np.unique(rows.indices, return_inverse=True)
     return rows.world.split.take(indices).masks[back] > 0

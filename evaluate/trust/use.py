@@ -23,8 +23,8 @@ class Use(NamedTuple):
 
     evidence_alone: np.ndarray  # 1 if the prediction follows when only the evidence's pixels are the twin's, else 0
     rest_alone: np.ndarray  # likewise, when only the other pixels are the twin's
-    area: np.ndarray  # share of the mask's pixels that hold HELD of the effect that the mask holds
-    inside: np.ndarray  # share of the effect, without its sign, that lies in the mask
+    area: np.ndarray  # share of the evidence's pixels that hold HELD of the effect within the evidence
+    inside: np.ndarray  # share of the effect, without its sign, that lies on the evidence
     error: np.ndarray  # how far the effects miss the difference that they should sum to, in units of this difference
     pieces: np.ndarray  # ellipsoids of the evidence to swap, largest effect first, until the prediction follows
     piece_share: np.ndarray  # the same as a share of all pieces that are seen
