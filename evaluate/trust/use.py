@@ -15,6 +15,7 @@ from .twins import Twins, portions_of_twins
 
 STEPS = 16  # of the path from the twin to the row
 HELD = 0.9  # the share of the effect that the smallest set of pixels has to hold
+DETAILED = 100  # rows, spread evenly, of which more is asked than the two mixtures: it costs as much as all else
 OPEN = 0.1  # beyond this error, in units of the whole effect, a row's effects are not read
 
 
@@ -40,37 +41,48 @@ class EffectMaps(NamedTuple):
 def measure_use(network: Network, rows: CertifiedRows, predicted: np.ndarray, batch: int) -> Use:
     """Measure what swapping pixels between rows and their twins does, and how much of the evidence it takes.
 
-    Area, inside and pieces are measured where the evidence alone turns the prediction; area and inside only where the
-    error of the effects is at most `OPEN`.
+    Area, inside, error and pieces are measured where the evidence alone turns the prediction, in `DETAILED` rows; area
+    and inside only where the error of the effects is at most `OPEN`.
 
     Args:
         predicted: (n,) the classes predicted for the rows as they are.
         batch: how many images the network gets at once.
     """
-    classes = torch.from_numpy(predicted)
+    detailed = torch.zeros(len(predicted), dtype=torch.bool)
+    detailed[torch.from_numpy(spread_evenly(len(predicted), DETAILED))] = True
     with torch.inference_mode(False):
-        parts = [
-            _measure_batch(network, twins, first)
-            for twins, first in _in_batches(portions_of_twins(rows), classes, batch)
-        ]
+        batches = _in_batches(portions_of_twins(rows), torch.from_numpy(predicted), detailed, batch)
+        parts = [_measure_batch(network, *of_batch) for of_batch in batches]
     return Use._make(torch.cat(values).double().cpu().numpy() for values in zip(*parts, strict=True))
 
 
-def _in_batches(portions: Iterator[Twins], predicted: Tensor, batch: int) -> Iterator[tuple[Twins, Tensor]]:
-    """Twins with their rows' predicted classes, `batch` at a time."""
+def spread_evenly(rows: int, count: int) -> np.ndarray:
+    """Up to `count` positions among rows, spread evenly from the first to the last.
+
+    >>> spread_evenly(7, 3), spread_evenly(2, 3)
+    (array([0, 3, 6]), array([0, 1]))
+    """
+    return np.linspace(0, rows - 1, min(rows, count)).round().astype(np.int64)
+
+
+def _in_batches(
+    portions: Iterator[Twins], predicted: Tensor, detailed: Tensor, batch: int
+) -> Iterator[tuple[Twins, Tensor, Tensor]]:
+    """Twins with their rows' predicted classes, and whether more is asked of them, `batch` at a time."""
     done = 0
     for portion in portions:
+        device = portion.images.device
         for rows in torch.arange(len(portion.images)).split(batch):
-            yield portion.take(rows), predicted[done + rows].to(portion.images.device)
+            yield portion.take(rows), predicted[done + rows].to(device), detailed[done + rows].to(device)
         done += len(portion.images)
 
 
-def _measure_batch(network: Network, twins: Twins, predicted: Tensor) -> Use:
+def _measure_batch(network: Network, twins: Twins, predicted: Tensor, detailed: Tensor) -> Use:
     """Measure the use of one batch; the fields of the result are tensors (n,)."""
     differs = predicted != twins.classes
     evidence_alone = _follows(network, twins, twins.evidence).where(differs, torch.nan)
     rest_alone = _follows(network, twins, ~twins.evidence).where(differs, torch.nan)
-    turned = (evidence_alone == 1).nonzero()[:, 0]
+    turned = ((evidence_alone == 1) & detailed).nonzero()[:, 0]
     details = torch.full((5, len(predicted)), torch.nan, dtype=torch.float64, device=predicted.device)
     if len(turned):
         details[:, turned] = _measure_details(network, twins.take(turned), predicted[turned])

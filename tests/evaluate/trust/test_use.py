@@ -130,6 +130,12 @@ def test_a_network_without_a_gradient_has_hybrids_alone(world: World) -> None:
     assert "% of the effect" not in certificate.verdict
 
 
+def test_only_some_rows_are_asked_for_details(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("an8flower.evaluate.trust.use.DETAILED", 5)
+    certificate = certify_all(Tints(ALL), world, 12)
+    assert (certificate.evidence_alone.n, certificate.use.area.n, certificate.use.pieces.n) == (12, 5, 5)
+
+
 def test_few_rows_do_not_reach_the_limits(world: World) -> None:
     few, enough = certify_all(Tints(ALL), world, 12), certify_all(Tints(ALL), world)
     assert "relies in part on the designed evidence, the petals" in few.verdict
