@@ -303,11 +303,14 @@ def test_certify_tells_what_the_model_uses(run: Run, trained: Path) -> None:
     assert document == json.loads((trained / "certificates" / "one.json").read_text())
     assert document["dataset"]["rows"] == 6
     (certificate,) = document["certificates"]
-    shares = {"accuracy", "flip_rate", "stability"}
-    assert {"model", "evidence", "verdict", "stability_by_group", "effects", "shortcut", *shares} == set(certificate)
+    shares = {"accuracy", "flip_rate", "stability", "evidence_alone", "rest_alone"}
+    rest = {"model", "evidence", "verdict", "stability_by_group", "effects", "shortcut"}
+    assert {*rest, *shares, "use", "sufficient_sets", "best_set"} == set(certificate)
     assert all({"mean", "low", "high", "n", "undefined"} == set(certificate[share]) for share in shares)
     assert certificate["evidence"] == ["petals"]
     assert certificate["shortcut"] is None
+    assert (certificate["sufficient_sets"], certificate["best_set"]) == ([], None)
+    assert set(certificate["use"]) == {"area", "inside", "error", "pieces", "piece_share"}
     effects = {(effect["part"], effect["change"]): effect for effect in certificate["effects"]}
     assert len(effects) == 12
     assert effects["disc", "swapped"]["reason"] == "disc: tells no class"

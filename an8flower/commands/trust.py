@@ -49,7 +49,8 @@ def certify(
     """Find out what a classifier relies on: change one thing in a scene, render it, and classify it again.
 
     Does the prediction follow when a row gets the evidence of another class? Does it stay when all else is drawn
-    again? What does it do to redraw, swap or remove each part? Who decides where a shortcut contradicts the evidence?
+    again? Does it follow the pixels of the evidence alone, or all other pixels alone, and how much of the evidence does
+    it take? What does it do to redraw, swap or remove each part? Who decides where a shortcut contradicts the evidence?
 
     \b
     Example:  an8flower certify --data data/shortcut-6c.h5 --rows 200

@@ -49,7 +49,13 @@ def accuracy_rows(study: StudyView) -> list[tuple[str, str, str]]:
 
 
 def _certificate_row(certificate: Mapping[str, Any]) -> CertificateRow:
-    columns = {"accuracy": "is right", "flip_rate": "follows the evidence", "stability": "stays when the rest changes"}
+    columns = {
+        "accuracy": "is right",
+        "flip_rate": "follows the evidence",
+        "evidence_alone": "its pixels alone",
+        "rest_alone": "all other pixels alone",
+        "stability": "stays when the rest changes",
+    }
     relies = reliance(certificate)
     effects = certificate["effects"]
     return CertificateRow(
@@ -57,12 +63,8 @@ def _certificate_row(certificate: Mapping[str, Any]) -> CertificateRow:
         relies,
         OUTCOMES[relies],
         str(certificate["verdict"]),
-        [
-            (column, percent(certificate[name]["mean"]), between_shares(certificate[name]))
-            for name, column in columns.items()
-        ]
-        + _shortcut(certificate),
-        [[label, percent(share["mean"]), between_shares(share)] for label, share in _shares(certificate).items()],
+        [(column, *_share(certificate.get(name))) for name, column in columns.items()] + _shortcut(certificate),
+        [[label.strip(), *_share(share)] for label, share in wording.label_shares(certificate).items()],
         [_effect(effect) for effect in effects if not effect["reason"]],
         [f"{e['change']}: {e['reason']}" for e in effects if e["reason"] and e["change"] != "swapped"],
     )
@@ -76,14 +78,9 @@ def _shortcut(certificate: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [("the shortcut decides", percent(decided["mean"]), between_shares(decided))]
 
 
-def _shares(certificate: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The shares of a certificate by their labels in words."""
-    rows = wording.share_rows(certificate)
-    shares = [certificate[name] for name in ("accuracy", "flip_rate", "stability")]
-    shares += certificate["stability_by_group"].values()
-    if decided := certificate.get("shortcut"):
-        shares += [decided[key] for key in ("by_shortcut", "by_evidence", "by_neither")]
-    return {row[0].strip(): share for row, share in zip(rows, shares, strict=True)}
+def _share(share: Mapping[str, Any] | None) -> tuple[str, str]:
+    """A share and its interval in words; dashes where an early certificate lacks it."""
+    return (percent(share["mean"]), between_shares(share)) if share else (DASH, "")
 
 
 def _effect(effect: Mapping[str, Any]) -> list[str]:

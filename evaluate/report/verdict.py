@@ -20,7 +20,7 @@ def verdict(studies: Sequence[StudyView], summary: Mapping[str, Any]) -> list[st
 
 def reliance(certificate: Mapping[str, Any]) -> str:
     """Whether the model of a certificate relies on the evidence: yes, part, no, or unknown."""
-    return wording.reliance(certificate["flip_rate"]["mean"], certificate["stability"]["mean"])
+    return wording.reliance(certificate)
 
 
 def _truth(studies: Sequence[StudyView]) -> str:

@@ -10,42 +10,88 @@ from .checks import verdict_words
 
 UNKNOWN = 10  # if half the interval of a calibrated score is this wide or wider, the score says nothing
 HIGH, HALF = 0.9, 0.5  # shares from which a certificate speaks of relying on the evidence, and of doing so in part
+LEAK = 0.1  # the share of cases that pixels beside the evidence may decide
 LETTERS = string.ascii_lowercase  # each set of methods that cannot be told apart has a letter
 NUMBERS = ("mean", "low", "high", "n", "undefined", "chance", "oracle", "calibrated")
 """What a document says of a method by a metric, in the order of tables."""
 
 
-def reliance(follows: float | None, stays: float | None) -> str:
+def reliance(certificate: Mapping[str, Any]) -> str:
     """Whether a model relies on the designed evidence, in a word: yes, part, no, or unknown.
 
-    >>> reliance(0.95, 0.92), reliance(0.95, 0.7), reliance(0.1, 0.99), reliance(None, 0.9)
-    ('yes', 'part', 'no', 'unknown')
+    The limits of the 95 % intervals decide, not the shares. A certificate that knows neither `evidence_alone` nor
+    `rest_alone`, as early ones do not, is judged by the rest.
 
-    Args:
-        follows: in which share of the cases it predicts the class whose evidence it is given.
-        stays: in which share it stays with its prediction when all else is drawn again.
+    >>> sure, open_ = {"mean": 0.97, "low": 0.92, "high": 0.99}, {"mean": 0.97, "low": 0.85, "high": 1.0}
+    >>> reliance({"flip_rate": sure, "stability": sure}), reliance({"flip_rate": open_, "stability": sure})
+    ('yes', 'part')
+    >>> seldom = {"mean": 0.02, "low": 0.0, "high": 0.05}
+    >>> reliance({"flip_rate": sure, "stability": sure, "evidence_alone": seldom, "rest_alone": sure})
+    'no'
     """
-    if follows is None:
+    follows = [certificate["flip_rate"]]
+    if evidence := certificate.get("evidence_alone"):
+        follows.append(evidence)
+    if certificate["flip_rate"]["mean"] is None:
         return "unknown"
-    if follows >= HIGH and (stays or 0) >= HIGH:
+    lowest, rest = min(map(low_of, follows)), certificate.get("rest_alone")
+    leaks = rest is not None and high_of(rest) > LEAK
+    if min(lowest, low_of(certificate["stability"])) >= HIGH and not leaks:
         return "yes"
-    return "part" if follows >= HALF else "no"
+    if lowest >= HALF:
+        return "part"
+    return "no" if min(map(high_of, follows)) < HALF else "unknown"
+
+
+def low_of(share: Mapping[str, Any]) -> float:
+    """The lower limit of a share; 0 if nothing is known of it."""
+    return 0.0 if share["low"] is None else float(share["low"])
+
+
+def high_of(share: Mapping[str, Any]) -> float:
+    """The upper limit of a share; 1 if nothing is known of it."""
+    return 1.0 if share["high"] is None else float(share["high"])
 
 
 def share_rows(certificate: Mapping[str, Any]) -> list[list[str]]:
     """The shares of a certificate as rows of a table: a label, the share, its interval."""
-    rows = {
+    return [[label, _percent(share["mean"]), _between(share)] for label, share in label_shares(certificate).items()]
+
+
+def label_shares(certificate: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The shares of a certificate by their labels in tables; those that an early certificate lacks are left out."""
+    parts, use = " and ".join(certificate["evidence"]), certificate.get("use") or {}
+    shares = {
         "is right": certificate["accuracy"],
-        f"follows when the {' and '.join(certificate['evidence'])} become those of another class": certificate[
-            "flip_rate"
-        ],
+        f"follows when the {parts} become those of another class": certificate["flip_rate"],
+        "  only the pixels of the evidence": certificate.get("evidence_alone"),
+        "  only all other pixels": certificate.get("rest_alone"),
         "stays when all else is drawn again": certificate["stability"],
+        **{f"  only {group}": share for group, share in certificate["stability_by_group"].items()},
+        "90 % of the effect within the mask lies on": use.get("area"),
+        "effect within the mask": use.get("inside"),
+        "pieces of the evidence to change until it follows": use.get("piece_share"),
+        "error of the effect": use.get("error"),
     }
-    rows |= {f"  only {group}": share for group, share in certificate["stability_by_group"].items()}
+    for way in certificate.get("sufficient_sets") or ():
+        shares[f"follows the {' and '.join(way['parts'])} alone"] = way["flip_rate"]
     if decided := certificate["shortcut"]:
         keys = {"the shortcut": "by_shortcut", "the evidence": "by_evidence", "neither": "by_neither"}
-        rows |= {f"{who} decides when {decided['factor']} contradicts": decided[key] for who, key in keys.items()}
-    return [[label, _percent(share["mean"]), _between(share)] for label, share in rows.items()]
+        shares |= {f"{who} decides when {decided['factor']} contradicts": decided[key] for who, key in keys.items()}
+    return {label: share for label, share in shares.items() if share is not None}
+
+
+def describe_redundancy(sets: Sequence[Sequence[str]]) -> str:
+    """What it means for scores that a class can be told by several sets of parts, as a clause.
+
+    >>> describe_redundancy([["disc"], ["petals"]])[:60]
+    'a class can be told by the disc alone or by the petals alone'
+    """
+    names = " or ".join(f"by the {' and '.join(parts)} alone" for parts in sets)
+    return (
+        f"a class can be told {names}, and the mask marks all of them; a map of a single one may show all that the "
+        "model uses and still score low, so read best_set beside every score"
+    )
 
 
 def effect_rows(certificate: Mapping[str, Any]) -> list[list[str]]:

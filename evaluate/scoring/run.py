@@ -25,7 +25,7 @@ from ..data.selection import select_rows
 from ..data.world import World
 from ..explaining.methods import Method, family_of, parse_method
 from ..metrics.interventions import part_threshold
-from ..metrics.interventions.reliance import warnings
+from ..metrics.interventions.reliance import redundancy_warnings, warnings
 from ..metrics.naming import parse_metrics
 from ..models.sources import Source, open_model
 from ..resources import Resources
@@ -113,9 +113,15 @@ class Scoring:
         store, plan = self.store, self.plan
         data = {"name": store.name, "digest": store.digest, "split": plan.split, "rows": len(self.chosen)}
         described = [model.describe(self.methods, ledger) for model in self.models]
+        redundant = redundancy_warnings(store.spec) if store.spec else []
         warned = [sentence for model in described for sentence in _warnings(self.judge, model)]
         document = _document(self, ledger, data, described)
-        return {**document, "left_out": self.left_out, "warnings": warned}
+        return {
+            **document,
+            "left_out": self.left_out,
+            "redundant": next(iter(redundant), None),
+            "warnings": [*redundant, *warned],
+        }
 
     def cards(self) -> list[dict[str, Any]]:
         """The cards of the metrics that are asked."""

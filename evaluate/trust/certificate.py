@@ -7,7 +7,7 @@ ones that the data set could hold.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -18,20 +18,29 @@ from an8flower.factors import PARTS
 
 from ..data.selection import select_rows
 from ..data.world import World
-from ..metrics.interventions.reliance import classify_scenes, goes_with_shortcut
+from ..metrics.interventions.reliance import classify_scenes, goes_with_shortcut, redundant_sets
 from ..models.classifier import Classifier
 from ..models.networks.guard import evaluating
 from ..models.sources import Source, open_model
 from ..models.streamlined import streamline
 from ..resources import Resources
+from ..results.certificate_words import describe
 from ..results.files import without_nan
 from ..results.statistics.intervals import Interval, interval, row_means, share_interval
-from ..results.wording import reliance
 from ..seeds import seed_of
-from .questions import ALL, CertifiedRows, Question, QuestionKind, class_parts, questions_about, rows_of
+from .questions import (
+    ALL,
+    CertifiedRows,
+    Question,
+    QuestionKind,
+    class_parts,
+    name_set,
+    questions_about,
+    rows_of,
+)
+from .use import Use, measure_use
 
 ROWS = 300  # how many a certificate asks about by default
-SAID = {"yes": "relies", "part": "relies in part", "no": "does not rely"}
 
 Change = Literal["redrawn", "swapped", "removed"]
 
@@ -60,6 +69,25 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """How much of the evidence is used, over the rows whose prediction the pixels of the evidence alone turn."""
+
+    area: Interval  # share of the mask's pixels that hold 90 % of the effect within it
+    inside: Interval  # share of the effect that lies within the mask
+    error: Interval  # of the effect's sum, in units of what it should be; rows above 0.1 have no area
+    pieces: Interval  # ellipsoids of the evidence to swap, the largest effect first, until the prediction follows
+    piece_share: Interval  # the same as a share of those that are seen
+
+
+@dataclass(frozen=True)
+class SufficientSet:
+    """One of several sets of parts that tell a class, and whether it is followed if it alone is another class's."""
+
+    parts: tuple[str, ...]
+    flip_rate: Interval
+
+
+@dataclass(frozen=True)
 class Certificate:
     """What a classifier relies on; all shares lie in [0, 1] and have 95 % intervals, resampled by row."""
 
@@ -71,20 +99,37 @@ class Certificate:
     stability_by_group: Mapping[str, Interval]  # drawn again by itself: a part, `view`, `light`, `background`, ...
     effects: tuple[Effect, ...]
     shortcut: Decision | None  # None where the data have none
+    evidence_alone: Interval  # only the evidence's pixels are those of another class: is that class predicted?
+    rest_alone: Interval  # likewise, if only all other pixels are
+    use: Usage
+    sufficient_sets: tuple[SufficientSet, ...]  # empty unless some class has several
+
+    @property
+    def best_set(self) -> tuple[str, ...] | None:
+        """The sufficient set that is followed most often if it alone changes; None unless there are several."""
+        rated = [way for way in self.sufficient_sets if not np.isnan(way.flip_rate.mean)]
+        return max(rated, key=lambda way: way.flip_rate.mean).parts if rated else None
 
     @property
     def verdict(self) -> str:
-        """The certificate in one or two sentences."""
-        return " ".join([_main_sentence(self), *_shortcut_sentence(self)])
+        """The certificate in a few sentences."""
+        return describe(self._numbers())
 
     def document(self) -> dict[str, Any]:
         """The certificate ready for JSON, with None for each undefined number."""
+        return {**self._numbers(), "verdict": self.verdict}
+
+    def _numbers(self) -> dict[str, Any]:
+        """The document of the certificate without the verdict, which is made from it."""
+        shares = ("accuracy", "flip_rate", "stability", "evidence_alone", "rest_alone")
         document = {
             "model": self.model,
             "evidence": list(self.evidence),
-            "verdict": self.verdict,
-            **{name: asdict(getattr(self, name)) for name in ("accuracy", "flip_rate", "stability")},
+            **{name: asdict(getattr(self, name)) for name in shares},
             "stability_by_group": {name: asdict(stability) for name, stability in self.stability_by_group.items()},
+            "use": asdict(self.use),
+            "sufficient_sets": [{**asdict(way), "parts": list(way.parts)} for way in self.sufficient_sets],
+            "best_set": self.best_set and list(self.best_set),
             "effects": [asdict(effect) for effect in self.effects],
             "shortcut": self.shortcut and asdict(self.shortcut),
         }
@@ -140,8 +185,10 @@ def certify(
         answers = []
         for done, question in enumerate(questions, 1):
             answers.append(Answers(question, before, classify_scenes(network, world, question.scenes(), batch)))
-            progress(done, len(questions))
-    return compute_certificate(classifier.name, rows, before, answers)
+            progress(done, len(questions) + 1)
+        use = measure_use(network, rows, before.argmax(1).numpy(), batch)
+    progress(len(questions) + 1, len(questions) + 1)
+    return compute_certificate(classifier.name, rows, before, answers, use)
 
 
 def certify_models(
@@ -172,8 +219,10 @@ def certify_models(
     return {"dataset": data, "seed": seed, "certificates": [certificate.document() for certificate in certificates]}
 
 
-def compute_certificate(model: str, rows: CertifiedRows, before: Tensor, answers: list[Answers]) -> Certificate:
-    """Compute the numbers of a certificate from the answers to all questions."""
+def compute_certificate(
+    model: str, rows: CertifiedRows, before: Tensor, answers: list[Answers], use: Use
+) -> Certificate:
+    """Compute the numbers of a certificate from the answers to all questions, and from what rows and twins tell."""
     stability = {
         group: _share(rows, [answer.stays for answer in _select(answers, "redrawn", group)])
         for group in (ALL, *interventions.groups_of(rows.spec))
@@ -191,6 +240,16 @@ def compute_certificate(model: str, rows: CertifiedRows, before: Tensor, answers
             for change in ("redrawn", "swapped", "removed")
         ),
         _decision(rows, _select(answers, "contradicted")) if rows.spec.shortcut else None,
+        _share(rows, [use.evidence_alone]),
+        _share(rows, [use.rest_alone]),
+        Usage(**{field.name: _mean(rows, [getattr(use, field.name)]) for field in fields(Usage)}),
+        tuple(
+            SufficientSet(
+                tuple(sorted(parts)),
+                _share(rows, [_follows(answer) for answer in _select(answers, "sufficient", name_set(parts))]),
+            )
+            for parts in redundant_sets(rows.spec)
+        ),
     )
 
 
@@ -260,30 +319,3 @@ def _mean(rows: CertifiedRows, values: list[np.ndarray]) -> Interval:
 def _by_row(rows: CertifiedRows, values: list[np.ndarray]) -> np.ndarray:
     """The mean (n,) of the defined values of each row."""
     return row_means(np.stack(values, axis=1) if values else np.full((len(rows.indices), 1), np.nan))
-
-
-def _main_sentence(certificate: Certificate) -> str:
-    parts = " and ".join(certificate.evidence)
-    follows, stays = certificate.flip_rate.mean, certificate.stability.mean
-    numbers = (
-        f"given the {parts} of another class, it predicts that class in {_percent(follows)} of the cases; "
-        f"with all else drawn again, it stays with its prediction in {_percent(stays)}."
-    )
-    relies = reliance(without_nan(follows), without_nan(stays))
-    if relies == "unknown":
-        return f"{certificate.model}: whether it relies on the {parts} cannot be told; {numbers}"
-    return f"{certificate.model} {SAID[relies]} on the designed evidence, the {parts}: {numbers}"
-
-
-def _shortcut_sentence(certificate: Certificate) -> list[str]:
-    decision = certificate.shortcut
-    if decision is None or np.isnan(decision.by_shortcut.mean):
-        return []
-    tag, evidence = _percent(decision.by_shortcut.mean), _percent(decision.by_evidence.mean)
-    return [
-        f"Where {decision.factor} speaks for another class, it decides {tag} of the cases, the evidence {evidence}."
-    ]
-
-
-def _percent(share: float) -> str:
-    return "an unknown share" if np.isnan(share) else f"{share:.1%}"

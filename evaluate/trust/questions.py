@@ -11,25 +11,26 @@ import numpy as np
 import torch
 
 from an8flower import interventions
+from an8flower.evidence import sufficient_sets
 from an8flower.factors import part_of
 from an8flower.spec import DatasetSpec
 
 from ..data.world import World
-from ..metrics.interventions.reliance import donors_of, shortcut_rivals
+from ..metrics.interventions.reliance import donors_of, redundant_sets, shortcut_rivals
 from ..seeds import seed_of
 
 DONORS = 5  # other classes whose look, or whose shortcut, a row is given; all of them where there are no more
 DRAWS = 2  # times that what is left to chance is drawn again
 ALL = "everything"  # the group of all that is left to chance
 
-QuestionKind = Literal["followed", "redrawn", "swapped", "removed", "contradicted"]
+QuestionKind = Literal["followed", "redrawn", "swapped", "removed", "contradicted", "sufficient"]
 
 
 class Question(NamedTuple):
     """One change to every row that a certificate asks about."""
 
     kind: QuestionKind
-    about: str  # a part, a group of factors, or nothing in particular
+    about: str  # a part, parts joined by +, a group of factors, or nothing in particular
     scenes: Callable[[], np.ndarray]  # the factors table (n,) after the change
     applies: np.ndarray  # (n,) bool: in which rows the change makes sense
     classes: np.ndarray  # (n,) int64: the class that the change comes from, -1 where it comes from none
@@ -70,6 +71,8 @@ def questions_about(rows: CertifiedRows) -> Iterator[Question]:
         yield from _remove(rows, part)
     if rows.spec.shortcut:
         yield from _contradict(rows)
+    for parts in redundant_sets(rows.spec):
+        yield from _swap_set(rows, parts)
 
 
 def _follow(rows: CertifiedRows) -> Iterator[Question]:
@@ -122,6 +125,29 @@ def _contradict(rows: CertifiedRows) -> Iterator[Question]:
     for classes in rows.donors(shortcut_rivals(rows.world, rows.table, rows.labels), "contradicted", DONORS):
         scenes = partial(interventions.with_shortcut, rows.spec, rows.table, classes)
         yield Question("contradicted", "", scenes, classes >= 0, classes, classes >= 0)
+
+
+def _swap_set(rows: CertifiedRows, parts: frozenset[str]) -> Iterator[Question]:
+    """Give rows that can be told by a set of parts this set of another class that can be told by it as well."""
+    sets = [sufficient_sets(rows.spec, label) for label in range(rows.spec.class_count)]
+    tells = np.array([any(minimal <= parts for minimal in of_class) for of_class in sets])
+    others = (np.arange(len(tells)) != rows.labels[:, None]) & tells & tells[rows.labels][:, None]
+    (classes,) = rows.donors(others, "sufficient", 1)
+    scenes = partial(_with_parts_of, rows, _or_own(classes, rows.labels), parts)
+    yield Question("sufficient", name_set(parts), scenes, classes >= 0, classes, np.zeros(len(classes), bool))
+
+
+def _with_parts_of(rows: CertifiedRows, classes: np.ndarray, parts: frozenset[str]) -> np.ndarray:
+    """The scenes of the rows with some parts as in other classes (n,)."""
+    table = rows.table
+    for part in sorted(parts):
+        table = interventions.as_class(rows.spec, table, classes, part)
+    return table
+
+
+def name_set(parts: frozenset[str]) -> str:
+    """The name of a set of parts, as in `disc+petals`."""
+    return "+".join(sorted(parts))
 
 
 def _or_own(classes: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -35,6 +35,7 @@ class CertificateStage(Stage):
     name = "certificates"
     folders = ("certificates",)
     rank = 2
+    version = 2  # 1: without what either half of the change does, and how much of the evidence is used
     key = "certificate"
     default = CertificateTable()
 

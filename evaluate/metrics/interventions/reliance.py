@@ -14,12 +14,14 @@ from torch import Tensor
 
 from an8flower import interventions
 from an8flower.errors import NotApplicable
+from an8flower.evidence import sufficient_sets
 from an8flower.spec import DatasetSpec
 
 from ...data.world import World
 from ...models.networks.batched_passes import Network
 from ...results.files import without_nan
 from ...results.summary import RELIES
+from ...results.wording import describe_redundancy
 from ...seeds import seed_of
 
 VERSION = 1  # of what is filed: a change makes it anew
@@ -112,6 +114,21 @@ def warnings(model: str, numbers: Mapping[str, float | None], spec: DatasetSpec)
             "disagree; `an8flower certify` tells more"
         )
     return sentences
+
+
+def redundant_sets(spec: DatasetSpec) -> list[frozenset[str]]:
+    """The minimal sufficient sets of classes that have several of them, each once; empty unless the spec is redundant.
+
+    They are in the order of their parts' names.
+    """
+    sets = [sufficient_sets(spec, label) for label in range(spec.class_count)]
+    return sorted({parts for of_class in sets if len(of_class) > 1 for parts in of_class}, key=sorted)
+
+
+def redundancy_warnings(spec: DatasetSpec) -> list[str]:
+    """The warning, as a sentence, that several sets of parts tell a class of the data; empty unless they do."""
+    sets = [sorted(parts) for parts in redundant_sets(spec)]
+    return [f"{spec.name} is redundant: {describe_redundancy(sets)}"] if sets else []
 
 
 def _predict_scenes(network: Network, world: World, table: np.ndarray, batch: int) -> np.ndarray:

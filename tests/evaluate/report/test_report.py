@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from an8flower.errors import Refusal
+from an8flower.evaluate.report.certificates import certificate_rows
 from an8flower.evaluate.report.numbers import DASH, MINUS, calibrated_interval
 from an8flower.evaluate.report.page import to_script_json, write_page
 from an8flower.evaluate.report.pictures import levels
@@ -309,6 +310,39 @@ def test_values_that_are_no_numbers_are_above_no_threshold() -> None:
 )
 def test_reliance(flip: float | None, stability: float, word: str) -> None:
     assert reliance(sample.certificate("m", flip, stability)) == word
+    assert reliance(sample.early_certificate("m", flip, stability)) == word
+
+
+@pytest.mark.parametrize(
+    ("alone", "rest", "word"), [(0.97, 0.02, "yes"), (0.97, 0.3, "part"), (0.7, 0.02, "part"), (0.2, 0.6, "no")]
+)
+def test_reliance_asks_either_half_of_the_change(alone: float, rest: float, word: str) -> None:
+    assert reliance(sample.certificate("m", alone=alone, rest=rest)) == word
+
+
+def test_limits_decide_and_not_shares() -> None:
+    few = {"mean": 1.0, "low": 0.86, "high": 1.0, "n": 24, "undefined": 0}
+    assert reliance({**sample.certificate("m"), "flip_rate": few}) == "part"
+    half = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 90, "undefined": 0}
+    assert reliance({**sample.certificate("m"), "flip_rate": half}) == "unknown"
+
+
+def test_early_certificates_stand_beside_later_ones() -> None:
+    early, later = certificate_rows(study(certificates=[sample.early_certificate("a"), sample.certificate("b")]))
+    assert [column for column, _, _ in early.key_numbers] == [column for column, _, _ in later.key_numbers]
+    halves = {column: share for column, share, _ in early.key_numbers}
+    assert halves["its pixels alone"] == halves["all other pixels alone"] == DASH
+    assert len(later.shares) == len(early.shares) + 7
+    assert ["follows the petals alone", "90.0 %"] in [share[:2] for share in later.shares]
+
+
+def test_the_page_warns_of_redundant_data_where_scores_are(tmp_path: Path) -> None:
+    document = small()
+    document["studies"][0]["scores"]["redundant"] = "x is redundant: told by the disc alone or by the petals alone"
+    document["studies"][0]["certificates"] = [sample.early_certificate("early")]
+    place = write_page(sample.write_folder(tmp_path, document))
+    text = Page(place.read_text(encoding="utf-8")).text
+    assert "Redundant. x is redundant: told by the disc alone or by the petals alone." in text.split("Leaderboard")[-1]
 
 
 def test_three_sentences_of_a_sound_audit() -> None:

@@ -109,8 +109,21 @@ def scores(methods: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def certificate(model: str, flip: float | None = 0.97, stability: float = 0.98) -> dict[str, Any]:
+def certificate(
+    model: str, flip: float | None = 0.97, stability: float = 0.98, alone: float = 0.97, rest: float = 0.02
+) -> dict[str, Any]:
     """A document of `certify --json`."""
+    return early_certificate(model, flip, stability) | {
+        "evidence_alone": interval(alone),
+        "rest_alone": interval(rest),
+        "use": {name: interval(0.6) for name in ("area", "inside", "error", "pieces", "piece_share")},
+        "sufficient_sets": [{"parts": ["petals"], "flip_rate": interval(0.9)}],
+        "best_set": ["petals"],
+    }
+
+
+def early_certificate(model: str, flip: float | None = 0.97, stability: float = 0.98) -> dict[str, Any]:
+    """A document of `certify --json` as it was before it knew what either half of the change does."""
     effect = {name: interval(0.4) for name in ("logit", "probability", "changed")}
     nothing = {name: interval(None) for name in ("logit", "probability", "changed")}
     return {

@@ -25,6 +25,8 @@ from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.resources import Resources
 from an8flower.evaluate.scoring import run as scoring
 from an8flower.evaluate.scoring.run import ScoringOutcome, ScoringPlan, score
+from an8flower.generate import generate
+from an8flower.spec import from_mapping
 from an8flower.store import FlowerStore
 
 CPU = Resources(torch.device("cpu"), batch=7)
@@ -227,3 +229,19 @@ def test_rows_that_nobody_can_render_have_no_reliance(plan: ScoringPlan, tmp_pat
     assert outcome.done == 3
     assert "reliance" not in outcome.document["models"][0]
     assert outcome.document["warnings"] == []
+    assert outcome.document["redundant"] is None
+
+
+def test_redundant_data_come_with_a_warning(tmp_path: Path) -> None:
+    classes = {"petals.colour": ["red", "blue"], "disc.colour": ["gold", "moss"]}
+    rows = {"train": 2, "val": 2, "test": 2}
+    spec = from_mapping({"name": "two-ways", "size": 32, "rows": rows, "classes": classes}, "two-ways")
+    data = generate(spec, tmp_path / "x.h5", workers=1).path
+    build("flowernet", spec.class_names, 32, seed=0).save(tmp_path / "m.safetensors")
+    plan = ScoringPlan(data, (str(tmp_path / "m.safetensors"),), tuple(parse_methods(["random"])), ("iou",))
+    document = score(plan, CPU, tmp_path).document
+    assert document["warnings"][0] == document["redundant"]
+    assert (
+        "two-ways is redundant: a class can be told by the disc alone or by the petals alone" in document["redundant"]
+    )
+    assert "best_set" in document["redundant"]

@@ -41,7 +41,7 @@ PRIMARY = ["#e01010", "#10e010", "#1010e0"]
 GREY = {f"{part}.colour": "#808080" for part in ("disc", "stem", "leaves", "background")}
 # the flower in the upper part of the picture, the tag below it
 PLACES = {"view.scale": 0.6, "view.y": 0.2, "view.x": 0, "tag.x": 0.5, "tag.y": -0.85, "tag.size": 1.5, "tag.count": 1}
-ROWS = 24
+ROWS = 40
 
 
 def spec_of(classes: dict[str, Any], nuisance: dict[str, Any], **more: Any) -> DatasetSpec:

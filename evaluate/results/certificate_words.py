@@ -1,0 +1,143 @@
+"""What a certificate says in sentences: whether a model relies on the evidence, and what it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeGuard
+
+from .wording import HALF, HIGH, LEAK, describe_redundancy, high_of, low_of, reliance
+
+RELIES = {
+    "yes": "{model} relies on the designed evidence, the {parts} (the limits of the 95 % intervals decide):",
+    "part": "{model} relies in part on the designed evidence, the {parts} (the limits of the 95 % intervals decide):",
+    "no": "{model} does not rely on the designed evidence, the {parts} (the limits of the 95 % intervals decide):",
+    "unknown": "{model}: whether it relies on the {parts} cannot be told;",
+}
+SMALL, PART = 1 / 3, 2 / 3  # shares of the mask below which a small part, and a part, of the evidence is used
+
+
+def describe(certificate: Mapping[str, Any]) -> str:
+    """The certificate's document in a few sentences."""
+    sentences = [
+        _main(certificate),
+        *_more_rows(certificate),
+        *_halves(certificate),
+        *_reads(certificate),
+        *_uses(certificate),
+        *_redundant(certificate),
+        *_shortcut(certificate),
+    ]
+    return " ".join(sentences)
+
+
+def _main(certificate: Mapping[str, Any]) -> str:
+    parts = " and ".join(certificate["evidence"])
+    start = RELIES[reliance(certificate)].format(model=certificate["model"], parts=parts)
+    return (
+        f"{start} given the {parts} of another class, it predicts that class in {cases(certificate['flip_rate'])}; "
+        f"with all else drawn again, it stays with its prediction in {cases(certificate['stability'])}."
+    )
+
+
+def _more_rows(certificate: Mapping[str, Any]) -> Iterator[str]:
+    """Say so if the shares would do and the limits of their intervals do not, for lack of rows."""
+    shares = [certificate.get(name) for name in ("flip_rate", "stability", "evidence_alone")]
+    means = [share["mean"] or 0 for share in shares if share is not None]
+    rest = certificate.get("rest_alone")
+    if reliance(certificate) != "yes" and min(means) >= HIGH and not (is_known(rest) and rest["mean"] > LEAK):
+        yield (
+            f"The shares themselves would do, but a limit of {certificate['flip_rate']['n']} rows lies beyond "
+            f"{HIGH:.0%} or {LEAK:.0%}: certify more rows."
+        )
+
+
+def _halves(certificate: Mapping[str, Any]) -> Iterator[str]:
+    """What either half of the change does by itself."""
+    if is_known(evidence := certificate.get("evidence_alone")) and is_known(rest := certificate.get("rest_alone")):
+        yield (
+            f"If only the pixels of the evidence change, it follows in {cases(evidence)}; "
+            f"if only all other pixels do, in {cases(rest)}."
+        )
+
+
+def _reads(certificate: Mapping[str, Any]) -> Iterator[str]:
+    """What the model reads, as far as the limits of the shares allow to say."""
+    evidence, rest = certificate.get("evidence_alone"), certificate.get("rest_alone")
+    if high_of(certificate["flip_rate"]) < HALF:
+        yield from _reads_else(certificate)
+    elif not (is_known(evidence) and is_known(rest)):
+        return
+    elif low_of(rest) > high_of(evidence):
+        rather = ", not" if high_of(evidence) < HALF else " more than"
+        yield f"It reads what surrounds the evidence{rather} the evidence itself."
+    elif high_of(evidence) < HALF and high_of(rest) < HALF:
+        yield "It reads the evidence and what surrounds it together: neither alone turns its prediction."
+    elif low_of(rest) > LEAK:
+        yield "It reads the evidence, and what surrounds it as well."
+    elif low_of(evidence) >= HALF and high_of(rest) <= LEAK:
+        yield "It reads the evidence: no pixel beside it is needed."
+
+
+def _reads_else(certificate: Mapping[str, Any]) -> Iterator[str]:
+    """The group of factors, drawn again by itself, that changes the prediction most often."""
+    stays = {name: share for name, share in certificate["stability_by_group"].items() if high_of(share) < HIGH}
+    if stays:
+        name = min(stays, key=lambda group: stays[group]["mean"])
+        verb = "are" if name in ("petals", "leaves", "distractors") else "is"
+        yield (
+            f"It reads something else: its prediction changes most often if the {name} {verb} drawn again, "
+            f"in {percent(1 - stays[name]['mean'])} of the cases."
+        )
+
+
+def _uses(certificate: Mapping[str, Any]) -> Iterator[str]:
+    """How much of the evidence the model uses."""
+    use = certificate.get("use") or {}
+    area, pieces, share = use.get("area"), use.get("pieces"), use.get("piece_share")
+    if is_known(area):
+        amount = next((word for limit, word in ((SMALL, "a small part"), (PART, "part")) if area["high"] < limit), None)
+        start = f"It uses {amount} of the evidence: " if amount else ""
+        limits = f"(95 %: {percent(area['low'])} to {percent(area['high'])})"
+        yield f"{start}90% of the effect within the mask lies on {percent(area['mean'])} of it {limits}."
+    if is_known(pieces) and is_known(share):
+        yield (
+            f"Its prediction follows once {pieces['mean']:.1f} pieces of the evidence on average, "
+            f"{percent(share['mean'])} of them, have changed."
+        )
+
+
+def _redundant(certificate: Mapping[str, Any]) -> Iterator[str]:
+    """What each of several sufficient sets does by itself."""
+    sets, best = certificate.get("sufficient_sets"), certificate.get("best_set")
+    if not sets:
+        return
+    yield f"The data are redundant: {describe_redundancy([way['parts'] for way in sets])}."
+    shares = ", ".join(f"the {' and '.join(way['parts'])} in {cases(way['flip_rate'])}" for way in sets)
+    yield f"Changed alone, its prediction follows {shares}{'; most often the ' + ' and '.join(best) if best else ''}."
+
+
+def _shortcut(certificate: Mapping[str, Any]) -> Iterator[str]:
+    decision = certificate["shortcut"]
+    if decision and is_known(decision["by_shortcut"]):
+        tag, evidence = percent(decision["by_shortcut"]["mean"]), percent(decision["by_evidence"]["mean"])
+        yield (
+            f"Where {decision['factor']} speaks for another class, it decides {tag} of the cases, "
+            f"the evidence {evidence}."
+        )
+
+
+def is_known(share: Mapping[str, Any] | None) -> TypeGuard[Mapping[str, Any]]:
+    """Whether a share is there and has a value."""
+    return share is not None and share["mean"] is not None
+
+
+def cases(share: Mapping[str, Any]) -> str:
+    """A share of the cases with its limits, in words."""
+    if share["mean"] is None:
+        return "an unknown share of the cases"
+    return f"{percent(share['mean'])} of the cases (95 %: {percent(share['low'])} to {percent(share['high'])})"
+
+
+def percent(share: float) -> str:
+    """A share in percent, with one decimal."""
+    return f"{share:.1%}"
