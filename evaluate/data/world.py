@@ -40,7 +40,7 @@ class World:
     split: FlowerSplit
     device: torch.device
     threads: int = 1
-    kept: Path | None = None  # the folder of what is measured once for all methods; None: it is not kept on disk
+    folder: Path | None = None  # for what is measured once for all methods; None: not kept on disk
 
     @classmethod
     def of(cls, split: FlowerSplit, device: torch.device) -> World:

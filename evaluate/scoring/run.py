@@ -138,9 +138,9 @@ def score(
     return ScoringOutcome(document, ledger.done, ledger.reused, ledger.filed)
 
 
-def world_of(store: FlowerStore, plan: ScoringPlan, resources: Resources, kept: Path) -> World | None:
+def world_of(store: FlowerStore, plan: ScoringPlan, resources: Resources, folder: Path) -> World | None:
     """The world of the split that is scored, which keeps its effect maps in a folder; None without a spec."""
-    return replace(World.of(store[plan.split], resources.device), kept=kept) if store.spec else None
+    return replace(World.of(store[plan.split], resources.device), folder=folder) if store.spec else None
 
 
 def _with_validation(judge: Judge, store: FlowerStore) -> Judge:

@@ -199,22 +199,22 @@ def effects_of(case: Case, points: int | None = None) -> EffectMaps:
     and version of this file. A file that is damaged, or not ours, is made anew.
     """
     identity = _identity(case, points)
-    if identity not in _KEPT:
-        folder = _world_of(case).kept
+    if identity not in _MEMORY:
+        folder = _world_of(case).folder
         path = None if folder is None else folder / f"{identity[:16]}.safetensors"
         effects = None if path is None else read_effects(path, identity)
         if effects is None:
             effects = measure_effects(case, points=points)
             if path is not None:
                 write_effects(path, identity, effects)
-        _KEPT[identity] = EffectMaps(*(tensor.cpu() for tensor in effects))
-        while len(_KEPT) > IN_MEMORY:
-            _KEPT.popitem(last=False)
-    _KEPT.move_to_end(identity)
-    return EffectMaps(*(tensor.to(case.query.images.device) for tensor in _KEPT[identity]))
+        _MEMORY[identity] = EffectMaps(*(tensor.cpu() for tensor in effects))
+        while len(_MEMORY) > IN_MEMORY:
+            _MEMORY.popitem(last=False)
+    _MEMORY.move_to_end(identity)
+    return EffectMaps(*(tensor.to(case.query.images.device) for tensor in _MEMORY[identity]))
 
 
-_KEPT: OrderedDict[str, EffectMaps] = OrderedDict()
+_MEMORY: OrderedDict[str, EffectMaps] = OrderedDict()
 
 
 def _identity(case: Case, points: int | None) -> str:

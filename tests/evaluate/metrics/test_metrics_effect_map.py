@@ -183,13 +183,13 @@ def test_effect_maps_are_measured_once_and_kept(
         return measure_effects(case, points=points)
 
     monkeypatch.setattr(effect_map, "measure_effects", counted)
-    monkeypatch.setattr(effect_map, "_KEPT", type(effect_map._KEPT)())
+    monkeypatch.setattr(effect_map, "_MEMORY", type(effect_map._MEMORY)())
     classifier = linear(store)
     case = case_of(store, classifier)
-    case = case._replace(world=replace(case.world, kept=tmp_path))
+    case = case._replace(world=replace(case.world, folder=tmp_path))
     first = effects_of(case)
     assert effects_of(case).maps.equal(first.maps)
-    effect_map._KEPT.clear()  # as in another process
+    effect_map._MEMORY.clear()  # as in another process
     assert effects_of(case).maps.equal(first.maps)
     assert len(calls) == 1
     with torch.no_grad():
@@ -197,7 +197,7 @@ def test_effect_maps_are_measured_once_and_kept(
     assert not effects_of(case).maps.equal(first.maps)  # another model
     (path, *_) = sorted(tmp_path.iterdir())
     path.write_bytes(b"damaged")
-    effect_map._KEPT.clear()
+    effect_map._MEMORY.clear()
     effects_of(case)
     assert len(list(tmp_path.iterdir())) == 2
 

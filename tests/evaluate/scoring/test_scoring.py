@@ -143,7 +143,7 @@ def test_the_effect_map_is_the_truth_of_effect_metrics(
 ) -> None:
     """It scores 1 without a method of its own, is measured once for all methods, and lies in the run's folder."""
     monkeypatch.setattr(effect_map, "BOUND", 10.0)  # the model is not trained
-    monkeypatch.setattr(effect_map, "_KEPT", type(effect_map._KEPT)())
+    monkeypatch.setattr(effect_map, "_MEMORY", type(effect_map._MEMORY)())
     names = ("effect_rank", "effect_mass", "iou")
     outcome = score(replace(plan, metrics=names), CPU, tmp_path)
     for entry in outcome.document["results"]:
