@@ -18,6 +18,7 @@ FAMILIES = {
     "localisation": "Does the map lie where the evidence is? They need maps and masks; a few ask the model as well.",
     "faithfulness": "What does the model say when pixels are masked by the map? Most of them need no ground truth.",
     "intervention": "What does the model say when the same scene is rendered with one thing changed? They need a spec.",
+    "effect": "Does the map order pixels as this model uses them? They need a spec.",
 }
 
 
@@ -34,7 +35,9 @@ What has to be known of a metric before its numbers are read. The same cards tra
 M is a map (larger means more evidence), G the set of its mask's pixels, N the number of pixels. Chance is the expected
 score of a map of independent uniform noise. [Reading the page](report.md) says what calibrated scores are;
 [Writing a metric](metric.md) says how a metric of one's own gets a card."""
-    families = list(dict.fromkeys(["localisation", "faithfulness", "intervention", *(c["family"] for c in cards)]))
+    families = list(
+        dict.fromkeys(["localisation", "faithfulness", "intervention", "effect", *(c["family"] for c in cards)])
+    )
     return "\n\n".join([opening, *(_family_of_cards(name, cards) for name in families)])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ class World:
     split: FlowerSplit
     device: torch.device
     threads: int = 1
+    folder: Path | None = None  # for what is measured once for all methods; None: not kept on disk
 
     @classmethod
     def of(cls, split: FlowerSplit, device: torch.device) -> World:

@@ -41,6 +41,15 @@ class Tracer(Protocol):
         ...
 
 
+@runtime_checkable
+class Ideal(Protocol):
+    """The reading side of a score that maps of the mask do not reach, but other maps do."""
+
+    def ideal_maps(self, case: Case) -> Tensor:
+        """The maps (B, H, W) float32 that score best for the model and the rows of a case."""
+        ...
+
+
 @dataclass(frozen=True)
 class Metric:
     """A score per row with everything that a reader of its numbers has to know.
@@ -78,6 +87,11 @@ class Metric:
         """What gives the curves behind the metric's values; None if the metric has no such curves."""
         read = self._reader
         return read if isinstance(self.score, Asking) and isinstance(read, Tracer) else None
+
+    @property
+    def ideal(self) -> Ideal | None:
+        """What gives the maps that score best; None if those are the maps of the mask."""
+        return self._reader if isinstance(self._reader, Ideal) else None
 
     @property
     def _reader(self) -> Any:

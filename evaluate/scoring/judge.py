@@ -140,7 +140,7 @@ class Judge:
         """The scores of truth and chance as long rows: of chance by the metric's formula, else of random maps."""
         truth = case.truth
         knowing = case._replace(explain=partial(evidence_for, case), thresholds=thresholds.get(ORACLE))
-        oracle = self._score_all(metrics, evidence(truth), knowing)
+        oracle = self._score_ideal(metrics, knowing)
         guessed = case._replace(thresholds=thresholds.get(CHANCE))
         known = {metric.name: metric.chance(truth.masks) for metric in metrics if metric.chance}
         measured = self._measured_chance([metric for metric in metrics if not metric.chance], guessed)
@@ -149,6 +149,15 @@ class Judge:
             rows_of_metrics(metrics, scores, truth, {"explainer": name, "model": model})
             for name, scores in ((CHANCE, chance), (ORACLE, oracle))
         )
+
+    def _score_ideal(self, metrics: tuple[Metric, ...], case: Case) -> MetricValues:
+        """The scores of the truth: of the mask, or of the maps that a metric names as its own truth."""
+        scores = self._score_all([metric for metric in metrics if not metric.ideal], evidence(case.truth), case)
+        for metric in metrics:
+            if metric.ideal:
+                best = self._score_all([metric], metric.ideal.ideal_maps(case), case)
+                scores = MetricValues(scores.values | best.values, scores.traces | best.traces)
+        return scores
 
     def _measured_chance(self, metrics: list[Metric], case: Case) -> MetricValues:
         """The mean scores of a few noise maps per row; of fewer if a model is asked, which costs more."""

@@ -88,7 +88,7 @@ class Scoring:
             seed=plan.seed,
             metrics=possible.metrics,
             resources=resources,
-            world=world_of(self.store, plan, resources),
+            world=world_of(self.store, plan, resources, folder / "effects"),
         )
         self.judge = _with_validation(judge, self.store)
         self.chosen = select_rows(judge.split.labels, plan.rows, seed_of("rows", plan.seed))
@@ -145,9 +145,9 @@ def score(
     return ScoringOutcome(document, ledger.done, ledger.reused, ledger.filed)
 
 
-def world_of(store: FlowerStore, plan: ScoringPlan, resources: Resources) -> World | None:
-    """The world of the split that is scored; None where the data set has no spec."""
-    return World.of(store[plan.split], resources.device) if store.spec else None
+def world_of(store: FlowerStore, plan: ScoringPlan, resources: Resources, folder: Path) -> World | None:
+    """The world of the split that is scored, which keeps its effect maps in a folder; None without a spec."""
+    return replace(World.of(store[plan.split], resources.device), folder=folder) if store.spec else None
 
 
 def _with_validation(judge: Judge, store: FlowerStore) -> Judge:

@@ -19,6 +19,7 @@ from an8flower.errors import NotApplicable, Refusal
 from an8flower.evaluate import registry
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.explaining.methods import Method, parse_methods
+from an8flower.evaluate.metrics.interventions import effect_map
 from an8flower.evaluate.metrics.metric import Metric
 from an8flower.evaluate.metrics.naming import expand
 from an8flower.evaluate.models.classifier import Classifier, build
@@ -137,6 +138,20 @@ class Broken:
         if self.error == "unsuitable":
             raise NotApplicable("not for this kind of model")
         raise ValueError(self.error)
+
+
+def test_the_effect_map_is_the_truth_of_effect_metrics(
+    plan: ScoringPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It scores 1 without a method of its own, is measured once for all methods, and lies in the run's folder."""
+    monkeypatch.setattr(effect_map, "BOUND", 10.0)  # the model is not trained
+    monkeypatch.setattr(effect_map, "_MEMORY", type(effect_map._MEMORY)())
+    names = ("effect_rank", "effect_mass", "iou")
+    outcome = score(replace(plan, metrics=names), CPU, tmp_path)
+    for entry in outcome.document["results"]:
+        for name in names:
+            assert entry["metrics"][name]["oracle"] == pytest.approx(1)
+    assert len(list((tmp_path / "effects").iterdir())) == 1
 
 
 def test_a_failure_is_its_own(plan: ScoringPlan, tmp_path: Path) -> None:
