@@ -11,6 +11,7 @@ from .checks import verdict_words
 UNKNOWN = 10  # if half the interval of a calibrated score is this wide or wider, the score says nothing
 HIGH, HALF = 0.9, 0.5  # shares from which a certificate speaks of relying on the evidence, and of doing so in part
 LETTERS = string.ascii_lowercase  # each set of methods that cannot be told apart has a letter
+FEW_GROUPS = 6  # up to so many sets, letters can be read
 NUMBERS = ("mean", "low", "high", "n", "undefined", "chance", "oracle", "calibrated")
 """What a document says of a method by a metric, in the order of tables."""
 
@@ -118,6 +119,16 @@ def letters(method: str, groups: Sequence[Sequence[str]]) -> str:
     'a c'
     """
     return " ".join(LETTERS[i] if i < len(LETTERS) else str(i) for i, group in enumerate(groups) if method in group)
+
+
+def better_than(better: Mapping[str, Any] | None) -> str:
+    """What a method is known to be better than; empty if it is of nothing.
+
+    >>> better_than({"control": True, "next": True}), better_than({"control": None, "next": False})
+    ('best control, next', '')
+    """
+    words = {"control": "best control", "next": "next"}
+    return ", ".join(word for key, word in words.items() if better and better.get(key))
 
 
 def is_lower_better(numbers: Mapping[str, Any]) -> bool:
