@@ -118,9 +118,9 @@ def summaries(
             counts = zip(np.array(scores.models)[chosen].tolist(), missing.sum(0).tolist(), strict=True)
             entry["gaps"] = {model: count for model, count in counts if count}
             entry["defined_only"] = {key: without[key] for key in ("mean", "low", "high", "n", "calibrated")}
-    if models is None and kind.family == "localisation" and RELIANCE in scores.explainers:
-        relies = scores.of(RELIES, RELIANCE)
-        has_rows = [scores.has_rows(metric, method) for method in methods]
+    if kind.family == "localisation" and RELIANCE in scores.explainers:
+        relies = scores.of(RELIES, RELIANCE)[:, chosen]
+        has_rows = [scores.has_rows(metric, method)[:, chosen] for method in methods]
         shares = [float(known_mean(relies[rows], axis=0)) for rows in has_rows]
         _add_relying(entries, shares, _numbers(values.where(relies == 1), kind, seed))
     return entries

@@ -10,8 +10,7 @@ from .checks import verdict_words
 
 UNKNOWN = 10  # if half the interval of a calibrated score is this wide or wider, the score says nothing
 HIGH, HALF = 0.9, 0.5  # shares from which a certificate speaks of relying on the evidence, and of doing so in part
-LETTERS = string.ascii_lowercase  # each set of methods that cannot be told apart has a letter
-FEW_GROUPS = 6  # up to so many sets, letters can be read
+LETTERS = string.ascii_lowercase[:6]  # each set of methods that cannot be told apart has a letter
 NUMBERS = ("mean", "low", "high", "n", "undefined", "chance", "oracle", "calibrated")
 """What a document says of a method by a metric, in the order of tables."""
 
@@ -113,12 +112,26 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def letters(method: str, groups: Sequence[Sequence[str]]) -> str:
-    """A letter for each set of tied methods that a method is in; a number where letters are used up.
+    """A letter for each set of tied methods that a method is in; none if there are more sets than can be read.
 
     >>> letters("gradcam", [["gradcam", "lrp"], ["lrp"], ["gradcam"]])
     'a c'
     """
-    return " ".join(LETTERS[i] if i < len(LETTERS) else str(i) for i, group in enumerate(groups) if method in group)
+    readable = len(groups) <= len(LETTERS)
+    return " ".join(letter for letter, group in zip(LETTERS, groups, strict=False) if readable and method in group)
+
+
+def calibrated_ends(numbers: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The 95 % interval of a calibrated score, low end first; None if it is not known.
+
+    Older documents know the interval of the mean alone, which is moved to the scale as if chance were a constant.
+    """
+    if "calibrated_low" in numbers:
+        low, high = numbers["calibrated_low"], numbers["calibrated_high"]
+        return None if low is None or high is None else (low, high)
+    chance, span = numbers["chance"], numbers["oracle"] - numbers["chance"]
+    first, second = ((numbers[end] - chance) / span for end in ("low", "high"))
+    return min(first, second), max(first, second)
 
 
 def better_than(better: Mapping[str, Any] | None) -> str:

@@ -122,7 +122,7 @@ def _as_intervals(mean: np.ndarray, low: np.ndarray, high: np.ndarray, rows: np.
 def calibrate(mean: float, chance: float, oracle: float) -> float:
     """A mean on the scale where a random map has 0 and the truth has 1; NaN if chance and truth score the same.
 
-    >>> calibrated(0.5, chance=0.25, oracle=0.75)
+    >>> calibrate(0.5, chance=0.25, oracle=0.75)
     0.5
     """
     return (mean - chance) / (oracle - chance) if oracle != chance else float("nan")
