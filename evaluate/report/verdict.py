@@ -63,8 +63,7 @@ def _best(studies: Sequence[StudyView]) -> str:
     ]
     if not sentences:
         return "No method was scored."
-    text = "; ".join(sentences)
-    return " ".join([f"{text[0].upper()}{text[1:]}.", *_trained_anew(studies)])
+    return " ".join([*(f"{text[0].upper()}{text[1:]}." for text in sentences), *_trained_anew(studies)])
 
 
 def _trained_anew(studies: Sequence[StudyView]) -> Iterable[str]:

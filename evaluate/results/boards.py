@@ -11,6 +11,7 @@ import pyarrow as pa
 from .files import without_nan
 from .scopes import ANEW, THESE, anew_sentence
 from .statistics.comparisons import Comparison, compare
+from .statistics.power import rows_needed
 from .statistics.scores import ScoreArrays
 from .statistics.trained_anew import AnewComparison, compare_anew, has_enough_seeds, seeds_of
 from .summary import (
@@ -152,9 +153,12 @@ def _of_metric(ranking: Ranking, metric: str, kind: MetricKind) -> dict[str, Any
     names, architectures = ranking.names, ranking.architectures
     pairs = best_first(compare(values, seed=resampling_seed(ranking.seed), architectures=architectures), kind)
     order = order_of(values, kind, architectures)
+    compared = comparisons_document(names, values, pairs, kind, architectures)
+    for pair, document in zip(pairs, compared["pairs"], strict=True):
+        document["rows"] = rows_needed(pair.effect)
     return {
         "results": dict(zip(names, numbers, strict=True)),
-        **comparisons_document(names, values, pairs, kind, architectures),
+        **compared,
         "ranks": ranks_document(names, values, kind, architectures, ranking.seed),
         "better_than": dict(_better_than(ranking, order, pairs)),
         "trained_anew": _anew_document(names, values, architectures),

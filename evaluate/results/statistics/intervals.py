@@ -105,6 +105,8 @@ def calibrated_intervals(
     usable = np.abs(whole) > 0
     ratio = np.where(usable, mean / np.where(usable, whole, 1), np.nan)
     influence = (above - ratio[:, None] * span) / np.where(usable, whole, 1)[:, None]
+    rounding = 1e-12 * (np.abs(above) + np.abs(span)) / np.where(usable, np.abs(whole), 1)[:, None]
+    influence[np.abs(influence) <= rounding] = 0
     spans = resampled_means(span, seed)
     usable &= (np.sign(spans) == np.sign(whole)[:, None]).all(1)
     drawn = resampled_means(above, seed) / np.where(usable[:, None], spans, 1)
