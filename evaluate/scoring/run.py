@@ -32,6 +32,7 @@ from ..resources import Resources
 from ..results.boards import boards
 from ..results.folder import RunFolder
 from ..results.ledger import Cell, Ledger, Work
+from ..results.reliability import reliability_warnings
 from ..results.summary import RELIANCE, MetricKind, contrasts, summarise
 from ..seeds import seed_of
 from .judge import Judge, Target
@@ -115,7 +116,7 @@ class Scoring:
         described = [model.describe(self.methods, ledger) for model in self.models]
         warned = [sentence for model in described for sentence in _warnings(self.judge, model)]
         document = _document(self, ledger, data, described)
-        return {**document, "left_out": self.left_out, "warnings": warned}
+        return {**document, "left_out": self.left_out, "warnings": [*warned, *reliability_warnings(len(self.chosen))]}
 
     def cards(self) -> list[dict[str, Any]]:
         """The cards of the metrics that are asked."""
