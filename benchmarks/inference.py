@@ -8,6 +8,7 @@ may tell any two methods apart.
 from __future__ import annotations
 
 import argparse
+import sys
 from itertools import product
 from typing import Any
 
@@ -38,6 +39,7 @@ def main() -> None:
 def row(setting: Setting, scope: str, repeats: int) -> dict[str, Any]:
     """One line of the table."""
     outcome = simulate(setting, scope, repeats)
+    print(f"{scope}: {setting}: {outcome}", file=sys.stderr, flush=True)
     return {
         "scope": scope,
         "scores": setting.scores,

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from ..scopes import ANEW, THESE
-from .comparisons import ALPHA, holm, sign_flip_p
+from .comparisons import ALPHA, FLIPS, holm, sign_flip_p, without_rounding
 from .intervals import intervals, rows_of
 from .trained_anew import compare_anew
 
@@ -89,9 +89,17 @@ def _these(audits: np.ndarray, seed: int) -> Outcome:
     """The same as `compare` for each audit (audits, methods, rows, models); intervals of all are taken at once."""
     first, second = np.array(list(combinations(range(audits.shape[1]), 2))).T
     apart = audits[:, first] - audits[:, second]
-    false = [holm(sign_flip_p(rows_of(values, None), seed)).min() < ALPHA for values in apart]
+    rows = without_rounding(rows_of(apart, None), audits)
+    step = max(1, FLIPS // (50 * len(first)))  # so many audits share their flips, and no more flips are needed
+    p = np.concatenate([_p_values(rows[start : start + step], seed) for start in range(0, len(rows), step)])
+    false = [holm(of_audit).min() < ALPHA for of_audit in p]
     means, differences = (_share_covering(values, seed) for values in (audits, apart))
     return Outcome(means, differences, float(np.mean(false)))
+
+
+def _p_values(rows: np.ndarray, seed: int) -> np.ndarray:
+    """The p-values (audits, pairs) of differences (audits, pairs, rows)."""
+    return sign_flip_p(rows.reshape(-1, rows.shape[-1]), seed).reshape(rows.shape[:2])
 
 
 def _share_covering(values: np.ndarray, seed: int) -> float:

@@ -165,6 +165,14 @@ def test_nothing_in_common_is_nothing_to_say() -> None:
     assert compare(np.zeros((1, 5, 1)), seed=0) == []
 
 
+def test_rounding_is_no_difference() -> None:
+    """Equal maps that were computed another way."""
+    values = np.random.default_rng(9).random((2, 30, 1))
+    values[1] = values[0] + 1e-8
+    (pair,) = compare(values, seed=0)
+    assert (pair.p, pair.apart) == (1, False)
+
+
 def test_architectures_weigh_the_same() -> None:
     """Two seeds of one architecture are no reason to count it twice."""
     values = np.stack([np.tile([1.0, 1.0, 4.0], (9, 1)), np.zeros((9, 3))])
