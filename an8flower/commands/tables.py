@@ -11,7 +11,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..evaluate.results.wording import NUMBERS, UNKNOWN, is_lower_better, letters, method_name, number
+from ..evaluate.results.scopes import models_text
+from ..evaluate.results.wording import (
+    LETTERS,
+    NUMBERS,
+    UNKNOWN,
+    better_than,
+    calibrated_ends,
+    is_lower_better,
+    letters,
+    method_name,
+    number,
+)
 
 Columns = dict[str, list[str]]  # cells by the heading of their column
 SHARES = ("rows", "models", "residual")  # of the variance
@@ -48,15 +59,64 @@ def show_scores(document: Mapping[str, Any]) -> None:
     if len(results) == 1:
         _show_one(results[0])
     elif results:
-        _show_many(results, document.get("families", {}))
+        for place, part in _by_board(document):
+            _show_many(part["results"], document.get("families", {}), place)
     if results:
-        _show_contrasts(document)
+        for place, part in _by_board(document):
+            _show_contrasts(part, place)
+            if part.get("missing"):
+                _say(f"Not ranked here, since not run on all of these models: {', '.join(part['missing'])}")
+        _say_trained_anew(document)
     for cell in document["skipped"]:
         _say(f"skipped {cell['method']} on {cell['model']}: {cell['reason']}")
     for warning in document.get("warnings", []):
         _say(f"Warning: {warning}")
     for metric in document.get("left_out", []):
         _say(f"left out {metric['metric']}: {metric['reason']}")
+
+
+def _by_board(document: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The document as it is for the models of each board, with their name in words; whole if it has one board or none.
+
+    Methods that ran on different models never stand in one table.
+    """
+    boards = document.get("boards") or []
+    if len(boards) < 2:
+        board = boards[0] if boards else None
+        return [("", _of_board(document, board) if board and len(document["results"]) > 1 else document)]
+    return [(f"on {models_text(board['architectures'])}, ", _of_board(document, board)) for board in boards]
+
+
+def _of_board(document: Mapping[str, Any], board: Mapping[str, Any]) -> dict[str, Any]:
+    """The document for the methods of one board: their results, comparisons and ranks there."""
+    by_text = {result["text"]: result for result in document["results"]}
+    metrics = board["metrics"]
+    results = []
+    for text, equal in ((entry["text"], entry["equal"]) for entry in board["methods"]):
+        numbers = {metric: metrics[metric]["results"][text] for metric in metrics}
+        name = {"method": " = ".join([by_text[text]["method"], *equal])} if equal else {}
+        results.append({**by_text[text], **name, "metrics": numbers})
+    whole = len(board["models"]) == len(document["models"])
+    return {
+        **document,
+        "results": results,
+        "missing": board["missing"],
+        "comparisons": {metric: part for metric, part in metrics.items() if len(results) > 1},
+        "ranks": {metric: part["ranks"] for metric, part in metrics.items()},
+        "power": {metric: part["pairs"] for metric, part in metrics.items()},
+        "variance": document.get("variance", {}) if whole else {},
+    }
+
+
+def _say_trained_anew(document: Mapping[str, Any]) -> None:
+    """What can be said of models trained anew by the leading metric, from the board that has most models."""
+    boards = document.get("boards") or []
+    if boards and len(document["results"]) > 1:
+        _say(boards[-1]["metrics"][_leading(document["results"])]["trained_anew"]["sentence"])
+
+
+def _leading(results: Sequence[Mapping[str, Any]]) -> str:
+    return "iou" if "iou" in results[0]["metrics"] else next(iter(results[0]["metrics"]))
 
 
 def write_csv(document: Mapping[str, Any], out: TextIO) -> None:
@@ -96,11 +156,12 @@ def _show_one(result: Mapping[str, Any]) -> None:
     show(columns, rows, title=f"{method_name(result)}   ({_costs(result)})")
 
 
-def _show_many(results: Sequence[Mapping[str, Any]], families: Mapping[str, str]) -> None:
+def _show_many(results: Sequence[Mapping[str, Any]], families: Mapping[str, str], place: str = "") -> None:
     """Print methods against metrics: calibrated means with half the width of their 95 % interval."""
     caption = (
         "calibrated: 0 = a random map, 1 = the truth; ± half of the 95 % interval; - undefined, or chance is the truth"
     )
+    caption = _capitalise(f"{place}{caption}") if place else caption
     names = [result["method"] for result in results]
     methods = [method_name(result) if names.count(result["method"]) > 1 else result["method"] for result in results]
     scores = {name: [_calibrated_text(result["metrics"][name]) for result in results] for name in results[0]["metrics"]}
@@ -134,22 +195,34 @@ def _width(columns: Columns) -> int:
     return sum(max(map(len, [name, *cells])) + 3 for name, cells in columns.items())
 
 
-def _show_contrasts(document: Mapping[str, Any]) -> None:
+def _show_contrasts(document: Mapping[str, Any], place: str = "") -> None:
     """Print for one leading metric which methods differ, how firm their order is, and where scores vary."""
     results = document["results"]
-    metric = "iou" if "iou" in results[0]["metrics"] else next(iter(results[0]["metrics"]))
+    metric = _leading(results)
     shares = document.get("variance", {}).get(metric, {})
     ranks, compared = (document.get(key, {}).get(metric) for key in ("ranks", "comparisons"))
     if not compared and not any(shares.values()):
         return
-    columns = {"method": [result["text"] for result in results]}
+    columns = {"method": [_with_equals(result) for result in results]}
     if compared and ranks:
-        columns |= _standing_columns(results, metric, ranks["methods"], compared["groups"])
+        columns |= _standing_columns(results, metric, ranks["methods"], compared)
     if any(shares.values()):
-        columns |= {name: [_percent(share and share[name]) for share in shares.values()] for name in SHARES}
-    show(list(columns), list(zip(*columns.values(), strict=True)), title=_title(metric, results, compared))
+        columns |= {name: [_percent((m := shares.get(r["text"])) and m[name]) for r in results] for name in SHARES}
+    title = _title(metric, results, compared)
+    title = _capitalise(place + title) if place else title
+    show(list(columns), list(zip(*columns.values(), strict=True)), title=title)
     for sentence in _firmness(document, metric):
         _say(sentence)
+
+
+def _capitalise(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
+
+
+def _with_equals(result: Mapping[str, Any]) -> str:
+    """A method as the plan calls it, with those whose maps are equal to its own."""
+    _, _, others = str(result["method"]).partition(" = ")
+    return f"{result['text']} = {others}" if others else str(result["text"])
 
 
 def _title(metric: str, results: Sequence[Mapping[str, Any]], compared: Mapping[str, Any] | None) -> str:
@@ -157,13 +230,19 @@ def _title(metric: str, results: Sequence[Mapping[str, Any]], compared: Mapping[
     if not compared:
         return f"{metric}{lower}: shares of the variance"
     pairs = f"{len(compared['pairs'])} pair{'s' * (len(compared['pairs']) > 1)}"
-    return f"{metric}{lower}: methods with a common letter are tied (Holm over {pairs})"
+    said = "methods with a common letter are tied" if _has_letters(compared) else "what each is known to be better than"
+    return f"{metric}{lower}: {said} (Holm over {pairs}; these models, other rows)"
+
+
+def _has_letters(compared: Mapping[str, Any]) -> bool:
+    """Whether sets of tied methods have letters: there are few enough, or nothing else is known."""
+    return len(compared["groups"]) <= len(LETTERS) or "better_than" not in compared
 
 
 def _standing_columns(
-    results: Sequence[Mapping[str, Any]], metric: str, standings: Mapping[str, Any], groups: Sequence[Sequence[str]]
+    results: Sequence[Mapping[str, Any]], metric: str, standings: Mapping[str, Any], compared: Mapping[str, Any]
 ) -> Columns:
-    """The columns with mean, interval, letters and rank of every method."""
+    """The columns with mean, interval, letters or what a method is better than, and rank of every method."""
     values = [result["metrics"][metric] for result in results]
     relied = [number(m["relying"]["mean"], 3) for m in values if _has_reliance(m)]
     places = [standings[result["text"]] for result in results]
@@ -171,7 +250,7 @@ def _standing_columns(
         "mean": [number(m["mean"], 3) for m in values],
         "95 % interval": [f"{number(m['low'], 3)} to {number(m['high'], 3)}" for m in values],
         **({"where relied on": relied} if len(relied) == len(values) else {}),
-        "tied": [letters(result["text"], groups) for result in results],
+        **_difference_columns(results, compared),
         "rank": [number(place and place["rank"], 1) for place in places],
         "95 % of ranks": [f"{place['low']:g} to {place['high']:g}" if place else "-" for place in places],
         "first": [_percent(place and place["first"]) for place in places],
@@ -183,6 +262,14 @@ def _has_reliance(m: Mapping[str, Any]) -> bool:
     return bool(m.get("relying"))
 
 
+def _difference_columns(results: Sequence[Mapping[str, Any]], compared: Mapping[str, Any]) -> Columns:
+    """Letters of tied methods; where they would be too many, what each method is better than."""
+    if _has_letters(compared):
+        return {"tied": [letters(result["text"], compared["groups"]) for result in results]}
+    better = compared["better_than"]
+    return {"better than": [better_than(better.get(result["text"])) or "-" for result in results]}
+
+
 def _firmness(document: Mapping[str, Any], metric: str) -> Iterator[str]:
     """Sentences on the order of the methods, and on what would make it firmer."""
     ranks = document.get("ranks", {}).get(metric) or {}
@@ -191,10 +278,15 @@ def _firmness(document: Mapping[str, Any], metric: str) -> Iterator[str]:
     known = [words.format(number(ranks[key], 2)) for key, words in sentences.items() if ranks.get(key) is not None]
     if known:
         yield f"How far orders agree (1 = the same order) over {'; '.join(known)}"
-    tied = {(pair["a"], pair["b"]) for pair in _pairs(document, metric) if not pair["apart"]}
+    tied = {(pair["a"], pair["b"]) for pair in _pairs(document, metric) if _is_tied(pair)}
     needed = [pair for pair in document.get("power", {}).get(metric, ()) if (pair["a"], pair["b"]) in tied]
     for pair in sorted((pair for pair in needed if pair["rows"]), key=lambda pair: pair["rows"])[:1]:
         yield f"The nearest to being told apart: {pair['a']} and {pair['b']}, with {pair['rows']} rows (power 80 %)"
+
+
+def _is_tied(pair: Mapping[str, Any]) -> bool:
+    """Whether two methods were compared and cannot be told apart."""
+    return not pair["apart"] and bool(pair.get("compared", True))
 
 
 def _pairs(document: Mapping[str, Any], metric: str) -> Sequence[Mapping[str, Any]]:
@@ -210,7 +302,8 @@ def _calibrated_text(m: Mapping[str, Any]) -> str:
     """A calibrated mean and half of its interval; a dash if chance and the truth score too alike to calibrate."""
     if m["calibrated"] is None:
         return "-"
-    half = abs((m["high"] - m["low"]) / 2 / (m["oracle"] - m["chance"]))
+    ends = calibrated_ends(m)
+    half = (ends[1] - ends[0]) / 2 if ends else UNKNOWN
     return f"{number(m['calibrated'], 2)}±{half:.2f}" if half < UNKNOWN else "-"
 
 

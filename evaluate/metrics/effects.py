@@ -20,9 +20,10 @@ from torch import Tensor
 from an8flower.errors import WrongUsage
 
 from ..case import Case
+from ..registry import register_metric
 from .interventions.effect_map import BOUND, BUDGET, MOST_TWINS, WHY_UNDEFINED, effects_of
 from .interventions.region_effects import rank_correlation
-from .metric import Asking, Metric, register_metric, sentence
+from .metric import Asking, Metric, sentence
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..results.wording import NUMBERS, letters
+from ..results.scopes import THESE
+from ..results.wording import NUMBERS
+from .boards import BoardEntry, BoardView, boards_of
 from .figures import CellValue, NumberTable
 from .numbers import DASH, CalibratedInterval, between, brief, calibrated_interval, number
 from .study import MethodView, StudyView
@@ -37,9 +39,16 @@ class BoardCell(NamedTuple):
 
 COLUMNS = (
     BoardColumn("calibrated", "the mean score on a scale where a random map has 0 and the truth has 1"),
-    BoardColumn("95 % interval", "of the calibrated score, for other images and for models trained anew"),
-    BoardColumn("tied", "methods that share a letter cannot be told apart (paired tests, corrected by Holm)"),
-    BoardColumn("rank", "mean rank of the method when the images are drawn again, 1 is best"),
+    BoardColumn("95 % interval", "of the calibrated score, for other images and these models"),
+    BoardColumn(
+        "tied",
+        "methods that share a letter cannot be told apart on these models (paired tests, corrected by Holm); without "
+        "letters where it would take more than six",
+    ),
+    BoardColumn(
+        "better than", "whether it is told from the best of the controls, and from the next method below it, likewise"
+    ),
+    BoardColumn("rank", "mean rank of the method when the images are drawn again, for these models; 1 is best"),
     BoardColumn("95 % of ranks", "where the rank lies in 95 % of these draws"),
     BoardColumn("mean", "the mean score in the unit of the metric"),
     BoardColumn("interval of the mean", "the 95 % interval of the mean score"),
@@ -48,6 +57,8 @@ COLUMNS = (
     BoardColumn("where relied on", "the calibrated score on those images for which the models rely on the evidence"),
     BoardColumn("n", "how many images were scored"),
     BoardColumn("undefined", "how many of these images have no value, since the metric is not defined for them"),
+    BoardColumn("no map", "how many maps say nothing, over all models; these count as chance"),
+    BoardColumn("with a map", "the calibrated score of the other maps alone"),
     BoardColumn("ms", "milliseconds per image"),
     BoardColumn("forwards", "forward passes through the network per image"),
     BoardColumn("backwards", "backward passes through the network per image"),
@@ -58,12 +69,13 @@ class BoardRow(NamedTuple):
     """The row of one method in the leaderboard."""
 
     method: MethodView
+    text: str  # the names of the method and of those with equal maps
     fields: Sequence[BoardCell]
     bar: IntervalBar | None
 
 
 class Leaderboard(NamedTuple):
-    """The leaderboard of one metric."""
+    """The leaderboard of one metric on some models."""
 
     metric: str
     family: str
@@ -71,11 +83,17 @@ class Leaderboard(NamedTuple):
     rows: Sequence[BoardRow]
 
 
-def leaderboards(study: StudyView) -> list[Leaderboard]:
-    """A leaderboard for each metric, each with all methods in the order of the plan."""
+def leaderboards(board: BoardView) -> list[Leaderboard]:
+    """A leaderboard for each metric, each with all methods of a board in the order of the plan."""
+    study = board.study
     families = study.scores.get("families", {})
     return [
-        Leaderboard(metric, families.get(metric, ""), study.lower_is_better(metric), _rows(study, metric))
+        Leaderboard(
+            metric,
+            families.get(metric, ""),
+            study.lower_is_better(metric),
+            [_row(board, entry, metric) for entry in board.entries],
+        )
         for metric in study.metrics
     ]
 
@@ -84,7 +102,7 @@ def sort_best_first(board: Leaderboard) -> Leaderboard:
     """The leaderboard as it is shown first: sorted by the calibrated score, or by the mean if there is none."""
 
     def place(row: BoardRow) -> tuple[bool, float]:
-        calibrated, mean = row.fields[0].sort, row.fields[5].sort
+        calibrated, mean = row.fields[0].sort, row.fields[6].sort
         if isinstance(calibrated, float):
             return False, -calibrated
         return True, (1 if board.lower else -1) * mean if isinstance(mean, float) else float("inf")
@@ -109,26 +127,21 @@ def board_data(boards: Sequence[Leaderboard]) -> dict[str, Any]:
     }
 
 
-def _rows(study: StudyView, metric: str) -> list[BoardRow]:
-    groups = (study.scores.get("comparisons") or {}).get(metric, {}).get("groups", [])
-    standings = ((study.scores.get("ranks") or {}).get(metric) or {}).get("methods") or {}
-    return [_row(method, metric, groups, standings.get(method.text)) for method in study.methods]
-
-
-def _row(
-    method: MethodView, metric: str, groups: Sequence[Sequence[str]], standing: Mapping[str, Any] | None
-) -> BoardRow:
-    m = method.result["metrics"].get(metric)
-    if m is None:
-        return BoardRow(method, [BoardCell(DASH, None)] * 12 + _costs(method), None)
+def _row(board: BoardView, entry: BoardEntry, metric: str) -> BoardRow:
+    m = board.numbers(metric, entry)
+    method, text = entry.method, entry.text
+    if not m:
+        return BoardRow(method, text, [BoardCell(DASH, None)] * 15 + _costs(method), None)
     place = calibrated_interval(m)
     relying = (m.get("relying") or {}).get("calibrated") if place else None
-    tied = letters(method.text, groups)
+    tied, better = board.tied(metric, entry), board.better_than(metric, entry)
+    gaps, defined = sum((m.get("gaps") or {}).values()), (m.get("defined_only") or {}).get("calibrated")
     cells = [
         BoardCell(number(place and place.mean, 2), place and place.mean),
         BoardCell(between(place and place.low, place and place.high, 2), place and place.low),
         BoardCell(tied or DASH, tied or None),
-        *_ranks(standing),
+        BoardCell(better or DASH, better or None),
+        *_ranks(board.standing(metric, entry)),
         BoardCell(number(m["mean"]), m["mean"]),
         BoardCell(between(m["low"], m["high"]), m["low"]),
         BoardCell(number(m["chance"]), m["chance"]),
@@ -136,8 +149,10 @@ def _row(
         BoardCell(number(relying, 2), relying),
         BoardCell(str(m["n"]), m["n"]),
         BoardCell(str(m["undefined"]), m["undefined"]),
+        BoardCell(str(gaps), gaps),
+        BoardCell(number(defined, 2), defined),
     ]
-    return BoardRow(method, cells + _costs(method), place and interval_bar(place))
+    return BoardRow(method, text, cells + _costs(method), place and interval_bar(place))
 
 
 def _ranks(standing: Mapping[str, Any] | None) -> list[BoardCell]:
@@ -173,14 +188,14 @@ class HeatCell(NamedTuple):
     strength: float | None
 
 
-def heat_map(study: StudyView) -> list[tuple[MethodView, list[HeatCell]]]:
-    """Calibrated scores of all methods by all metrics; the best method by the leading metric comes first."""
+def heat_map(board: BoardView) -> list[tuple[BoardEntry, list[HeatCell]]]:
+    """Calibrated scores of all methods of a board by all metrics; the best by the leading metric comes first."""
     order: dict[int, int] = {}
-    if study.leading:
-        best_first = sort_best_first(leading_board(study, leaderboards(study))).rows
-        order = {row.method.place: place for place, row in enumerate(best_first)}
-    methods = sorted(study.methods, key=lambda method: order.get(method.place, 0))
-    return [(method, [_heat(method, metric) for metric in study.metrics]) for method in methods]
+    if board.study.leading:
+        rows = sort_best_first(leading_board(board.study, leaderboards(board))).rows
+        order = {row.method.place: place for place, row in enumerate(rows)}
+    entries = sorted(board.entries, key=lambda entry: order.get(entry.method.place, 0))
+    return [(entry, [_heat(board, entry, metric) for metric in board.study.metrics]) for entry in entries]
 
 
 def leading_board(study: StudyView, boards: Sequence[Leaderboard]) -> Leaderboard:
@@ -188,27 +203,36 @@ def leading_board(study: StudyView, boards: Sequence[Leaderboard]) -> Leaderboar
     return next(board for board in boards if board.metric == study.leading)
 
 
-def _heat(method: MethodView, metric: str) -> HeatCell:
-    place = calibrated_interval(method.result["metrics"].get(metric, {}))
+def _heat(board: BoardView, entry: BoardEntry, metric: str) -> HeatCell:
+    place = calibrated_interval(board.numbers(metric, entry))
     return HeatCell(number(place.mean, 2), round(min(max(place.mean, 0), 1), 3)) if place else HeatCell(DASH, None)
 
 
+CALIBRATED_ENDS = ("calibrated_low", "calibrated_high")
+
+
 def all_scores(studies: Sequence[StudyView]) -> NumberTable:
-    """All scores of all data sets in one long table, for the download."""
-    columns = ["dataset", "method", "control", "metric", *NUMBERS, "where_relied_on", "rank", "tied"]
-    rows = [line for study in studies for method in study.methods for line in _lines(study, method)]
-    return NumberTable([*columns, "seconds", "forwards", "backwards"], rows)
+    """All scores of all boards in one long table, for the download."""
+    columns = ["dataset", "method", "control", "metric", "models", "scope", *NUMBERS, *CALIBRATED_ENDS]
+    columns += ["where_relied_on", "rank", "tied", "better_than", "no_map", "seconds", "forwards", "backwards"]
+    boards = [board for study in studies for board in boards_of(study)]
+    return NumberTable(columns, [line for board in boards for entry in board.entries for line in _lines(board, entry)])
 
 
-def _lines(study: StudyView, method: MethodView) -> list[list[CellValue]]:
-    cost = method.result.get("cost") or {}
+def _lines(board: BoardView, entry: BoardEntry) -> list[list[CellValue]]:
+    cost = entry.method.result.get("cost") or {}
     costs = [cost.get(name) for name in ("seconds", "forwards", "backwards")]
+    control = "yes" if entry.control else "no"
     lines: list[list[CellValue]] = []
-    for metric, m in method.result["metrics"].items():
-        groups = (study.scores.get("comparisons") or {}).get(metric, {}).get("groups", [])
-        standing = (((study.scores.get("ranks") or {}).get(metric) or {}).get("methods") or {}).get(method.text) or {}
-        numbers = [m.get(name) for name in NUMBERS]
-        further = [(m.get("relying") or {}).get("calibrated"), standing.get("rank"), letters(method.text, groups)]
-        control = "yes" if method.control else "no"
-        lines.append([study.name, method.text, control, metric, *numbers, *further, *costs])
+    for metric in entry.method.result["metrics"]:
+        m = board.numbers(metric, entry)
+        further = [
+            (m.get("relying") or {}).get("calibrated"),
+            (board.standing(metric, entry) or {}).get("rank"),
+            board.tied(metric, entry),
+            board.better_than(metric, entry),
+            sum((m.get("gaps") or {}).values()),
+        ]
+        about = [board.study.name, entry.text, control, metric, board.title, THESE]
+        lines.append([*about, *(m.get(name) for name in (*NUMBERS, *CALIBRATED_ENDS)), *further, *costs])
     return lines

@@ -95,6 +95,8 @@ def calibrated_interval(m: Mapping[str, Any]) -> CalibratedInterval | None:
         return None
     if m.get("low") is None or m.get("high") is None:
         return None
-    ends = sorted((m[end] - chance) / (oracle - chance) for end in ("low", "high"))
+    ends = wording.calibrated_ends(m)
+    if ends is None:
+        return None
     known = all(map(math.isfinite, ends)) and (ends[1] - ends[0]) / 2 < wording.UNKNOWN
     return CalibratedInterval(mean, *ends) if known else None

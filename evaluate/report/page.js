@@ -65,7 +65,7 @@ function sortBoard(table, column, direction) {
   }
 }
 
-const UPWARDS = ["method", "tied", "rank", "95 % of ranks", "undefined", "ms", "forwards", "backwards"];
+const UPWARDS = ["method", "tied", "rank", "95 % of ranks", "undefined", "no map", "ms", "forwards", "backwards"];
 
 function onSort(button) {
   const before = button.closest("th").getAttribute("aria-sort");

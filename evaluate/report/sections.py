@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .boards import BoardView, boards_of
 from .certificates import accuracy_rows, certificate_rows
 from .curves import draw_cost, draw_curve, draw_slices
 from .figures import Drawing
 from .gallery import GalleryTable, gallery_tables
 from .interpreted import filter_tables
 from .leaderboard import COLUMNS, board_data, heat_map, leaderboards, leading_board, sort_best_first
-from .numbers import number
+from .numbers import between, number
 from .randomised import sanity_tables
 from .reading import AuditFolder
 from .study import StudyView
@@ -91,18 +92,39 @@ def _certificates(studies: Sequence[StudyView]) -> PageSection:
 
 
 def _leaderboard(studies: Sequence[StudyView]) -> PageSection | None:
-    boards = [(study, leaderboards(study)) for study in studies if study.methods]
+    boards = [(study, [(b, leaderboards(b)) for b in boards_of(study)]) for study in studies if study.methods]
     if not boards:
         return None
-    shown = [(study, all_boards, sort_best_first(leading_board(study, all_boards))) for study, all_boards in boards]
-    data = {study.key: board_data(all_boards) for study, all_boards in boards}
+    shown = [
+        (study, [(b, metrics, sort_best_first(leading_board(study, metrics)), _anew(b)) for b, metrics in by_board])
+        for study, by_board in boards
+    ]
+    data = {board.key: board_data(metrics) for _, by_board in boards for board, metrics in by_board}
     return PageSection(
         "leaderboard", "Leaderboard", {"by_study": shown, "columns": COLUMNS}, "leaderboard", boards=data
     )
 
 
+def _anew(board: BoardView) -> dict[str, Any]:
+    """What can be said of models trained anew by the leading metric: a sentence, and a table of pairs."""
+    anew = board.trained_anew(board.study.leading or "")
+    rows = [
+        [
+            pair["a"],
+            pair["b"],
+            number(pair["difference"]),
+            between(pair["low"], pair["high"]),
+            number(pair["p_holm"]),
+            "yes" if pair["apart"] else "no",
+        ]
+        for pair in anew.get("pairs", [])
+    ]
+    columns = ["better", "than", f"difference in {board.study.leading}", "95 % interval", "p (Holm)", "told apart"]
+    return {"sentence": anew.get("sentence", ""), "columns": columns, "rows": rows}
+
+
 def _heat_map(studies: Sequence[StudyView]) -> PageSection | None:
-    maps = [(study, heat_map(study)) for study in studies if study.methods]
+    maps = [(study, [(board, heat_map(board)) for board in boards_of(study)]) for study in studies if study.methods]
     return PageSection("heat", "Methods by metrics", {"by_study": maps}, "heat") if maps else None
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..results import wording
+from .boards import BoardEntry, BoardView, boards_of
 from .numbers import between, calibrated_interval, count_of, join_names, number, percent
-from .study import MethodView, StudyView
+from .study import StudyView
 
 UNDEFINED = 0.05  # the verdict mentions a method if more than this share of the rows has no value
 
@@ -54,71 +55,73 @@ def _least(certificates: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _best(studies: Sequence[StudyView]) -> str:
-    sentences = [sentence for study in studies if (sentence := _best_of(study, named=len(studies) > 1))]
+    sentences = [
+        sentence
+        for study in studies
+        for board in boards_of(study)
+        if (sentence := _best_of(board, named=len(studies) > 1))
+    ]
     if not sentences:
         return "No method was scored."
-    text = "; ".join(sentences)
-    return f"{text[0].upper()}{text[1:]}."
+    return " ".join([*(f"{text[0].upper()}{text[1:]}." for text in sentences), *_trained_anew(studies)])
 
 
-def _best_of(study: StudyView, named: bool) -> str:
-    metric = study.leading
+def _trained_anew(studies: Sequence[StudyView]) -> Iterable[str]:
+    """A sentence for each data set on models trained anew, by its last board, which holds most models."""
+    for study in studies:
+        sentence = boards_of(study)[-1].trained_anew(study.leading or "").get("sentence")
+        if sentence:
+            yield f"{study.name}: {sentence}" if len(studies) > 1 else sentence
+
+
+def _best_of(board: BoardView, named: bool) -> str:
+    metric = board.study.leading
     if metric is None:
         return ""
-    where = f"on {study.name}, " if named else ""
-    order = rank_methods(study, metric)
-    methods = [method for method in order if not method.control]
+    data = f"on {board.study.name}, " if named else ""
+    where = data + (f"on {board.title}, " if board.title else "")
+    order = board.rank(metric)
+    methods = [entry for entry in order if not entry.control]
     if not methods:
         return f"{where}no method but controls has a value of {metric}"
     first = methods[0]
-    tied_texts = ties_of(study, metric, first.text)
-    ties = [method.text for method in methods if method.text in tied_texts]
+    tied_texts = board.ties(metric, first)
+    ties = [entry.text for entry in methods if entry.method.text in tied_texts]
     tied = f", and cannot be told from {join_names(ties)}" if ties else ""
-    beaten, against = _against_controls(study, metric, order, first)
+    beaten, against = _against_controls(board, metric, order, first)
     does = "explains best" if beaten else "scores highest of the methods"
-    return f"{where}by {metric}, {first.text} {does}{_score_words(first, metric)}{tied}; {against}"
+    return f"{where}by {metric}, {first.text} {does}{_score_words(board, first, metric)}{tied}; {against}"
 
 
-def _score_words(method: MethodView, metric: str) -> str:
-    place = calibrated_interval(method.result["metrics"][metric])
+def _score_words(board: BoardView, entry: BoardEntry, metric: str) -> str:
+    m = board.numbers(metric, entry)
+    place = calibrated_interval(m)
     if place is None:
-        return f" (mean {number(method.result['metrics'][metric]['mean'])})"
-    return f" (calibrated {number(place.mean, 2)}, 95 % {between(place.low, place.high, 2)}; 0 is chance, 1 the truth)"
+        return f" (mean {number(m['mean'])})"
+    scope = " for other images" if board.title else ""
+    ends = between(place.low, place.high, 2)
+    return f" (calibrated {number(place.mean, 2)}, 95 % {ends}{scope}; 0 is chance, 1 the truth)"
 
 
 def _against_controls(
-    study: StudyView, metric: str, order: Sequence[MethodView], first: MethodView
+    board: BoardView, metric: str, order: Sequence[BoardEntry], first: BoardEntry
 ) -> tuple[bool, str]:
     """Whether the best method is known to beat all controls, and a sentence that says so or not."""
-    controls = [method for method in order if method.control]
+    controls = [entry for entry in order if entry.control]
     if not controls:
         return True, "no control was scored beside it"
     best = controls[0]
+    score = _short(board, best, metric)
     if order.index(best) < order.index(first):
-        return False, f"but the control {best.text}, which explains nothing, scores more{_short(best, metric)}"
-    if best.text in ties_of(study, metric, first.text):
+        return False, f"but the control {best.text}, which explains nothing, scores more{score}"
+    if best.method.text in board.ties(metric, first):
         return False, f"but the control {best.text}, which explains nothing, cannot be told from it"
-    return True, f"the best of the controls, which explain nothing, is {best.text}{_short(best, metric)}"
+    return True, f"the best of the controls, which explain nothing, is {best.text}{score}"
 
 
-def _short(method: MethodView, metric: str) -> str:
-    place = calibrated_interval(method.result["metrics"][metric])
+def _short(board: BoardView, entry: BoardEntry, metric: str) -> str:
+    place = calibrated_interval(board.numbers(metric, entry))
     return f" ({number(place.mean, 2)})" if place else ""
-
-
-def rank_methods(study: StudyView, metric: str) -> list[MethodView]:
-    """The methods that have a value of a metric, best first."""
-    sign = 1 if study.lower_is_better(metric) else -1
-    known = [m for m in study.methods if m.result["metrics"].get(metric, {}).get("mean") is not None]
-    return sorted(known, key=lambda method: sign * method.result["metrics"][metric]["mean"])
-
-
-def ties_of(study: StudyView, metric: str, method: str) -> set[str]:
-    """The methods that cannot be told apart from a method by a metric."""
-    pairs = (study.scores.get("comparisons") or {}).get(metric, {}).get("pairs", [])
-    return {text for p in pairs if not p["apart"] and method in (p["a"], p["b"]) for text in (p["a"], p["b"])} - {
-        method
-    }
 
 
 def _care(studies: Sequence[StudyView], summary: Mapping[str, Any]) -> str:
@@ -143,9 +146,11 @@ def _doubts(studies: Sequence[StudyView]) -> Iterable[str]:
     if failing:
         fail = "fails" if len(failing) == 1 else "fail"
         yield f"{join_names(failing)} {fail} the sanity checks (the map does not follow the model)"
-    at_chance = list(dict.fromkeys(name for study in studies for name in not_above_chance(study)))
-    if at_chance:
-        yield f"{join_names(at_chance)} {'is' if len(at_chance) == 1 else 'are'} not above chance"
+    for board in (board for study in studies for board in boards_of(study)):
+        at_chance = not_above_chance(board)
+        if at_chance and len(board.document["architectures"]) <= 1:  # the board over all repeats the others
+            are, where = "is" if len(at_chance) == 1 else "are", f" on {board.title}" if board.title else ""
+            yield f"{join_names(at_chance)} {are} not shown to be above chance{where}"
 
 
 def _gaps(studies: Sequence[StudyView], summary: Mapping[str, Any]) -> Iterable[str]:
@@ -157,6 +162,13 @@ def _gaps(studies: Sequence[StudyView], summary: Mapping[str, Any]) -> Iterable[
     if undefined:
         have = "has" if len(undefined) == 1 else "have"
         yield f"{join_names(undefined)} {have} no value in more than {percent(UNDEFINED, 0)} of the rows"
+    silent = list(dict.fromkeys(name for study in studies for name in _often_silent(study)))
+    if silent:
+        gives = "gives" if len(silent) == 1 else "give"
+        yield (
+            f"{join_names(silent)} {gives} maps that say nothing in more than {percent(UNDEFINED, 0)} of the rows of a "
+            "model, which count as chance"
+        )
     warnings = sum(len(study.scores.get("warnings") or ()) for study in studies)
     if warnings:
         yield f"there {'is' if warnings == 1 else 'are'} {count_of(warnings, 'warning')}"
@@ -174,14 +186,25 @@ def failing_methods(study: StudyView) -> set[str]:
     return failing
 
 
-def not_above_chance(study: StudyView) -> list[str]:
+def not_above_chance(board: BoardView) -> list[str]:
     """The methods, controls aside, whose interval by the leading metric reaches down to chance."""
-    if study.leading is None:
+    metric = board.study.leading
+    if metric is None:
         return []
-    places = {
-        m.text: calibrated_interval(m.result["metrics"].get(study.leading, {})) for m in study.methods if not m.control
-    }
+    places = {e.text: calibrated_interval(board.numbers(metric, e)) for e in board.entries if not e.control}
     return [text for text, place in places.items() if place and place.low <= 0]
+
+
+def _often_silent(study: StudyView) -> list[str]:
+    """The methods whose maps say nothing, by any metric, in more than UNDEFINED of the rows of a model."""
+    most = {
+        method.text: max(
+            (count / m["n"] for m in method.result["metrics"].values() for count in (m.get("gaps") or {}).values()),
+            default=0,
+        )
+        for method in study.methods
+    }
+    return [text for text, share in most.items() if share > UNDEFINED]
 
 
 def _often_undefined(study: StudyView) -> list[str]:

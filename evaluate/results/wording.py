@@ -11,7 +11,7 @@ from .checks import verdict_words
 UNKNOWN = 10  # if half the interval of a calibrated score is this wide or wider, the score says nothing
 HIGH, HALF = 0.9, 0.5  # shares from which a certificate speaks of relying on the evidence, and of doing so in part
 LEAK = 0.1  # the share of cases that pixels beside the evidence may decide
-LETTERS = string.ascii_lowercase  # each set of methods that cannot be told apart has a letter
+LETTERS = string.ascii_lowercase[:6]  # each set of methods that cannot be told apart has a letter
 NUMBERS = ("mean", "low", "high", "n", "undefined", "chance", "oracle", "calibrated")
 """What a document says of a method by a metric, in the order of tables."""
 
@@ -158,12 +158,36 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def letters(method: str, groups: Sequence[Sequence[str]]) -> str:
-    """A letter for each set of tied methods that a method is in; a number where letters are used up.
+    """A letter for each set of tied methods that a method is in; none if there are more sets than can be read.
 
     >>> letters("gradcam", [["gradcam", "lrp"], ["lrp"], ["gradcam"]])
     'a c'
     """
-    return " ".join(LETTERS[i] if i < len(LETTERS) else str(i) for i, group in enumerate(groups) if method in group)
+    readable = len(groups) <= len(LETTERS)
+    return " ".join(letter for letter, group in zip(LETTERS, groups, strict=False) if readable and method in group)
+
+
+def calibrated_ends(numbers: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The 95 % interval of a calibrated score, low end first; None if it is not known.
+
+    Older documents know the interval of the mean alone, which is moved to the scale as if chance were a constant.
+    """
+    if "calibrated_low" in numbers:
+        low, high = numbers["calibrated_low"], numbers["calibrated_high"]
+        return None if low is None or high is None else (low, high)
+    chance, span = numbers["chance"], numbers["oracle"] - numbers["chance"]
+    first, second = ((numbers[end] - chance) / span for end in ("low", "high"))
+    return min(first, second), max(first, second)
+
+
+def better_than(better: Mapping[str, Any] | None) -> str:
+    """What a method is known to be better than; empty if it is of nothing.
+
+    >>> better_than({"control": True, "next": True}), better_than({"control": None, "next": False})
+    ('best control, next', '')
+    """
+    words = {"control": "best control", "next": "next"}
+    return ", ".join(word for key, word in words.items() if better and better.get(key))
 
 
 def is_lower_better(numbers: Mapping[str, Any]) -> bool:

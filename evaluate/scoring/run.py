@@ -29,9 +29,11 @@ from ..metrics.interventions.reliance import redundancy_warnings, warnings
 from ..metrics.naming import parse_metrics
 from ..models.sources import Source, open_model
 from ..resources import Resources
+from ..results.boards import boards
 from ..results.files import write_json
 from ..results.folder import RunFolder
 from ..results.ledger import Cell, Ledger, Work
+from ..results.reliability import reliability_warnings
 from ..results.summary import RELIANCE, MetricKind, contrasts, summarise
 from ..seeds import seed_of
 from .judge import Judge, Target
@@ -120,7 +122,7 @@ class Scoring:
             **document,
             "left_out": self.left_out,
             "redundant": next(iter(redundant), None),
-            "warnings": [*redundant, *warned],
+            "warnings": [*redundant, *warned, *reliability_warnings(len(self.chosen))],
         }
 
     def cards(self) -> list[dict[str, Any]]:
@@ -188,10 +190,16 @@ def _document(scoring: Scoring, ledger: Ledger, data: dict[str, Any], models: li
         "results": results,
         "families": {metric.name: metric.family for metric in judge.metrics},
         **contrasts(table, kinds, complete, plan.seed),
+        "boards": boards(table, kinds, complete, _controls(scoring), plan.seed),
         "skipped": list({json.dumps(entry): entry for entry in ledger.skipped}.values()),
         "failed": ledger.failed,
         "versions": versions(),
     }
+
+
+def _controls(scoring: Scoring) -> set[str]:
+    """The methods that explain nothing, by the repr of their explainers."""
+    return {repr(method.explainer) for method in scoring.methods if family_of(method.name) == "baselines"}
 
 
 def _file(opened: Scoring, ledger: Ledger, document: dict[str, Any]) -> None:

@@ -76,7 +76,7 @@ def test_how_methods_compare_is_shown_for_one_metric(capsys: pytest.CaptureFixtu
     show_scores(contrasted("x", "y", "z", "none"))
     text = capsys.readouterr().out
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert "iou: methods with a common letter are tied (Holm over 2 pairs)" in lines
+    assert "iou: methods with a common letter are tied (Holm over 2 pairs; these models, other rows)" in lines
     assert "method mean 95 % interval tied rank 95 % of ranks first rows models residual" in lines
     assert "x 0.500 0.400 to 0.600 a 1.0 1 to 2.5 25% 25% 50% 25%" in lines
     assert "y 0.500 0.400 to 0.600 a b 2.0 1 to 2.5 25% 25% 50% 25%" in lines

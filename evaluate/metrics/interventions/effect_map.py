@@ -23,7 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from an8flower.errors import Refusal
 from an8flower.factors import COLOURS, FACTORS
+from an8flower.gate.regular import FileKind
 from an8flower.interventions import as_class
 
 from ...case import Case
@@ -31,7 +33,7 @@ from ...data.world import World
 from ...models.classifier import Classifier
 from ...models.networks.batched_passes import input_gradient
 from ...models.networks.guard import evaluating
-from ...models.safetensors_files import DAMAGE, read_tensors, write_tensors
+from ...models.safetensors_files import LARGEST, UNWRITABLE, read_tensors, write_tensors
 from ...seeds import generator, seed_of
 from ..masking import require_classifier
 
@@ -42,6 +44,7 @@ BOUND = 0.25  # the completeness error from which a row has no effect map
 WHY_UNDEFINED = f"the completeness error of the effect map is above {BOUND:g}, or the model tells no twin apart"
 IN_MEMORY = 8  # batches whose effect maps are kept in memory
 FORMAT = "an8flower effects 1"
+EFFECTS = FileKind("effect maps", LARGEST, "delete it, and it is made anew")
 
 
 class EffectMaps(NamedTuple):
@@ -229,15 +232,15 @@ def _identity(case: Case, points: int | None) -> str:
 def read_effects(path: Path, identity: str) -> EffectMaps | None:
     """Read effect maps from a file; None if there is no file, or it holds others."""
     try:
-        metadata, tensors = read_tensors(path)
-    except DAMAGE:
+        metadata, tensors = read_tensors(path, EFFECTS)
+    except Refusal:
         return None
     return EffectMaps(**tensors) if metadata == {"format": FORMAT, "identity": identity} else None
 
 
 def write_effects(path: Path, identity: str, effects: EffectMaps) -> None:
     """Write effect maps to a file, whole or not at all."""
-    with suppress(*DAMAGE):
+    with suppress(*UNWRITABLE):
         write_tensors(path, effects._asdict(), {"format": FORMAT, "identity": identity})
 
 

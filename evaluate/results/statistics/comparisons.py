@@ -13,10 +13,11 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import rankdata
 
-from .intervals import Interval, intervals, known_mean, row_means
+from .intervals import Interval, intervals, known_mean, rows_of
 
 ALPHA = 0.05
 FLIPS = 9999
+ROUNDING = 1e-6
 _FLIPS_PER_PAIR = 50  # so that the smallest possible p, times the number of pairs, stays below alpha
 _SIGNS_AT_ONCE = 2**21
 
@@ -27,20 +28,24 @@ class Comparison:
 
     first: int  # the number of a method
     second: int
-    difference: Interval  # the first minus the second, for other rows and for models trained anew
-    p: float  # two-sided, for other rows and the models at hand
+    difference: Interval  # the first minus the second, for other rows and these models
+    p: float  # two-sided, likewise
     adjusted: float  # p corrected by Holm over all pairs
     effect: float  # mean of the rows' differences over their standard deviation (d_z)
     rank_biserial: float  # (ranks of rows for the first - ranks of rows for the second) / all ranks; -1 to 1
 
     @property
-    def apart(self) -> bool:
-        """Whether the two methods can be told apart: neither the choice of rows nor of seeds explains the difference.
+    def compared(self) -> bool:
+        """Whether the two methods have a row and a model in common. If not, they are neither apart nor tied."""
+        return self.difference.n > 0
 
-        Over all pairs, the rows mislead with probability ALPHA at most. The seeds are tested pair by pair, by the
-        interval: a test on two degrees of freedom with Holm's correction would never reject.
+    @property
+    def apart(self) -> bool:
+        """Whether these models tell the two methods apart: the choice of rows does not explain the difference.
+
+        Over all pairs, the rows mislead with probability ALPHA at most. It says nothing of models trained anew.
         """
-        return self.adjusted < ALPHA and not self.difference.low <= 0 <= self.difference.high
+        return self.adjusted < ALPHA
 
     def swap(self) -> Comparison:
         """The same comparison with its two methods swapped."""
@@ -67,7 +72,7 @@ def compare(values: np.ndarray, *, seed: int, architectures: Sequence[str] | Non
     """
     pairs = np.array(list(combinations(range(len(values)), 2)), dtype=np.intp).reshape(-1, 2)
     apart = values[pairs[:, 0]] - values[pairs[:, 1]]
-    rows = row_means(apart)
+    rows = without_rounding(rows_of(apart, architectures), values)
     p = sign_flip_p(rows, seed)
     differences = intervals(apart, seed=seed, architectures=architectures)
     numbers = np.stack([p, holm(p), effect_sizes(rows), rank_biserials(rows)], axis=1).tolist()
@@ -75,6 +80,14 @@ def compare(values: np.ndarray, *, seed: int, architectures: Sequence[str] | Non
         Comparison(first, second, difference, *row)
         for (first, second), difference, row in zip(pairs.tolist(), differences, numbers, strict=True)
     ]
+
+
+def without_rounding(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Differences of rows with 0 where they are no more than rounding beside the values (single precision).
+
+    Signs alone decide a test by signs: twelve differences of 1e-17 of one sign would be no chance.
+    """
+    return np.where(np.abs(rows) <= ROUNDING * np.nanmax(np.abs(values), initial=0), 0, rows)
 
 
 def sign_flip_p(rows: np.ndarray, seed: int) -> np.ndarray:
@@ -140,15 +153,15 @@ def rank_biserials(rows: np.ndarray) -> np.ndarray:
 def groups(best_first: Sequence[int], comparisons: Sequence[Comparison]) -> list[list[int]]:
     """The largest sets of methods of which no two can be told apart; the set of the best method comes first.
 
-    A method may be in several sets; two methods that share a set are tied. With a letter per set, this is the compact
-    letter display.
+    A method may be in several sets; two methods that share a set are tied. Methods that were never compared share none.
+    With a letter per set, this is the compact letter display.
 
     Source: Piepho, Journal of Computational and Graphical Statistics 13 (2004).
     """
     place = {method: i for i, method in enumerate(best_first)}
     tied: dict[int, set[int]] = {method: set(best_first) - {method} for method in best_first}
     for pair in comparisons:
-        if pair.apart:
+        if pair.apart or not pair.compared:
             tied[pair.first].discard(pair.second)
             tied[pair.second].discard(pair.first)
     sets = [sorted(members, key=place.__getitem__) for members in _largest(set(), set(best_first), set(), tied)]

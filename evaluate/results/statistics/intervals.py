@@ -1,4 +1,4 @@
-"""Confidence intervals of means over rows and models, and the scale from chance to the truth.
+"""Confidence intervals of means over rows, for these models, and the scale from chance to the truth.
 
 BCa limits are computed here and not by `scipy.stats.bootstrap`, which knows no missing values and draws anew at every
 call: for 20 methods on 300 rows it takes 40 times as long as these limits, whose draws all methods share.
@@ -28,13 +28,22 @@ class Interval:
     undefined: int  # rows without a value
 
 
-def interval(
-    values: np.ndarray, *, seed: int, architectures: Sequence[str] | None = None, level: float = 0.95
-) -> Interval:
-    """The interval of values (rows,) or (rows, models); see `intervals`."""
+def interval(values: np.ndarray, *, seed: int, groups: Sequence[str] | None = None, level: float = 0.95) -> Interval:
+    """The interval of values (rows,) or (rows, draws), which holds for other rows and for draws made anew.
+
+    The rows have the interval of `intervals`. Few draws are too few to resample, so their standard error enters with
+    Student's t; the two reaches add in squares. `groups` has a name per draw (None: all have the same), and draws are
+    compared within their group.
+
+    Source: Owen: The Pigeonhole Bootstrap, Annals of Applied Statistics 1 (2007) (both ways, each in full); Zou,
+    Donner, Statistics in Medicine 27 (2008) (adding the reaches).
+    """
     table = np.asarray(values, dtype=np.float64)
     table = table[:, None] if table.ndim == 1 else table
-    return intervals(table[None], seed=seed, architectures=architectures, level=level)[0]
+    of_rows = intervals(row_means(table)[None, :, None], seed=seed, level=level)[0]
+    reach = float(_reach_of_draws(table[None], groups, level)[0])
+    low, high = (np.hypot(of_rows.mean - of_rows.low, reach), np.hypot(of_rows.high - of_rows.mean, reach))
+    return replace(of_rows, low=float(of_rows.mean - low), high=float(of_rows.mean + high))
 
 
 def share_interval(rows: np.ndarray, *, seed: int, level: float = 0.95) -> Interval:
@@ -54,30 +63,60 @@ def share_interval(rows: np.ndarray, *, seed: int, level: float = 0.95) -> Inter
 def intervals(
     values: np.ndarray, *, seed: int, architectures: Sequence[str] | None = None, level: float = 0.95
 ) -> list[Interval]:
-    """Means of values (methods, rows, models) with intervals that hold for other rows and for models trained anew.
+    """Means of values (methods, rows, models) with intervals that hold for other rows and for these very models.
 
     The scores of several models on one row are not independent: a row counts by the mean of its models and is drawn
-    with all of them. NaN is undefined and left out; a row is undefined if no model has a value for it.
+    with all of them. `architectures` has a name per model (None: all have the same); architectures weigh the same,
+    whatever their number of seeds. NaN is undefined and left out; a row is undefined if no model has a value for it.
 
-    For the rows, this is the BCa bootstrap, widened to the quantiles of Student's t for few rows. For the models,
-    `architectures` has a name per model (None: all have the same), and models of one architecture differ by their seed.
-    Three seeds are too few to resample (the two-way bootstrap then covers 70 to 80 % where it says 95 %), so their
-    standard error enters with Student's t. The two reaches add in squares. The interaction of rows and models is part
-    of both, so the interval errs on the wide side. With one model per architecture nothing is known of seeds, and the
-    interval holds for these models. Rows that are all equal have no spread to resample.
+    This is the BCa bootstrap, widened to the quantiles of Student's t for few rows. Rows that are all equal have no
+    spread to resample. What would come of models trained anew is another question; see `trained_anew`.
 
     Source: Efron, Tibshirani: An Introduction to the Bootstrap (1993), section 14.3; Hesterberg: What Teachers Should
-    Know About the Bootstrap, The American Statistician 69 (2015) (widening); Owen: The Pigeonhole
-    Bootstrap, Annals of Applied Statistics 1 (2007) (both ways, each in full); Zou, Donner, Statistics in Medicine 27
-    (2008) (adding the reaches).
+    Know About the Bootstrap, The American Statistician 69 (2015) (widening).
     """
-    rows = row_means(values)
-    known = ~np.isnan(rows)
+    rows = rows_of(values, architectures)
     mean = _exact_means(rows)
-    low, high = _bca(rows, mean, seed, level)
-    reach = _reach_of_seeds(np.asarray(values, dtype=np.float64), architectures, level)
-    low, high = mean - np.hypot(mean - low, reach), mean + np.hypot(high - mean, reach)
-    counts = known.sum(1)
+    return _as_intervals(mean, *_bca(rows, mean, seed, level), rows)
+
+
+def calibrated_intervals(
+    values: np.ndarray,
+    chance: np.ndarray,
+    oracle: np.ndarray,
+    *,
+    seed: int,
+    architectures: Sequence[str] | None = None,
+    level: float = 0.95,
+) -> list[Interval]:
+    """Intervals like `intervals`, on the scale where a random map has 0 and the truth has 1.
+
+    A resample draws the rows of values (methods, rows, models) together with what chance and the truth (rows, models)
+    score on them. They go up and down together, so the interval is narrower than if both were constants. NaN if chance
+    and the truth score the same on average, in all rows or in some resample.
+
+    Source: Efron, Tibshirani: An Introduction to the Bootstrap (1993), sections 14.3 and 22.6 (acceleration of a ratio
+    by its empirical influence).
+    """
+    known = ~np.isnan(values)
+    floor, truth = (rows_of(np.where(known, reference, np.nan), architectures) for reference in (chance, oracle))
+    above, span = rows_of(values, architectures) - floor, truth - floor
+    mean, whole = _exact_means(above), known_mean(span, axis=1)
+    usable = np.abs(whole) > 0
+    ratio = np.where(usable, mean / np.where(usable, whole, 1), np.nan)
+    influence = (above - ratio[:, None] * span) / np.where(usable, whole, 1)[:, None]
+    rounding = 1e-12 * (np.abs(above) + np.abs(span)) / np.where(usable, np.abs(whole), 1)[:, None]
+    influence[np.abs(influence) <= rounding] = 0
+    spans = resampled_means(span, seed)
+    usable &= (np.sign(spans) == np.sign(whole)[:, None]).all(1)
+    drawn = resampled_means(above, seed) / np.where(usable[:, None], spans, 1)
+    low, high = (np.where(usable, end, np.nan) for end in _limits(drawn, ratio, influence, level))
+    return _as_intervals(ratio, low, high, above)
+
+
+def _as_intervals(mean: np.ndarray, low: np.ndarray, high: np.ndarray, rows: np.ndarray) -> list[Interval]:
+    """Intervals of means (methods,) of values (methods, rows), with the number of rows that have a value."""
+    counts = (~np.isnan(rows)).sum(1)
     columns = zip(mean.tolist(), low.tolist(), high.tolist(), counts.tolist(), strict=True)
     return [Interval(*numbers, undefined=rows.shape[1] - numbers[-1]) for numbers in columns]
 
@@ -105,6 +144,17 @@ def row_means(values: np.ndarray) -> np.ndarray:
     NaN where no model has a value.
     """
     return known_mean(values, axis=-1)
+
+
+def by_architecture(values: np.ndarray, architectures: Sequence[str] | None) -> np.ndarray:
+    """The means over the seeds of each architecture: (..., rows, models) -> (..., rows, architectures) float64."""
+    names = np.asarray(architectures if architectures is not None else ["one"] * values.shape[-1])
+    return np.stack([row_means(values[..., names == name]) for name in dict.fromkeys(names.tolist())], axis=-1)
+
+
+def rows_of(values: np.ndarray, architectures: Sequence[str] | None) -> np.ndarray:
+    """The mean of each row over the architectures that have a value: (..., rows, models) -> (..., rows) float64."""
+    return row_means(by_architecture(values, architectures)) if values.shape[-1] else row_means(values)
 
 
 def resampled_means(rows: np.ndarray, seed: int) -> np.ndarray:
@@ -153,18 +203,29 @@ def _exact_means(rows: np.ndarray) -> np.ndarray:
 
 def _bca(rows: np.ndarray, mean: np.ndarray, seed: int, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Bias-corrected and accelerated limits (methods,) of rows (methods, rows); the mean if the rows do not vary."""
-    low, high = mean.copy(), mean.copy()
-    apart = np.where(np.isnan(rows), 0, rows - mean[:, None])
-    varied = np.flatnonzero((apart != 0).any(1))
+    return _limits(resampled_means(rows, seed), mean, rows - mean[:, None], level)
+
+
+def _limits(
+    drawn: np.ndarray, estimate: np.ndarray, influence: np.ndarray, level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bias-corrected and accelerated limits (methods,) of an estimate (methods,); the estimate if no row moves it.
+
+    `drawn` are the estimates (methods, resamples) of redrawn rows, `influence` says how much each row moves the
+    estimate (methods, rows), NaN for a row without a value.
+    """
+    low, high = estimate.copy(), estimate.copy()
+    moves = np.where(np.isnan(influence), 0, influence)
+    varied = np.flatnonzero((moves != 0).any(1))
     if not len(varied):
         return low, high
-    rows, mean, apart = rows[varied], mean[varied, None], apart[varied]
-    drawn = np.sort(resampled_means(rows, seed), axis=1)
-    tie = 1e-9 * np.abs(apart).max(1, keepdims=True)  # sums of the same values in another order
-    below = ((drawn < mean - tie).mean(1) + (drawn <= mean + tie).mean(1)) / 2
+    n, moves, centre = (~np.isnan(influence)).sum(1)[varied], moves[varied], estimate[varied, None]
+    drawn = np.sort(drawn[varied], axis=1)
+    tie = 1e-9 * np.abs(moves).max(1, keepdims=True)  # sums of the same values in another order
+    below = ((drawn < centre - tie).mean(1) + (drawn <= centre + tie).mean(1)) / 2
     bias = norm.ppf(np.clip(below, 0.5 / RESAMPLES, 1 - 0.5 / RESAMPLES))
-    acceleration = (apart**3).sum(1) / (6 * (apart**2).sum(1) ** 1.5)
-    reach = _student_reach((~np.isnan(rows)).sum(1), level)
+    acceleration = (moves**3).sum(1) / (6 * (moves**2).sum(1) ** 1.5)
+    reach = _student_reach(n, level)
     low[varied], high[varied] = (_percentile(drawn, _bca_share(z, bias, acceleration)) for z in (-reach, reach))
     return low, high
 
@@ -191,15 +252,15 @@ def _percentile(drawn: np.ndarray, share: np.ndarray) -> np.ndarray:
     return below + (place - whole) * (above - below)
 
 
-def _reach_of_seeds(values: np.ndarray, architectures: Sequence[str] | None, level: float) -> np.ndarray:
-    """How far the mean of values (methods, rows, models) may be off because of the choice of seeds, (methods,)."""
-    names = np.asarray(architectures if architectures is not None else ["one"] * values.shape[2])
-    by_model = known_mean(values - row_means(values)[..., None], axis=1)  # (methods, models), whatever the rows
+def _reach_of_draws(values: np.ndarray, groups: Sequence[str] | None, level: float) -> np.ndarray:
+    """How far the mean of values (methods, rows, draws) may be off because of the choice of draws, (methods,)."""
+    names = np.asarray(groups if groups is not None else ["one"] * values.shape[2])
+    by_draw = known_mean(values - row_means(values)[..., None], axis=1)  # (methods, draws), whatever the rows
     squares, freedom = np.zeros(len(values)), np.zeros(len(values))
     for name in np.unique(names):
-        alike = by_model[:, names == name]
+        alike = by_draw[:, names == name]
         squares += np.nansum((alike - known_mean(alike, axis=1)[:, None]) ** 2, axis=1)
         freedom += np.maximum((~np.isnan(alike)).sum(1) - 1, 0)
-    models = (~np.isnan(by_model)).sum(1)
-    error = np.sqrt(squares / np.maximum(freedom, 1) / np.maximum(models, 1))
+    draws = (~np.isnan(by_draw)).sum(1)
+    error = np.sqrt(squares / np.maximum(freedom, 1) / np.maximum(draws, 1))
     return np.where(freedom > 0, error * t.ppf((1 + level) / 2, np.maximum(freedom, 1)), 0)

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import kendalltau, rankdata
 
-from .intervals import known_mean, resampled_means, row_means
+from .intervals import known_mean, resampled_means, rows_of
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def rank_stability(
     Goldstein, Spiegelhalter, Journal of the Royal Statistical Society A 159 (1996) (intervals of ranks).
     """
     better = values if higher_is_better else -values
-    rows = row_means(better)
+    rows = rows_of(better, architectures)
     known = ~np.isnan(rows).all(1)
     ranks = rankdata(-resampled_means(rows[known], seed).round(12), axis=0)
     names = list(architectures if architectures is not None else ["one"] * values.shape[2])

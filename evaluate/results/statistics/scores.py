@@ -9,11 +9,13 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from .intervals import known_mean, row_means
+from .intervals import known_mean, rows_of
 
 CHANCE, ORACLE = "chance", "oracle"  # the two references, filed as if they were explainers
 RELIANCE = "reliance"  # filed likewise: whether a model relies on the designed evidence in a row, 1 or 0
 RELIES = "relies"  # the metric of that name
+NO_MAP = ("the map is constant", "the map has no positive value", "the map is zero everywhere")
+"""How a reason ends that blames the map. If chance has a value there, the row is in order, and the map says nothing."""
 Select = Callable[[np.ndarray], np.ndarray]  # curves (n, T) of all rows -> values (n,)
 
 
@@ -23,6 +25,7 @@ class Grid:
 
     values: np.ndarray
     has_row: np.ndarray  # (explainers, rows, models) bool: whether there is a long row
+    no_map: np.ndarray  # likewise: whether it is undefined for want of a map
 
 
 class ScoreArrays:
@@ -64,7 +67,16 @@ class ScoreArrays:
         return self._grids[metric]
 
     def of(self, metric: str, explainer: str) -> np.ndarray:
-        """The values (rows, models) of a metric for one explainer."""
+        """The values (rows, models) of a metric for one explainer; what chance scores where its map says nothing."""
+        return np.where(self.gaps(metric, explainer), self._defined(metric, CHANCE), self._defined(metric, explainer))
+
+    def gaps(self, metric: str, explainer: str) -> np.ndarray:
+        """Where an explainer has no value of a metric for want of a map, and chance has one, (rows, models) bool."""
+        if explainer not in self.explainers:
+            return np.zeros((len(self.rows), len(self.models)), bool)
+        return self.grid(metric).no_map[self.explainers.index(explainer)] & ~np.isnan(self._defined(metric, CHANCE))
+
+    def _defined(self, metric: str, explainer: str) -> np.ndarray:
         if explainer not in self.explainers:
             return np.full((len(self.rows), len(self.models)), np.nan)
         return self.grid(metric).values[self.explainers.index(explainer)]
@@ -97,7 +109,8 @@ class ScoreArrays:
 
     def reference(self, metric: str, explainer: str, where: np.ndarray) -> float:
         """The mean score of a reference over the rows and models for which `where` (rows, models) is true."""
-        return float(known_mean(row_means(np.where(where, self.of(metric, explainer), np.nan)), axis=0))
+        values = np.where(where, self.of(metric, explainer), np.nan)
+        return float(known_mean(rows_of(values, self.architectures), axis=0))
 
     def costs(self) -> dict[str, dict[str, float | None]]:
         """The mean cost per image of each explainer: `seconds`, `forwards` and `backwards`."""
@@ -107,7 +120,7 @@ class ScoreArrays:
 
     def _fill_grid(self, metric: str) -> Grid:
         shape = (len(self.explainers), len(self.rows), len(self.models))
-        grid = Grid(np.full(shape, np.nan), np.zeros(shape, bool))
+        grid = Grid(np.full(shape, np.nan), np.zeros(shape, bool), np.zeros(shape, bool))
         code = self._metrics.index(metric) if metric in self._metrics else -1
         for places in self._by_explainer(np.flatnonzero(self._metric == code)):
             values = self._values(places, self._selects.get(metric))
@@ -115,6 +128,7 @@ class ScoreArrays:
                 these = self._model[places] == model
                 cells = self._explainer[places][these, None], self._row[places][these, None], self._models[model]
                 grid.values[cells], grid.has_row[cells] = values[these, None], True
+                grid.no_map[cells] = self._blames_map[places][these, None] & np.isnan(values[these, None])
         return grid
 
     def _by_explainer(self, places: np.ndarray) -> list[np.ndarray]:
@@ -126,6 +140,12 @@ class ScoreArrays:
         if select is None or not len(places):
             return self._value[places]
         return select(np.stack(self._table["curve"].take(pa.array(places)).to_numpy()))
+
+    @cached_property
+    def _blames_map(self) -> np.ndarray:
+        """Whether the reason of each long row is that its map says nothing."""
+        reasons, codes = _encode(self._table["reason"])
+        return np.array([reason is not None and reason.endswith(NO_MAP) for reason in reasons], bool)[codes]
 
     @cached_property
     def _value(self) -> np.ndarray:

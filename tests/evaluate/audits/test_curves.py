@@ -159,13 +159,13 @@ def test_a_row_counts_by_the_mean_of_its_models_and_rows_without_a_curve_do_not(
     assert scores.curves("deletion", "y").size == scores.curves("other", "x").size == 0
 
 
-def test_limits_stay_within_the_metrics_bounds_and_none_is_no_number() -> None:
-    """Two models that differ widely leave anything possible."""
+def test_limits_are_of_these_models_and_none_is_no_number() -> None:
+    """Rows agree, and how widely two models differ says nothing of other rows."""
     one = long_rows("insertion", "x", [[0.0, NAN, 1.0]] * 3)
     two = long_rows("insertion", "x", [[0.5, NAN, 0.5]] * 3, "net-seed1-e")
     found = curves(table(one, two), {"x": "x"}, parse_metrics(["insertion"]), 40, 0)
     line = found["insertion"]["methods"]["x"]
-    assert line == {"mean": [0.25, None, 0.75], "low": [0, None, 0], "high": [1, None, 1]}
+    assert line == {"mean": [0.25, None, 0.75], "low": [0.25, None, 0.75], "high": [0.25, None, 0.75]}
 
 
 def test_what_is_not_filed_is_not_drawn() -> None:

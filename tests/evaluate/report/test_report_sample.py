@@ -367,3 +367,39 @@ def write_folder(folder: Path, document: dict[str, Any] | None = None, change: C
 def test_the_sample_is_json(tmp_path: Path) -> None:
     read = json.loads((write_folder(tmp_path) / "summary.json").read_text(encoding="utf-8"))
     assert [each["dataset"]["name"] for each in read["studies"]] == ["flowers", "imported"]
+
+
+def with_boards(document: dict[str, Any]) -> dict[str, Any]:
+    """The document of `score --json` with two boards: the first method of the cams ran on one architecture alone."""
+    names = [result["text"] for result in document["results"]]
+    anew = {
+        "scope": "trained anew",
+        "sentence": "For models trained anew, 1 of 3 pairs of methods can be told apart (flowernet has three).",
+        "pairs": [
+            {"a": names[3], "b": names[1], "difference": 0.4, "low": 0.1, "high": 0.7, "p_holm": 0.02, "apart": True}
+        ],
+    }
+
+    def board(seeds: dict[str, int], methods: Sequence[str], sets: int, missing: dict[str, int]) -> dict[str, Any]:
+        of_metric = {
+            metric: {
+                "scope": "these models",
+                "results": {
+                    result["text"]: result["metrics"][metric]
+                    | {"calibrated_low": 0.51, "calibrated_high": 0.69, "gaps": {"flowernet-seed0-d": 7}}
+                    for result in document["results"]
+                    if result["text"] in methods
+                },
+                "groups": [[name] for name in methods] * sets,
+                "pairs": [],
+                "ranks": document["ranks"][metric],
+                "better_than": {name: {"control": True, "next": False} for name in methods},
+                "trained_anew": anew,
+            }
+            for metric in METRICS
+        }
+        listed = [{"text": name, "equal": ["hirescam"] if name == "gradcam" else []} for name in methods]
+        return {"architectures": seeds, "methods": listed, "missing": missing, "metrics": of_metric}
+
+    boards = [board({"flowernet": 3}, names, 2, {}), board({"flowernet": 3, "vit": 3}, names[:2], 1, {names[2]: 3})]
+    return document | {"boards": boards}

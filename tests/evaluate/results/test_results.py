@@ -134,18 +134,44 @@ def test_a_method_that_skips_a_model_is_read_against_the_others() -> None:
 
 
 def test_an_interval_stays_within_the_bounds() -> None:
-    """Two seeds that disagree leave a mean anywhere."""
     table = pa.concat_tables(
-        [rows(name, None, "iou", [0.0, 1.0]) for name in (CHANCE, ORACLE)]
-        + [rows("x", f"net-seed{seed}-d", "iou", [0.4 * seed, 0.4 * seed]) for seed in (1, 2)]
+        [rows(name, None, "iou", [0.0, 1.0]) for name in (CHANCE, ORACLE)] + [rows("x", "net", "iou", [0.0, 1.0])]
     )
-    unbound, bound = (
-        summarise(table, {"iou": kind}, seed=0)[0]["metrics"]["iou"]
-        for kind in (MetricKind(), MetricKind(bounds=(0, 1)))
+    bound = summarise(table, {"iou": MetricKind(bounds=(0.2, 0.8))}, seed=0)[0]["metrics"]["iou"]
+    assert (bound["low"], bound["high"]) == (0.2, 0.8)
+
+
+def test_a_map_that_says_nothing_counts_as_chance_and_is_reported_by_model() -> None:
+    """Not so an empty mask: then chance has no value either, and the row stays undefined."""
+    references = [rows(CHANCE, None, "mass", [0.2, 0.4, NAN]), rows(ORACLE, None, "mass", [1.0, 1.0, NAN])]
+    reason = "the mask is empty or the map is constant"
+    table = pa.concat_tables(
+        [
+            *references,
+            with_reason(rows("cam", "net-seed0-d", "mass", [0.8, NAN, NAN]), reason),
+            with_reason(rows("cam", "vit-seed0-d", "mass", [0.6, 0.8, NAN]), reason),
+        ]
     )
-    assert unbound["low"] < 0
-    assert unbound["high"] > 1
-    assert (bound["low"], bound["high"]) == (0, 1)
+    mass = summarise(table, {"mass": MetricKind()}, seed=0)[0]["metrics"]["mass"]
+    assert mass["mean"] == pytest.approx(((0.8 + 0.6) / 2 + (0.4 + 0.8) / 2) / 2)
+    assert mass["gaps"] == {"net-seed0-d": 1}
+    assert (mass["n"], mass["undefined"]) == (3, 1)
+    assert mass["defined_only"]["mean"] == pytest.approx(((0.8 + 0.6) / 2 + 0.8) / 2)
+    assert mass["scope"] == "these models"
+
+
+def test_what_is_undefined_for_another_reason_stays_so() -> None:
+    references = [rows(CHANCE, None, "drop", [0.2, 0.4]), rows(ORACLE, None, "drop", [1.0, 1.0])]
+    other = with_reason(rows("cam", "net", "drop", [0.8, NAN]), "the class's probability on the image is 0")
+    drop = summarise(pa.concat_tables([*references, other]), {"drop": MetricKind()}, seed=0)[0]["metrics"]["drop"]
+    assert (drop["mean"], drop["undefined"]) == (pytest.approx(0.8), 1)
+    assert "gaps" not in drop
+
+
+def with_reason(table: pa.Table, reason: str) -> pa.Table:
+    """The same long rows, with a reason where there is no value."""
+    reasons = [None if value.is_valid else reason for value in table["value"]]
+    return table.set_column(table.schema.get_field_index("reason"), "reason", pa.array(reasons, pa.string()))
 
 
 def test_rows_on_which_the_model_relies_on_the_evidence_are_told_apart() -> None:
@@ -202,6 +228,7 @@ def test_methods_are_contrasted_by_metric() -> None:
     assert all(pair["difference"] > 0 and pair["low"] <= pair["difference"] <= pair["high"] for pair in pairs)
     assert all(pair["p"] <= pair["p_holm"] for pair in pairs)
     ranks = found["ranks"]["m"]
+    assert ranks["scope"] == found["comparisons"]["m"]["scope"] == "these models"
     assert ranks["methods"]["c"] == {"rank": 1, "low": 1, "high": 1, "first": 1}
     assert -1 <= ranks["tau_seeds"] <= 1
     assert sum(found["variance"]["m"]["a"][key] for key in ("rows", "models", "residual")) == pytest.approx(1)
@@ -241,6 +268,6 @@ def test_methods_that_share_no_row_are_compared_to_nothing() -> None:
     )
     found = contrasts(table, {"iou": MetricKind()}, {name: name for name in "xyz"}, seed=0)
     json.dumps(found, allow_nan=False)
-    assert found["comparisons"]["iou"]["groups"] == [["y", "x"]]  # z is left out: it has no value
-    assert {pair["p"] for pair in found["comparisons"]["iou"]["pairs"]} == {None}
+    assert found["comparisons"]["iou"]["groups"] == [["y"], ["x"]]  # never compared; z has no value
+    assert {(pair["p"], pair["compared"]) for pair in found["comparisons"]["iou"]["pairs"]} == {(None, False)}
     assert found["ranks"]["iou"]["methods"]["z"] is None

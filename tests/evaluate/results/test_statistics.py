@@ -13,6 +13,7 @@ from an8flower.evaluate.results.statistics import intervals as statistics
 from an8flower.evaluate.results.statistics.intervals import (
     Interval,
     calibrate,
+    calibrated_intervals,
     interval,
     intervals,
     resampled_means,
@@ -56,16 +57,18 @@ SPREADS = [(1, 0, 1), (1, 0.1, 1), (1, 0.5, 1), (0.2, 0.1, 1), (0.2, 1, 0.2)]
 
 
 @pytest.mark.parametrize("spread", SPREADS, ids=str)
-def test_it_covers_where_three_models_were_trained(spread: tuple[float, ...]) -> None:
-    """Never too narrow; wide where the models happen to agree, since three cannot show that others would."""
+def test_it_covers_where_three_draws_are_a_sample(spread: tuple[float, ...]) -> None:
+    """Never too narrow; wide where the draws happen to agree, since three cannot show that others would."""
     values = crossed(np.random.default_rng(1), REPEATS, 100, 3, spread)
-    assert share_covering(intervals(values, seed=0), 0) > 0.95 - 3 * ERROR
+    assert share_covering([interval(table, seed=0) for table in values], 0) > 0.95 - 3 * ERROR
 
 
 def test_models_that_are_not_a_sample_are_not_generalised_from() -> None:
-    """Three architectures: the interval is about these, and would not cover if it were about others."""
+    """The interval is about these models, and would not cover if it were about others."""
     values = crossed(np.random.default_rng(1), REPEATS, 100, 3, (1, 0.5, 1))
-    assert share_covering(intervals(values, seed=0, architectures=["a", "b", "c"]), 0) < 0.6
+    found = intervals(values, seed=0)
+    assert share_covering(found, 0) < 0.6
+    assert share_covering(found[:1], values[0].mean()) == 1
 
 
 def test_why_models_are_not_resampled() -> None:
@@ -89,7 +92,7 @@ def test_three_models_alone_have_students_interval() -> None:
 def test_seeds_are_compared_within_their_architecture() -> None:
     """Two and two models: two degrees of freedom, and the distance of the architectures is no matter of seeds."""
     models = np.array([0.1, 0.3, 0.8, 0.9])
-    found = interval(np.tile(models, (50, 1)), seed=0, architectures=["a", "a", "b", "b"])
+    found = interval(np.tile(models, (50, 1)), seed=0, groups=["a", "a", "b", "b"])
     error = math.sqrt((2 * 0.1**2 + 2 * 0.05**2) / 2 / 4)
     assert found.high - found.mean == pytest.approx(error * t.ppf(0.975, 2))
 
@@ -173,7 +176,7 @@ def test_methods_do_not_know_of_each_other() -> None:
     values = np.random.default_rng(7).random((3, 50, 2))
     together = intervals(values, seed=0)
     for alone, found in zip(values, together, strict=True):
-        assert vars(interval(alone, seed=0)) == pytest.approx(vars(found))
+        assert vars(intervals(alone[None], seed=0)[0]) == pytest.approx(vars(found))
 
 
 def test_memory_does_not_grow_with_the_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,6 +194,52 @@ def test_calibrated() -> None:
     assert calibrate(0.0, chance=0.5, oracle=1.0) == -1
     assert math.isnan(calibrate(0.5, chance=1.0, oracle=1.0))
     assert math.isnan(calibrate(NAN, chance=0.0, oracle=1.0))
+
+
+def test_the_interval_of_a_calibrated_score_is_scipys_of_the_ratio() -> None:
+    random = np.random.default_rng(9)
+    chance = random.beta(2, 8, (80, 1))
+    values, oracle = chance + 0.2 * random.random((80, 1)), np.ones((80, 1))
+    (found,) = calibrated_intervals(values[None], chance, oracle, seed=0)
+
+    def ratio(values: np.ndarray, chance: np.ndarray, axis: int) -> np.ndarray:
+        return (values.mean(axis) - chance.mean(axis)) / (1 - chance.mean(axis))
+
+    widened = 1 - 2 * norm.sf(math.sqrt(80 / 79) * t.ppf(0.975, 79))
+    limits = bootstrap(
+        (values[:, 0], chance[:, 0]),
+        ratio,
+        paired=True,
+        n_resamples=9999,
+        confidence_level=widened,
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    assert found.mean == pytest.approx(ratio(values[:, 0], chance[:, 0], axis=0))
+    assert (found.low, found.high) == pytest.approx((limits.low, limits.high), abs=0.002)
+    (alone,) = intervals(values[None], seed=0)
+    as_constant = (alone.high - alone.low) / (1 - chance.mean())
+    assert found.high - found.low < 0.8 * as_constant
+
+
+def test_a_calibrated_score_covers_the_truth() -> None:
+    """Chance goes along with the score from row to row; as a constant it would make intervals half as wide again."""
+    random = np.random.default_rng(10)
+    chance = random.beta(2, 8, (REPEATS, 60, 1))
+    values = chance + 0.3 * (1 - chance) + 0.05 * random.normal(size=chance.shape)
+    found = [
+        calibrated_intervals(value[None], floor, np.ones((60, 1)), seed=0)[0]
+        for value, floor in zip(values, chance, strict=True)
+    ]
+    assert abs(share_covering(found, 0.3) - 0.95) < 3 * ERROR
+
+
+def test_nothing_is_calibrated_where_chance_reaches_the_truth() -> None:
+    values, chance = np.ones((1, 20, 1)), np.full((20, 1), 0.5)
+    (alike,) = calibrated_intervals(values, chance, chance, seed=0)
+    assert math.isnan(alike.mean)
+    assert math.isnan(alike.low)
+    (crossing,) = calibrated_intervals(values, chance, chance + np.linspace(-1, 1.1, 20)[:, None], seed=0)
+    assert math.isnan(crossing.low)
 
 
 @pytest.mark.parametrize(("rows", "low", "high"), [(np.ones(300), 0.98778, 1.0), (np.zeros(20), 0.0, 0.16843)])
