@@ -13,7 +13,7 @@ from an8flower.errors import NotApplicable, Refusal
 from ..results import files, kept_maps
 from ..results.folder import RunFolder
 from ..results.ledger import Cell, Ledger
-from .engines.task import Done, Engine, Task
+from .engines.task import Done, Engine, Task, failed
 
 Progress = Callable[[int, int], None]
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -37,6 +37,10 @@ class FileLedger(Ledger):
     def place(self, cell: Cell) -> Path:
         """The path at which the answer of a cell lies."""
         return self.run.folder / self._folder / f"{cell.name}{self._suffix}"
+
+    def discard(self, cell: Cell) -> None:
+        """Remove the answer of a cell."""
+        self.place(cell).unlink(missing_ok=True)
 
     def has(self, cell: Cell) -> bool:
         """Whether a cell's answer lies here or in another run, and is whole."""
@@ -87,6 +91,7 @@ class Settled(NamedTuple):
     seconds: float
     skipped: str = ""  # why the model cannot have what is asked
     full: str = ""  # why nothing can be written any more: then no other cell can be done either
+    broken: tuple[tuple[str, str], ...] = ()  # the metrics that failed, each with the reason
 
 
 def settle(make: Callable[[], object]) -> Settled:
@@ -104,14 +109,23 @@ def settle(make: Callable[[], object]) -> Settled:
     return Settled(time.perf_counter() - began, skipped, full)
 
 
-def carry_out(tasks: Sequence[CellTask], engine: Engine, costs: CostRecord, progress: Progress) -> None:
-    """Do what is not done. A failure fails its cell alone; where nothing can be written, a Refusal ends it all."""
+def carry_out(
+    tasks: Sequence[CellTask],
+    engine: Engine,
+    costs: CostRecord,
+    progress: Progress,
+    check_data: Callable[[], None] = lambda: None,
+) -> None:
+    """Do what is not done. A failure fails its cell alone; where nothing can be written, a Refusal ends it all.
+
+    `check_data` raises a Refusal if a data set is not what it was: then no answer that comes in is kept.
+    """
     todo = {task.task.name: task for task in tasks if not task.ledger.reuse(task.cell)}
     through, total = len(tasks) - len(todo), len(tasks)
     progress(through, total)
     try:
         for done in engine.run([task.task for task in todo.values()]):
-            enter(todo[done.task.name], done, costs)
+            enter(todo[done.task.name], refuse_stale(todo[done.task.name], done, check_data), costs)
             through += 1
             progress(through, total)
     finally:
@@ -119,6 +133,16 @@ def carry_out(tasks: Sequence[CellTask], engine: Engine, costs: CostRecord, prog
     order = {task.cell.name: i for i, task in enumerate(tasks)}
     for ledger in {id(task.ledger): task.ledger for task in tasks}.values():
         ledger.filed.sort(key=lambda name: order.get(name, -1))  # in the order of the plan, whoever was first
+
+
+def refuse_stale(task: CellTask, done: Done, check_data: Callable[[], None]) -> Done:
+    """What came of a task; if the data have changed since the audit began, its answer is removed, and it failed."""
+    try:
+        check_data()
+    except Refusal as reason:
+        task.ledger.discard(task.cell)
+        return failed(done.task, reason)
+    return done
 
 
 def enter(task: CellTask, done: Done, costs: CostRecord) -> None:
@@ -136,11 +160,11 @@ def enter(task: CellTask, done: Done, costs: CostRecord) -> None:
     if settled.skipped:
         task.ledger.mark_skipped(task.cell, settled.skipped)
     else:
-        task.ledger.mark_done(task.cell)
+        task.ledger.mark_done(task.cell, dict(settled.broken))
 
 
 def failures(ledgers: Sequence[Ledger], dataset: str) -> Iterator[dict[str, Any]]:
     """The failures in some ledgers, each with the name of the data set."""
     for ledger in ledgers:
-        for failure in ledger.failed:
+        for failure in ledger.failures:
             yield {"dataset": dataset, **failure}

@@ -17,7 +17,7 @@ class StudyWords:
     """One data set of an audit in words that travel: what a worker has to know to open it."""
 
     plan: ScoringPlan  # methods as texts, and no models: a worker is told which one it is to open
-    digest: str  # of the data set that is meant
+    fingerprint: str  # of the data set that is meant
     folder: str  # of the run
     device: str
     batch: int | None = None  # images in flight
@@ -32,7 +32,7 @@ class StudyWords:
         """Open the data set with some models; raises Refusal where other data lie there than were meant."""
         plan = replace(self.plan, models=models)
         scoring = Scoring(plan, self.resources, Path(self.folder), keep_maps=self.keep_maps)
-        if scoring.store.digest != self.digest:
+        if scoring.store.fingerprint != self.fingerprint:
             raise Refusal(
                 f"{self.plan.data}: holds other data than when the audit began; "
                 "put the data set back, or run the same command again"

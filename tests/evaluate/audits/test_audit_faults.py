@@ -193,7 +193,7 @@ def test_a_model_that_was_replaced_during_an_audit_is_refused(place: Path, tmp_p
     """What a worker opens is the model that was meant, or nothing."""
     asked = ScoringPlan(place / "flowers.h5", (), ("gradient",), ("iou",), rows=6)
     store = FlowerStore(place / "flowers.h5")
-    words = StudyWords(plan=asked, digest=store.digest, folder=str(tmp_path), device="cpu")
+    words = StudyWords(plan=asked, fingerprint=store.fingerprint, folder=str(tmp_path), device="cpu")
     model = ModelWords(words, str(place / "net.safetensors"), "0" * 64)
     with pytest.raises(Refusal, match="is another model than when the audit began"):
         open_once(model)
