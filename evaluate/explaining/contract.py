@@ -120,7 +120,7 @@ def run(explainer: Explainer, classifier: Classifier, query: Query) -> CallRecor
 
 
 @contextmanager
-def watching(classifier: Classifier, changed: list[str]) -> Iterator[None]:
+def watching(classifier: nn.Module, changed: list[str]) -> Iterator[None]:
     """A block after which model and process are put back, and what had changed is named in a list, also on an error."""
     lent, quiet = read_aspects(LENT, classifier), read_aspects(QUIET, classifier)
     try:
@@ -336,10 +336,10 @@ def judge(trial: Trial, check: ContractCheck) -> ContractVerdict:
 
 
 def outcome(name: str, verdicts: list[ContractVerdict]) -> str | None:
-    """A sentence that says why an explainer does not keep the contract; None if it does."""
+    """A sentence that says why an explainer, or a metric, does not keep its contract; None if it does."""
     failed = [verdict for verdict in verdicts if verdict.status == "FAILED"]
     if failed:
         return f"{name} fails {len(failed)} of {len(verdicts)} checks; the first: {failed[0].reason}"
-    if not any(verdict.status == "ok" for verdict in verdicts if verdict.check == "maps"):
+    if not any(verdict.status == "ok" for verdict in verdicts if verdict.check == verdicts[0].check):
         return f"{name} is not applicable to any of the networks, so that nothing was checked: {verdicts[0].reason}"
     return None

@@ -161,12 +161,15 @@ def check_values(metric: Metric, what: str, values: Tensor, rows: int) -> None:
 
 
 def check_range(metric: Metric, what: str, values: Tensor) -> None:
-    """Raise a Refusal unless all values but NaN lie within the bounds of the metric's card."""
+    """Raise a Refusal unless all values but NaN lie within the bounds of the metric's card.
+
+    Bounds are those of the rows' values, which for a metric with `select` are chosen from the curves later.
+    """
     defined = values.detach()[~values.isnan()]
     if not len(defined):
         return
     least, most = (float(bound) for bound in defined.aminmax())
-    low, high = allowed(metric.bounds)
+    low, high = (-LARGEST, LARGEST) if metric.select else allowed(metric.bounds)
     if not (low <= least and most <= high):
         raise Refusal(
             f"{what} returned values from {least:.4g} to {most:.4g}; expected {metric.bounds[0]:g} to "

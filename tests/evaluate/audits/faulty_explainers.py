@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from an8flower.evaluate.case import Query
+from an8flower.evaluate.case import Case, Query
+from an8flower.evaluate.metrics.metric import Metric, register_metric
 from an8flower.evaluate.models.classifier import Classifier
 
 HELD: list[Tensor] = []
@@ -245,3 +246,62 @@ class SameBuffer(Well):
 
 
 BUFFERS: dict[torch.Size, Tensor] = {}
+
+
+# Metrics of somebody's own.
+
+
+def average(maps: Tensor, case: Case) -> Tensor:
+    """The mean of a map, squashed."""
+    return maps.mean((1, 2)).sigmoid()
+
+
+def broken(maps: Tensor, case: Case) -> Tensor:
+    raise ValueError("no such curve")
+
+
+def infinite(maps: Tensor, case: Case) -> Tensor:
+    return average(maps, case) / 0
+
+
+def write_everywhere(maps: Tensor, case: Case) -> Tensor:
+    scores = average(maps, case)
+    maps.zero_()
+    case.truth.masks.zero_()
+    case.query.images.zero_()
+    return scores
+
+
+def scale_model(maps: Tensor, case: Case) -> Tensor:
+    if case.classifier is not None:
+        scale_weights(case.classifier)
+    torch.set_default_dtype(torch.float64)
+    return average(maps, case)
+
+
+SCORES: dict[str, tuple[str, Callable[[Tensor, Case], Any]]] = {
+    "broken": ("ValueError: no such curve", broken),
+    "infinite": ("from inf to inf; expected 0 to 1", infinite),
+    "huge": ("from 3e+38", lambda maps, case: average(maps, case) * 0 + 3e38),
+    "outside": ("from 9.3 to 9.3", lambda maps, case: average(maps, case) * 0 + 9.3),
+    "column": ("expected (12,), one value a row", lambda maps, case: average(maps, case)[:, None]),
+    "few": ("expected (12,), one value a row", lambda maps, case: average(maps, case)[1:]),
+    "whole": ("returned int64", lambda maps, case: (average(maps, case) > 0).long()),
+    "list": ("returned list", lambda maps, case: average(maps, case).tolist()),
+    "model": ("changed the default dtype", scale_model),
+    "everywhere": ("", write_everywhere),
+    "good": ("", average),
+}
+"""What is wrong with a metric, as the reason says it, and its score."""
+
+WORDS = {"unit": "share", "sign": "as it is", "ties": "none", "undefined": "never", "source": "a test"}
+
+
+def make_metric(name: str, score: Callable[[Tensor, Case], Any]) -> Metric:
+    metric = Metric(name, "strange", score, bounds=(0.0, 1.0), higher_is_better=True, version=1, **WORDS)
+    return replace(metric, needs=("model",)) if name == "strange_model" else metric
+
+
+METRICS = {name: register_metric(make_metric(f"strange_{name}", score)) for name, (_, score) in SCORES.items()}
+UNREGISTERED = make_metric("strange_unregistered", average)
+IMPOSTOR = make_metric("iou", average)
