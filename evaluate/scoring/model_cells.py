@@ -17,7 +17,7 @@ from ..explaining.fitting import StoredExamples, fit_once
 from ..explaining.methods import Method
 from ..metrics.interventions.reliance import FOLLOWS, SHORTCUT, VERSION, shares
 from ..models.classifier import Classifier
-from ..models.networks.guard import Seal
+from ..models.networks.guard import NotWhole, Seal
 from ..results import kept_maps
 from ..results.ledger import Cell, Content, Ledger, Work
 from ..results.summary import CHANCE, ORACLE, RELIANCE, RELIES
@@ -89,8 +89,13 @@ class ModelCells:
     def describe(self, methods: tuple[Method, ...], ledger: Ledger) -> dict[str, Any]:
         """The entry of the model in a document, with its accuracy on the chosen rows."""
         labels = self.judge.split.labels[np.concatenate(self.blocks)]
-        with self.whole():
-            return self._describe(methods, ledger, labels)
+        describe = partial(self._describe, methods, ledger, labels)
+        try:
+            with self.whole():
+                return describe()
+        except NotWhole:  # something went on changing the classifier, which is a copy by now
+            with self.whole():
+                return describe()
 
     def _describe(self, methods: tuple[Method, ...], ledger: Ledger, labels: np.ndarray) -> dict[str, Any]:
         return {
