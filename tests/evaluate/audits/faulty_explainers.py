@@ -305,3 +305,4 @@ def make_metric(name: str, score: Callable[[Tensor, Case], Any]) -> Metric:
 METRICS = {name: register_metric(make_metric(f"strange_{name}", score)) for name, (_, score) in SCORES.items()}
 UNREGISTERED = make_metric("strange_unregistered", average)
 IMPOSTOR = make_metric("iou", average)
+METRIC_BROKEN = METRICS["broken"]
