@@ -92,7 +92,7 @@ def make_sample(network: str, rows: int = ROWS) -> Sample:
     numbers = torch.arange(rows)
     query, truth = Query(images, numbers % len(CLASSES), numbers + 7), Truth(numbers, numbers % 4, masks, parts)
     classifier = None if network == NO_MODEL else NETWORKS[network]().eval()
-    return Sample(maps, Case(classifier, query, truth, explain=lambda asked: asked.images.mean(1)))
+    return Sample(maps, Case(classifier, query, truth, explain=lambda query: query.images.mean(1)))
 
 
 def pick(sample: Sample, rows: Tensor) -> Sample:

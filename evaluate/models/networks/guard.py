@@ -16,7 +16,7 @@ from an8flower.errors import Refusal
 
 from .process_state import QUIET, RANDOM, SETTINGS, Aspect, refill, write_functions
 
-Reading = list[tuple[Aspect, Any]]
+Readings = list[tuple[Aspect, Any]]
 """What some aspects of a network and the process were."""
 
 
@@ -55,12 +55,12 @@ def guard(network: nn.Module, borrower: object, gradients: bool = True) -> Itera
         )
 
 
-def read_aspects(aspects: Iterable[Aspect], network: nn.Module) -> Reading:
+def read_aspects(aspects: Iterable[Aspect], network: nn.Module) -> Readings:
     """Read some aspects of a network and the process."""
     return [(aspect, aspect.read(network)) for aspect in aspects]
 
 
-def put_back(reading: Reading, network: nn.Module) -> list[str]:
+def put_back(reading: Readings, network: nn.Module) -> list[str]:
     """Put back what is not what it was, and name it."""
     return [aspect.name for aspect, value in reading if restore_if_changed(aspect, value, network)]
 
@@ -267,9 +267,9 @@ def strange_attributes(before: Any, now: Any, network: nn.Module) -> set[tuple[i
             inner(probe(1))
     except Exception:  # a network of somebody's own fails in any way it likes
         return changed
-    own = {(id(module), name) for module, name in changed_attributes(restored, read_attributes(network))}
+    restless = {(id(module), name) for module, name in changed_attributes(restored, read_attributes(network))}
     write_attributes(before)
-    return changed - own
+    return changed - restless
 
 
 def read_classes(network: nn.Module) -> dict[nn.Module, type]:
