@@ -117,6 +117,11 @@ class FlowerStore:
         """The sha256 of the canonical spec, or of the checksums if there is no spec."""
         return str(self.file.attrs["digest"])
 
+    @property
+    def fingerprint(self) -> str:
+        """What tells the rows of this file from any other's: the sha256 over all recorded checksums."""
+        return fingerprint(self.file)
+
     def is_made_from(self, spec: DatasetSpec) -> bool:
         """Whether the file holds the data set of a spec; files of before 0.1.0 had digests of another kind."""
         return is_made_from(self.file, spec)
@@ -257,6 +262,14 @@ class FlowerSplit:
         """The labels of all rows, (N,) int64."""
         with refuse_damage(self.store.path, REMAKE):
             return self._group["labels"][:]
+
+    def damaged(self) -> list[str]:
+        """The data sets of the split whose bytes are not those of their recorded checksums; reads all of them."""
+        return [
+            f"{self.name}/{name}"
+            for name, data in self._group.items()
+            if _read_through(data, lambda: None).checksum != data.attrs.get("sha256")
+        ]
 
     def rows(self, start: int, stop: int) -> StoredRows:
         """Rows start to stop; raises IndexError outside the split and Refusal where the file is damaged."""

@@ -135,6 +135,14 @@ def import_attribute(place: str) -> Any:
         raise WrongUsage(f'"{place}" cannot be imported ({error}); write package.module:attribute') from error
 
 
+OURS = __name__.rpartition(".")[0] + "."
+
+
+def is_ours(item: Any) -> bool:
+    """Whether the code of an explainer or of a score is part of this package, and not a stranger's."""
+    return str(getattr(item, "__module__", None) or type(item).__module__).startswith(OURS)
+
+
 explainers = Registry("explainer", "an8flower.evaluate.explainers")
 metrics = Registry("metric", "an8flower.evaluate.metrics")
 archs = Registry("arch", "an8flower.evaluate.models.archs")

@@ -112,7 +112,8 @@ def _print_outcome(outcome: AuditOutcome, as_json: bool) -> None:
     else:
         click.echo(f"{outcome.page}: {outcome.done} cells done, {outcome.reused} taken as they were")
     if failed := outcome.failed:
-        first = f"{failed[0]['method']} on {failed[0]['model']}: {failed[0]['reason']}"
+        where = " on ".join(failed[0][key] for key in ("method", "model") if key in failed[0])
+        first = f"{where}: {failed[0]['reason']}"
         raise Refusal(f"{len(failed)} cells failed, the rest is on the page; the first: {first}")
 
 

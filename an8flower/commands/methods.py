@@ -34,41 +34,50 @@ def methods(as_json: bool) -> None:
 @click.argument("name")
 @as_json
 def check(name: str, as_json: bool) -> None:
-    """Check an explainer: does it keep the promises that scores rest on?
+    """Check an explainer or a metric: does it keep the promises that scores rest on?
 
     NAME is anything that --method takes: a registered name with parameters, package.module:attribute for your own
     frozen dataclass, a plug-in's entry point, or a class of another toolkit. Every promise is tested on three small
     networks: a CNN with in-place ReLUs, one with batch norm and reused modules, and a vision transformer. If a promise
     is broken, the command says which one and how to mend it, and exits with 1.
 
+    NAME may also be a metric, as --metric takes it. Its promises are tested on made-up maps and masks.
+
     \b
     Example:  an8flower check "captum:IntegratedGradients(n_steps=20)"
     """
     import torch
 
-    from ..evaluate.explaining.contract import check_explainer, outcome
+    from ..evaluate.explaining.contract import CHECKS, check_explainer, outcome
     from ..evaluate.explaining.methods import parse_method
+    from ..evaluate.metrics.naming import find_metric
+    from ..evaluate.scoring.metric_contract import METRIC_CHECKS, check_metric
 
-    method = parse_method(name)
     torch.set_num_threads(1)  # more cost more than they save on images of 16 pixels
-    verdicts = list(check_explainer(method.explainer, method.class_sensitive))
+    metric = find_metric(name)
+    if metric:
+        kind, promises = "metric", {check.name: check.promise for check in METRIC_CHECKS}
+        verdicts = list(check_metric(metric))
+    else:
+        method = parse_method(name)
+        kind, promises = "method", {check.name: check.promise for check in CHECKS}
+        verdicts = list(check_explainer(method.explainer, method.class_sensitive))
     broken = outcome(name, verdicts)
     if as_json:
-        echo_json({"method": name, "holds": broken is None, "checks": [verdict._asdict() for verdict in verdicts]})
+        echo_json({kind: name, "holds": broken is None, "checks": [verdict._asdict() for verdict in verdicts]})
     else:
-        _show_verdicts(verdicts)
+        _show_verdicts(verdicts, promises)
     if broken:
         raise Refusal(broken)
 
 
-def _show_verdicts(verdicts: list[ContractVerdict]) -> None:
+def _show_verdicts(verdicts: list[ContractVerdict], promises: dict[str, str]) -> None:
     """Print the outcome of each promise on each network, and below them each reason once."""
-    from ..evaluate.explaining.contract import CHECKS
     from .tables import show
 
     cells = {(verdict.check, verdict.network): verdict.status for verdict in verdicts}
     networks = list(dict.fromkeys(verdict.network for verdict in verdicts))
-    rows = [[check.name, *(cells.get((check.name, name), "-") for name in networks), check.promise] for check in CHECKS]
+    rows = [[check, *(cells.get((check, name), "-") for name in networks), text] for check, text in promises.items()]
     show(["check", *networks, "what is promised"], rows)
     places: dict[tuple[str, str, str], list[str]] = {}
     for verdict in verdicts:

@@ -13,7 +13,7 @@ from an8flower.errors import NotApplicable, Refusal
 from ..results import files, kept_maps
 from ..results.folder import RunFolder
 from ..results.ledger import Cell, Ledger
-from .engines.task import Done, Engine, Task
+from .engines.task import Done, Engine, Task, report_error
 
 Progress = Callable[[int, int], None]
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -37,6 +37,10 @@ class FileLedger(Ledger):
     def place(self, cell: Cell) -> Path:
         """The path of the file with the result of a cell."""
         return self.run.folder / self._folder / f"{cell.name}{self._suffix}"
+
+    def discard(self, cell: Cell) -> None:
+        """Remove the answer of a cell."""
+        self.place(cell).unlink(missing_ok=True)
 
     def has(self, cell: Cell) -> bool:
         """Whether the result of a cell is there and whole; if another run has it, it is taken from there first."""
@@ -89,6 +93,7 @@ class CellOutcome(NamedTuple):
     seconds: float
     skipped: str = ""  # why the cell cannot be computed for this model; empty if it was
     full: str = ""  # why nothing can be written any more, so that no other cell can be done either; else empty
+    broken: tuple[tuple[str, str], ...] = ()  # the metrics that failed, each with the reason
 
 
 def run_cell(make: Callable[[], object]) -> CellOutcome:
@@ -106,17 +111,24 @@ def run_cell(make: Callable[[], object]) -> CellOutcome:
     return CellOutcome(time.perf_counter() - began, skipped, full)
 
 
-def carry_out(tasks: Sequence[CellTask], engine: Engine, costs: CostRecord, progress: Progress) -> None:
+def carry_out(
+    tasks: Sequence[CellTask],
+    engine: Engine,
+    costs: CostRecord,
+    progress: Progress,
+    check_data: Callable[[], None] = lambda: None,
+) -> None:
     """Compute the cells that have no result yet, on an engine.
 
-    A failure fails its cell alone. If nothing can be written any more, a Refusal ends the run.
+    A failure fails its cell alone. If nothing can be written any more, a Refusal ends the run. `check_data` raises a
+    Refusal if a data set is not what it was: then no answer that comes in is kept.
     """
     todo = {task.task.name: task for task in tasks if not task.ledger.reuse(task.cell)}
     finished, total = len(tasks) - len(todo), len(tasks)
     progress(finished, total)
     try:
         for done in engine.run([task.task for task in todo.values()]):
-            record(todo[done.task.name], done, costs)
+            record(todo[done.task.name], refuse_stale(todo[done.task.name], done, check_data), costs)
             finished += 1
             progress(finished, total)
     finally:
@@ -124,6 +136,16 @@ def carry_out(tasks: Sequence[CellTask], engine: Engine, costs: CostRecord, prog
     order = {task.cell.name: i for i, task in enumerate(tasks)}
     for ledger in {id(task.ledger): task.ledger for task in tasks}.values():
         ledger.filed.sort(key=lambda name: order.get(name, -1))  # in the order of the plan, whoever was first
+
+
+def refuse_stale(task: CellTask, done: Done, check_data: Callable[[], None]) -> Done:
+    """The outcome of a task; if the data have changed since the audit began, its answer is removed, and it failed."""
+    try:
+        check_data()
+    except Refusal as reason:
+        task.ledger.discard(task.cell)
+        return report_error(done.task, reason)
+    return done
 
 
 def record(task: CellTask, done: Done, costs: CostRecord) -> None:
@@ -141,11 +163,11 @@ def record(task: CellTask, done: Done, costs: CostRecord) -> None:
     if outcome.skipped:
         task.ledger.mark_skipped(task.cell, outcome.skipped)
     else:
-        task.ledger.mark_done(task.cell)
+        task.ledger.mark_done(task.cell, dict(outcome.broken))
 
 
 def failures(ledgers: Sequence[Ledger], dataset: str) -> Iterator[dict[str, Any]]:
     """The failures that several ledgers recorded, each with the name of the data set."""
     for ledger in ledgers:
-        for failure in ledger.failed:
+        for failure in ledger.failures:
             yield {"dataset": dataset, **failure}

@@ -5,13 +5,16 @@ Tasks name a model by a `ModelWords`, which can be pickled. A worker refuses a m
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from an8flower.errors import Refusal
 
 from ..explaining.methods import Method, parse_method
 from ..models.classifier import Classifier
+from ..models.networks.guard import NotWhole
 from ..scoring.run import Scoring
 from .study import StudyWords
 
@@ -33,6 +36,37 @@ def open_once(model: ModelWords) -> Scoring:
     if scoring.models[0].digest != model.digest:
         raise Refusal(f"{model.source}: is another model than when the audit began; {STEADY}")
     return scoring
+
+
+@contextmanager
+def whole(model: ModelWords, *caches: Cache) -> Iterator[None]:
+    """A block whose results may be filed: model, process and data are what they were, all through it.
+
+    Raises NotWhole where they are not; what this process has open, in the caches as well, is then opened anew.
+    """
+    with reopening(*caches):
+        (opened,) = open_once(model).models
+        with opened.whole():
+            yield
+
+
+@contextmanager
+def reopening(*caches: Cache) -> Iterator[None]:
+    """A block after which everything is opened anew if the model or the process was changed in it."""
+    try:
+        yield
+    except NotWhole:
+        for opened in (open_once, *caches):
+            opened.cache_clear()
+        raise
+
+
+class Cache(Protocol):
+    """A function that remembers what it gave."""
+
+    def cache_clear(self) -> None:
+        """Forget it."""
+        ...
 
 
 def classifier_of(model: ModelWords) -> Classifier:

@@ -19,6 +19,7 @@ from an8flower.sharding import Shard, merge
 from an8flower.spec import DatasetSpec
 from an8flower.store import FlowerStore
 
+from ..data.seal import DataSeal
 from ..explaining.methods import parse_methods
 from ..models.sources import Source, open_model
 from ..registry import is_factory
@@ -142,6 +143,7 @@ class Audit:
         """Compute every cell that has no result, and write the summary and the page."""
         with self._engine() as engine:
             stores = [self._data(entry, engine) for entry in self.plan.data]
+            self._data_seals = [DataSeal(store) for store in stores]
             if fresh:  # not before: an audit that cannot begin removes nothing
                 files.clear(self.folder, folders())
                 self.costs.seconds.clear()
@@ -254,7 +256,7 @@ class Audit:
         )
         return StudyWords(
             plan=request,
-            digest=store.digest,
+            fingerprint=store.fingerprint,
             folder=str(self.folder),
             device=self.device,
             batch=self.how.batch,
@@ -289,8 +291,13 @@ class Audit:
             current = [of_study[kind.name] for of_study in stages for kind in kinds]
             with self.reporter.stage(ROUNDS[min(number, len(ROUNDS) - 1)]) as progress:
                 tasks = [task for stage in current for task in stage.tasks()]
-                carry_out(tasks, engine, self.costs, progress)
+                carry_out(tasks, engine, self.costs, progress, self._check_data)
         return list(stages)
+
+    def _check_data(self) -> None:
+        """Raise a Refusal if a data set is not what it was when it was found whole."""
+        for seal in self._data_seals:
+            seal.check()
 
     def _circumstances(self) -> dict[str, Any]:
         """The versions and the machine that the numbers may depend on."""

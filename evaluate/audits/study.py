@@ -17,7 +17,7 @@ class StudyWords:
     """A picklable description of one data set of an audit: what to score on it, where to file, on which device."""
 
     plan: ScoringPlan  # methods as texts, and no models: each task names its model
-    digest: str  # of the data set, which `open` checks
+    fingerprint: str  # of the data set, which `open` checks
     folder: str  # of the run
     device: str
     batch: int | None = None  # images in flight
@@ -32,7 +32,7 @@ class StudyWords:
         """Open the data set with some models; raises Refusal if its digest has changed."""
         plan = replace(self.plan, models=models)
         scoring = Scoring(plan, self.resources, Path(self.folder), keep_maps=self.keep_maps)
-        if scoring.store.digest != self.digest:
+        if scoring.store.fingerprint != self.fingerprint:
             raise Refusal(
                 f"{self.plan.data}: holds other data than when the audit began; "
                 "put the data set back, or run the same command again"

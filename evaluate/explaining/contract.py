@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, cast
@@ -18,13 +18,14 @@ from an8flower.errors import NotApplicable, Refusal, WrongUsage
 
 from ..case import Explainer, Query
 from ..models.classifier import Classifier
-from ..models.networks.guard import ASPECTS
-from ..models.networks.random_state import STATES, preserve_random_state
+from ..models.networks.guard import NETWORK, put_back, read_aspects
+from ..models.networks.process_state import QUIET, RANDOM, SETTINGS
+from ..models.networks.random_state import preserve_random_state
 from .contract_networks import CLASSES, NETWORKS, SIZE
 from .explain import check_maps, explain, name_of
 from .fitting import TensorExamples, prepare
 
-LENT = tuple(aspect for aspect in ASPECTS if aspect not in STATES)
+LENT = (*SETTINGS, *NETWORK)
 ROWS, MORE_ROWS = 3, 4  # images in the query that all checks start from, and in the enlarged one
 EXAMPLES = 16  # images for methods that are fitted
 TOLERANCE = 1e-4  # of a map's largest magnitude
@@ -36,7 +37,7 @@ class CallRecord(NamedTuple):
     """The maps that a call of an explainer gave, and all that the call left changed."""
 
     maps: Tensor
-    changed: list[str]  # the aspects of the model that it changed, weights included
+    changed: list[str]  # the aspects of the model and of the process that it changed
     random: list[str]  # the global random states that it changed
     inputs: list[str]  # the tensors of the query that it changed
 
@@ -108,20 +109,31 @@ def make_query(rows: int, device: str = "cpu") -> Query:
 def run(explainer: Explainer, classifier: Classifier, query: Query) -> CallRecord:
     """Call an explainer as `explain` does, but note what it leaves behind instead of refusing it."""
     copies = Query(*(tensor.clone() for tensor in query))
-    lent, weights = [aspect.read(classifier) for aspect in LENT], classifier.digest
+    changed: list[str] = []
     with preserve_random_state():
-        before = [aspect.read(classifier) for aspect in STATES]
-        with torch.enable_grad(), classifier.counting():
+        before = [aspect.read(classifier) for aspect in RANDOM]
+        with torch.enable_grad(), watching(classifier, changed), classifier.counting():
             maps = explainer(classifier, copies)
-        random = [state.name for state, value in zip(STATES, before, strict=True) if state.read(classifier) != value]
-    changed = changed_aspects(classifier, lent) + (["weights or buffers"] if classifier.digest != weights else [])
+        random = [state.name for state, value in zip(RANDOM, before, strict=True) if state.read(classifier) != value]
     inputs = [name for name in Query._fields if not torch.equal(getattr(copies, name), getattr(query, name))]
     return CallRecord(maps.detach() if isinstance(maps, Tensor) else maps, changed, random, inputs)
 
 
-def changed_aspects(classifier: Classifier, lent: list[Any]) -> list[str]:
-    """The names of the aspects of the model that are not what they were."""
-    return [aspect.name for aspect, before in zip(LENT, lent, strict=True) if aspect.read(classifier) != before]
+@contextmanager
+def watching(classifier: nn.Module, changed: list[str]) -> Iterator[None]:
+    """A block after which model and process are put back, and what had changed is named in a list, also on an error."""
+    lent, quiet = read_aspects(LENT, classifier), read_aspects(QUIET, classifier)
+    try:
+        yield
+    finally:
+        changed += put_back(lent, classifier)
+        put_back(quiet, classifier)
+
+
+def name_changes(changed: list[str]) -> str:
+    """What changed, in words: of the model, or of the whole process."""
+    settings = {aspect.name for aspect in SETTINGS}
+    return " and ".join(name if name in settings else f"{name} of the model" for name in changed)
 
 
 def hasten(explainer: Explainer) -> Explainer:
@@ -185,10 +197,10 @@ def ignores_company(trial: Trial) -> None:
 
 
 def gives_model_back(trial: Trial) -> None:
-    """Weights, hooks, modules, modes and requires_grad of the model are the same after the call as before."""
+    """Model and process are the same after the call as before: weights, hooks, attributes, modes, torch's settings."""
     if trial.reference.changed:
         raise Refusal(
-            f"{trial.name} leaves {' and '.join(trial.reference.changed)} of the model changed; "
+            f"{trial.name} leaves {name_changes(trial.reference.changed)} changed; "
             "have it put back what it borrows, or work on a copy"
         )
 
@@ -199,13 +211,12 @@ def gives_model_back_on_error(trial: Trial) -> None:
     run(trial.explainer, classifier, query)  # what is prepared once is prepared now, so that it stumbles in the middle
     last = [module for module in classifier.modules() if isinstance(module, nn.Linear)][-1]
     last.register_forward_hook(stumble)
-    before, weights = [aspect.read(classifier) for aspect in LENT], classifier.digest
-    with preserve_random_state(), suppress(Exception):
-        run(trial.explainer, classifier, query)
-    changed = changed_aspects(classifier, before) + (["weights or buffers"] if classifier.digest != weights else [])
+    copies, changed = Query(*(tensor.clone() for tensor in query)), list[str]()
+    with preserve_random_state(), suppress(Exception), watching(classifier, changed), torch.enable_grad():
+        trial.explainer(classifier, copies)
     if changed:
         raise Refusal(
-            f"{trial.name} leaves {' and '.join(changed)} of the model changed when a pass raises an error; "
+            f"{trial.name} leaves {name_changes(changed)} changed when a pass raises an error; "
             "have it put back what it borrows in a `finally` block"
         )
 
@@ -268,7 +279,7 @@ CHECKS = (
         "seeds", "the same seeds give the same maps, and global random state is left alone", draws_from_seeds
     ),
     ContractCheck("batch", "splitting, permuting, enlarging the batch changes no map", ignores_company),
-    ContractCheck("model", "the model is given back as it was", gives_model_back),
+    ContractCheck("model", "the model and the process are given back as they were", gives_model_back),
     ContractCheck("error", "so it is when a pass raises", gives_model_back_on_error),
     ContractCheck("inputs", "images, targets and seeds are left as they were", leaves_inputs),
     ContractCheck(
@@ -325,10 +336,10 @@ def judge(trial: Trial, check: ContractCheck) -> ContractVerdict:
 
 
 def outcome(name: str, verdicts: list[ContractVerdict]) -> str | None:
-    """A sentence that says why an explainer does not keep the contract; None if it does."""
+    """A sentence that says why an explainer, or a metric, does not keep its contract; None if it does."""
     failed = [verdict for verdict in verdicts if verdict.status == "FAILED"]
     if failed:
         return f"{name} fails {len(failed)} of {len(verdicts)} checks; the first: {failed[0].reason}"
-    if not any(verdict.status == "ok" for verdict in verdicts if verdict.check == "maps"):
+    if not any(verdict.status == "ok" for verdict in verdicts if verdict.check == verdicts[0].check):
         return f"{name} is not applicable to any of the networks, so that nothing was checked: {verdicts[0].reason}"
     return None

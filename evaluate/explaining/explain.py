@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -14,6 +16,7 @@ from ..case import Explainer, Query
 from ..models.classifier import Classifier
 from ..models.costs import Cost
 from ..models.networks.guard import guard
+from ..registry import is_ours
 from ..resources import in_flight_on, is_out_of_memory
 
 
@@ -41,7 +44,7 @@ def explain(classifier: Classifier, explainer: Explainer, query: Query, batch: i
         raise WrongUsage(f"batches of {batch} images were asked for; expected at least 1")
     maps: list[Tensor] = []
     cost, start = Cost(), 0
-    with guard(classifier, name_of(explainer)):
+    with forgetting_halves(classifier, explainer), guard(classifier, name_of(explainer)):
         while start < len(query.images):
             portion = Query(*(tensor[start : start + batch].detach().clone() for tensor in query))
             done = attempt(classifier, explainer, portion, batch)
@@ -55,9 +58,19 @@ def explain(classifier: Classifier, explainer: Explainer, query: Query, batch: i
                 continue
             check_maps(explainer, done.maps, portion)
             check_images(explainer, portion.images, query.images[start : start + batch])
-            maps.append(done.maps.detach())
+            maps.append(done.maps.detach().clone())  # a method may return one buffer again and again
             cost, start = cost + done.cost, start + len(portion.images)
     return BatchExplanation(torch.cat(maps), cost)
+
+
+@contextmanager
+def forgetting_halves(classifier: Classifier, explainer: object) -> Iterator[None]:
+    """Lend a classifier to an explainer; halves that a stranger's code had in its hands are not used again."""
+    try:
+        yield
+    finally:
+        if not is_ours(getattr(explainer, "explainer", explainer)):  # a fitted one has its own inside
+            classifier.forget_halves()
 
 
 def attempt(classifier: Classifier, explainer: Explainer, query: Query, in_flight: int) -> BatchExplanation | None:

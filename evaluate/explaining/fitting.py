@@ -30,6 +30,7 @@ from ..models.networks.guard import guard
 from ..models.safetensors_files import LARGEST, UNWRITABLE, read_tensors, write_tensors
 from ..resources import in_flight_on
 from ..seeds import seed_of
+from .explain import forgetting_halves
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class StoredExamples:
 
     @property
     def digest(self) -> str:
-        """The digest of the data set and the name of the split."""
-        return f"{self.store.digest} {self.split}"
+        """The fingerprint of the data set and the name of the split."""
+        return f"{self.store.fingerprint} {self.split}"
 
     def take(self, count: int, portion: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Read `count` rows of the split, spread over the classes, a portion at a time."""
@@ -66,6 +67,11 @@ class StoredExamples:
             rows = split.take(indices.numpy())
             images = as_images(rows.images, self.device)
             yield images, torch.from_numpy(rows.labels).to(self.device)
+
+
+def is_fitted_first(explainer: Explainer) -> bool:
+    """Whether an explainer learns from examples before it explains."""
+    return isinstance(explainer, Fittable)
 
 
 def prepare(explainer: Any, classifier: Classifier, examples: Examples, batch: int | None = None) -> Explainer:
@@ -79,12 +85,13 @@ def prepare(explainer: Any, classifier: Classifier, examples: Examples, batch: i
     if not isinstance(explainer, Fittable):
         return explainer
     batch = in_flight_on(classifier.device) if batch is None else batch
-    with guard(classifier, repr(explainer)), classifier.holding(batch):
+    with forgetting_halves(classifier, explainer), guard(classifier, repr(explainer)), classifier.holding(batch):
         return explainer.fit(classifier, examples)
 
 
 FORMAT = "an8flower fit 1"
 FIT = FileKind("what a method learnt", LARGEST, "delete it, and it is made anew")
+VERSION = 2  # of how fits are made: since 2 the model is known to be whole
 
 
 def fit_once(
@@ -111,6 +118,8 @@ def fit_once(
     if learnt is not None:
         return Fitted(explainer, {name: tensor.to(classifier.device) for name, tensor in learnt.items()})
     ready = prepare(explainer, classifier, examples, batch)
+    if identity_of(explainer, classifier, examples) != identity:
+        raise Refusal(f"{explainer!r}: the model changed while it was fitted; what was learnt is not kept")
     if path is not None and isinstance(ready, Fitted):
         write_fit(path, identity, ready.learnt)
     return ready
@@ -118,7 +127,7 @@ def fit_once(
 
 def identity_of(explainer: Explainer, classifier: Classifier, examples: Examples) -> str:
     """A digest of all that a fit depends on."""
-    document = json.dumps([an8flower.__version__, classifier.digest, examples.digest, repr(explainer)])
+    document = json.dumps([an8flower.__version__, VERSION, classifier.digest, examples.digest, repr(explainer)])
     return hashlib.sha256(document.encode()).hexdigest()
 
 

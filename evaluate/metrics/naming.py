@@ -10,7 +10,7 @@ from an8flower.errors import WrongUsage
 from an8flower.names import unknown
 
 from ..options import METHOD, parse_parameters
-from ..registry import metrics
+from ..registry import explainers, metrics
 from .metric import Asking, Metric, Reading
 
 USUAL = "usual"  # what is scored when nobody says: localisation by maps and masks alone, which costs next to nothing
@@ -36,7 +36,30 @@ def parse_metric(text: str) -> Metric:
     metric = metrics[match["name"]].item
     if not isinstance(metric, Metric):
         raise WrongUsage(f"{match['name']} is {metric!r}; expected a Metric")
+    if match["name"] != metric.name:
+        refuse_another_name(match["name"], metric)
     return with_options(metric, match["parameters"]) if match["parameters"] else metric
+
+
+def refuse_another_name(text: str, metric: Metric) -> None:
+    """Raise WrongUsage unless the name on a metric's card leads to this metric: results are filed by that name."""
+    if metric.name not in metrics.names():
+        raise WrongUsage(f'{text} is called "{metric.name}" and not registered; call register_metric on it where it is')
+    if metrics[metric.name].item is not metric:
+        raise WrongUsage(f'{text} is called "{metric.name}", as another metric is; give it a name of its own')
+
+
+def find_metric(text: str) -> Metric | None:
+    """The metric that a text names; None where it names none, or an explainer."""
+    match = METHOD.fullmatch(text)
+    name = match["name"] if match else ""
+    if name in explainers.names() or not (name in metrics.names() or ":" in name):
+        return None
+    try:
+        item = metrics[name].item
+    except WrongUsage:
+        return None
+    return parse_metric(text) if isinstance(item, Metric) else None
 
 
 def with_options(metric: Metric, text: str) -> Metric:

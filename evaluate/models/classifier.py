@@ -171,6 +171,10 @@ class Classifier(nn.Module):
             self._splits[layer] = split(self.network, layer, self.probe(2))
         return self._splits[layer]
 
+    def forget_halves(self) -> None:
+        """Have the network cut anew when its halves are needed again."""
+        self._splits = {}
+
     def share(self, layer: str) -> Share:
         """The shares of the network's cost in the halves around a layer, measured once."""
         if layer not in self._shares:

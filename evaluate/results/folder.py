@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
 
 
 PART = FileKind("the rows of a cell", 2**30, "run the same command again")
+METRIC_FAILED = "this metric failed: "  # how the reason begins of a value that is missing for that
 
 
 class RunFolder:
@@ -56,13 +57,13 @@ class RunFolder:
             pq.write_table(rows, unfinished, write_page_checksum=True)
         self.failure(cell).unlink(missing_ok=True)
 
-    def has(self, cell: str) -> bool:
-        """Whether a cell is done, here or in another run; a damaged part counts as missing."""
-        if read_part(self.part(cell)) is not None:
+    def has(self, cell: str, is_answer: Callable[[pa.Table], bool] = lambda rows: True) -> bool:
+        """Whether a cell is done, here or in another run; a part that is damaged, or no answer, counts as missing."""
+        if holds_answer(self.part(cell), is_answer):
             return True
         for folder in self._neighbours:
             other = RunFolder(folder).part(cell)
-            if other.exists() and read_part(other) is not None:
+            if other.exists() and holds_answer(other, is_answer):
                 with moved_into(self.part(cell)) as unfinished:
                     shutil.copyfile(other, unfinished)
                 return True
@@ -75,6 +76,12 @@ class RunFolder:
         if missing:
             raise Refusal(f"{self.folder}: {missing} of {len(cells)} parts are missing; run the same command again")
         return pa.concat_tables(part for part in parts if part is not None) if parts else SCHEMA.empty_table()
+
+
+def holds_answer(place: Path, is_answer: Callable[[pa.Table], bool]) -> bool:
+    """Whether a file holds the long rows that are meant."""
+    rows = read_part(place)
+    return rows is not None and is_answer(rows)
 
 
 def read_part(place: Path) -> pa.Table | None:

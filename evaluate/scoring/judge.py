@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +20,10 @@ from ..data.images import as_images
 from ..data.world import World
 from ..explaining.explain import explain
 from ..explaining.methods import Method
+from ..metrics.guarded import guard_chance, merge, score_guarded
 from ..metrics.interventions.part_threshold import Thresholds
 from ..metrics.interventions.reliance import measure_reliance
-from ..metrics.metric import Metric, MetricValues, score_and_trace
+from ..metrics.metric import Metric, MetricValues
 from ..models.classifier import Classifier
 from ..models.networks.guard import evaluating
 from ..models.streamlined import deviation
@@ -53,7 +54,12 @@ class Judge:
     def identity(self) -> tuple[str, ...]:
         """What every number of this judge depends on, besides rows, model and method."""
         metrics = json.dumps([(metric.name, metric.version) for metric in self.metrics])
-        return (self.split.store.digest, self.split.name, str(self.seed), metrics)
+        return (*self.data, str(self.seed), metrics)
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """What tells the rows of this split from any other's: what they were made from, and what they are."""
+        return (self.split.store.digest, self.split.store.fingerprint, self.split.name)
 
     @property
     def of_maps(self) -> tuple[Metric, ...]:
@@ -142,9 +148,9 @@ class Judge:
         knowing = case._replace(explain=partial(evidence_for, case), thresholds=thresholds.get(ORACLE))
         oracle = self._score_ideal(metrics, knowing)
         guessed = case._replace(thresholds=thresholds.get(CHANCE))
-        known = {metric.name: metric.chance(truth.masks) for metric in metrics if metric.chance}
+        known = [guard_chance(metric, truth.masks) for metric in metrics if metric.chance]
         measured = self._measured_chance([metric for metric in metrics if not metric.chance], guessed)
-        chance = measured._replace(values=known | measured.values)
+        chance = merge([*known, measured])
         return pa.concat_tables(
             rows_of_metrics(metrics, scores, truth, {"explainer": name, "model": model})
             for name, scores in ((CHANCE, chance), (ORACLE, oracle))
@@ -167,14 +173,17 @@ class Judge:
         for repeat in range(NOISE_MAPS if case.classifier is None else NOISE_MAPS_ASKING):
             guessing = case._replace(explain=partial(noise_for, case.truth, repeat))
             scores.append(self._score_all(metrics, noise(case.truth, repeat), guessing))
-        return MetricValues(*(_means(batches) for batches in zip(*scores, strict=True)))
+        failed = {name: why for batch in scores for name, why in batch.failed.items()}
+        nothing = {name: torch.full((len(case.truth.rows),), torch.nan) for name in failed}
+        values, traces = (_means([batch[i] for batch in scores], failed) for i in range(2))
+        return MetricValues(values | nothing, traces, failed)
 
     def _score_all(self, metrics: Iterable[Metric], maps: Tensor, case: Case) -> MetricValues:
         """Scores by the metrics' names, with no more images in the network than it may hold."""
         if case.classifier is None:
-            return score_and_trace(metrics, maps, case)
+            return score_guarded(metrics, maps, case)
         with case.classifier.holding(self.resources.in_flight), evaluating(case.classifier), torch.no_grad():
-            return score_and_trace(metrics, maps, case)
+            return score_guarded(metrics, maps, case)
 
     def _case(self, classifier: Classifier | None, rows: StoredRows, indices: np.ndarray, query: Query) -> Case:
         return Case(classifier, query, self._truth(rows, indices), None, self.world)
@@ -194,6 +203,7 @@ class Judge:
         return Truth._make(None if one is None else torch.from_numpy(one).to(self.resources.device) for one in given)
 
 
-def _means(batches: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:
-    """The mean of what several maps score, by the metrics' names."""
-    return {name: torch.stack([values[name] for values in batches]).nanmean(0) for name in batches[0]}
+def _means(batches: list[Any], failed: Collection[str]) -> dict[str, Tensor]:
+    """The mean of what several maps score, by the metrics' names; without those that failed on one of the maps."""
+    names = [name for name in batches[0] if name not in failed]
+    return {name: torch.stack([values[name] for values in batches]).nanmean(0) for name in names}

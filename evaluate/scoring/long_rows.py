@@ -12,7 +12,7 @@ from ..case import Truth
 from ..metrics.interventions.reliance import WHY_UNDEFINED
 from ..metrics.metric import Metric, MetricValues, reasons
 from ..models.costs import Cost
-from ..results.folder import SCHEMA
+from ..results.folder import METRIC_FAILED, SCHEMA
 
 
 def rows_of_metrics(metrics: tuple[Metric, ...], scores: MetricValues, truth: Truth, about: dict[str, Any]) -> pa.Table:
@@ -57,7 +57,10 @@ def _values(metric: Metric, scores: MetricValues, masks: Tensor) -> dict[str, An
     """The columns of a metric's values, curves or both, and of the reasons why rows have none."""
     values = scores.values[metric.name]
     missing = values.reshape(len(values), -1).isnan().any(1).tolist()
-    why_none = [why if none else None for why, none in zip(reasons(metric, masks), missing, strict=True)]
+    undefined = reasons(metric, masks)
+    if metric.name in scores.failed:
+        undefined = [METRIC_FAILED + scores.failed[metric.name]] * len(values)
+    why_none = [why if none else None for why, none in zip(undefined, missing, strict=True)]
     columns = {"curve" if values.ndim == 2 else "value": values}
     if metric.name in scores.traces:
         columns["curve"] = scores.traces[metric.name]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,16 +15,19 @@ from torch import Tensor
 
 from ..explaining.fitting import StoredExamples, fit_once
 from ..explaining.methods import Method
-from ..metrics.interventions.reliance import VERSION, shares
+from ..metrics.interventions.reliance import FOLLOWS, SHORTCUT, VERSION, shares
 from ..models.classifier import Classifier
+from ..models.networks.guard import NotWhole, Seal
 from ..results import kept_maps
-from ..results.ledger import Cell, Ledger, Work
-from ..results.summary import RELIANCE
+from ..results.ledger import Cell, Content, Ledger, Work
+from ..results.summary import CHANCE, ORACLE, RELIANCE, RELIES
 from .judge import Judge
 from .thresholds import method_thresholds, reference_thresholds
 
+Value = TypeVar("Value")
 
-@dataclass(frozen=True)
+
+@dataclass(eq=False)
 class ModelCells:
     """The cells of one model of a plan, and the judge that fills them."""
 
@@ -33,6 +37,45 @@ class ModelCells:
     blocks: list[np.ndarray]  # the chosen rows, a cell's worth each
     folder: Path  # of the run
     keep_maps: bool = False
+    check_data: Callable[[], None] = lambda: None  # raises a Refusal if the data set is not what it was
+
+    def __post_init__(self) -> None:
+        """Remember the classifier as it is now, before any method has had it."""
+        self.digest = self.classifier.digest
+        self.name = f"{self.classifier.arch}-seed{self.classifier.seed}-{self.digest[:8]}"
+        self._seal = Seal(self.classifier)
+        self._prepared: list[Any] = []  # what was made ready with the classifier
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """A block whose results are kept only if model, process and data are what they were, all through it."""
+        with self._seal.watch(self.name, self._start_anew):
+            yield
+        self.check_data()
+
+    def _start_anew(self) -> None:
+        """Take a copy of the classifier that nobody else holds, and forget what was computed with the former one."""
+        classifier = self._seal.renew()
+        assert isinstance(classifier, Classifier), "a copy of a classifier is one"
+        self.classifier, self._seal = classifier, Seal(classifier)
+        self.__dict__.pop("_predicted", None)
+        for prepared in self._prepared:
+            prepared.cache_clear()
+
+    def _keep(self, function: Callable[[], Value]) -> Callable[[], Value]:
+        """A function that is called once, and again where its result was forgotten."""
+        kept = cache(function)
+        self._prepared.append(kept)
+        return kept
+
+    def _work(self, cell: Cell, make: Callable[[], pa.Table]) -> Work:
+        """A cell, and the function that computes it with a model that is whole."""
+
+        def make_whole() -> pa.Table:
+            with self.whole():
+                return make()
+
+        return cell, make_whole
 
     def cells(self, methods: tuple[Method, ...]) -> Iterator[Work]:
         """All cells of the model: chance and the truth, each method, and what the model relies on."""
@@ -46,6 +89,15 @@ class ModelCells:
     def describe(self, methods: tuple[Method, ...], ledger: Ledger) -> dict[str, Any]:
         """The entry of the model in a document, with its accuracy on the chosen rows."""
         labels = self.judge.split.labels[np.concatenate(self.blocks)]
+        describe = partial(self._describe, methods, ledger, labels)
+        try:
+            with self.whole():
+                return describe()
+        except NotWhole:  # something went on changing the classifier, which is a copy by now
+            with self.whole():
+                return describe()
+
+    def _describe(self, methods: tuple[Method, ...], ledger: Ledger, labels: np.ndarray) -> dict[str, Any]:
         return {
             "arch": self.classifier.arch,
             "seed": self.classifier.card.seed,
@@ -64,16 +116,6 @@ class ModelCells:
         """The rows of a block, and their predicted classes."""
         return self.blocks[number], self._predicted[number]
 
-    @cached_property
-    def digest(self) -> str:
-        """The digest of the classifier, computed once, since it runs over all parameters."""
-        return self.classifier.digest
-
-    @cached_property
-    def name(self) -> str:
-        """The name of the model in results."""
-        return self.classifier.name
-
     @property
     def _identity(self) -> tuple[str, ...]:
         """What the numbers of all cells that ask the model depend on, besides method and rows."""
@@ -81,19 +123,21 @@ class ModelCells:
 
     def _reference_cells(self) -> Iterator[Work]:
         """The cells of chance and the truth; their thresholds are chosen only when a cell is missing."""
-        thresholds = cache(partial(reference_thresholds, self.judge.validation, self.classifier))
+        thresholds = self._keep(lambda: reference_thresholds(self.judge.validation, self.classifier))
 
         def score(block: int) -> pa.Table:
             return self.judge.score_model_references(self.classifier, *self._block(block), thresholds())
 
         about = {"method": "chance and truth", "model": self.name}
         for number, indices in enumerate(self.blocks):
-            yield Cell(f"{self.name}-reference", ("reference", *self._identity), indices, about), partial(score, number)
+            content = Content(self.name, (CHANCE, ORACLE), tuple(metric.name for metric in self.judge.of_models))
+            cell = Cell(f"{self.name}-reference", ("reference", *self._identity), indices, about, content=content)
+            yield self._work(cell, partial(score, number))
 
     def _method_cells(self, method: Method) -> Iterator[Work]:
         """The cells of a method, which is made ready to explain only when a cell is missing."""
-        ready = cache(partial(self.fit, method))
-        thresholds = cache(partial(method_thresholds, self.judge.validation, self.classifier, ready))
+        ready = self._keep(partial(self.fit, method))
+        thresholds = self._keep(lambda: method_thresholds(self.judge.validation, self.classifier, ready))
 
         def score(block: int, cell: Cell) -> pa.Table:
             keep = self._keeper(block, cell)
@@ -102,8 +146,10 @@ class ModelCells:
         label = f"{self.name}-{method.name.replace(':', '.')}"
         about = {"method": method.text, "model": self.name}
         for number, indices in enumerate(self.blocks):
-            cell = Cell(label, (*self._identity, repr(method.explainer)), indices, about, explains=True)
-            yield cell, partial(score, number, cell)
+            explainer = repr(method.explainer)
+            content = Content(self.name, (explainer,), tuple(metric.name for metric in self.judge.metrics))
+            cell = Cell(label, (*self._identity, explainer), indices, about, explains=True, content=content)
+            yield self._work(cell, partial(score, number, cell))
 
     def _keeper(self, block: int, cell: Cell) -> Callable[[Tensor], None]:
         """The function that gets the maps of a cell: it writes them to disk if maps are kept, and does nothing else."""
@@ -125,10 +171,18 @@ class ModelCells:
         def score(block: int) -> pa.Table:
             return self.judge.score_reliance(self.classifier, *self._block(block))
 
-        identity = (RELIANCE, str(VERSION), *self.judge.identity[:2], self.digest)  # no seed, no metrics
+        identity = (RELIANCE, str(VERSION), *self.judge.data, self.digest)  # no seed, no metrics
+        content = Content(self.name, (RELIANCE,), self._reliance_metrics)
         about = {"method": RELIANCE, "model": self.name}
         for number, indices in enumerate(self.blocks):
-            yield Cell(f"{self.name}-{RELIANCE}", identity, indices, about), partial(score, number)
+            cell = Cell(f"{self.name}-{RELIANCE}", identity, indices, about, content=content)
+            yield self._work(cell, partial(score, number))
+
+    @property
+    def _reliance_metrics(self) -> tuple[str, ...]:
+        """What is asked about the designed evidence, in the order of the rows of a cell."""
+        shortcut = self.judge.world is not None and self.judge.world.spec.shortcut
+        return (RELIES, FOLLOWS, SHORTCUT) if shortcut else (RELIES, FOLLOWS)
 
     def _reliance_shares(self, ledger: Ledger) -> dict[str, Any]:
         """The shares of rows in which the model relies on the evidence; empty unless every row has been asked."""

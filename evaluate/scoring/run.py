@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 import torchvision
 
@@ -21,8 +22,10 @@ import an8flower
 from an8flower.errors import Refusal
 from an8flower.store import FlowerStore
 
+from ..data.seal import DataSeal
 from ..data.selection import select_rows
 from ..data.world import World
+from ..explaining.fitting import StoredExamples, is_fitted_first
 from ..explaining.methods import Method, family_of, parse_method
 from ..metrics.interventions import part_threshold
 from ..metrics.interventions.reliance import redundancy_warnings, warnings
@@ -32,9 +35,9 @@ from ..resources import Resources
 from ..results.boards import boards
 from ..results.files import write_json
 from ..results.folder import RunFolder
-from ..results.ledger import Cell, Ledger, Work
+from ..results.ledger import Cell, Content, Ledger, Work, broken_metrics, without_metrics
 from ..results.reliability import reliability_warnings
-from ..results.summary import RELIANCE, MetricKind, contrasts, summarise
+from ..results.summary import CHANCE, ORACLE, RELIANCE, MetricKind, contrasts, summarise
 from ..seeds import seed_of
 from .judge import Judge, Target
 from .model_cells import ModelCells
@@ -77,6 +80,7 @@ class Scoring:
 
     def __init__(self, plan: ScoringPlan, resources: Resources, folder: Path, keep_maps: bool = False) -> None:
         self.plan, self.store = plan, FlowerStore(plan.data)
+        self.data_seal = DataSeal(self.store)
         models = [open_model(source, self.store, resources.device) for source in plan.models]
         lacks = missing_needs(self.store) | part_threshold.missing_needs(self.store, plan.split)
         possible = select_computable(parse_metrics(plan.metrics), lacks)
@@ -96,7 +100,15 @@ class Scoring:
         self.chosen = select_rows(judge.split.labels, plan.rows, seed_of("rows", plan.seed))
         self.blocks = [self.chosen[start : start + CELL_ROWS] for start in range(0, len(self.chosen), CELL_ROWS)]
         self.models = [
-            ModelCells(self.judge, classifier, str(source), self.blocks, folder=folder, keep_maps=keep_maps)
+            ModelCells(
+                self.judge,
+                classifier,
+                str(source),
+                self.blocks,
+                folder=folder,
+                keep_maps=keep_maps,
+                check_data=self.data_seal.check,
+            )
             for classifier, source in zip(models, plan.models, strict=True)
         ]
 
@@ -106,9 +118,28 @@ class Scoring:
 
     def references(self) -> Iterator[Work]:
         """What chance and the truth score by the metrics that ask no model."""
+        content = Content(None, (CHANCE, ORACLE), tuple(metric.name for metric in self.judge.of_maps))
+        about = {"method": "chance and truth"}
         for indices in self.blocks:
-            cell = Cell("reference", ("reference", *self.judge.identity), indices, {"method": "chance and truth"})
-            yield cell, partial(self.judge.score_references, indices)
+            cell = Cell("reference", ("reference", *self.judge.identity), indices, about, content=content)
+            yield cell, partial(self._score_references, indices)
+
+    def _score_references(self, indices: np.ndarray) -> pa.Table:
+        """What chance and the truth score on rows, of data that are what they were."""
+        rows = self.judge.score_references(indices)
+        self.data_seal.check()
+        return rows
+
+    def refuse_damaged(self) -> None:
+        """Raise a Refusal if what is read of the data set is not what its checksums say."""
+        fitted = any(is_fitted_first(method.explainer) for method in self.methods)
+        validation = [] if self.judge.validation is None else [self.judge.validation.split.name]
+        splits = dict.fromkeys([self.judge.split.name, *validation, *([StoredExamples.split] if fitted else [])])
+        if broken := [place for split in splits if split in self.store.splits for place in self.store[split].damaged()]:
+            raise Refusal(
+                f"{self.store.path}: {', '.join(broken)} damaged: not what was recorded when the file was written; "
+                "put a whole file there, or make it again"
+            )
 
     def document(self, ledger: Ledger) -> dict[str, Any]:
         """What `score --json` prints, of cells that are settled."""
@@ -125,9 +156,9 @@ class Scoring:
             "warnings": [*redundant, *warned, *reliability_warnings(len(self.chosen))],
         }
 
-    def cards(self) -> list[dict[str, Any]]:
-        """The cards of the metrics that are asked."""
-        return [metric.card() for metric in self.judge.metrics]
+    def cards(self, without: Collection[str] = ()) -> list[dict[str, Any]]:
+        """The cards of the metrics that are asked; without some, such as those that failed."""
+        return [metric.card() for metric in self.judge.metrics if metric.name not in without]
 
 
 def score(
@@ -138,6 +169,7 @@ def score(
     Raises Refusal as `Scoring` does.
     """
     opened = Scoring(plan, resources, folder)
+    opened.refuse_damaged()
     cells = opened.cells()
     ledger = Ledger(RunFolder(folder), len(cells), progress)
     for cell, make in cells:
@@ -177,6 +209,8 @@ def _document(scoring: Scoring, ledger: Ledger, data: dict[str, Any], models: li
         for metric in judge.metrics
     }
     table, results = ledger.run.table(ledger.filed), []
+    broken = broken_metrics(table)
+    table, kinds = without_metrics(table, broken), {name: kind for name, kind in kinds.items() if name not in broken}
     for entry in summarise(table, kinds, plan.seed):
         method = named[entry.pop("explainer")]
         if method.text not in incomplete:
@@ -188,11 +222,11 @@ def _document(scoring: Scoring, ledger: Ledger, data: dict[str, Any], models: li
         "target": plan.target,
         "models": models,
         "results": results,
-        "families": {metric.name: metric.family for metric in judge.metrics},
+        "families": {name: kind.family for name, kind in kinds.items()},
         **contrasts(table, kinds, complete, plan.seed),
         "boards": boards(table, kinds, complete, _controls(scoring), plan.seed),
         "skipped": list({json.dumps(entry): entry for entry in ledger.skipped}.values()),
-        "failed": ledger.failed,
+        "failed": ledger.failures,
         "versions": versions(),
     }
 
@@ -217,7 +251,8 @@ def _file(opened: Scoring, ledger: Ledger, document: dict[str, Any]) -> None:
         "versions": document["versions"],
     }
     write_json(ledger.run.folder / "plan.json", request)
-    write_json(ledger.run.folder / "summary.json", {**document, "cards": request["metrics"]})
+    cards = [card for card in request["metrics"] if card["name"] in document["families"]]
+    write_json(ledger.run.folder / "summary.json", {**document, "cards": cards})
 
 
 def versions() -> dict[str, str]:

@@ -73,7 +73,7 @@ def certify_model(model: ModelWords, rows: int, place: str) -> CellOutcome:
     from ...data.selection import select_rows
     from ...seeds import seed_of
     from ...trust.certificate import certify
-    from ..opened import classifier_of, open_once
+    from ..opened import classifier_of, open_once, whole
 
     def make() -> None:
         judge = open_once(model).judge
@@ -83,8 +83,9 @@ def certify_model(model: ModelWords, rows: int, place: str) -> CellOutcome:
             )
         labels = judge.split.labels
         indices = select_rows(labels, min(rows, len(labels)), seed_of("rows", judge.seed))
-        classifier, batch = classifier_of(model), model.study.resources.in_flight
-        certificate = certify(classifier, judge.world, indices, seed=judge.seed, batch=batch)
+        with whole(model):
+            classifier, batch = classifier_of(model), model.study.resources.in_flight
+            certificate = certify(classifier, judge.world, indices, seed=judge.seed, batch=batch)
         files.write_json(Path(place), {**certificate.document(), "rows": len(indices)})
 
     return run_cell(make)

@@ -62,10 +62,12 @@ class FilterStage(Stage):
 def look_into_filters(model: ModelWords, method: str, place: str) -> CellOutcome:
     """Describe the filters that a fitted method finds relevant in a model, and file the arrays."""
     from ..filters import filters_of
-    from ..opened import classifier_of, fit_method, open_once
+    from ..opened import classifier_of, fit_method, open_once, whole
 
     def make() -> None:
-        ready, judge = fit_method(model, method), open_once(model).judge
-        write_arrays(Path(place), filters_of(classifier_of(model), ready, judge, judge.seed))
+        with whole(model):
+            ready, judge = fit_method(model, method), open_once(model).judge
+            arrays = filters_of(classifier_of(model), ready, judge, judge.seed)
+        write_arrays(Path(place), arrays)
 
     return run_cell(make)

@@ -90,12 +90,14 @@ class PictureStage(Stage):
 
 def take_pictures(model: ModelWords, method: str, rows: RoleRows, place: str) -> CellOutcome:
     """Explain rows by a method, and file the maps with the images and masks that the page shows beside them."""
-    from ..opened import classifier_of, fit_method, open_once
+    from ..opened import classifier_of, fit_method, open_once, whole
     from ..pictures import pictures_of
 
     def make() -> None:
-        ready, judge = fit_method(model, method), open_once(model).judge
         chosen = {role: list(numbers) for role, numbers in rows}
-        write_arrays(Path(place), pictures_of(judge, classifier_of(model), ready, chosen))
+        with whole(model):
+            ready, judge = fit_method(model, method), open_once(model).judge
+            arrays = pictures_of(judge, classifier_of(model), ready, chosen)
+        write_arrays(Path(place), arrays)
 
     return run_cell(make)

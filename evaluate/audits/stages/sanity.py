@@ -95,14 +95,24 @@ class SanityStage(Stage):
 def check_sanity(model: ModelWords, plan: str, method: str | None, place: str) -> CellOutcome:
     """Check a method on a model and file its result; without a method, file what all methods on the model share."""
     from ...explaining.methods import parse_method
+    from ..opened import whole
 
     def make() -> None:
-        checked = open_sanity(model, plan)
-        if method is None:
-            files.write_json(Path(place), checked.document([]))
-            return
-        result = checked.examine(parse_method(method), lambda arrays: _write_beside(Path(place), arrays))
-        files.write_json(Path(place), files.without_nan({"text": method, **result}))
+        pictures: list[Mapping[str, np.ndarray]] = []
+
+        def keep(arrays: Mapping[str, np.ndarray]) -> str:
+            pictures.append(arrays)
+            return f"{Path(place).parent.name}/{_beside(Path(place)).name}"
+
+        with whole(model, open_sanity):
+            checked = open_sanity(model, plan)
+            if method is None:
+                answer = checked.document([])
+            else:
+                answer = files.without_nan({"text": method, **checked.examine(parse_method(method), keep)})
+        for arrays in pictures:
+            write_arrays(_beside(Path(place)), arrays)
+        files.write_json(Path(place), answer)
 
     return run_cell(make)
 
@@ -120,8 +130,6 @@ def open_sanity(model: ModelWords, plan: str) -> ModelSanity:
     return ModelSanity(classifier, judge.split, wanted, model.study.resources, folder=folder, seed=judge.seed)
 
 
-def _write_beside(place: Path, arrays: Mapping[str, np.ndarray]) -> str:
-    """Write the pictures of a document beside it, and return their path relative to the run's folder."""
-    beside = place.with_suffix(".npz")
-    write_arrays(beside, arrays)
-    return f"{place.parent.name}/{beside.name}"
+def _beside(place: Path) -> Path:
+    """The path of the pictures of a document."""
+    return place.with_suffix(".npz")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 from an8flower.errors import Refusal
 
 from ...results.folder import RunFolder
-from ...results.ledger import Ledger
+from ...results.ledger import Ledger, Work, broken_metrics, file
 from ..cell_tasks import CellOutcome, CellTask, MapsLedger, run_cell
 from ..stage import Stage, register
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from ..opened import ModelWords
 
 
@@ -44,24 +42,37 @@ class ScoreStage(Stage):
     def to_document(self) -> dict[str, Any]:
         """The document that `score --json` prints, with the cards of the metrics."""
         scoring = self.study.scoring
-        return {"scores": {**scoring.document(self.ledger), "cards": scoring.cards()}}
+        document = scoring.document(self.ledger)
+        broken = {metric.name for metric in scoring.judge.metrics} - document["families"].keys()
+        return {"scores": {**document, "cards": scoring.cards(without=broken)}}
 
 
 def score_cell(model: ModelWords, cell: str) -> CellOutcome:
     """Compute the long rows of the cell of this name, and file them."""
 
-    def make() -> None:
-        makers = cell_makers(model)
-        if cell not in makers:
-            raise Refusal(f"{model.source}: gives other cells than when the audit began; run the same command again")
-        RunFolder(Path(model.study.folder)).write_part(cell, makers[cell]())
+    from ..opened import reopening
 
-    return run_cell(make)
+    broken: dict[str, str] = {}
+
+    def make() -> None:
+        with reopening(cell_makers):
+            makers = cell_makers(model)
+            if cell not in makers:
+                raise Refusal(
+                    f"{model.source}: gives other cells than when the audit began; run the same command again"
+                )
+            work, compute = makers[cell]
+            rows = compute()
+        file(RunFolder(Path(model.study.folder)), work, rows)
+        broken.update(broken_metrics(rows))
+
+    outcome = run_cell(make)
+    return outcome._replace(broken=tuple(broken.items()))
 
 
 @lru_cache(maxsize=2)
-def cell_makers(model: ModelWords) -> Mapping[str, Callable[[], pa.Table]]:
-    """The functions that compute the cells of a model, by the cells' names."""
+def cell_makers(model: ModelWords) -> Mapping[str, Work]:
+    """The cells of a model with the functions that compute them, by the cells' names."""
     from ..opened import open_once
 
-    return {cell.name: make for cell, make in open_once(model).cells()}
+    return {cell.name: (cell, make) for cell, make in open_once(model).cells()}

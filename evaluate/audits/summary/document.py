@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from ...results.ledger import Ledger
+from ...metrics.metric import Metric
+from ...results.ledger import Ledger, broken_metrics, without_metrics
 from ...results.summary import CHANCE, ORACLE, RELIANCE
 from ..cell_tasks import failures
 from ..open_study import OpenStudy
@@ -24,7 +25,7 @@ Stages = Mapping[str, Stage]
 
 def summarise(plan: Plan, studies: Sequence[Stages], training: Ledger) -> dict[str, Any]:
     """Make `summary.json`, without versions and machine: a study for each data set, printed tables, failures."""
-    tables = [stages["scores"].study.run.table(stages["scores"].ledger.filed) for stages in studies]
+    tables = [_read_scores(stages) for stages in studies]
     documents = [_describe_study(stages, table) for stages, table in zip(studies, tables, strict=True)]
     opened = [stages["scores"].study for stages in studies]
     measured = [_measure(*triple) for triple in zip(opened, tables, documents, strict=True)]
@@ -41,10 +42,25 @@ def summarise(plan: Plan, studies: Sequence[Stages], training: Ledger) -> dict[s
     }
 
 
+def _read_scores(stages: Stages) -> pa.Table:
+    """The long rows of the scores of one data set, without those of metrics that failed."""
+    rows = stages["scores"].study.run.table(stages["scores"].ledger.filed)
+    return without_metrics(rows, broken_metrics(rows))
+
+
+def _metrics(study: OpenStudy, document: dict[str, Any]) -> tuple[Metric, ...]:
+    """The metrics that have scores."""
+    return tuple(metric for metric in study.scoring.judge.metrics if metric.name in document["families"])
+
+
 def _measure(study: OpenStudy, table: pa.Table, document: dict[str, Any]) -> Measured:
     """The numbers of one data set, ready to be compared with tables of the literature."""
     return Measured(
-        document["scores"], table, methods=study.methods, metrics=study.scoring.judge.metrics, seed=study.plan.seed
+        document["scores"],
+        table,
+        methods=study.methods,
+        metrics=_metrics(study, document["scores"]),
+        seed=study.plan.seed,
     )
 
 
@@ -53,12 +69,13 @@ def _describe_study(stages: Stages, table: pa.Table) -> dict[str, Any]:
     results = {key: value for stage in stages.values() for key, value in stage.to_document().items()}
     study = stages["scores"].study
     store, judge, seed = study.scoring.store, study.scoring.judge, study.plan.seed
+    metrics = _metrics(study, results["scores"])
     properties = row_properties(judge.split, study.scoring.chosen, study.threads)
     return {
         "dataset": _describe_dataset(study),
         **results,
-        "curves": curves(table, study.methods, judge.metrics, store.size, seed),
-        "slices": slices(table, study.methods, judge.metrics, properties, seed),
+        "curves": curves(table, study.methods, metrics, store.size, seed),
+        "slices": slices(table, study.methods, metrics, properties, seed),
         "reasons": _count_reasons(table),
     }
 

@@ -225,7 +225,7 @@ def _identity(case: Case, points: int | None) -> str:
     split = _world_of(case).split
     rows, targets = case.truth.rows.tolist(), case.query.targets.tolist()
     model = require_classifier(case.classifier).digest
-    document = json.dumps([VERSION, points, model, split.store.digest, split.name, rows, targets])
+    document = json.dumps([VERSION, points, model, split.store.fingerprint, split.name, rows, targets])
     return hashlib.sha256(document.encode()).hexdigest()
 
 

@@ -2,63 +2,76 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
+import copy
+import types
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from dataclasses import fields, is_dataclass
+from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from an8flower.errors import Refusal
 
+from .process_state import QUIET, RANDOM, SETTINGS, Aspect, refill, write_functions
 
-class Aspect(NamedTuple):
-    """One thing about a network or the process that a borrower may change, but must change back."""
-
-    name: str  # as in "it changed ..."
-    read: Callable[[nn.Module], Any]  # a value that can be compared
-    write: Callable[[Any], None]
+Readings = list[tuple[Aspect, Any]]
+"""What some aspects of a network and the process were."""
 
 
 @contextmanager
-def guard(network: nn.Module, borrower: object) -> Iterator[None]:
+def guard(network: nn.Module, borrower: object, gradients: bool = True) -> Iterator[None]:
     """Lend a network, in eval mode and with gradients enabled, and put everything back afterwards, also on an error.
 
-    What is put back: submodules, hooks, training modes, `requires_grad` and `.grad` of parameters, and the global
-    random states of torch, numpy and Python. Weights are not compared: that would cost more than many explanations.
+    What is put back: weights and buffers to the byte, modules, their classes and attributes, hooks, training modes,
+    `requires_grad` and `.grad` of parameters, the global state of the process (`SETTINGS`), and the global random
+    states of torch, numpy and Python.
 
     Args:
         network: it works as usual inside the block.
         borrower: whom to blame.
+        gradients: whether gradients are enabled in the block; else they are as they were.
 
     Raises:
         Refusal: the borrower changed something and did not change it back; names what.
     """
-    before = [(aspect, aspect.read(network)) for aspect in (GRADIENTS, *ASPECTS)]
+    before = read_aspects((GRADIENTS, MODES), network)
     network.eval()
     GRADIENTS.write(dict.fromkeys(network.parameters()))
-    lent = [(aspect, aspect.read(network)) for aspect in ASPECTS]
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.set_grad_enabled(gradients or torch.is_grad_enabled()):
+        lent, quiet = read_aspects(ASPECTS, network), read_aspects(QUIET, network)
+        changed: list[str] = []
+        try:
             yield
-        changed = [aspect.name for aspect, value in lent if restore_if_changed(aspect, value, network)]
-    finally:
-        for aspect, value in before:
-            aspect.write(value)
+        finally:
+            changed = put_back(lent, network)
+            put_back(quiet, network)
+            for aspect, value in before:
+                aspect.write(value)
     if changed:
         raise Refusal(
             f"{borrower} changed {', '.join(changed)} and did not change it back; have it restore what it borrows"
         )
 
 
+def read_aspects(aspects: Iterable[Aspect], network: nn.Module) -> Readings:
+    """Read some aspects of a network and the process."""
+    return [(aspect, aspect.read(network)) for aspect in aspects]
+
+
+def put_back(reading: Readings, network: nn.Module) -> list[str]:
+    """Put back what is not what it was, and name it."""
+    return [aspect.name for aspect, value in reading if restore_if_changed(aspect, value, network)]
+
+
 def restore_if_changed(aspect: Aspect, value: Any, network: nn.Module) -> bool:
     """Put an aspect back if it changed, and say whether it did; at once, since a submodule has hooks and modes too."""
-    changed = aspect.read(network) != value
-    if changed:
-        aspect.write(value)
-    return bool(changed)
+    current = aspect.read(network) if aspect is not WEIGHTS else None  # which are compared where they are
+    if aspect.same(value, current):
+        return False
+    aspect.write(value)
+    return aspect is not ATTRIBUTES or bool(strange_attributes(value, current, network))
 
 
 def read_submodules(network: nn.Module) -> dict[nn.Module, dict[str, nn.Module | None]]:
@@ -70,6 +83,226 @@ def write_submodules(children: dict[nn.Module, dict[str, nn.Module | None]]) -> 
     """Put the children back into their modules."""
     for module, named in children.items():
         refill(module._modules, named)
+
+
+def read_tensors(network: nn.Module) -> dict[nn.Module, list[dict[str, Same]]]:
+    """Which parameters and buffers every module holds."""
+    return {
+        module: [{name: Same(tensor) for name, tensor in table.items()} for table in tensor_tables(module)]
+        for module in network.modules()
+    }
+
+
+def write_tensors(tables: dict[nn.Module, list[dict[str, Same]]]) -> None:
+    """Put the parameters and buffers back into their modules."""
+    for module, content in tables.items():
+        for table, named in zip(tensor_tables(module), content, strict=True):
+            refill(table, {name: same.value for name, same in named.items()})
+
+
+def tensor_tables(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The tables in which torch keeps the parameters and the buffers of a module."""
+    return module._parameters, module._buffers
+
+
+def read_weights(network: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """Each parameter and buffer of a network, with a copy of its values."""
+    tensors = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    with torch.no_grad():
+        return [
+            (tensor, tensor.detach().clone())
+            for tensor in tensors.values()
+            if not torch.nn.parameter.is_lazy(tensor) and not tensor.is_meta
+        ]
+
+
+def hold_copies(pairs: list[tuple[Tensor, Tensor]], _: object = None) -> bool:
+    """Whether tensors are equal to their copies, to the byte; a GPU is waited for once."""
+    unequal: list[Tensor] = []
+    with torch.no_grad():
+        for tensor, saved in pairs:
+            if tensor.shape != saved.shape or tensor.dtype != saved.dtype or tensor.device != saved.device:
+                return False
+            values, expected = as_integers(tensor.detach()), as_integers(saved)
+            if values.device.type == "cpu":
+                if not torch.equal(values, expected):
+                    return False
+            else:
+                unequal.append((values != expected).any())
+        return not unequal or not bool(torch.stack(unequal).any())
+
+
+def as_integers(tensor: Tensor) -> Tensor:
+    """The bytes of a tensor as integers of its own width, so that NaN is equal to itself; nothing is copied."""
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    kind = INTEGERS.get(tensor.element_size())
+    return tensor if kind is None or tensor.is_quantized or tensor.is_sparse else tensor.view(kind)
+
+
+INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def write_weights(pairs: list[tuple[Tensor, Tensor]]) -> None:
+    """Give tensors the values of their copies again."""
+    with torch.no_grad():
+        for tensor, saved in pairs:
+            if tensor.shape == saved.shape and tensor.dtype == saved.dtype and tensor.device == saved.device:
+                tensor.detach().copy_(saved)
+            else:
+                tensor.data = saved.clone()
+
+
+class Same:
+    """An object that is equal to itself alone, whatever it says of equality; it is kept alive."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and other.value is self.value
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+PLAIN = (bool, int, float, complex, str, bytes, type(None))
+DEEPEST, LONGEST = 4, 10_000  # what lies deeper, and longer containers, are compared by which object they are
+
+
+def freeze(value: Any, depth: int = 0) -> Any:
+    """What tells a value from others: its content if it is plain or a container, else which object it is."""
+    if isinstance(value, PLAIN):
+        return value
+    if isinstance(value, Tensor):
+        return Same(value), None if value.is_inference() else value._version
+    if depth == DEEPEST:
+        return Same(value)
+    if isinstance(value, dict | list | tuple | set | frozenset) and len(value) <= LONGEST:
+        if isinstance(value, dict):
+            return dict, [(freeze(key, DEEPEST), freeze(entry, depth + 1)) for key, entry in value.items()]
+        if isinstance(value, set | frozenset):
+            return type(value), frozenset(value)
+        return type(value), [freeze(entry, depth + 1) for entry in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return type(value), [freeze(getattr(value, field.name, None), depth + 1) for field in fields(value)]
+    return Same(value)
+
+
+TABLES = {"_parameters", "_buffers", "_modules", "training", "_splits", "_shares", "_costs"}
+"""The attributes that have an aspect of their own, and a classifier's notes, which grow while it is used."""
+
+
+def read_attributes(network: nn.Module) -> dict[nn.Module, dict[str, tuple[Any, Any]]]:
+    """The plain attributes of every module, such as eps, stride, or a `forward` of its own: each, and what it says."""
+    return {
+        module: {
+            name: (copy_container(value), freeze(value))
+            for name, value in vars(module).items()
+            if name not in TABLES and "hook" not in name
+        }
+        for module in network.modules()
+    }
+
+
+def copy_container(value: Any) -> Any:
+    """A container, or a dataclass, with its content of now, so that it can be put back; anything else as it is."""
+    if type(value) in (dict, list, set):
+        return value.copy()
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    duplicate = copy.copy(value)
+    for field in fields(value):
+        content: Any = getattr(value, field.name, None)
+        if type(content) in (dict, list, set):
+            object.__setattr__(duplicate, field.name, content.copy())
+    return duplicate
+
+
+def same_attributes(before: dict[Any, Any], now: dict[Any, Any]) -> bool:
+    """Whether attributes say what they said."""
+    return not any(True for _ in changed_attributes(before, now))
+
+
+def changed_attributes(before: dict[Any, Any], now: dict[Any, Any]) -> Iterator[tuple[nn.Module, str]]:
+    """The modules and names of the attributes that were added, removed, or say something else."""
+    nothing: dict[str, tuple[Any, Any]] = {}
+    for module, known in before.items():
+        current = now.get(module, nothing)
+        for name in known.keys() | current.keys():
+            if name not in known or name not in current or known[name][1] != current[name][1]:
+                yield module, name
+
+
+def write_attributes(attributes: dict[nn.Module, dict[str, tuple[Any, Any]]]) -> None:
+    """Put attributes back, and remove those that were added."""
+    now = {module: read_attributes_of(module) for module in attributes}
+    for module, name in list(changed_attributes(attributes, now)):
+        if name in attributes[module]:
+            vars(module)[name] = copy_container(attributes[module][name][0])
+        else:
+            vars(module).pop(name, None)
+
+
+def read_attributes_of(module: nn.Module) -> dict[str, tuple[Any, Any]]:
+    """The plain attributes of one module."""
+    return {
+        name: (value, freeze(value))
+        for name, value in vars(module).items()
+        if name not in TABLES and "hook" not in name
+    }
+
+
+def strange_attributes(before: Any, now: Any, network: nn.Module) -> set[tuple[int, str]]:
+    """The changed attributes that the network does not change by itself whenever an image passes through it."""
+    changed = {(id(module), name) for module, name in changed_attributes(before, now)}
+    probe: Callable[[int], Tensor] | None = getattr(network, "probe", None)
+    inner = getattr(network, "network", None)
+    if probe is None or inner is None:
+        return changed
+    restored = read_attributes(network)
+    try:
+        with torch.no_grad():
+            inner(probe(1))
+    except Exception:  # a network of somebody's own fails in any way it likes
+        return changed
+    restless = {(id(module), name) for module, name in changed_attributes(restored, read_attributes(network))}
+    write_attributes(before)
+    return changed - restless
+
+
+def read_classes(network: nn.Module) -> dict[nn.Module, type]:
+    """The class of every module of a network."""
+    return {module: type(module) for module in network.modules()}
+
+
+def write_classes(classes: dict[nn.Module, type]) -> None:
+    """Give modules their classes back."""
+    for module, kind in classes.items():
+        if type(module) is not kind:
+            module.__class__ = kind
+
+
+def read_code(network: nn.Module) -> dict[type, dict[str, Any]]:
+    """The functions that the classes of a network's modules define, torch's own classes aside."""
+    kinds = {kind for module in network.modules() for kind in type(module).__mro__}
+    return {
+        kind: {name: value for name, value in vars(kind).items() if isinstance(value, types.FunctionType)}
+        for kind in kinds
+        if not kind.__module__.startswith(("torch.nn", "builtins"))
+    }
+
+
+def write_code(code: dict[type, dict[str, Any]]) -> None:
+    """Give classes their functions back, and remove those that were added."""
+    for kind, functions in code.items():
+        current = {name for name, value in vars(kind).items() if isinstance(value, types.FunctionType)}
+        for name in current - functions.keys():
+            delattr(kind, name)
+        for name, function in functions.items():
+            if vars(kind).get(name) is not function:
+                setattr(kind, name, function)
 
 
 def read_hooks(network: nn.Module) -> dict[Any, dict[str, dict[Any, Any]]]:
@@ -90,12 +323,6 @@ def hook_tables(owner: nn.Module | nn.Parameter) -> list[tuple[str, dict[Any, An
     if isinstance(owner, nn.Parameter):
         return [("_backward_hooks", owner._backward_hooks)] if owner._backward_hooks else []
     return [(name, value) for name, value in vars(owner).items() if "hooks" in name and isinstance(value, dict)]
-
-
-def refill(table: dict[Any, Any], content: dict[Any, Any]) -> None:
-    """Give a dict new content in place, since torch keeps references to it."""
-    table.clear()
-    table.update(content)
 
 
 def read_modes(network: nn.Module) -> dict[nn.Module, bool]:
@@ -131,43 +358,100 @@ def write_gradients(gradients: dict[nn.Parameter, torch.Tensor | None]) -> None:
         parameter.grad = gradient
 
 
-def read_torch_random(network: nn.Module) -> tuple[bytes, ...]:
-    """The states of torch's global generators: the CPU's, and those of the GPUs once they are in use."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    return tuple(bytes(state.numpy()) for state in (torch.get_rng_state(), *cuda))
+def read_splits(network: nn.Module) -> tuple[nn.Module, dict[str, Any]]:
+    """The halves that a classifier has been cut into so far, by their layers."""
+    return network, {layer: (split, freeze(vars(split))) for layer, split in vars(network).get("_splits", {}).items()}
 
 
-def write_torch_random(states: tuple[bytes, ...]) -> None:
-    """Set torch's global generators to the states that were read."""
-    cpu, *cuda = (torch.frombuffer(bytearray(state), dtype=torch.uint8) for state in states)
-    torch.set_rng_state(cpu)
-    for device, state in enumerate(cuda):
-        torch.cuda.set_rng_state(state, device)
+def same_splits(before: Any, now: Any) -> bool:
+    """Whether what was cut before is still the same; more may have been cut since, or all forgotten."""
+    return all(
+        now[1].get(layer, known)[0] is known[0] and now[1].get(layer, known)[1] == known[1]
+        for layer, known in before[1].items()
+    )
 
 
-def read_numpy_random(network: nn.Module) -> tuple[Any, ...]:
-    """The state of numpy's global generator."""
-    kind, keys, *rest = np.random.get_state()
-    return kind, np.asarray(keys).tobytes(), *rest
-
-
-def write_numpy_random(state: tuple[Any, ...]) -> None:
-    """Set numpy's global generator to the state that was read."""
-    kind, keys, *rest = state
-    np.random.set_state((kind, np.frombuffer(keys, np.uint32), *rest))
+def write_splits(reading: Any) -> None:
+    """Forget all cuts: they are made anew when they are needed."""
+    if "_splits" in vars(reading[0]):
+        reading[0]._splits = {}
 
 
 # Not among the others: gradients that a borrower leaves in `.grad` are discarded, which is no reason to blame it.
 GRADIENTS = Aspect("gradients", read_gradients, write_gradients)
-ASPECTS = (
+MODES = Aspect("training modes", read_modes, write_modes)
+ATTRIBUTES = Aspect("attributes of modules", read_attributes, write_attributes, same_attributes)
+WEIGHTS = Aspect("weights or buffers", read_weights, write_weights, hold_copies)
+NETWORK = (
     Aspect("submodules", read_submodules, write_submodules),
+    Aspect("classes of modules", read_classes, write_classes),
+    Aspect("code of modules", read_code, write_code),
+    Aspect("parameters", read_tensors, write_tensors),
+    ATTRIBUTES,
     Aspect("hooks", read_hooks, write_hooks),
-    Aspect("training modes", read_modes, write_modes),
+    MODES,
     Aspect("requires_grad of parameters", read_requires_grad, write_requires_grad),
-    Aspect("torch's global random state", read_torch_random, write_torch_random),
-    Aspect("numpy's global random state", read_numpy_random, write_numpy_random),
-    Aspect("Python's global random state", lambda network: random.getstate(), random.setstate),
+    Aspect("halves of the network", read_splits, write_splits, same_splits),
+    WEIGHTS,
 )
+ASPECTS = (*SETTINGS, *NETWORK, *RANDOM)
+
+
+class NotWhole(Refusal):
+    """A network or the process changed while something was computed with it."""
+
+
+class Seal:
+    """What a network was when it was known to be right: kept, compared, and put back where something broke it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+        self._reading = read_aspects(NETWORK, network)
+
+    def mend(self) -> list[str]:
+        """Put the network back where it is not what it was, and name what had changed."""
+        return put_back(self._reading, self._network)
+
+    def renew(self) -> nn.Module:
+        """A copy of the network as it was, out of reach of whatever goes on changing it; itself if it has no copy."""
+        try:
+            fresh = copy.deepcopy(self._network)
+        except Exception:  # a network of somebody's own fails in any way it likes
+            return self._network
+        kept = next(value for aspect, value in self._reading if aspect is WEIGHTS)
+        write_weights([(tensor, saved) for (tensor, _), (_, saved) in zip(read_weights(fresh), kept, strict=True)])
+        return fresh
+
+    @contextmanager
+    def watch(self, name: str, forget: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """A block whose results are kept only if the network and the process were whole from its begin to its end.
+
+        What something left changed that ran before the block is put back first.
+
+        Args:
+            name: how the network is called.
+            forget: drops whatever was computed with the network; called where something had changed.
+
+        Raises:
+            NotWhole: something changed in the block; names what. It is put back.
+        """
+        write_functions({})
+        process = read_aspects((*SETTINGS, *QUIET), self._network)
+        if self.mend():
+            forget()
+        changed: list[str] = []
+        try:
+            yield
+        finally:
+            blamed = {aspect.name for aspect in SETTINGS}
+            changed = [aspect for aspect in put_back(process, self._network) if aspect in blamed] + self.mend()
+            if changed:
+                forget()
+        if changed:
+            raise NotWhole(
+                f"{name} was not the same at the end as at the beginning: {', '.join(changed)} changed, "
+                "by this method or by what one before it left running; nothing of this cell is kept"
+            )
 
 
 @contextmanager

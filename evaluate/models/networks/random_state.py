@@ -10,16 +10,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from .guard import ASPECTS
-
-STATES = tuple(aspect for aspect in ASPECTS if aspect.name.endswith("random state"))
+from .process_state import RANDOM
 
 
 @contextmanager
 def preserve_random_state() -> Iterator[None]:
     """Put the global random states back afterwards, also on an error."""
     nothing = nn.Module()
-    before = [(aspect, aspect.read(nothing)) for aspect in STATES]
+    before = [(aspect, aspect.read(nothing)) for aspect in RANDOM]
     try:
         yield
     finally:

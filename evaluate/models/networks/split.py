@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -44,7 +46,7 @@ def split(network: nn.Module, layer: str, images: Tensor) -> Split:
         Refusal: its output has no spatial extent.
     """
     module = submodule(network, layer)
-    with evaluating(network), torch.no_grad():
+    with evaluating(network), without_constants(network), torch.no_grad():
         hooks = HookSplit(network, module)
         refuse_flat(layer, hooks.probe(images))
         try:
@@ -123,6 +125,18 @@ class GraphSplit:
         """Run the operations behind the layer."""
         # Copies, because in-place layers may follow; they must not overwrite features, nor leaves that want gradients.
         return self._tail(features.values.clone(), *(tensor.clone() for tensor in features.carried))
+
+
+@contextmanager
+def without_constants(network: nn.Module) -> Iterator[None]:
+    """Take the attributes away again that torch.fx gives to a network for the constants that it meets."""
+    before = set(vars(network))
+    try:
+        yield
+    finally:
+        for name in set(vars(network)) - before:
+            if re.fullmatch(r"_\w+_constant_?\d+", name):
+                delattr(network, name)
 
 
 class OutputTracer(fx.Tracer):

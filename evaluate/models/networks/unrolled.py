@@ -17,7 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from an8flower.errors import NotApplicable
 
 from .guard import evaluating
-from .split import OutputTracer
+from .split import OutputTracer, without_constants
 
 # Functions and methods of tensors that stand for a module. Their arguments besides the input must be the module's.
 ACTIVATIONS: dict[Any, Callable[[], nn.Module]] = {
@@ -38,7 +38,7 @@ def unroll(network: nn.Module) -> fx.GraphModule:
     Raises:
         NotApplicable: torch.fx cannot follow the network.
     """
-    with evaluating(network):
+    with evaluating(network), without_constants(network):
         try:
             tracer = OutputTracer()
             graph = tracer.trace(network)

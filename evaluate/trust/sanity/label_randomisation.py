@@ -103,7 +103,7 @@ def memorise_once(
 
 def identity(classifier: Classifier, store: FlowerStore, memory: Memory) -> str:
     """A digest of all that the model depends on."""
-    words = json.dumps([an8flower.__version__, classifier.arch, store.digest, repr(memory)])
+    words = json.dumps([an8flower.__version__, classifier.arch, store.fingerprint, repr(memory)])
     return hashlib.sha256(words.encode()).hexdigest()[:8]
 
 

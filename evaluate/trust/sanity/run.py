@@ -23,6 +23,7 @@ from ...explaining.fitting import StoredExamples, prepare
 from ...explaining.methods import Method, parse_method
 from ...models.classifier import Classifier
 from ...models.costs import Cost
+from ...models.networks.guard import Seal
 from ...resources import Resources
 from ...results.files import without_nan
 from ...results.statistics.intervals import interval
@@ -107,6 +108,7 @@ class ModelSanity:
         random = Randomisation(
             RandomisableCopy(classifier), tuple(steps_of(layers, plan.steps)), tuple(draws), calibration
         )
+        self._seal = Seal(classifier)
         self.setting = Setting(
             classifier=classifier,
             split=split,
@@ -126,7 +128,14 @@ class ModelSanity:
         return int(right.argmax())
 
     def examine(self, method: Method, pictures: Callable[[dict[str, np.ndarray]], str] | None = None) -> dict[str, Any]:
-        """Carry out every check on one method; `pictures` files the maps of one row, and says where."""
+        """Carry out every check on one method; `pictures` files the maps of one row, and says where.
+
+        Raises NotWhole where the method leaves the model, or the process, changed.
+        """
+        with self._seal.watch(self.setting.classifier.arch):
+            return self._examine(method, pictures)
+
+    def _examine(self, method: Method, pictures: Callable[[dict[str, np.ndarray]], str] | None) -> dict[str, Any]:
         asker, cascade, setting = self._asker(method), Cascade(self.pictured), self.setting
         random = replace(setting.random, note=cascade.note)
         maps = asker(setting.classifier, setting.query)

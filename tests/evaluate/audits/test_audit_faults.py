@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 import an8flower
 from an8flower import atomic
 from an8flower import spec as specs
+from an8flower.commands.audit import _tell
 from an8flower.errors import Refusal
 from an8flower.evaluate.audits.models import is_meant
 from an8flower.evaluate.audits.opened import ModelWords, open_once
@@ -197,7 +198,7 @@ def test_a_model_that_was_replaced_during_an_audit_is_refused(place: Path, tmp_p
     """What a worker opens is the model that was meant, or nothing."""
     asked = ScoringPlan(place / "flowers.h5", (), ("gradient",), ("iou",), rows=6)
     store = FlowerStore(place / "flowers.h5")
-    words = StudyWords(plan=asked, digest=store.digest, folder=str(tmp_path), device="cpu")
+    words = StudyWords(plan=asked, fingerprint=store.fingerprint, folder=str(tmp_path), device="cpu")
     model = ModelWords(words, str(place / "net.safetensors"), "0" * 64)
     with pytest.raises(Refusal, match="is another model than when the audit began"):
         open_once(model)
@@ -367,3 +368,24 @@ def _wait_for(there: Callable[[], bool]) -> None:
     while not there():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_method_that_changes_the_model_changes_no_other_part(
+    place: Path, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    """Neither in the same audit, nor in one in a folder beside it, which takes its parts."""
+    bad = f"{OWN}:Leaves:what=weights"
+    disturbed = run(place, tmp_path / "one", bad, f"{OWN}:Well", "edges", "random")
+    assert {failure["method"] for failure in disturbed.failed} == {bad}
+    beside = run(place, tmp_path / "two")
+    assert beside.done == 0
+    assert numbers(beside.summary) == numbers(undisturbed)
+
+
+def test_a_metric_that_raises_is_told_of_chance_and_methods_alike(place: Path, tmp_path: Path) -> None:
+    outcome = run(place, tmp_path / "run", metrics=["iou", f"{OWN}:METRIC_BROKEN"])
+    assert {failure["method"] for failure in outcome.failed} == {"chance and truth", f"{OWN}:Well", "edges", "random"}
+    assert all("strange_broken: ValueError: no such curve" in failure["reason"] for failure in outcome.failed)
+    assert set(of_method(outcome.summary, "edges")) == {"iou"}
+    with pytest.raises(Refusal, match="4 cells failed, the rest is on the page; the first: chance and truth: "):
+        _tell(outcome, as_json=False)

@@ -101,7 +101,7 @@ def test_rows_of_a_store_are_spread_over_the_classes(small_file: Path) -> None:
         assert (whole.labels[same.numpy()] == label.item()).all()
         assert same.any()
     assert len(torch.cat([labels for _, labels in examples.take(10_000, 50)])) == len(whole.labels)
-    assert store.digest in examples.digest
+    assert store.fingerprint in examples.digest
 
 
 # Files

@@ -12,14 +12,32 @@ import torch
 from torch import nn
 
 from an8flower.errors import Refusal
-from an8flower.evaluate.models.classifier import Classifier
-from an8flower.evaluate.models.networks.guard import guard
+from an8flower.evaluate.models.classifier import Classifier, wrap
+from an8flower.evaluate.models.networks.guard import NotWhole, Seal, guard
+from an8flower.evaluate.models.networks.split import GraphSplit
+from an8flower.evaluate.models.networks.unrolled import unroll
 
 Make = Callable[[str], Classifier]
 
 
 def swap_relu(network: nn.Module) -> None:
     network.network.features[1] = nn.Identity()
+
+
+def rewrite(network: nn.Module) -> None:
+    network.network.linear.weight.data.mul_(1.1)
+
+
+def replace_parameter(network: nn.Module) -> None:
+    network.network.linear.weight = nn.Parameter(network.network.linear.weight.detach().clone())
+
+
+def replace_forward(network: nn.Module) -> None:
+    network.network.features[1].forward = lambda images: images
+
+
+def tamper_with_halves(network: nn.Module) -> None:
+    network.split("features")._tail = nn.Identity()
 
 
 CARELESS: dict[str, list[Callable[[nn.Module], Any]]] = {
@@ -33,6 +51,16 @@ CARELESS: dict[str, list[Callable[[nn.Module], Any]]] = {
     "training modes": [lambda network: network.train(), lambda network: network.network.linear.train()],
     "requires_grad of parameters": [lambda network: network.requires_grad_(False)],
     "submodules": [swap_relu],
+    "weights or buffers": [rewrite, lambda network: network.mean.fill_(torch.nan)],
+    "parameters": [replace_parameter],
+    "attributes of modules": [
+        replace_forward,
+        lambda network: setattr(network.network.features[0], "stride", (1, 1)),
+        lambda network: setattr(network, "note", 1),
+        lambda network: network.card.data.update(name="other"),
+    ],
+    "classes of modules": [lambda network: setattr(network.network.features[1], "__class__", nn.Identity)],
+    "halves of the network": [tamper_with_halves],
     "torch's global random state": [lambda network: torch.rand(1), lambda network: torch.manual_seed(0)],
     "numpy's global random state": [lambda network: np.random.rand()],
     "Python's global random state": [lambda network: random.random()],
@@ -47,6 +75,7 @@ def network(make: Make) -> Classifier:
     network.network.linear.bias.requires_grad_(False)
     network.network.linear.weight.grad = torch.ones_like(network.network.linear.weight)
     network.network.features[1].register_forward_hook(lambda *_: None)
+    network.split("features")
     return network
 
 
@@ -59,6 +88,12 @@ def state(network: nn.Module) -> list[Any]:
         [len(module._forward_hooks_with_kwargs) for module in modules.values()],
         [(p.requires_grad, len(p._backward_hooks or {})) for p in parameters.values()],
         [None if p.grad is None else p.grad.tolist() for p in parameters.values()],
+        [(type(module), getattr(module, "stride", None)) for module in modules.values()],
+        {name: tensor.tolist() for name, tensor in network.state_dict().items()},
+        [id(parameter) for parameter in parameters.values()],
+        ["forward" in vars(module) or "note" in vars(module) for module in modules.values()],
+        dict(network.card.data),
+        network(torch.full((1, 3, 16, 16), 0.3)).tolist(),
         torch.get_rng_state().tolist(),
         np.random.get_state()[1].tolist(),
         random.getstate(),
@@ -151,3 +186,79 @@ def test_the_gpus_random_state_counts(network: Classifier) -> None:
     with pytest.raises(Refusal, match="torch's global random state"), guard(network, "clumsy"):
         torch.rand(1, device="cuda")
     assert torch.equal(torch.cuda.get_rng_state(), before)
+
+
+class Counting(nn.Module):
+    """A network that notes how often it was called, and keeps its last features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.calls, self.last = 0, None
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self.last = self.conv(images)
+        return self.last.mean((2, 3))
+
+
+def test_what_a_network_notes_by_itself_is_no_reason_to_blame() -> None:
+    network = wrap(Counting(), "abcd", 8, "conv").eval()
+    with guard(network, "careful"):
+        network(torch.ones(2, 3, 8, 8))
+    with pytest.raises(Refusal, match="attributes of modules"), guard(network, "clumsy"):
+        network(torch.ones(2, 3, 8, 8))
+        network.network.conv.stride = (2, 2)
+    assert network.network.conv.stride == (1, 1)
+
+
+def test_nan_in_weights_is_equal_to_itself(network: Classifier) -> None:
+    network.network.linear.weight.data.fill_(torch.nan)
+    with guard(network, "careful"):
+        pass
+
+
+class Constant(nn.Module):
+    """A network with a constant that torch.fx has to keep somewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 4, 3), nn.Linear(4, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.conv(images) + torch.tensor([1.0])
+        return self.linear(features.mean((2, 3)) * torch.tensor([2.0]))
+
+
+def test_constants_of_traced_graphs_do_not_stay_on_the_network() -> None:
+    """As torch.fx would leave 22 a call on a maxvit_t."""
+    network = Constant()
+    before = set(vars(network))
+    classifier = wrap(network, "abcd", 8, "conv").eval()
+    assert isinstance(classifier.split("conv"), GraphSplit)
+    unroll(network)
+    assert set(vars(network)) == before
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(classifier.tail(classifier.head(images)), classifier(images), atol=1e-6)
+
+
+def test_a_seal_says_what_something_changed_and_gives_a_copy_that_is_whole(network: Classifier) -> None:
+    network.eval()
+    before, seal = state(network), Seal(network)
+    rewrite(network)
+    fresh = seal.renew()
+    assert seal.mend() == ["weights or buffers"]
+    assert state(network) == before
+    assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), network.parameters(), strict=True))
+    forgotten: list[str] = []
+    with (
+        pytest.raises(
+            NotWhole, match="net was not the same at the end as at the beginning: the default dtype, weights"
+        ),
+        seal.watch("net", lambda: forgotten.append("all")),
+    ):
+        rewrite(network)
+        torch.set_default_dtype(torch.float64)
+    assert forgotten == ["all"]
+    assert torch.get_default_dtype() == torch.float32
+    assert state(network) == before
