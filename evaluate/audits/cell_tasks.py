@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from an8flower.atomic import NoRoom
 from an8flower.errors import NotApplicable, Refusal
 
 from ..results import files, kept_maps
@@ -16,7 +16,6 @@ from ..results.ledger import Cell, Ledger
 from .engines.task import Done, Engine, Task
 
 Progress = Callable[[int, int], None]
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class CellTask(NamedTuple):
@@ -90,17 +89,19 @@ class Settled(NamedTuple):
 
 
 def settle(make: Callable[[], object]) -> Settled:
-    """Do what a cell asks, and tell how long it took, or why it cannot be done."""
+    """Do what a cell asks, and say how long it took, or why it cannot be done.
+
+    Only a disk that has no room for the run's own files ends a run: what a method raises of its own scratch space is
+    its own failure.
+    """
     began = time.perf_counter()
     skipped = full = ""
     try:
         make()
     except NotApplicable as reason:
         skipped = str(reason)
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        full = f"{error.strerror} ({error.filename})" if error.filename else str(error.strerror)
+    except NoRoom as error:
+        full = f"{error.strerror} ({error.filename})"
     return Settled(time.perf_counter() - began, skipped, full)
 
 
