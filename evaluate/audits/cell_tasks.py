@@ -112,7 +112,9 @@ def carry_out(tasks: Sequence[CellTask], engine: Engine, costs: CostRecord, prog
     progress(through, total)
     try:
         for done in engine.run([task.task for task in todo.values()]):
-            enter(todo[done.task.name], done, costs)
+            if done.error is None:
+                costs.add(todo[done.task.name].cell.name, done.value.seconds)
+            enter(todo[done.task.name], done)
             through += 1
             progress(through, total)
     finally:
@@ -122,13 +124,12 @@ def carry_out(tasks: Sequence[CellTask], engine: Engine, costs: CostRecord, prog
         ledger.filed.sort(key=lambda name: order.get(name, -1))  # in the order of the plan, whoever was first
 
 
-def enter(task: CellTask, done: Done, costs: CostRecord) -> None:
-    """Enter the outcome of a cell into its ledger."""
+def enter(task: CellTask, done: Done) -> None:
+    """Enter the outcome of a cell into its ledger; raises Refusal if nothing more can be written."""
     if done.error is not None:
         task.ledger.mark_failed(task.cell, done.error, done.traceback)
         return
     settled: Settled = done.value
-    costs.add(task.cell.name, settled.seconds)
     if settled.full:
         raise Refusal(
             f"{task.ledger.run.folder}: nothing more can be written there: {settled.full}; make room; "

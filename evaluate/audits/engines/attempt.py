@@ -33,9 +33,8 @@ def interpret(task: Task, answer: Answer) -> Done:
 
 def fail_by_death(task: Task, cause: str, tries: int = TRIES) -> Done:
     """The outcome of a task whose process has died each time; `cause` continues "its process"."""
-    often = f"in each of {tries} tries" if tries > 1 else "at work on it"
     remedy = "if memory ran out, take fewer --workers or set a --memory-limit"
-    return Done(task, error=f"its process {cause} {often}; {remedy}")
+    return Done(task, error=f"its process {cause} in each of {tries} tries; {remedy}")
 
 
 def fail_by_time(task: Task, limit: float | None) -> Done:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing import connection
 from time import monotonic
 
-from .attempt import TRIES, Attempt
+from .attempt import Attempt
 from .here import Place
 from .slot import Slot
 from .task import Done, Task, fail
@@ -19,9 +19,8 @@ PULSE = 1.0  # seconds: a copy of a process that a task has forked may keep it o
 class Local:
     """The engine with `workers` processes, each with `threads` threads of torch.
 
-    A task that runs longer than `time_limit` seconds is killed, and one whose process dies is tried `tries` times; a
-    process may hold `memory_limit` GiB. If there are devices, workers are spread over them, and a task learns of its
-    own by `here.device`.
+    A task that runs longer than `time_limit` seconds is killed; a process may hold `memory_limit` GiB. If there are
+    devices, workers are spread over them, and a task learns of its own by `here.device`.
     """
 
     def __init__(
@@ -31,10 +30,9 @@ class Local:
         time_limit: float | None = None,
         memory_limit: float | None = None,
         devices: Sequence[str] = (),
-        tries: int = TRIES,
     ) -> None:
         spread = [devices[i % len(devices)] if devices else None for i in range(workers)]
-        self._slots = [Slot(Place(threads, memory_limit, device), time_limit, tries) for device in spread]
+        self._slots = [Slot(Place(threads, memory_limit, device), time_limit) for device in spread]
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
         """Do every task once; outcomes come in the order in which they end.

@@ -32,8 +32,8 @@ SPAWN = multiprocessing.get_context("spawn")  # a fork of a process that uses to
 class Slot:
     """A place for at most one process, with at most one task."""
 
-    def __init__(self, place: Place, time_limit: float | None, tries: int = TRIES) -> None:
-        self.place, self.time_limit, self.tries = place, time_limit, tries
+    def __init__(self, place: Place, time_limit: float | None) -> None:
+        self.place, self.time_limit = place, time_limit
         self.attempt: Attempt | None = None
         self.deadline = NEVER  # by `time.monotonic`
         self._process: SpawnProcess | None = None
@@ -152,8 +152,8 @@ class Slot:
             remedy = 'a script of your own needs `if __name__ == "__main__":`, and a worker needs processes and threads'
             raise Refusal(f"no worker process can be started: {STARTS} in a row {cause}; {remedy}")
         attempt.deaths += not self._failed_starts
-        if attempt.deaths == self.tries:
-            return fail_by_death(attempt.task, cause, self.tries)
+        if attempt.deaths == TRIES:
+            return fail_by_death(attempt.task, cause)
         waiting.append(attempt)
         return None
 
