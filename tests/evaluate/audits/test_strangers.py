@@ -147,17 +147,8 @@ def test_a_metric_of_a_stranger_gives_the_same_numbers(place: Path) -> None:
 
 def test_sanity_of_a_stranger_is_the_same_in_a_process_of_its_own(place: Path) -> None:
     shared = ["--data", "flowers.h5", "--model", "net.safetensors", "--rows", 6, "--steps", 2, "--draws", 1]
-    words = [
-        "sanity",
-        *shared,
-        "--device",
-        "cpu",
-        "--json",
-        "--method",
-        f"{OWN}:Bright",
-        "--method",
-        f"{OWN}:RaisesOwn",
-    ]
+    methods = ["--method", f"{OWN}:Bright", "--method", f"{OWN}:RaisesOwn"]
+    words = ["sanity", *shared, "--device", "cpu", "--json", *methods]
     done = call(place, *words, "-o", "sane")
     assert done.returncode == 1
     assert "1 methods failed; the first: hostile_explainers:RaisesOwn: OwnError: petals" in done.stderr
