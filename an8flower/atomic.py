@@ -2,26 +2,55 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_writes = True  # whether this process may write files of ours
+
+
+class NoRoom(OSError):
+    """A file of ours cannot be written, as the disk is full or read-only; nobody else raises this."""
+
 
 @contextmanager
 def moved_into(place: Path) -> Iterator[Path]:
     """A name of this process's own beside the final one; what was written there is moved when the block is through.
 
-    The content is on the disk before the name is: after a loss of power a file is whole, or not there.
+    The content is on the disk before the name is: after a loss of power a file is whole, or not there. Raises NoRoom if
+    the disk is full or read-only.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = place.with_name(f"{place.name}.{_machine()}.{os.getpid()}.unfinished")
+    if not _writes:
+        raise PermissionError(errno.EPERM, "a copy of a worker process files nothing", str(place))
+    with noticing_no_room(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = place.with_name(f"{place.name}.{_machine()}.{os.getpid()}.unfinished")
+        try:
+            yield unfinished
+            move(unfinished, place)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def noticing_no_room(place: Path) -> Iterator[None]:
+    """A block that writes files of ours at a place: a full or read-only disk is told from what others may raise."""
     try:
-        yield unfinished
-        move(unfinished, place)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno not in FULL or isinstance(error, NoRoom):
+            raise
+        raise NoRoom(error.errno, error.strerror, str(place)) from error
+
+
+def write_nothing_more() -> None:
+    """Let this process write no file of ours from now on: it is a copy of one that goes on by itself."""
+    global _writes
+    _writes = False
 
 
 def move(unfinished: Path, place: Path) -> None:

@@ -83,6 +83,10 @@ class Registry:
         """The names that third parties bring by entry points."""
         return sorted(self._plug_ins())
 
+    def stranger_of(self, name: str) -> str:
+        """The name again if a third party's code stands behind it, else an empty text; nothing is imported for it."""
+        return name if ":" in name or name in self._plug_ins() else ""
+
     def _load_plug_in(self, name: str) -> Any:
         """Load what an entry point names: foreign code, which fails in any way it likes."""
         point = self._plug_ins()[name]

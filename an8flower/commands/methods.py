@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import Refusal
-from .options import as_json
+from .options import as_json, in_process_option, memory_limit_option, time_limit_option
 from .printing import echo_json, show_list
 
 if TYPE_CHECKING:
@@ -32,14 +32,18 @@ def methods(as_json: bool) -> None:
 
 @click.command()
 @click.argument("name")
+@in_process_option
+@time_limit_option(120, "the checks on one network")
+@memory_limit_option
 @as_json
-def check(name: str, as_json: bool) -> None:
+def check(name: str, in_process: bool, time_limit: float, memory_limit: float | None, as_json: bool) -> None:
     """Check an explainer or a metric: does it keep the promises that scores rest on?
 
     NAME is anything that --method takes: a registered name with parameters, package.module:attribute for your own
     frozen dataclass, a plug-in's entry point, or a class of another toolkit. Every promise is tested on three small
     networks: a CNN with in-place ReLUs, one with batch norm and reused modules, and a vision transformer. If a promise
-    is broken, the command says which one and how to mend it, and exits with 1.
+    is broken, the command says which one and how to mend it, and exits with 1. What is not ours runs in a process of
+    its own; if it dies or takes too long, the check has failed.
 
     NAME may also be a metric, as --metric takes it. Its promises are tested on made-up maps and masks.
 
@@ -48,25 +52,21 @@ def check(name: str, as_json: bool) -> None:
     """
     import torch
 
-    from ..evaluate.explaining.contract import CHECKS, check_explainer, outcome
-    from ..evaluate.explaining.methods import parse_method
-    from ..evaluate.metrics.naming import find_metric
-    from ..evaluate.scoring.metric_contract import METRIC_CHECKS, check_metric
+    from ..evaluate.audits.checked_apart import check_apart, check_here, promises_of
+    from ..evaluate.explaining.contract import UNWATCHED, outcome
+    from ..evaluate.explaining.methods import stranger_of
+    from .workers import open_worker
 
     torch.set_num_threads(1)  # more cost more than they save on images of 16 pixels
-    metric = find_metric(name)
-    if metric:
-        kind, promises = "metric", {check.name: check.promise for check in METRIC_CHECKS}
-        verdicts = list(check_metric(metric))
-    else:
-        method = parse_method(name)
-        kind, promises = "method", {check.name: check.promise for check in CHECKS}
-        verdicts = list(check_explainer(method.explainer, method.class_sensitive))
+    with open_worker(in_process or not stranger_of(name), time_limit, memory_limit, threads=1) as engine:
+        kind, verdicts = check_apart(name, engine) if engine else check_here(name)
     broken = outcome(name, verdicts)
+    checks = [verdict._asdict() for verdict in verdicts]
     if as_json:
-        echo_json({kind: name, "holds": broken is None, "checks": [verdict._asdict() for verdict in verdicts]})
+        echo_json({kind: name, "holds": broken is None, "checks": checks, "not_watched": UNWATCHED})
     else:
-        _show_verdicts(verdicts, promises)
+        _show_verdicts(verdicts, promises_of(kind))
+        click.echo(f"Not watched: {'; '.join(UNWATCHED)}.")
     if broken:
         raise Refusal(broken)
 

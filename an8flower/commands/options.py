@@ -19,6 +19,22 @@ batch_option = click.option(
 data_option = click.option(
     "--data", type=FILE, help="The data set, an .h5 file.  [default: data/single-6c.h5, rendered if it is missing]"
 )
+in_process_option = click.option(
+    "--in-process",
+    is_flag=True,
+    help="Run methods and metrics that are not ours in this process as well, without limits; for debugging.",
+)
+memory_limit_option = click.option(
+    "--memory-limit", type=float, help="GiB for the process of what is not ours.  [default: what the machine has]"
+)
+
+
+def time_limit_option(seconds: float, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add --time-limit with its default in seconds; `what` continues "Seconds that what is not ours may take for"."""
+    words = f"Seconds that a method that is not ours may take for {what}."
+    return click.option("--time-limit", type=float, default=seconds, show_default=True, help=words)
+
+
 weights_option = click.option(
     "--weights", type=FILE, multiple=True, help="A safetensors file for each factory of --model, in the same order."
 )

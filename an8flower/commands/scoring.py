@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,18 @@ import click
 
 from ..errors import Refusal
 from .ensure import ensure_default_data, ensure_default_model
-from .options import FILE, as_json, batch_option, data_option, device_option, models_option, weights_option
+from .options import (
+    FILE,
+    as_json,
+    batch_option,
+    data_option,
+    device_option,
+    in_process_option,
+    memory_limit_option,
+    models_option,
+    time_limit_option,
+    weights_option,
+)
 from .places import run_folder
 from .printing import echo_json
 
@@ -53,6 +65,9 @@ from .printing import echo_json
     help="Of methods that mask; with bf16, its error is printed.",
 )
 @device_option
+@in_process_option
+@time_limit_option(1800, "one block of rows")
+@memory_limit_option
 @as_json
 @click.option("--csv", "as_csv", is_flag=True, help="Print one CSV table and nothing else.")
 @click.option("-o", "--output", type=FILE, help="Folder of the results.  [default: runs/DATA]")
@@ -69,6 +84,9 @@ def score(
     batch: int | None,
     precision: str,
     device: str,
+    in_process: bool,
+    time_limit: float,
+    memory_limit: float | None,
     as_json: bool,
     as_csv: bool,
     output: Path | None,
@@ -78,11 +96,16 @@ def score(
     Scores are calibrated: 0 is what a random map scores on these masks, 1 what the truth itself scores. They come with
     95 % intervals.
 
+    Methods and metrics that are not ours (a module of yours, a plug-in, a toolkit's class) run in a process of their
+    own. If one fails, hangs or dies, a sentence says so, and the others have their numbers.
+
     \b
     Example:  an8flower score --method gradcam --method random --rows 300
     """
     if as_json and as_csv:
         raise click.UsageError("give one of --json and --csv, not both")
+    from ..evaluate.audits.scored_apart import score_apart
+    from ..evaluate.audits.strangers import parse_methods_apart
     from ..evaluate.calls import refuse_if_nothing_was_scored
     from ..evaluate.explaining.methods import parse_methods, set_precisions
     from ..evaluate.metrics.naming import USUAL, parse_metrics
@@ -92,20 +115,27 @@ def score(
     from ..evaluate.scoring.run import ScoringPlan
     from ..evaluate.scoring.run import score as judge
     from .progress import filling
+    from .workers import open_worker
 
     resources = Resources(parse_device(device), batch)
-    wanted = tuple(set_precisions(parse_methods(methods), precision))
-    _name_broken_plug_ins(methods)
-    names = tuple(metric.name for metric in parse_metrics(metrics or (USUAL,)))
-    data = data or ensure_default_data()
-    sources = pair_with_weights(models, weights) or (str(ensure_default_model(data, device)),)
-    plan = ScoringPlan(
-        data=data, models=sources, methods=wanted, metrics=names, split=split, rows=rows, target=target, seed=seed
-    )
-    folder = output or run_folder(data)
-    refuse_audit(folder)
-    with filling("scoring") as progress:
-        outcome = judge(plan, resources, folder, progress)
+    with open_worker(in_process, time_limit, memory_limit) as engine:
+        if engine:
+            wanted = tuple(parse_methods_apart(methods, precision, engine))
+        else:
+            wanted = tuple(set_precisions(parse_methods(methods), precision))
+        _name_broken_plug_ins(methods)
+        names = metrics or (USUAL,)
+        parse_metrics(names)
+        data = data or ensure_default_data()
+        sources = pair_with_weights(models, weights) or (str(ensure_default_model(data, device)),)
+        plan = ScoringPlan(
+            data=data, models=sources, methods=wanted, metrics=names, split=split, rows=rows, target=target, seed=seed
+        )
+        folder = output or run_folder(data)
+        refuse_audit(folder)
+        carry_out = partial(score_apart, engine=engine) if engine else judge
+        with filling("scoring") as progress:
+            outcome = carry_out(plan, resources, folder, progress)
     refuse_if_nothing_was_scored(outcome.document)
     _print_scores(outcome.document, as_json, as_csv)
 

@@ -10,7 +10,18 @@ import click
 from ..errors import Refusal
 from .check_options import check_options, values_of
 from .ensure import ensure_default_data, ensure_default_model
-from .options import FILE, as_json, batch_option, data_option, device_option, models_option, weights_option
+from .options import (
+    FILE,
+    as_json,
+    batch_option,
+    data_option,
+    device_option,
+    in_process_option,
+    memory_limit_option,
+    models_option,
+    time_limit_option,
+    weights_option,
+)
 from .places import run_folder
 from .printing import echo_json, write_json
 
@@ -111,6 +122,9 @@ def certify(
 @check_options
 @batch_option
 @device_option
+@in_process_option
+@time_limit_option(1800, "all its checks")
+@memory_limit_option
 @as_json
 @click.option(
     "-o", "--output", type=FILE, help="Folder for sanity.json and the model of permuted labels.  [default: runs/DATA]"
@@ -128,6 +142,9 @@ def sanity(
     recalibrate: bool,
     batch: int | None,
     device: str,
+    in_process: bool,
+    time_limit: float,
+    memory_limit: float | None,
     as_json: bool,
     output: Path | None,
     **checks: Any,
@@ -137,14 +154,17 @@ def sanity(
     The model's parameters are drawn anew: layer by layer from the logits down, each layer alone, and all of them. A
     model of the same architecture is trained on permuted labels. Then the maps should change. On a scale where 0 means
     as different as maps of two different images and 1 means the same map, a method passes if its maps of such models
-    are below 0.5, with the whole 95 % interval.
+    are below 0.5, with the whole 95 % interval. Methods that are not ours run in a process of their own, as in
+    `an8flower score`.
 
     \b
     Example:  an8flower sanity --method gradcam --method guided_backprop --method edges --rows 30
     """
+    from ..evaluate.audits.scored_apart import sanity_apart
+    from ..evaluate.audits.strangers import parse_methods_apart
     from ..evaluate.calls import refuse_if_nothing_was_scored
     from ..evaluate.explaining.methods import parse_methods
-    from ..evaluate.models.sources import open_model
+    from ..evaluate.models.sources import Source, open_model
     from ..evaluate.resources import Resources, parse_device
     from ..evaluate.trust.sanity.plan import sanity_plan
     from ..evaluate.trust.sanity.run import ModelSanity
@@ -152,15 +172,22 @@ def sanity(
     from ..store import FlowerStore
     from .progress import filling
     from .sanity_table import show_sanity
+    from .workers import open_worker
 
-    resources, wanted = Resources(parse_device(device), batch), parse_methods(methods)
-    data = data or ensure_default_data()
-    store, folder = FlowerStore(data), output or run_folder(data)
-    classifier = open_model(model or str(ensure_default_model(data, device)), store, resources.device, weights)
-    plan = sanity_plan(rows=rows, steps=steps, draws=draws, recalibrate=recalibrate, **values_of(checks))
-    with filling("randomising") as progress:
-        model_sanity = ModelSanity(classifier, store[split], plan, resources, folder=folder, seed=seed)
-        document = check_sanity(model_sanity, wanted, progress)
+    resources = Resources(parse_device(device), batch)
+    with open_worker(in_process, time_limit, memory_limit) as engine:
+        wanted = parse_methods_apart(methods, "float32", engine) if engine else parse_methods(methods)
+        data = data or ensure_default_data()
+        store, folder = FlowerStore(data), output or run_folder(data)
+        source = Source(model or str(ensure_default_model(data, device)), weights)
+        classifier = open_model(source, store, resources.device)
+        plan = sanity_plan(rows=rows, steps=steps, draws=draws, recalibrate=recalibrate, **values_of(checks))
+        with filling("randomising") as progress:
+            model_sanity = ModelSanity(classifier, store[split], plan, resources, folder=folder, seed=seed)
+            if engine:
+                document = sanity_apart(model_sanity, source, wanted, progress, engine=engine)
+            else:
+                document = check_sanity(model_sanity, wanted, progress)
     write_json(document, folder / "sanity.json")
     refuse_if_nothing_was_scored(document)
     if as_json:

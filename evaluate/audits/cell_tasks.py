@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from an8flower.atomic import NoRoom
 from an8flower.errors import NotApplicable, Refusal
 
 from ..results import files, kept_maps
 from ..results.folder import RunFolder
 from ..results.ledger import Cell, Ledger
-from .engines.task import Done, Engine, Task, report_error
+from .engines.task import Done, Engine, Task, fail
 
 Progress = Callable[[int, int], None]
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class CellTask(NamedTuple):
@@ -97,17 +96,19 @@ class CellOutcome(NamedTuple):
 
 
 def run_cell(make: Callable[[], object]) -> CellOutcome:
-    """Compute a cell by calling a function, and return how long it took, or why it cannot be done."""
+    """Compute a cell by calling a function, and return how long it took, or why it cannot be done.
+
+    Only a disk that has no room for the run's own files ends a run: what a method raises of its own scratch space is
+    its own failure.
+    """
     began = time.perf_counter()
     skipped = full = ""
     try:
         make()
     except NotApplicable as reason:
         skipped = str(reason)
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        full = f"{error.strerror} ({error.filename})" if error.filename else str(error.strerror)
+    except NoRoom as error:
+        full = f"{error.strerror} ({error.filename})"
     return CellOutcome(time.perf_counter() - began, skipped, full)
 
 
@@ -128,7 +129,9 @@ def carry_out(
     progress(finished, total)
     try:
         for done in engine.run([task.task for task in todo.values()]):
-            record(todo[done.task.name], refuse_stale(todo[done.task.name], done, check_data), costs)
+            if done.error is None:
+                costs.add(todo[done.task.name].cell.name, done.value.seconds)
+            record(todo[done.task.name], refuse_stale(todo[done.task.name], done, check_data))
             finished += 1
             progress(finished, total)
     finally:
@@ -144,17 +147,16 @@ def refuse_stale(task: CellTask, done: Done, check_data: Callable[[], None]) -> 
         check_data()
     except Refusal as reason:
         task.ledger.discard(task.cell)
-        return report_error(done.task, reason)
+        return fail(done.task, reason)
     return done
 
 
-def record(task: CellTask, done: Done, costs: CostRecord) -> None:
+def record(task: CellTask, done: Done) -> None:
     """Record the outcome of a cell in its ledger; raises Refusal if nothing can be written any more."""
     if done.error is not None:
         task.ledger.mark_failed(task.cell, done.error, done.traceback)
         return
     outcome: CellOutcome = done.value
-    costs.add(task.cell.name, outcome.seconds)
     if outcome.full:
         raise Refusal(
             f"{task.ledger.run.folder}: nothing more can be written there: {outcome.full}; make room; "

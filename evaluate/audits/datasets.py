@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from an8flower.atomic import noticing_no_room
 from an8flower.errors import Refusal
 from an8flower.sharding import generate_shard
 from an8flower.spec import DatasetSpec, from_json
@@ -43,4 +44,9 @@ def list_damage(path: Path) -> list[str]:
 
 def render_shard(spec: str, number: int, of: int, folder: str) -> CellOutcome:
     """Render shard `number` of `of` of a data set, in a worker; the spec comes as JSON."""
-    return run_cell(lambda: generate_shard(from_json(spec, "the plan's data"), number, of, Path(folder)))
+
+    def make() -> None:
+        with noticing_no_room(Path(folder)):
+            generate_shard(from_json(spec, "the plan's data"), number, of, Path(folder))
+
+    return run_cell(make)

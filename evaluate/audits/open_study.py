@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..results.folder import RunFolder
+from ..results.ledger import Cell
 from ..scoring.run import Scoring
 from .plan import Plan
+from .strangers import stranger_in
 from .study import StudyWords
 
 
@@ -27,6 +29,10 @@ class OpenStudy:
     def run(self) -> RunFolder:
         """The folder of the run, in which all results are filed."""
         return RunFolder(Path(self.words.folder), self.neighbours)
+
+    def stranger_of(self, cell: Cell) -> str:
+        """The names of the third parties whose code a cell may run, their metrics among them; empty if it is ours."""
+        return stranger_in(cell, self.words.plan.metrics)
 
     @property
     def methods(self) -> dict[str, str]:

@@ -94,8 +94,9 @@ class Stage(ABC):
 
     def task(self, cell: Cell, call: Callable[..., CellOutcome], *arguments: Any) -> CellTask:
         """A cell with the module-level function that computes it, and the arguments of that function."""
-        gpus = 1.0 if self.study.on_gpu else 0.0
-        return CellTask(cell, self.ledger, Task(cell.name, call, arguments, self.study.threads, gpus=gpus))
+        gpus, stranger = 1.0 if self.study.on_gpu else 0.0, self.study.stranger_of(cell)
+        task = Task(cell.name, call, arguments, self.study.threads, gpus=gpus, stranger=stranger)
+        return CellTask(cell, self.ledger, task)
 
 
 AnyStage = TypeVar("AnyStage", bound=type[Stage])

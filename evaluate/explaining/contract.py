@@ -289,6 +289,14 @@ CHECKS = (
     ContractCheck("cuda", "a GPU gives what the CPU gives", works_on_cuda),
 )
 
+UNWATCHED = (
+    "what it does in larger batches, on larger images or on other networks than these",
+    "what it leaves running or changed outside the networks: threads, processes, files, the folder, signals",
+    "random numbers of its own that are not drawn anew in a second call",
+    "what it reads beyond its arguments, such as the caller's variables",
+)
+"""What the checks cannot watch; whoever scores a method trusts its author for this."""
+
 
 # Judging.
 
@@ -314,11 +322,16 @@ def check_explainer(explainer: Explainer, class_sensitive: bool = True) -> Itera
     Where it gives no maps on a network, the other checks have nothing to judge there, and are left out.
     """
     for network in NETWORKS:
-        trial = Trial(explainer, network, class_sensitive)
-        first = judge(trial, CHECKS[0])
-        yield first
-        if first.status == "ok":
-            yield from (judge(trial, check) for check in CHECKS[1:])
+        yield from check_on(explainer, network, class_sensitive)
+
+
+def check_on(explainer: Explainer, network: str, class_sensitive: bool = True) -> Iterator[ContractVerdict]:
+    """Put an explainer through the table on one network."""
+    trial = Trial(explainer, network, class_sensitive)
+    first = judge(trial, CHECKS[0])
+    yield first
+    if first.status == "ok":
+        yield from (judge(trial, check) for check in CHECKS[1:])
 
 
 def judge(trial: Trial, check: ContractCheck) -> ContractVerdict:

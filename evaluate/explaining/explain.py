@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,10 +76,12 @@ def forgetting_halves(classifier: Classifier, explainer: object) -> Iterator[Non
 
 def attempt(classifier: Classifier, explainer: Explainer, query: Query, in_flight: int) -> BatchExplanation | None:
     """Explain one batch and count its cost; None if memory runs out."""
-    began = time.perf_counter()
+    began, process = time.perf_counter(), os.getpid()
     try:
         with classifier.holding(in_flight), classifier.counting() as cost:
             maps = explainer(classifier, query)
+        if os.getpid() != process:  # a copy that the explainer has forked and let go on: it would do all the rest twice
+            os._exit(0)
     except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -25,6 +25,7 @@ class Method(NamedTuple):
     name: str
     explainer: Explainer
     class_sensitive: bool = True  # whether another target gives another map, as its owner says
+    family: str | None = None  # if it is known without asking the registry
 
 
 def parse_methods(texts: Iterable[str]) -> list[Method]:
@@ -78,6 +79,20 @@ def family_of(name: str) -> str:
     """The family that a method is registered in; a method that is not registered is a third party's."""
     known = name in explainers.names()
     return str(explainers[name].about.get("family", "third party")) if known else "third party"
+
+
+def stranger_of(text: str) -> str:
+    """The name of the toolkit, the plug-in or the attribute of a module whose code a method runs; empty for ours.
+
+    Nothing is imported for it.
+
+    >>> stranger_of("mine.methods:Method:a=1"), stranger_of("captum:Saliency"), stranger_of("smoothgrad:samples=5")
+    ('mine.methods:Method', 'captum', '')
+    """
+    if is_foreign(text):
+        return text.partition(":")[0]
+    match = METHOD.fullmatch(text)
+    return explainers.stranger_of(match["name"]) if match else ""
 
 
 def broken_plug_ins() -> dict[str, str]:

@@ -62,6 +62,12 @@ def find_metric(text: str) -> Metric | None:
     return parse_metric(text) if isinstance(item, Metric) else None
 
 
+def stranger_of(text: str) -> str:
+    """The name of a metric that is a third party's code, else an empty text; nothing is imported for it."""
+    match = METHOD.fullmatch(text)
+    return metrics.stranger_of(match["name"]) if match else ""
+
+
 def with_options(metric: Metric, text: str) -> Metric:
     """A metric with other options, written as `steps=28,baseline=mean`; its new name ends in them."""
     if metric.options is None:

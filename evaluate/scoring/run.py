@@ -161,19 +161,31 @@ class Scoring:
         return [metric.card() for metric in self.judge.metrics if metric.name not in without]
 
 
+def settle_here(scoring: Scoring, ledger: Ledger) -> None:
+    """Do every cell that is not done, one after the other in this process."""
+    for cell, make in scoring.cells():
+        ledger.settle(cell, make)
+
+
 def score(
-    plan: ScoringPlan, resources: Resources, folder: Path, progress: Callable[[int, int], None] = lambda *_: None
+    plan: ScoringPlan,
+    resources: Resources,
+    folder: Path,
+    progress: Callable[[int, int], None] = lambda *_: None,
+    settle: Callable[[Scoring, Ledger], None] = settle_here,
 ) -> ScoringOutcome:
-    """Do every cell that is not done, and summarise. `progress` is told how many cells are through, of how many.
+    """Do every cell that is not done, and summarise.
+
+    Args:
+        progress: is told how many cells are through, of how many.
+        settle: does the cells, and enters into the ledger what became of them.
 
     Raises Refusal as `Scoring` does.
     """
     opened = Scoring(plan, resources, folder)
     opened.refuse_damaged()
-    cells = opened.cells()
-    ledger = Ledger(RunFolder(folder), len(cells), progress)
-    for cell, make in cells:
-        ledger.settle(cell, make)
+    ledger = Ledger(RunFolder(folder), len(opened.cells()), progress)
+    settle(opened, ledger)
     document = opened.document(ledger)
     _file(opened, ledger, document)
     return ScoringOutcome(document, ledger.done, ledger.reused, ledger.filed)
@@ -215,7 +227,7 @@ def _document(scoring: Scoring, ledger: Ledger, data: dict[str, Any], models: li
         method = named[entry.pop("explainer")]
         if method.text not in incomplete:
             called = {"method": method.name, "text": method.text, "parameters": vars(method.explainer)}
-            results.append({**called, "family": family_of(method.name), **entry})
+            results.append({**called, "family": method.family or family_of(method.name), **entry})
     complete = {name: method.text for name, method in named.items() if method.text not in incomplete}
     return {
         "dataset": data,

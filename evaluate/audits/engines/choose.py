@@ -25,7 +25,7 @@ def engine_named(
     devices: Sequence[str] = (),
     address: str | None = None,
 ) -> Engine:
-    """An engine, which is to be closed in the end; raises WrongUsage for an unknown one or numbers out of range."""
+    """Make an engine, which is to be closed in the end; raises WrongUsage for a name or a number that is wrong."""
     check_known("engine", name, NAMES)
     _check(workers=workers, threads=threads, time_limit=time_limit, memory_limit=memory_limit)
     if name == "inline":

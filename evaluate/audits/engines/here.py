@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Place:
-    """A worker's place: its share of the machine."""
+    """The share of the machine that a worker has."""
 
     threads: int = 1  # of torch
     memory_limit: float | None = None  # GiB that the process may hold; None: what the machine has
@@ -24,10 +24,10 @@ def settle(place: Place) -> None:
 
 
 def device(otherwise: str) -> str:
-    """The device on which this process works: the one that an engine has given to it, else the one named here."""
+    """The device on which this process works: the one that an engine has given to it, else the argument."""
     return (_place and _place.device) or otherwise
 
 
 def memory_limit() -> float | None:
-    """GiB that this process may hold, None where nobody has set a limit."""
+    """The GiB that this process may hold; None if nobody has set a limit."""
     return _place.memory_limit if _place else None

@@ -6,19 +6,19 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 
-from .task import Done, Task, report_error
+from .task import Done, Task, fail
 
 
 class Inline:
-    """No processes, no limits: what hangs, hangs, and Ctrl-C ends the run."""
+    """The engine without processes and limits: what hangs, hangs, and Ctrl-C ends the run."""
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
-        """Every task in the given order."""
+        """Do every task in the order in which they come."""
         for task in tasks:
-            yield self._done(task)
+            yield self._carry_out(task)
 
     def close(self) -> None:
-        """Do nothing, since no process is held."""
+        """Do nothing, as there is no process to let go of."""
 
     def __enter__(self) -> Inline:
         return self
@@ -27,9 +27,11 @@ class Inline:
         self.close()
 
     @staticmethod
-    def _done(task: Task) -> Done:
+    def _carry_out(task: Task) -> Done:
         try:
             with redirect_stdout(sys.stderr):  # stdout belongs to results
                 return Done(task, task.call(*task.arguments))
-        except (Exception, SystemExit) as error:  # a foreign method may raise anything
-            return report_error(task, error)
+        except KeyboardInterrupt:  # of the user, most likely
+            raise
+        except BaseException as error:  # a foreign method may raise anything
+            return fail(task, error)

@@ -8,16 +8,18 @@ from collections.abc import Iterator, Sequence
 from multiprocessing import connection
 from time import monotonic
 
-from .attempt import NEVER, Attempt
+from .attempt import Attempt
 from .here import Place
 from .slot import Slot
-from .task import Done, Task, report_error
+from .task import Done, Task, fail
+
+PULSE = 1.0  # seconds: a copy of a process that a task has forked may keep it open that the process itself has died
 
 
 class Local:
-    """`workers` processes with `threads` threads of torch each.
+    """The engine with `workers` processes, each with `threads` threads of torch.
 
-    A task that runs longer than `time_limit` seconds is killed; a process may hold `memory_limit` GiB. Where there are
+    A task that runs longer than `time_limit` seconds is killed; a process may hold `memory_limit` GiB. If there are
     devices, workers are spread over them, and a task learns of its own by `here.device`.
     """
 
@@ -33,7 +35,10 @@ class Local:
         self._slots = [Slot(Place(threads, memory_limit, device), time_limit) for device in spread]
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
-        """Every task once, in the order in which they end. Raises Refusal where no process can be started."""
+        """Do every task once; outcomes come in the order in which they end.
+
+        Raises Refusal if no process can be started.
+        """
         waiting = deque(Attempt(task) for task in tasks)
         try:
             while waiting or self._busy():
@@ -64,19 +69,19 @@ class Local:
         return [slot for slot in self._slots if slot.attempt]
 
     def _hand_out(self, waiting: deque[Attempt]) -> Iterator[Done]:
-        """One task to each slot that has none, so that little is lost on Ctrl-C; what cannot travel comes back."""
+        """Give one task to each slot that has none, so that little is lost on Ctrl-C; what cannot travel comes back."""
         for slot in self._slots:
             while waiting and not slot.attempt:
                 attempt = waiting.popleft()
                 try:
                     order = pickle.dumps((attempt.task.call, attempt.task.arguments))
                 except Exception as error:  # what a class does to be pickled may raise anything
-                    yield report_error(attempt.task, error)
+                    yield fail(attempt.task, error)
                 else:
                     slot.begin(attempt, order)
 
     def _wait(self) -> None:
         """Sleep until a process says something or dies, or a task has run for too long."""
         deadline = min(slot.deadline for slot in self._busy())
-        patience = None if deadline == NEVER else max(0.0, deadline - monotonic())
+        patience = min(PULSE, max(0.0, deadline - monotonic()))
         connection.wait([sign for slot in self._busy() for sign in slot.signs], patience)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import pickle
+import secrets
+import socket
 import sys
+import threading
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
@@ -19,9 +22,9 @@ from typing import Any
 
 from an8flower.errors import Refusal
 
-from .attempt import NEVER, TRIES, Attempt, died_too_often, read_answer, too_long
+from .attempt import NEVER, TRIES, Attempt, fail_by_death, fail_by_time, interpret
 from .here import Place
-from .task import Done, Task, report_error
+from .task import Done, Task, fail
 from .worker import BEGUN, Answer, carry_out, is_worn, settle_in
 
 OBJECT_STORE = 200 * 2**20  # bytes; orders and answers are small
@@ -31,13 +34,15 @@ SETTINGS = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # it would print what befalls workers among our results; `Done` tells that
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
 }
+PROBING = 10.0  # seconds until the port of a cluster answers; Ray itself tries for a quarter of an hour
+JOINING = 50.0  # seconds until a cluster has let this process in
 UNSEEN = 8  # processes that may die before they are seen to begin; worn ones do, and none of that is the task's fault
 _used = False  # whether this process has carried out a task
 
 
 @dataclass
 class _Flight:
-    """A task that has been sent."""
+    """A task that has been sent to the cluster."""
 
     attempt: Attempt
     deadline: float = NEVER  # by `time.monotonic`, once it has begun
@@ -46,12 +51,12 @@ class _Flight:
 
 
 class OnRay:
-    """A cluster by its address ("auto" for the one of this machine), else `workers` processes that Ray starts here.
+    """The engine of Ray: a cluster by its address ("auto" for that of this machine), else `workers` processes here.
 
     A task gets `threads` CPUs, or more where it asks for them, and the GPUs that it asks for. What a worker imports
     (this package, and methods of your own) has to be there on every machine, and files under the same path.
 
-    Raises Refusal where there is no Ray, or no cluster at the address.
+    Raises Refusal if there is no Ray, or no cluster that answers at the address within a minute.
     """
 
     def __init__(
@@ -66,18 +71,18 @@ class OnRay:
         self._ray = _import_ray()
         self._joined = self._ray.is_initialized()  # a session that somebody else has begun, and will end
         if not self._joined:
-            _begin(self._ray, address, workers * threads)
+            _join(self._ray, address) if address else _start_here(self._ray, workers * threads)
         self._carry_out = self._ray.remote(_carry_out)
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
-        """Every task once, in the order in which they end."""
+        """Do every task once; outcomes come in the order in which they end."""
         waiting = deque(Attempt(task) for task in tasks)
         flying: dict[Any, _Flight] = {}
         try:
             while waiting or flying:
                 yield from self._send(waiting, flying)
                 for sign in self._signs(flying):
-                    if done := self._heard(sign, flying, waiting):
+                    if done := self._hear(sign, flying, waiting):
                         yield done
         finally:  # also on Ctrl-C, and where nobody asks for the rest
             for sign in flying:
@@ -96,15 +101,15 @@ class OnRay:
         self.close()
 
     def _send(self, waiting: deque[Attempt], flying: dict[Any, _Flight]) -> Iterator[Done]:
-        """As many tasks as the cluster can do, and a few more; what cannot travel comes back."""
+        """Send as many tasks as the cluster can do, and a few more; what cannot travel comes back."""
         while waiting and len(flying) < self._room(waiting[0].task):
             attempt = waiting.popleft()
             try:
                 order = pickle.dumps((attempt.task.call, attempt.task.arguments))
             except Exception as error:  # what a class does to be pickled may raise anything
-                yield report_error(attempt.task, error)
+                yield fail(attempt.task, error)
             else:
-                flying[self._dispatch(attempt.task, order)] = _Flight(attempt)
+                flying[self._fly(attempt.task, order)] = _Flight(attempt)
 
     def _room(self, task: Task) -> int:
         return int(self._ray.cluster_resources().get("CPU", 0) // self._cpus(task)) + WAITING
@@ -112,8 +117,8 @@ class OnRay:
     def _cpus(self, task: Task) -> int:
         return max(self.threads, task.cpus)
 
-    def _dispatch(self, task: Task, order: bytes) -> Any:
-        """The generator of what is heard of the task; tries are counted here, so that each has its own time."""
+    def _fly(self, task: Task, order: bytes) -> Any:
+        """Send a task, and give its messages as they come; tries are counted here, so that each has its own time."""
         cpus = self._cpus(task)
         place = Place(cpus, self.memory_limit, "cuda" if task.gpus else "cpu")
         wants = {"num_cpus": cpus, "num_gpus": task.gpus, "max_retries": 0, "name": task.name}
@@ -134,33 +139,33 @@ class OnRay:
                 self._ray.cancel(sign, force=True)
         return heard
 
-    def _heard(self, sign: Any, flying: dict[Any, _Flight], waiting: deque[Attempt]) -> Done | None:
+    def _hear(self, sign: Any, flying: dict[Any, _Flight], waiting: deque[Attempt]) -> Done | None:
         flight = flying[sign]
         try:
             message = self._ray.get(next(sign))
         except (self._ray.exceptions.RayError, StopIteration) as error:
             del flying[sign]
-            return self._lost(flight, error, waiting)
+            return self._lose(flight, error, waiting)
         if message == BEGUN:
             flight.begun = True
             flight.deadline = monotonic() + (NEVER if self.time_limit is None else self.time_limit)
             return None
         del flying[sign]
         assert isinstance(message, Answer)
-        return read_answer(flight.attempt.task, message)
+        return interpret(flight.attempt.task, message)
 
-    def _lost(self, flight: _Flight, error: Exception, waiting: deque[Attempt]) -> Done | None:
-        """Too long, or its process or machine has died: then try again, unless that was the last time."""
+    def _lose(self, flight: _Flight, error: Exception, waiting: deque[Attempt]) -> Done | None:
+        """Note that a task ran too long, or that its process or machine has died: then it may be tried again."""
         attempt = flight.attempt
         if flight.cancelled:
-            return too_long(attempt.task, self.time_limit)
+            return fail_by_time(attempt.task, self.time_limit)
         if isinstance(error, self._ray.exceptions.RayTaskError):
-            return report_error(attempt.task, error)  # it could not even be unpickled: the machines differ
+            return fail(attempt.task, error)  # it could not even be unpickled: the machines differ
         attempt.deaths += flight.begun
         attempt.failed_starts += not flight.begun  # or it died so soon that its sign was lost
         if attempt.deaths == TRIES or attempt.failed_starts == UNSEEN:
             tries = attempt.deaths + attempt.failed_starts
-            return died_too_often(attempt.task, f"died ({type(error).__name__})", tries)
+            return fail_by_death(attempt.task, f"died ({type(error).__name__})", tries)
         waiting.append(attempt)
         return None
 
@@ -188,17 +193,73 @@ def _import_ray() -> Any:
     return ray
 
 
-def _begin(ray: Any, address: str | None, cpus: int) -> None:
-    """Join the cluster at the address, or start Ray on this machine."""
+def _join(ray: Any, address: str) -> None:
+    """Join the cluster at an address; raises Refusal if there is none, or if it does not answer in time."""
+
+    def join() -> None:
+        if place := _host_and_port(address):
+            socket.create_connection(place, PROBING).close()
+        _initialise(ray, address)
+
+    try:
+        _call_in_time(join, JOINING)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise Refusal(_why_not_joined(address, " ".join(str(error).split()))) from None
+
+
+def _start_here(ray: Any, cpus: int) -> None:
+    """Start Ray on this machine alone; raises Refusal if that fails."""
+    if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & {*os.environ}:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else Ray makes one and leaves it in ~/.ray for ever
     options = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
     try:
-        with _quietly():
-            ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else options))
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        _initialise(ray, "local", **options)
+    except (OSError, RuntimeError, ValueError) as error:
         cause = " ".join(str(error).split())
-        raise Refusal(
-            f'no cluster could be joined at "{address or "local"}"; start it with `ray start --head` ({cause})'
-        ) from None
+        raise Refusal(f"Ray cannot be started on this machine ({cause}); take --engine local") from None
+
+
+def _initialise(ray: Any, address: str, **options: Any) -> None:
+    with _quietly():
+        ray.init(address, log_to_driver=False, logging_level="ERROR", **options)
+
+
+def _call_in_time(call: Callable[[], None], seconds: float) -> None:
+    """Call a function that may never return; raises what it raises, and TimeoutError after so many seconds."""
+    errors: list[BaseException] = []
+
+    def note() -> None:
+        try:
+            call()
+        except BaseException as error:  # it is raised again where it is waited for
+            errors.append(error)
+
+    thread = threading.Thread(target=note, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError(f"no answer in {seconds:g} s")
+    if errors:
+        raise errors[0]
+
+
+def _host_and_port(address: str) -> tuple[str, int] | None:
+    """The host and the port of an address; None for `auto`, and for what Ray alone understands.
+
+    >>> _host_and_port("head:6379"), _host_and_port("ray://[::1]:10001"), _host_and_port("auto")
+    (('head', 6379), ('::1', 10001), None)
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    return (host.strip("[]"), int(port)) if colon and port.isdecimal() and int(port) < 2**16 else None
+
+
+def _why_not_joined(address: str, cause: str) -> str:
+    """The sentence that says how to start a cluster, or how to be let in."""
+    if any(word in cause.lower() for word in ("authenti", "token")):
+        remedy = "give this machine the cluster's token, RAY_AUTH_MODE=token with RAY_AUTH_TOKEN or ~/.ray/auth_token"
+    else:
+        remedy = "start it with `ray start --head --port 6379`, with the same RAY_AUTH_MODE and token as here"
+    return f'no cluster could be joined at "{address}" ({cause[:200]}); {remedy}'
 
 
 @contextmanager

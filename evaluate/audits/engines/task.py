@@ -12,6 +12,8 @@ from an8flower.errors import Refusal
 from ...resources import is_out_of_main_memory
 from .here import memory_limit
 
+LONGEST = 2000  # characters of the text of an error: more is not read by anybody
+
 
 @dataclass(frozen=True)
 class Task:
@@ -22,15 +24,16 @@ class Task:
     arguments: tuple[Any, ...]  # picklable, small
     cpus: int = 1  # these two are what a cluster gives to a task; on one machine every worker has the same share
     gpus: float = 0.0
+    stranger: str = ""  # whose code it runs, if not ours alone: no other task follows in a process that has run it
 
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a task."""
+    """The outcome of a task: a value, or the reason why there is none."""
 
     task: Task
     value: Any = None
-    error: str | None = None  # one sentence where the task did not come back: raised, too long, died, out of memory
+    error: str | None = None  # one sentence, if the task raised, ran too long, died or ran out of memory
     traceback: str = ""
 
 
@@ -38,9 +41,9 @@ class Engine(Protocol):
     """Where tasks are done. Its processes live over several runs, until it is closed."""
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
-        """Every task once, in the order in which they end; a task's failure never ends the run.
+        """Do every task once, and give the outcomes in the order in which they end; no failure ends the run.
 
-        Raises Refusal where no process can be had at all.
+        Raises Refusal if no process can be had at all.
         """
         ...
 
@@ -53,20 +56,29 @@ class Engine(Protocol):
     def __exit__(self, *raised: object) -> None: ...
 
 
-def report_error(task: Task, error: BaseException) -> Done:
-    """A task that raised; has to be called where the error is handled."""
+def fail(task: Task, error: BaseException) -> Done:
+    """The outcome of a task that raised; has to be called where the error is handled."""
     return Done(task, error=sentence(error), traceback=traceback.format_exc())
 
 
 def sentence(error: BaseException) -> str:
-    """The sentence that people are told of an error.
+    """The sentence by which people learn of an error.
 
     >>> sentence(ValueError("no such layer"))
     'ValueError: no such layer'
     """
+    text = text_of(error)
     if isinstance(error, Refusal):
-        return str(error)
-    message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return text
+    description = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if not is_out_of_main_memory(error) or not (limit := memory_limit()):
-        return message
-    return f"out of memory: its process may hold {limit:g} GiB, raise that with --memory-limit ({message})"
+        return description
+    return f"out of memory: its process may hold {limit:g} GiB, raise that with --memory-limit ({description})"
+
+
+def text_of(error: BaseException) -> str:
+    """The text of an error, which a stranger's class makes; also if that raises in its turn."""
+    try:
+        return str(error)[:LONGEST]
+    except BaseException as another:  # a stranger's class may do anything
+        return f"its text cannot be had, as that raises {type(another).__name__}"

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from an8flower.errors import NotApplicable
+from an8flower.errors import NotApplicable, Refusal
 from an8flower.store import FlowerSplit, FlowerStore
 
 from ...case import Query
@@ -61,6 +61,7 @@ def sanity(
     methods: Iterable[Method],
     progress: Callable[[int, int], None] = lambda done, total: None,
     pictures: Callable[[str, dict[str, np.ndarray]], str] | None = None,
+    examine: Callable[[Method], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Randomise a model, and the labels that it learnt from, and tell what becomes of each method's maps.
 
@@ -69,17 +70,22 @@ def sanity(
     Args:
         progress: told how many methods are through, of how many.
         pictures: takes a method's text and the arrays of `Cascade.arrays`; where they lie goes into its result.
+        examine: what is called for the result of a method instead of `ModelSanity.examine`; then it takes no pictures.
     """
     methods = list(methods)
     results, skipped, failed = [], [], []
     for done, method in enumerate(methods):
         about = {"method": method.text, "model": model.setting.classifier.arch}
         try:
-            results.append(model.examine(method, None if pictures is None else partial(pictures, method.text)))
+            if examine:
+                results.append(examine(method))
+            else:
+                results.append(model.examine(method, None if pictures is None else partial(pictures, method.text)))
         except NotApplicable as reason:
             skipped.append({**about, "reason": str(reason)})
         except Exception as error:  # a foreign method may raise anything
-            failed.append({**about, "reason": f"{type(error).__name__}: {error}"})
+            sentence = str(error) if isinstance(error, Refusal) else f"{type(error).__name__}: {error}"
+            failed.append({**about, "reason": sentence})
         progress(done + 1, len(methods))
     return model.document(results) | {"skipped": skipped, "failed": failed}
 
