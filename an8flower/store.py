@@ -263,7 +263,7 @@ class FlowerSplit:
         with refuse_damage(self.store.path, REMAKE):
             return self._group["labels"][:]
 
-    def damaged(self) -> list[str]:
+    def list_damage(self) -> list[str]:
         """The data sets of the split whose bytes are not those of their recorded checksums; reads all of them."""
         return [
             f"{self.name}/{name}"

@@ -15,7 +15,7 @@ from typing import Any
 import report
 
 from an8flower.evaluate.results.scopes import ANEW, LEAST_SEEDS, THESE
-from an8flower.evaluate.results.statistics.simulation import SCORES, Setting, simulate
+from an8flower.evaluate.results.statistics.simulation import SCORES, SimulationSetting, simulate
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     options.add_argument("--methods", type=int, default=6)
     chosen = options.parse_args()
     settings = [
-        Setting(scores, rows, seeds, interaction, chosen.methods)
+        SimulationSetting(scores, rows, seeds, interaction, chosen.methods)
         for scores, rows, seeds, interaction in product(SCORES, chosen.rows, chosen.seeds, (0.0, 0.25))
         if seeds > 1 or not interaction
     ]
@@ -36,7 +36,7 @@ def main() -> None:
     report.write("inference", rows, about)
 
 
-def row(setting: Setting, scope: str, repeats: int) -> dict[str, Any]:
+def row(setting: SimulationSetting, scope: str, repeats: int) -> dict[str, Any]:
     """One line of the table."""
     outcome = simulate(setting, scope, repeats)
     print(f"{scope}: {setting}: {outcome}", file=sys.stderr, flush=True)

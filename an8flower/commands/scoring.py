@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +26,10 @@ from .options import (
 )
 from .places import run_folder
 from .printing import echo_json
+
+if TYPE_CHECKING:
+    from ..evaluate.audits.engines.task import Engine
+    from ..evaluate.scoring.run import ScoringOutcome
 
 
 @click.command()
@@ -104,25 +109,18 @@ def score(
     """
     if as_json and as_csv:
         raise click.UsageError("give one of --json and --csv, not both")
-    from ..evaluate.audits.scored_apart import score_apart
-    from ..evaluate.audits.strangers import parse_methods_apart
     from ..evaluate.calls import refuse_if_nothing_was_scored
-    from ..evaluate.explaining.methods import parse_methods, set_precisions
     from ..evaluate.metrics.naming import USUAL, parse_metrics
     from ..evaluate.models.sources import pair_with_weights
     from ..evaluate.resources import Resources, parse_device
     from ..evaluate.results.files import refuse_audit
     from ..evaluate.scoring.run import ScoringPlan
-    from ..evaluate.scoring.run import score as judge
     from .progress import filling
-    from .workers import open_worker
+    from .workers import open_worker, read_methods
 
     resources = Resources(parse_device(device), batch)
     with open_worker(in_process, time_limit, memory_limit) as engine:
-        if engine:
-            wanted = tuple(parse_methods_apart(methods, precision, engine))
-        else:
-            wanted = tuple(set_precisions(parse_methods(methods), precision))
+        wanted = tuple(read_methods(methods, precision, engine))
         _name_broken_plug_ins(methods)
         names = metrics or (USUAL,)
         parse_metrics(names)
@@ -133,11 +131,18 @@ def score(
         )
         folder = output or run_folder(data)
         refuse_audit(folder)
-        carry_out = partial(score_apart, engine=engine) if engine else judge
         with filling("scoring") as progress:
-            outcome = carry_out(plan, resources, folder, progress)
+            outcome = _choose_scorer(engine)(plan, resources, folder, progress)
     refuse_if_nothing_was_scored(outcome.document)
     _print_scores(outcome.document, as_json, as_csv)
+
+
+def _choose_scorer(engine: Engine | None) -> Callable[..., ScoringOutcome]:
+    """The function that scores: one that has the engine run strangers' code, or one that runs everything here."""
+    from ..evaluate.audits.scored_apart import score_apart
+    from ..evaluate.scoring.run import score as score_here
+
+    return partial(score_apart, engine=engine) if engine else score_here
 
 
 def _name_broken_plug_ins(methods: tuple[str, ...]) -> None:

@@ -161,9 +161,6 @@ def sanity(
     Example:  an8flower sanity --method gradcam --method guided_backprop --method edges --rows 30
     """
     from ..evaluate.audits.scored_apart import sanity_apart
-    from ..evaluate.audits.strangers import parse_methods_apart
-    from ..evaluate.calls import refuse_if_nothing_was_scored
-    from ..evaluate.explaining.methods import parse_methods
     from ..evaluate.models.sources import Source, open_model
     from ..evaluate.resources import Resources, parse_device
     from ..evaluate.trust.sanity.plan import sanity_plan
@@ -171,12 +168,11 @@ def sanity(
     from ..evaluate.trust.sanity.run import sanity as check_sanity
     from ..store import FlowerStore
     from .progress import filling
-    from .sanity_table import show_sanity
-    from .workers import open_worker
+    from .workers import open_worker, read_methods
 
     resources = Resources(parse_device(device), batch)
     with open_worker(in_process, time_limit, memory_limit) as engine:
-        wanted = parse_methods_apart(methods, "float32", engine) if engine else parse_methods(methods)
+        wanted = read_methods(methods, "float32", engine)
         data = data or ensure_default_data()
         store, folder = FlowerStore(data), output or run_folder(data)
         source = Source(model or str(ensure_default_model(data, device)), weights)
@@ -189,6 +185,14 @@ def sanity(
             else:
                 document = check_sanity(model_sanity, wanted, progress)
     write_json(document, folder / "sanity.json")
+    _print_sanity(document, as_json)
+
+
+def _print_sanity(document: dict[str, Any], as_json: bool) -> None:
+    """Print the checks as JSON or as tables; raises Refusal if a method failed."""
+    from ..evaluate.calls import refuse_if_nothing_was_scored
+    from .sanity_table import show_sanity
+
     refuse_if_nothing_was_scored(document)
     if as_json:
         echo_json(document)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..evaluate.audits.engines.task import Engine
+    from ..evaluate.explaining.methods import Method
 
 
 @contextmanager
@@ -32,6 +33,16 @@ def open_worker(
         limits = {"time_limit": time_limit, "memory_limit": memory_limit}
         with engine_named("local", threads=threads or torch.get_num_threads(), **limits) as engine:
             yield engine
+
+
+def read_methods(texts: Sequence[str], precision: str, engine: Engine | None) -> list[Method]:
+    """The methods that texts name; the code of strangers is imported by the engine's worker if there is one."""
+    from ..evaluate.audits.strangers import parse_methods_apart
+    from ..evaluate.explaining.methods import parse_methods, set_precisions
+
+    if engine:
+        return parse_methods_apart(texts, precision, engine)
+    return set_precisions(parse_methods(texts), precision)
 
 
 @contextmanager

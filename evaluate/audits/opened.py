@@ -65,7 +65,7 @@ class Cache(Protocol):
     """A function that remembers what it gave."""
 
     def cache_clear(self) -> None:
-        """Forget it."""
+        """Forget what was remembered, so that the next call computes it anew."""
         ...
 
 

@@ -169,7 +169,7 @@ def check_range(metric: Metric, what: str, values: Tensor) -> None:
     if not len(defined):
         return
     least, most = (float(bound) for bound in defined.aminmax())
-    low, high = (-LARGEST, LARGEST) if metric.select else allowed(metric.bounds)
+    low, high = (-LARGEST, LARGEST) if metric.select else widen(metric.bounds)
     if not (low <= least and most <= high):
         raise Refusal(
             f"{what} returned values from {least:.4g} to {most:.4g}; expected {metric.bounds[0]:g} to "
@@ -177,7 +177,7 @@ def check_range(metric: Metric, what: str, values: Tensor) -> None:
         )
 
 
-def allowed(bounds: tuple[float, float]) -> tuple[float, float]:
+def widen(bounds: tuple[float, float]) -> tuple[float, float]:
     """The bounds with some room for rounding; an infinite one becomes `LARGEST`."""
     low, high = bounds
     spread = high - low if math.isfinite(high - low) else max([1.0, *(abs(b) for b in bounds if math.isfinite(b))])

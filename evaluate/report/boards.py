@@ -55,7 +55,7 @@ class BoardView:
         )
         return standing
 
-    def tied(self, metric: str, entry: BoardEntry) -> str:
+    def tie_letters(self, metric: str, entry: BoardEntry) -> str:
         """The letters that a method shares with those it cannot be told from; empty if there are too many."""
         return letters(entry.method.text, self._of(metric).get("groups", []))
 

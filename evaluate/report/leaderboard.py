@@ -134,7 +134,7 @@ def _row(board: BoardView, entry: BoardEntry, metric: str) -> BoardRow:
         return BoardRow(method, text, [BoardCell(DASH, None)] * 15 + _costs(method), None)
     place = calibrated_interval(m)
     relying = (m.get("relying") or {}).get("calibrated") if place else None
-    tied, better = board.tied(metric, entry), board.better_than(metric, entry)
+    tied, better = board.tie_letters(metric, entry), board.better_than(metric, entry)
     gaps, defined = sum((m.get("gaps") or {}).values()), (m.get("defined_only") or {}).get("calibrated")
     cells = [
         BoardCell(number(place and place.mean, 2), place and place.mean),
@@ -229,7 +229,7 @@ def _lines(board: BoardView, entry: BoardEntry) -> list[list[CellValue]]:
         further = [
             (m.get("relying") or {}).get("calibrated"),
             (board.standing(metric, entry) or {}).get("rank"),
-            board.tied(metric, entry),
+            board.tie_letters(metric, entry),
             board.better_than(metric, entry),
             sum((m.get("gaps") or {}).values()),
         ]

@@ -30,7 +30,7 @@ ROUNDING = 1e-4  # of the range of a metric
 MOSTLY = 0.9  # the share of values that may not differ by more than rounding
 
 
-class Ranking(NamedTuple):
+class BoardRanking(NamedTuple):
     """The methods, models and scores of one board."""
 
     scores: ScoreArrays
@@ -84,7 +84,7 @@ def _ranking(
     named: Mapping[str, str],
     controls: Collection[str],
     seed: int,
-) -> Ranking:
+) -> BoardRanking:
     methods = [name for name in scores.methods if name in named]
     ran = {
         name: sum(any(scores.has_rows(metric, name)[:, model].any() for metric in metrics) for model in models)
@@ -95,7 +95,7 @@ def _ranking(
     by_row = [name for name, kind in metrics.items() if kind.select is None]  # no threshold is chosen over all rows
     stacks = [scores.all_of(metric, complete)[:, :, models] for metric in by_row]
     merged = [[complete[method] for method in methods] for methods in find_equal(stacks, len(complete))]
-    return Ranking(scores, models, merged, missing, named, controls, seed)
+    return BoardRanking(scores, models, merged, missing, named, controls, seed)
 
 
 def find_equal(stacks: Sequence[np.ndarray], count: int) -> list[list[int]]:
@@ -133,7 +133,7 @@ def _are_equal(stacks: Sequence[np.ndarray], first: int, second: int) -> bool:
     return True
 
 
-def _document(ranking: Ranking, metrics: Mapping[str, MetricKind]) -> dict[str, Any]:
+def _document(ranking: BoardRanking, metrics: Mapping[str, MetricKind]) -> dict[str, Any]:
     return {
         "scope": THESE,
         "architectures": seeds_of(ranking.architectures),
@@ -147,7 +147,7 @@ def _document(ranking: Ranking, metrics: Mapping[str, MetricKind]) -> dict[str, 
     }
 
 
-def _of_metric(ranking: Ranking, metric: str, kind: MetricKind) -> dict[str, Any]:
+def _of_metric(ranking: BoardRanking, metric: str, kind: MetricKind) -> dict[str, Any]:
     values = values_of(ranking.scores, metric, ranking.firsts, ranking.models).methods
     numbers = summaries(ranking.scores, metric, kind, ranking.firsts, ranking.seed, ranking.models)
     names, architectures = ranking.names, ranking.architectures
@@ -166,7 +166,7 @@ def _of_metric(ranking: Ranking, metric: str, kind: MetricKind) -> dict[str, Any
 
 
 def _better_than(
-    ranking: Ranking, order: Sequence[int], pairs: Sequence[Comparison]
+    ranking: BoardRanking, order: Sequence[int], pairs: Sequence[Comparison]
 ) -> Iterator[tuple[str, dict[str, bool | None]]]:
     """For each method, whether it is known to be better than the best control, and than the next method.
 
@@ -187,10 +187,10 @@ def _better_than(
 def _anew_document(names: list[str], values: np.ndarray, architectures: Sequence[str]) -> dict[str, Any]:
     """What can be said of models trained anew: every pair of methods if there are seeds enough, else why not."""
     pairs = compare_anew(values, architectures) if has_enough_seeds(architectures) else []
-    told = [pair for pair in pairs if pair.apart]
+    different = [pair for pair in pairs if pair.apart]
     return {
         "scope": ANEW,
-        "sentence": anew_sentence(seeds_of(architectures), len(told), len(pairs)),
+        "sentence": anew_sentence(seeds_of(architectures), len(different), len(pairs)),
         "pairs": [_anew_pair(names, pair) for pair in pairs],
     }
 

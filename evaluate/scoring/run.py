@@ -135,7 +135,9 @@ class Scoring:
         fitted = any(is_fitted_first(method.explainer) for method in self.methods)
         validation = [] if self.judge.validation is None else [self.judge.validation.split.name]
         splits = dict.fromkeys([self.judge.split.name, *validation, *([StoredExamples.split] if fitted else [])])
-        if broken := [place for split in splits if split in self.store.splits for place in self.store[split].damaged()]:
+        if broken := [
+            place for split in splits if split in self.store.splits for place in self.store[split].list_damage()
+        ]:
             raise Refusal(
                 f"{self.store.path}: {', '.join(broken)} damaged: not what was recorded when the file was written; "
                 "put a whole file there, or make it again"

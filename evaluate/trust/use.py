@@ -31,7 +31,7 @@ class Use(NamedTuple):
     piece_share: np.ndarray  # the same as a share of all pieces that are seen
 
 
-class EffectMaps(NamedTuple):
+class PixelEffects(NamedTuple):
     """What each pixel does to the lead of the row's class over the twin's, in rows (n,)."""
 
     effects: Tensor  # (n, S, S): they sum to the row's lead less the twin's, but for the error
@@ -111,7 +111,7 @@ def _follows(network: Network, twins: Twins, from_twin: Tensor) -> Tensor:
     return (network(twins.mix(from_twin)).argmax(1) == twins.classes).double()
 
 
-def integrate_effects(network: Network, twins: Twins, predicted: Tensor, steps: int = STEPS) -> EffectMaps:
+def integrate_effects(network: Network, twins: Twins, predicted: Tensor, steps: int = STEPS) -> PixelEffects:
     """Integrate the gradient of the lead of the row's class over the twin's, along the blends from twin to row.
 
     Args:
@@ -131,12 +131,12 @@ def integrate_effects(network: Network, twins: Twins, predicted: Tensor, steps: 
         with torch.enable_grad():
             leads = lead(blends)
         if not leads.requires_grad:
-            return EffectMaps(torch.zeros_like(path[:, 0]), torch.full_like(leads, torch.nan))
+            return PixelEffects(torch.zeros_like(path[:, 0]), torch.full_like(leads, torch.nan))
         total += torch.autograd.grad(leads.sum(), blends)[0]
     effects = (total / steps * path).sum(1)
     with torch.no_grad():
         difference = lead(twins.images) - lead(twins.others)
-    return EffectMaps(effects, (effects.flatten(1).sum(1) - difference).abs() / difference.abs())
+    return PixelEffects(effects, (effects.flatten(1).sum(1) - difference).abs() / difference.abs())
 
 
 def area_of(effects: Tensor, evidence: Tensor) -> Tensor:

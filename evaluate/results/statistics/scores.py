@@ -68,15 +68,19 @@ class ScoreArrays:
 
     def of(self, metric: str, explainer: str) -> np.ndarray:
         """The values (rows, models) of a metric for one explainer; what chance scores where its map says nothing."""
-        return np.where(self.gaps(metric, explainer), self._defined(metric, CHANCE), self._defined(metric, explainer))
+        return np.where(
+            self.gaps(metric, explainer), self._defined_values(metric, CHANCE), self._defined_values(metric, explainer)
+        )
 
     def gaps(self, metric: str, explainer: str) -> np.ndarray:
         """Where an explainer has no value of a metric for want of a map, and chance has one, (rows, models) bool."""
         if explainer not in self.explainers:
             return np.zeros((len(self.rows), len(self.models)), bool)
-        return self.grid(metric).no_map[self.explainers.index(explainer)] & ~np.isnan(self._defined(metric, CHANCE))
+        return self.grid(metric).no_map[self.explainers.index(explainer)] & ~np.isnan(
+            self._defined_values(metric, CHANCE)
+        )
 
-    def _defined(self, metric: str, explainer: str) -> np.ndarray:
+    def _defined_values(self, metric: str, explainer: str) -> np.ndarray:
         if explainer not in self.explainers:
             return np.full((len(self.rows), len(self.models)), np.nan)
         return self.grid(metric).values[self.explainers.index(explainer)]

@@ -28,7 +28,7 @@ FAMILYWISE = 0.06  # what a family of tests at ALPHA has to keep to
 
 
 @dataclass(frozen=True)
-class Setting:
+class SimulationSetting:
     """One kind of made-up audit: equally good methods on rows and seeds of one architecture."""
 
     scores: str  # a name of SCORES
@@ -53,7 +53,7 @@ class Outcome:
         return min(covers) >= COVERAGE[0] and max(covers) <= COVERAGE[1] and self.familywise <= FAMILYWISE
 
 
-def draw_scores(setting: Setting, scope: str, random: np.random.Generator) -> np.ndarray:
+def draw_scores(setting: SimulationSetting, scope: str, random: np.random.Generator) -> np.ndarray:
     """Scores (methods, rows, models) of methods whose true means are all 0 in a scope.
 
     A row's score is one of the row, one of the method on it, and one of the model on both. For these models, what a
@@ -70,7 +70,7 @@ def draw_scores(setting: Setting, scope: str, random: np.random.Generator) -> np
     return scores
 
 
-def simulate(setting: Setting, scope: str, repeats: int, seed: int = 0) -> Outcome:
+def simulate(setting: SimulationSetting, scope: str, repeats: int, seed: int = 0) -> Outcome:
     """Draw as many made-up audits, and count."""
     random = np.random.default_rng(seed)
     audits = [draw_scores(setting, scope, random) for _ in range(repeats)]

@@ -14,7 +14,7 @@ from an8flower.evaluate.results.statistics.simulation import (
     COVERAGE,
     FAMILYWISE,
     SCORES,
-    Setting,
+    SimulationSetting,
     draw_scores,
     simulate,
 )
@@ -32,23 +32,23 @@ def test_scores_are_made_up_as_they_are_called(scores: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "scope"),
     [
-        (Setting("normal", 60, 1), THESE),
-        (Setting("skewed", 60, 2, 0.25), THESE),
-        (Setting("normal", 60, 3, 0.25), ANEW),
-        (Setting("skewed", 12, 3), ANEW),
-        (Setting("tied", 60, 5, 0.25), ANEW),
-        (Setting("bounded", 60, 3, 1.0, methods=12), ANEW),
+        (SimulationSetting("normal", 60, 1), THESE),
+        (SimulationSetting("skewed", 60, 2, 0.25), THESE),
+        (SimulationSetting("normal", 60, 3, 0.25), ANEW),
+        (SimulationSetting("skewed", 12, 3), ANEW),
+        (SimulationSetting("tied", 60, 5, 0.25), ANEW),
+        (SimulationSetting("bounded", 60, 3, 1.0, methods=12), ANEW),
     ],
     ids=str,
 )
-def test_intervals_cover_and_hardly_any_audit_claims_a_difference(setting: Setting, scope: str) -> None:
+def test_intervals_cover_and_hardly_any_audit_claims_a_difference(setting: SimulationSetting, scope: str) -> None:
     outcome = simulate(setting, scope, FAST)
     assert outcome.differences > COVERAGE[0] - REACH / 3  # fifteen pairs and more an audit
     assert outcome.familywise < FAMILYWISE + REACH
 
 
 def test_the_fast_count_is_that_of_the_comparisons() -> None:
-    setting = Setting("normal", 20, 2, methods=4)
+    setting = SimulationSetting("normal", 20, 2, methods=4)
     random = np.random.default_rng(0)
     pairs = [compare(draw_scores(setting, THESE, random), seed=0) for _ in range(20)]
     outcome = simulate(setting, THESE, 20)
@@ -58,7 +58,7 @@ def test_the_fast_count_is_that_of_the_comparisons() -> None:
 
 
 GRID = [
-    Setting(scores, rows, seeds, interaction)
+    SimulationSetting(scores, rows, seeds, interaction)
     for scores, rows, seeds, interaction in product(SCORES, (12, 60, 300), (1, 2, 3, 5), (0.0, 0.25))
     if seeds > 1 or not interaction
 ]
@@ -67,7 +67,7 @@ GRID = [
 @pytest.mark.slow
 @pytest.mark.parametrize("scope", [THESE, ANEW])
 @pytest.mark.parametrize("setting", GRID, ids=str)
-def test_the_grid_holds_or_there_is_a_warning(setting: Setting, scope: str) -> None:
+def test_the_grid_holds_or_there_is_a_warning(setting: SimulationSetting, scope: str) -> None:
     if scope == ANEW and setting.seeds < LEAST_SEEDS:
         pytest.skip("nothing is said of models trained anew")
     outcome = simulate(setting, scope, 400)
