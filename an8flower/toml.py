@@ -69,7 +69,7 @@ def _words(error: ErrorDetails) -> str:
 def as_toml(value: Any) -> str:
     """A value as one would write it in TOML, cut short if it is long.
 
-    >>> written("red"), written(True), written({"from": 0, "to": (1, 2)})
+    >>> as_toml("red"), as_toml(True), as_toml({"from": 0, "to": (1, 2)})
     ('"red"', 'true', '{ from = 0, to = [1, 2] }')
     """
     text = _as_toml(value)

@@ -145,7 +145,7 @@ def test_every_factor_says_what_it_is() -> None:
     [
         (["generat"], 2, 'unknown command "generat"; did you mean "generate"?'),
         (["generate", "singel-6c"], 2, 'unknown preset "singel-6c"; did you mean "single-6c"?'),
-        (["generate", "own.toml"], 1, "own.toml: cannot be read"),
+        (["generate", "own.toml"], 1, "own.toml: no such file"),
         (["generate", "--size", "-5"], 1, "size: expected 16 to 1024 pixels, came -5"),
         (["generate", "--size", "50000"], 1, "6000 rows of it would take 75,000.0 GB"),
         (["generate", "--rows", "0"], 2, "--rows"),

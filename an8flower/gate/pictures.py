@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -13,6 +17,7 @@ from .regular import FileKind, check_regular, shorten
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # content decides, whatever the name is; no other is tried
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 PIXELS = 64 * 2**20
+DECODING = threading.Lock()
 PICTURE = FileKind("a picture", 2**30, "save it anew as PNG or JPEG", "name a picture's file")
 
 
@@ -20,15 +25,34 @@ def open_picture(path: Path, kind: FileKind = PICTURE) -> Image.Image:
     """The first frame of a picture in its own mode, decoded, with the rotation that a camera noted applied."""
     check_regular(path, kind)
     try:
-        with warnings.catch_warnings():  # Pillow warns of large pictures; the bound below refuses them
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with warnings.catch_warnings():  # what is wrong is said in the refusal alone
+            warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as opened:
                 _check_pixels(opened, path)
-                return ImageOps.exif_transpose(opened)
+                with _libtiff_silenced() if opened.format == "TIFF" else nullcontext():
+                    return ImageOps.exif_transpose(opened)
     except Refusal:
         raise
     except Exception as error:  # decoders fail in many ways
         raise Refusal(f"{path}: cannot be read as a picture ({shorten(_reason(error))}); {kind.remedy}") from None
+
+
+@contextmanager
+def _libtiff_silenced() -> Iterator[None]:
+    """Keep libtiff, which writes to standard error by itself, silent while one picture is decoded."""
+    with DECODING:  # one at a time: another thread would keep the silence
+        try:
+            saved = os.dup(2)
+        except OSError:  # there is no standard error
+            yield
+            return
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
 
 
 def _check_pixels(picture: Image.Image, path: Path) -> None:

@@ -71,4 +71,5 @@ def _summary(place: Path, text: bytes) -> dict[str, Any]:
 
 
 def _remedy(place: Path) -> str:
-    return f"run `an8flower audit PLAN.toml -o {place.parent}` again: what is done already is not done twice"
+    folder = str(place.parent) if len(str(place.parent)) < 100 else "FOLDER"  # a message has an end
+    return f"run `an8flower audit PLAN.toml -o {folder}` again: what is done already is not done twice"

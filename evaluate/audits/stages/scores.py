@@ -23,7 +23,7 @@ class ScoreStage(Stage):
     """The stage that scores every method on every model, and chance and the truth beside them."""
 
     name = "scores"
-    folders = ("scores", "maps", "fits")
+    folders = ("scores", "maps", "fits", "effects")
     rank = 1
 
     def open_ledger(self) -> Ledger:

@@ -204,7 +204,7 @@ def effects_of(case: Case, points: int | None = None) -> EffectMaps:
     identity = _identity(case, points)
     if identity not in _MEMORY:
         folder = _world_of(case).folder
-        path = None if folder is None else folder / f"{identity[:16]}.safetensors"
+        path = None if folder is None else folder / f"effects-{identity[:16]}.safetensors"
         effects = None if path is None else read_effects(path, identity)
         if effects is None:
             effects = measure_effects(case, points=points)

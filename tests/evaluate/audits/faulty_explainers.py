@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from an8flower.evaluate.case import Case, Query
-from an8flower.evaluate.metrics.metric import Metric, register_metric
+from an8flower.evaluate.metrics.metric import Metric
 from an8flower.evaluate.models.classifier import Classifier
+from an8flower.evaluate.registry import register_metric
 
 HELD: list[Tensor] = []
 MODES: list[Any] = []

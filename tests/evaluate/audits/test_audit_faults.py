@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 import an8flower
 from an8flower import atomic
 from an8flower import spec as specs
-from an8flower.commands.audit import _tell
+from an8flower.commands.audit import _print_outcome
 from an8flower.errors import Refusal
 from an8flower.evaluate.audits.models import is_meant
 from an8flower.evaluate.audits.opened import ModelWords, open_once
@@ -388,4 +388,4 @@ def test_a_metric_that_raises_is_told_of_chance_and_methods_alike(place: Path, t
     assert all("strange_broken: ValueError: no such curve" in failure["reason"] for failure in outcome.failed)
     assert set(of_method(outcome.summary, "edges")) == {"iou"}
     with pytest.raises(Refusal, match="4 cells failed, the rest is on the page; the first: chance and truth: "):
-        _tell(outcome, as_json=False)
+        _print_outcome(outcome, as_json=False)

@@ -12,7 +12,7 @@ import pytest
 
 from an8flower.atomic import NoRoom, moved_into
 from an8flower.errors import Refusal
-from an8flower.evaluate.audits.cell_tasks import CellTask, CostRecord, carry_out, settle
+from an8flower.evaluate.audits.cell_tasks import CellTask, CostRecord, carry_out, run_cell
 from an8flower.evaluate.audits.engines.inline import Inline
 from an8flower.evaluate.audits.engines.task import Task
 from an8flower.evaluate.results.folder import RunFolder
@@ -21,7 +21,7 @@ from an8flower.evaluate.results.ledger import Cell, Ledger
 
 def fill_own_disk() -> object:
     """What a method does whose scratch disk is full."""
-    return settle(_raise_enospc)
+    return run_cell(_raise_enospc)
 
 
 def fill_disk_of_run(place: str) -> object:
@@ -31,7 +31,7 @@ def fill_disk_of_run(place: str) -> object:
         with moved_into(Path(place)):
             _raise_enospc()
 
-    return settle(make)
+    return run_cell(make)
 
 
 def _raise_enospc() -> None:

@@ -23,10 +23,10 @@ FOLDER = Path(__file__).parent
 OWN = "hostile_explainers"
 METRIC = """
 from dataclasses import replace
-from an8flower.evaluate.registry import metrics
+from an8flower.evaluate.registry import metrics, register_metric
 
 print("my_metrics is imported")
-mine = replace(metrics["iou"].item, name="mine")
+mine = register_metric(replace(metrics["iou"].item, name="mine"))
 """
 
 
@@ -99,6 +99,7 @@ def _assert_told(place: Path, undisturbed: dict[str, Any], folder: str, reasons:
     assert numbers(document) == numbers(undisturbed)
 
 
+@pytest.mark.slow
 def test_hostile_methods_are_told_and_harm_no_other(place: Path, undisturbed: dict[str, Any]) -> None:
     reasons = {
         "RaisesOwn": "OwnError: petals",
@@ -137,6 +138,7 @@ def test_a_method_that_prints_forks_and_patches_torch_has_its_own_numbers_alone(
     assert all(numbers(document)[name]["metrics"] == metrics for name in names)
 
 
+@pytest.mark.slow
 def test_a_metric_of_a_stranger_gives_the_same_numbers(place: Path) -> None:
     more = ("--metric", "my_metrics:mine")
     documents = [score(place, "metric", "edges", more=more)[0]]
@@ -145,6 +147,7 @@ def test_a_metric_of_a_stranger_gives_the_same_numbers(place: Path) -> None:
     assert set(documents[0]["results"][0]["metrics"]) == {"mine"}
 
 
+@pytest.mark.slow
 def test_sanity_of_a_stranger_is_the_same_in_a_process_of_its_own(place: Path) -> None:
     shared = ["--data", "flowers.h5", "--model", "net.safetensors", "--rows", 6, "--steps", 2, "--draws", 1]
     methods = ["--method", f"{OWN}:Bright", "--method", f"{OWN}:RaisesOwn"]
@@ -166,8 +169,8 @@ def test_sanity_of_a_stranger_is_the_same_in_a_process_of_its_own(place: Path) -
     ("name", "reason"),
     [
         ("Exits", "its process left with exit code 0"),
-        ("Hangs", "ran longer than 25 s"),
-        ("Interrupts", "Keyboard"),
+        pytest.param("Hangs", "ran longer than 25 s", marks=pytest.mark.slow),
+        pytest.param("Interrupts", "Keyboard", marks=pytest.mark.slow),
     ],
 )
 def test_check_ends_with_a_sentence(place: Path, name: str, reason: str) -> None:
@@ -181,6 +184,7 @@ def test_check_ends_with_a_sentence(place: Path, name: str, reason: str) -> None
     assert document["not_watched"]
 
 
+@pytest.mark.slow
 def test_names_that_cannot_be_imported_are_told_as_before(place: Path) -> None:
     for command in (["check"], ["score", "--data", "flowers.h5", "--model", "net.safetensors", "--method"]):
         done = call(place, *command, f"{OWN}:Nothing")
