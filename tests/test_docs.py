@@ -56,6 +56,16 @@ MODULES = {"model.md": "my_model", "explainer.md": "my_explainer", "metric.md": 
 WRITTEN = sorted({path.name for path in DOCS.glob("*.md")} - set(manual.PAGES))
 
 
+@pytest.fixture(autouse=True)
+def _no_metrics_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manual is made of what is built in, whatever other tests of this process have registered."""
+    from an8flower.evaluate.registry import metrics
+
+    metrics.names()  # which loads what is built in
+    built_in = {name: entry for name, entry in metrics._entries.items() if not name.startswith("strange_")}
+    monkeypatch.setattr(metrics, "_entries", built_in)
+
+
 class Block(NamedTuple):
     """A fenced block of a page."""
 

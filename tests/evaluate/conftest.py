@@ -24,6 +24,8 @@ from an8flower.store import FlowerStore
 MakeQuery = Callable[[Classifier], Query]
 MakeCase = Callable[..., Case]
 
+collect_ignore = ["audits/faulty_explainers.py"]  # it registers metrics: only tests that want them import it
+
 
 class UntraceableNet(InPlaceNet):
     """A network whose path depends on the data, so that torch.fx cannot follow it."""

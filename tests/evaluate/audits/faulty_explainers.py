@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from an8flower.evaluate.case import Case, Query
 from an8flower.evaluate.metrics.metric import Metric
 from an8flower.evaluate.models.classifier import Classifier
-from an8flower.evaluate.registry import register_metric
+from an8flower.evaluate.registry import metrics, register_metric
 
 HELD: list[Tensor] = []
 MODES: list[Any] = []
@@ -303,7 +303,13 @@ def make_metric(name: str, score: Callable[[Tensor, Case], Any]) -> Metric:
     return replace(metric, needs=("model",)) if name == "strange_model" else metric
 
 
-METRICS = {name: register_metric(make_metric(f"strange_{name}", score)) for name, (_, score) in SCORES.items()}
+def register_once(metric: Metric) -> Metric:
+    """Register a metric, unless this file was imported under another name before: then that metric is given."""
+    known = metric.name in metrics.names()
+    return metrics[metric.name].item if known else register_metric(metric)
+
+
+METRICS = {name: register_once(make_metric(f"strange_{name}", score)) for name, (_, score) in SCORES.items()}
 UNREGISTERED = make_metric("strange_unregistered", average)
 IMPOSTOR = make_metric("iou", average)
 METRIC_BROKEN = METRICS["broken"]
