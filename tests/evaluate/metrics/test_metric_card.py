@@ -26,7 +26,9 @@ PROMISED = {
     "source",
     "version",
 }
-REGISTERED = [name for name in metrics.names() if isinstance(metrics[name].item, Metric)]
+REGISTERED = [  # other tests register metrics that go wrong, and call them strange
+    name for name in metrics.names() if isinstance(metrics[name].item, Metric) and not name.startswith("strange_")
+]
 ROWS = torch.arange(2)
 CASE = Case(None, Query(torch.zeros(2, 3, 4, 4), ROWS, ROWS), Truth(ROWS, ROWS, torch.ones(2, 4, 4), None))
 MAPS = torch.arange(32.0).view(2, 4, 4)
