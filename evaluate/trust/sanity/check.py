@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -87,15 +88,15 @@ def merge(findings: Iterable[Findings]) -> Findings:
     return Findings(verdicts, scores, curves)
 
 
-class CheckOfModel:
+class CheckOfModel(ABC):
     """A sanity check of one model, made ready once for all methods."""
 
     def __init__(self, setting: Setting, value: Any) -> None:
         self.setting, self.value = setting, value  # the value that the plan has for the check's key
 
+    @abstractmethod
     def examine(self, subject: Subject) -> Findings:
         """What the check finds of one method; nothing where it was not asked for."""
-        raise NotImplementedError
 
     def describe_plan(self) -> dict[str, Any]:
         """The keys that the check adds to the plan of the document."""
