@@ -33,17 +33,40 @@ def read_default_device(network: nn.Module) -> torch.device | None:
     return None if context is None else context.device
 
 
-def read_autocast(network: nn.Module) -> tuple[Any, ...]:
-    """Whether autocast is on, and to which dtype, for each kind of device."""
-    kinds = ("cpu", "cuda")
-    return tuple((kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in kinds)
+class Autocast(NamedTuple):
+    """What autocast does to the numbers of this thread."""
+
+    kinds: tuple[tuple[str, bool, torch.dtype], ...]  # for each kind of device whether it is on, and its dtype
+    contexts: int  # how many are open; copies of the weights are kept until the last one is left
+    keeps_copies: bool
 
 
-def write_autocast(state: tuple[Any, ...]) -> None:
-    """Switch autocast on or off for each kind of device."""
-    for kind, enabled, dtype in state:
+def count_autocast_contexts() -> int:
+    """How many contexts of autocast are open in this thread; torch tells it only to those that open one more."""
+    torch.autocast_increment_nesting()
+    return torch.autocast_decrement_nesting()
+
+
+def read_autocast(network: nn.Module) -> Autocast:
+    """Whether autocast is on for each kind of device, and how many of its contexts are open."""
+    kinds = tuple((kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in ("cpu", "cuda"))
+    return Autocast(kinds, count_autocast_contexts(), torch.is_autocast_cache_enabled())
+
+
+def write_autocast(state: Autocast) -> None:
+    """Switch autocast on or off for each kind of device, and close the contexts that were left open.
+
+    While one is open, torch keeps its copies of the weights: models trained afterwards would go on using old ones.
+    """
+    for kind, enabled, dtype in state.kinds:
         torch.set_autocast_enabled(kind, enabled)
         torch.set_autocast_dtype(kind, dtype)
+    while count_autocast_contexts() > state.contexts:
+        torch.autocast_decrement_nesting()
+    while count_autocast_contexts() < state.contexts:
+        torch.autocast_increment_nesting()
+    torch.set_autocast_cache_enabled(state.keeps_copies)
+    torch.clear_autocast_cache()
 
 
 def read_anomaly(network: nn.Module) -> tuple[bool, bool]:

@@ -14,6 +14,7 @@ from torch import nn
 from an8flower.errors import Refusal
 from an8flower.evaluate.models.classifier import Classifier, wrap
 from an8flower.evaluate.models.networks.guard import NotWhole, Seal, guard
+from an8flower.evaluate.models.networks.process_state import count_autocast_contexts
 from an8flower.evaluate.models.networks.split import GraphSplit
 from an8flower.evaluate.models.networks.unrolled import unroll
 
@@ -111,6 +112,27 @@ def test_traces_are_named_and_removed(network: Classifier, name: str, act: Calla
     with pytest.raises(Refusal, match=f"clumsy changed {name} and did not change it back"), guard(network, "clumsy"):
         act(network)
     assert state(network) == before
+
+
+def answers_in_half_precision(images: torch.Tensor) -> list[float]:
+    """The answers of a layer under autocast before and after its weights are doubled in place."""
+    layer = nn.Linear(4, 1)
+    answers = []
+    for _ in range(2):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            answers.append(float(layer(images).detach()))
+        with torch.no_grad():
+            layer.weight.mul_(2)
+            layer.bias.mul_(2)
+    return answers
+
+
+def test_no_old_copy_of_a_weight_is_used_after_an_autocast_that_was_left_open(network: Classifier) -> None:
+    with pytest.raises(Refusal, match="autocast"), guard(network, "clumsy"):
+        torch.autocast("cpu").__enter__()
+    assert count_autocast_contexts() == 0
+    first, second = answers_in_half_precision(torch.ones(1, 4))
+    assert second == 2 * first
 
 
 def test_several_traces_are_named_together(network: Classifier) -> None:
