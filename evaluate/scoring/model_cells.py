@@ -20,6 +20,7 @@ from ..models.classifier import Classifier
 from ..models.networks.guard import NotWhole, Seal
 from ..results import kept_maps
 from ..results.ledger import Cell, Content, Ledger, Work
+from ..results.statistics.scores import OTHER_ROWS
 from ..results.summary import CHANCE, ORACLE, RELIANCE, RELIES
 from .judge import Judge
 from .thresholds import method_thresholds, reference_thresholds
@@ -147,7 +148,9 @@ class ModelCells:
         about = {"method": method.text, "model": self.name}
         for number, indices in enumerate(self.blocks):
             explainer = repr(method.explainer)
-            content = Content(self.name, (explainer,), tuple(metric.name for metric in self.judge.metrics))
+            others = tuple((OTHER_ROWS + explainer, metric.name) for metric in self.judge.of_other_rows)
+            names = tuple(metric.name for metric in self.judge.metrics)
+            content = Content(self.name, (explainer,), names, others)
             cell = Cell(label, (*self._identity, explainer), indices, about, explains=True, content=content)
             yield self._work(cell, partial(score, number, cell))
 

@@ -1,4 +1,4 @@
-"""The two explainers that every score is read against: one that knows the truth, and one that knows nothing."""
+"""What every score is read against: who knows the truth, who knows nothing, and a method's maps of other rows."""
 
 from __future__ import annotations
 
@@ -46,6 +46,18 @@ def noise_for(truth: Truth, repeat: int, query: Query) -> Tensor:
         truth.rows.tolist(), query.targets.tolist(), query.images.double().flatten(1).mean(1).tolist(), strict=True
     )
     return draw_noise(truth, [seed_of("chance again", repeat, row, target, str(mean)) for row, target, mean in queries])
+
+
+def other_rows(rows: Tensor, seed: int) -> Tensor:
+    """For each place of a batch the place of another row, (B,) int64 on the CPU; its own if there is no other.
+
+    Every row stands in for one other row. Who stands in for whom is fixed by the rows (B,) and a seed: they are
+    shuffled into a circle, and each is given its neighbour.
+    """
+    circle = torch.randperm(len(rows), generator=generator(seed_of("other rows", seed, *rows.tolist())))
+    places = torch.empty_like(circle)
+    places[circle] = circle.roll(1)
+    return places
 
 
 def draw_noise(truth: Truth, seeds: list[int]) -> Tensor:

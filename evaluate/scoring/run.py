@@ -37,6 +37,7 @@ from ..results.files import write_json
 from ..results.folder import RunFolder
 from ..results.ledger import Cell, Content, Ledger, Work, broken_metrics, without_metrics
 from ..results.reliability import reliability_warnings
+from ..results.skill import SKILL_CONTROLS
 from ..results.summary import CHANCE, ORACLE, RELIANCE, MetricKind, contrasts, summarise
 from ..seeds import seed_of
 from .judge import Judge, Target
@@ -225,7 +226,8 @@ def _document(scoring: Scoring, ledger: Ledger, data: dict[str, Any], models: li
     table, results = ledger.run.table(ledger.filed), []
     broken = broken_metrics(table)
     table, kinds = without_metrics(table, broken), {name: kind for name, kind in kinds.items() if name not in broken}
-    for entry in summarise(table, kinds, plan.seed):
+    blind = _blind_controls(scoring)
+    for entry in summarise(table, kinds, plan.seed, blind):
         method = named[entry.pop("explainer")]
         if method.text not in incomplete:
             called = {"method": method.name, "text": method.text, "parameters": vars(method.explainer)}
@@ -238,7 +240,7 @@ def _document(scoring: Scoring, ledger: Ledger, data: dict[str, Any], models: li
         "results": results,
         "families": {name: kind.family for name, kind in kinds.items()},
         **contrasts(table, kinds, complete, plan.seed),
-        "boards": boards(table, kinds, complete, _controls(scoring), plan.seed),
+        "boards": boards(table, kinds, complete, _controls(scoring), plan.seed, blind),
         "skipped": list({json.dumps(entry): entry for entry in ledger.skipped}.values()),
         "failed": ledger.failures,
         "versions": versions(),
@@ -248,6 +250,11 @@ def _document(scoring: Scoring, ledger: Ledger, data: dict[str, Any], models: li
 def _controls(scoring: Scoring) -> set[str]:
     """The methods that explain nothing, by the repr of their explainers."""
     return {repr(method.explainer) for method in scoring.methods if family_of(method.name) == "baselines"}
+
+
+def _blind_controls(scoring: Scoring) -> dict[str, str]:
+    """The texts of the controls that skill is measured against, by the repr of their explainers."""
+    return {repr(method.explainer): method.text for method in scoring.methods if method.name in SKILL_CONTROLS}
 
 
 def _file(opened: Scoring, ledger: Ledger, document: dict[str, Any]) -> None:
