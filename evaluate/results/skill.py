@@ -9,8 +9,8 @@ import numpy as np
 
 from .files import without_nan
 from .metric_values import MetricKind, Values, order_of, values_of
-from .statistics.intervals import Interval, calibrated_differences, calibrated_intervals, known_mean, rows_of
-from .statistics.scores import OTHER_ROWS, ScoreArrays
+from .statistics.intervals import Interval, calibrate, calibrated_differences, calibrated_intervals, known_mean, rows_of
+from .statistics.scores import AT_GRID, OTHER_ROWS, ScoreArrays
 
 SKILL_CONTROLS = ("mean_mask", "center", "edges")
 """The methods that see no model and may still find evidence: the best of them has the skill 0."""
@@ -75,6 +75,27 @@ def of_this_picture(
         values.methods, others, values.chance, values.oracle, seed=seed, architectures=values.architectures
     )
     return [_document("of_this_picture", interval, NO_OTHERS) for interval in measured]
+
+
+def ceilings(
+    scores: ScoreArrays, metric: str, methods: Sequence[str], values: Values, models: Sequence[int]
+) -> list[dict[str, Any]]:
+    """The calibrated score of the truth at each method's own grid, `ceiling`; nothing for methods without a grid.
+
+    It is what the method could score if its coarse map were right: no bound, as other coarse maps may score more.
+    """
+    at_grid = values_of(scores, metric, [AT_GRID + name for name in methods], models).methods
+    measured = [_calibrated(truth, values) for truth in at_grid]
+    return [{} if np.isnan(ceiling) else {"ceiling": ceiling} for ceiling in measured]
+
+
+def _calibrated(truth: np.ndarray, values: Values) -> float:
+    """The calibrated mean of values (rows, models), on the rows and models on which they are defined."""
+    means = [
+        float(known_mean(rows_of(np.where(np.isnan(truth), np.nan, part), values.architectures), axis=0))
+        for part in (truth, values.chance, values.oracle)
+    ]
+    return calibrate(means[0], *means[1:])
 
 
 def _document(key: str, interval: Interval, reason: str) -> dict[str, Any]:

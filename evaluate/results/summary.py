@@ -15,7 +15,7 @@ from .metric_values import Values as Values
 from .metric_values import order_of as order_of
 from .metric_values import values_of as values_of
 from .scopes import THESE
-from .skill import of_this_picture, skills
+from .skill import ceilings, of_this_picture, skills
 from .statistics.comparisons import Comparison, compare, groups
 from .statistics.intervals import Interval, calibrate, calibrated_intervals, intervals, known_mean, rows_of
 from .statistics.power import rows_needed
@@ -112,8 +112,9 @@ def summaries(
     resampled = resampling_seed(seed)
     skill = skills(scores, metric, kind, values, chosen, blind or {}, resampled)
     pictures = of_this_picture(scores, metric, methods, values, chosen, resampled)
-    for entry, above_control, above_others in zip(entries, skill, pictures, strict=True):
-        entry |= {**above_control, **above_others}
+    at_grid = ceilings(scores, metric, methods, values, chosen)
+    for entry, above_control, above_others, ceiling in zip(entries, skill, pictures, at_grid, strict=True):
+        entry |= {**above_control, **above_others, **ceiling}
     return entries
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from an8flower.evidence import shared_evidence
 from an8flower.factors import PARTS
 
-from ..case import Case, Query, Truth
+from ..case import Case, Explainer, Query, Truth
+from ..maps import upsample
+from ..models.classifier import Classifier
+from ..registry import is_ours
 from ..seeds import generator, seed_of
 
 
@@ -58,6 +64,29 @@ def other_rows(rows: Tensor, seed: int) -> Tensor:
     places = torch.empty_like(circle)
     places[circle] = circle.roll(1)
     return places
+
+
+@runtime_checkable
+class Gridded(Protocol):
+    """An explainer whose maps are made on a grid that is coarser than the picture, and then scaled up."""
+
+    def map_grid(self, classifier: Classifier, query: Query) -> tuple[int, int]:
+        """The rows and columns of the grid for a classifier and pictures."""
+        ...
+
+
+def has_grid(explainer: Explainer) -> bool:
+    """Whether an explainer of ours declares the grid of its maps; strangers' are known by their names alone here."""
+    return is_ours(explainer) and isinstance(explainer, Gridded)
+
+
+def evidence_at_grid(truth: Truth, grid: tuple[int, int]) -> Tensor:
+    """The truth as a method with such a grid could show it, maps (B, H, W) float32 in [0, 1].
+
+    Each cell has the share of it that the mask covers; between the cells' centres it is bilinear, as such maps are.
+    """
+    masks = evidence(truth)
+    return upsample(F.adaptive_avg_pool2d(masks[:, None], grid)[:, 0], masks[:, None])
 
 
 def draw_noise(truth: Truth, seeds: list[int]) -> Tensor:

@@ -41,6 +41,7 @@ from ..results.skill import SKILL_CONTROLS
 from ..results.summary import CHANCE, ORACLE, RELIANCE, MetricKind, contrasts, summarise
 from ..seeds import seed_of
 from .judge import Judge, Target
+from .leading import check_leading, choose_leading
 from .model_cells import ModelCells
 from .needs import missing_needs, select_computable
 
@@ -62,6 +63,7 @@ class ScoringPlan:
     rows: int | None = None  # all where None
     target: Target = "label"
     seed: int = 0
+    leading: tuple[str, ...] = ()  # of the metrics, the first ranks methods; see `leading.choose_leading` for none
 
 
 class ScoringOutcome(NamedTuple):
@@ -82,6 +84,7 @@ class Scoring:
     def __init__(self, plan: ScoringPlan, resources: Resources, folder: Path, keep_maps: bool = False) -> None:
         self.plan, self.store = plan, FlowerStore(plan.data)
         self.data_seal = DataSeal(self.store)
+        check_leading(plan.leading, plan.metrics)
         models = [open_model(source, self.store, resources.device) for source in plan.models]
         lacks = missing_needs(self.store) | part_threshold.missing_needs(self.store, plan.split)
         possible = select_computable(parse_metrics(plan.metrics), lacks)
@@ -238,6 +241,7 @@ def _document(scoring: Scoring, ledger: Ledger, data: dict[str, Any], models: li
         "target": plan.target,
         "models": models,
         "results": results,
+        "leading": choose_leading(plan.leading, kinds),
         "families": {name: kind.family for name, kind in kinds.items()},
         **contrasts(table, kinds, complete, plan.seed),
         "boards": boards(table, kinds, complete, _controls(scoring), plan.seed, blind),
@@ -265,6 +269,7 @@ def _file(opened: Scoring, ledger: Ledger, document: dict[str, Any]) -> None:
         "models": [str(source) for source in plan.models],
         "methods": [method.text for method in opened.methods],
         "metrics": opened.cards(),
+        "leading": document["leading"],
         "target": plan.target,
         "seed": plan.seed,
         "rows": opened.chosen.tolist(),

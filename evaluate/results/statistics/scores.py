@@ -15,6 +15,7 @@ CHANCE, ORACLE = "chance", "oracle"  # the two references, filed as if they were
 RELIANCE = "reliance"  # filed likewise: whether a model relies on the designed evidence in a row, 1 or 0
 RELIES = "relies"  # the metric of that name
 OTHER_ROWS = "other rows: "  # begins the name of a third reference: the maps that a method gave for other rows
+AT_GRID = "truth at the grid of: "  # likewise: the truth as a method with such a grid could show it
 NO_MAP = ("the map is constant", "the map has no positive value", "the map is zero everywhere")
 """How a reason ends that blames the map. If chance has a value there, the row is in order, and the map says nothing."""
 Select = Callable[[np.ndarray], np.ndarray]  # curves (n, T) of all rows -> values (n,)
@@ -31,7 +32,7 @@ class Grid:
 
 def is_method(explainer: str) -> bool:
     """Whether the explainer of a long row is a method, and no reference that is filed as if it were one."""
-    return explainer not in (CHANCE, ORACLE, RELIANCE) and not explainer.startswith(OTHER_ROWS)
+    return explainer not in (CHANCE, ORACLE, RELIANCE) and not explainer.startswith((OTHER_ROWS, AT_GRID))
 
 
 class ScoreArrays:

@@ -15,6 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
+from skimage.transform import downscale_local_mean, resize
+from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from an8flower.errors import NotApplicable, Refusal
@@ -26,7 +28,7 @@ from an8flower.evaluate.metrics.metric import Metric
 from an8flower.evaluate.metrics.naming import expand
 from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.resources import Resources
-from an8flower.evaluate.results.statistics.scores import OTHER_ROWS
+from an8flower.evaluate.results.statistics.scores import AT_GRID, OTHER_ROWS
 from an8flower.evaluate.scoring import run as scoring
 from an8flower.evaluate.scoring.references import other_rows
 from an8flower.evaluate.scoring.run import ScoringOutcome, ScoringPlan, score
@@ -110,9 +112,9 @@ def test_the_rows_that_lie_on_disk(plan: ScoringPlan, tmp_path: Path) -> None:
     assert [card["name"] for card in asked["metrics"]] == list(plan.metrics)
     (part,) = (name for name in asked["parts"] if "gradcam" in name)
     frame = pq.read_table(tmp_path / "scores" / f"{part}.parquet").to_pandas()
-    others = frame[frame.explainer.str.startswith(OTHER_ROWS)]
-    frame = frame.drop(others.index)
-    assert len(frame) == len(others) == 24 * 3
+    others, at_grid = (frame[frame.explainer.str.startswith(start)] for start in (OTHER_ROWS, AT_GRID))
+    frame = frame.drop(others.index).drop(at_grid.index)
+    assert len(frame) == len(others) == len(at_grid) == 24 * 3
     assert others[["seconds", "forwards", "backwards"]].isna().all(axis=None)
     assert (frame.groupby("metric").row.apply(list).map(len) == 24).all()
     assert frame[frame.metric == "iou_best"].curve.map(len).unique() == [100]
@@ -176,6 +178,29 @@ def test_a_row_alone_has_no_other(plan: ScoringPlan, tmp_path: Path) -> None:
     table = score_others(plan, tmp_path, range(1), batch=3)
     assert np.isnan(table["value"].to_numpy()).all()
     assert table["reason"].to_pylist() == ["there is no other row in this cell"]
+
+
+def test_the_ceiling_is_the_truth_at_the_grid_of_the_method(plan: ScoringPlan, tmp_path: Path) -> None:
+    """Against means over blocks of pixels that are scaled up by scikit-image's bilinear rule."""
+    metrics = ("average_precision",)
+    outcome = score(replace(plan, metrics=metrics), CPU, tmp_path)
+    gradcam, random = (result["metrics"]["average_precision"] for result in outcome.document["results"])
+    assert "ceiling" not in random
+    opened = scoring.Scoring(replace(plan, metrics=metrics), CPU, tmp_path)
+    case = opened.judge.case(opened.models[0].classifier, opened.chosen, np.zeros(24, np.int64))
+    grid = opened.methods[0].explainer.map_grid(case.classifier, case.query)
+    side = case.truth.masks.shape[1]
+    assert side % grid[0] == 0
+    masks = (case.truth.masks > 0).double().numpy()
+    maps = [
+        resize(downscale_local_mean(mask, side // grid[0]), mask.shape, order=1, mode="edge", anti_aliasing=False)
+        for mask in masks
+    ]
+    pairs = zip(masks, maps, strict=True)
+    expected = np.mean([average_precision_score(mask.ravel() > 0, drawn.ravel().round(6)) for mask, drawn in pairs])
+    chance = gradcam["chance"]
+    assert gradcam["ceiling"] == pytest.approx((expected - chance) / (1 - chance), abs=0.01)
+    assert 0.3 < gradcam["ceiling"] < 0.99
 
 
 def test_what_sees_no_picture_says_nothing_of_this_one(plan: ScoringPlan, tmp_path: Path) -> None:
