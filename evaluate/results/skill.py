@@ -99,6 +99,7 @@ def _calibrated(truth: np.ndarray, values: Values) -> float:
 
 
 def _document(key: str, interval: Interval, reason: str) -> dict[str, Any]:
-    numbers = {key: interval.mean, f"{key}_low": interval.low, f"{key}_high": interval.high}
+    ends = (interval.mean + 0.0, interval.low + 0.0, interval.high + 0.0)  # without negative zeros
+    numbers = dict(zip((key, f"{key}_low", f"{key}_high"), ends, strict=True))
     why_none = {f"{key}_reason": reason} if np.isnan(interval.mean) else {}
     return {**without_nan(numbers), **why_none}
