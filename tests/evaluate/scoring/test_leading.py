@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from an8flower.errors import Refusal
 from an8flower.evaluate.audits import plan as plans
 from an8flower.evaluate.audits.run import audit
 from an8flower.evaluate.scoring.leading import DEFAULT, check_leading, choose_leading
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(
@@ -51,3 +54,24 @@ def test_other_metrics_on_the_command_line_have_their_own_leading_ones() -> None
     assert quick.instead(metrics=["iou"]).leading == ()
     assert quick.instead(rows=5).leading == DEFAULT
     assert plans.load("vebi-iou").leading == ("iou",)
+
+
+def test_the_default_is_what_the_criterion_chooses() -> None:
+    """Applied here a second time to what was measured: what sees the truth, beats controls, and reads order alone."""
+    document = json.loads((ROOT / "benchmarks" / "results" / "metric_table.json").read_text(encoding="utf-8"))
+    blind = ("center", "mean training mask", "mask of another row", "edges", "bump", "smooth noise", "noise")
+    margins = {}
+    for row in document["rows"]:
+        if None in (row["truth"], row["tau"]) or row["family"] == "effect":
+            continue
+        worst = min(row["truth"], row["effect map"])
+        best = max(row[name] for name in (*blind, "constant but a corner"))
+        rescaled = [row[f"effect map, {name}"] - row["effect map"] for name in ("square", "square root", "rank")]
+        kept = row["tau"] >= 0.99 and max(map(abs, rescaled)) <= 0.01
+        if worst >= 0.9 and worst - best >= 0.1 and kept and row["constant but a corner"] <= 0.05:
+            margins[row["metric"]] = (row["family"], row["effect map"] - best)
+    leads = [
+        max((name for name, (of, _) in margins.items() if of == family), key=lambda name: margins[name][1])
+        for family in ("localisation", "intervention")
+    ]
+    assert leads == list(DEFAULT) == [document["about"][f"leads ({question})"] for question in ("evidence", "use")]
