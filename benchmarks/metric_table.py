@@ -158,7 +158,7 @@ class Setting:
         return {metric.name: mean_of(metric, scores[metric.name]) for metric in self.judge.metrics}
 
     def chance(self) -> dict[str, float]:
-        """What noise scores: by formula where there is one, else measured on eight maps a row, or one if it costs."""
+        """What noise scores: by formula where there is one, else measured on two maps a row."""
         masks = self.case.truth.masks
         exact = {m.name: mean_of(m, m.chance(masks)) for m in self.judge.metrics if m.chance}
         repeats = [self.mean_scores(noise(self.case.truth, repeat)) for repeat in range(2)]

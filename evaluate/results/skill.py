@@ -85,11 +85,11 @@ def ceilings(
     It is what the method could score if its coarse map were right: no bound, as other coarse maps may score more.
     """
     at_grid = values_of(scores, metric, [AT_GRID + name for name in methods], models).methods
-    measured = [_calibrated(truth, values) for truth in at_grid]
+    measured = [_calibrate_mean(truth, values) for truth in at_grid]
     return [{} if np.isnan(ceiling) else {"ceiling": ceiling} for ceiling in measured]
 
 
-def _calibrated(truth: np.ndarray, values: Values) -> float:
+def _calibrate_mean(truth: np.ndarray, values: Values) -> float:
     """The calibrated mean of values (rows, models), on the rows and models on which they are defined."""
     means = [
         float(known_mean(rows_of(np.where(np.isnan(truth), np.nan, part), values.architectures), axis=0))
