@@ -14,6 +14,7 @@ from .statistics.scores import AT_GRID, OTHER_ROWS, ScoreArrays
 
 SKILL_CONTROLS = ("mean_mask", "center", "edges")
 """The methods that see no model and may still find evidence: the best of them has the skill 0."""
+NOTHING = dict.fromkeys(("skill", "skill_low", "skill_high"))
 NO_CONTROL = f"no control that sees no model has a value for all models: score {', '.join(SKILL_CONTROLS)} as well"
 NO_ROOM = "the truth scores no better than the best control that sees no model"
 NO_VALUE = "it has no value, or not on rows on which the control and the truth have one"
@@ -43,10 +44,10 @@ def skills(
     rivals = values_of(scores, metric, everywhere, models)
     order = order_of(rivals.methods, kind, rivals.architectures)
     if not order:
-        return [{"skill": None, "skill_reason": NO_CONTROL}] * len(values.methods)
+        return [{**NOTHING, "skill_reason": NO_CONTROL}] * len(values.methods)
     control, name = rivals.methods[order[0]], controls[everywhere[order[0]]]
     if not _leaves_room(control, values, kind):
-        return [{"skill": None, "skill_control": name, "skill_reason": NO_ROOM}] * len(values.methods)
+        return [{**NOTHING, "skill_control": name, "skill_reason": NO_ROOM}] * len(values.methods)
     measured = calibrated_intervals(
         values.methods, control, values.oracle, seed=seed, architectures=values.architectures
     )
