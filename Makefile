@@ -21,7 +21,7 @@ test-slow: $(VENV)/.test $(VENV)/.ray  ## training to the promised accuracies, l
 	$(PYTEST) -m slow
 
 MEASURED := rendering generation localisation training shortcut explainers memory conformance \
-	faithfulness sanity certificate metric_conformance plans pages inference
+	faithfulness sanity certificate metric_conformance plans pages inference metric_table
 bench: $(VENV)/.bench  ## measure, and write benchmarks/results/
 	for each in $(MEASURED); do $(BIN)/python benchmarks/$$each.py || exit 1; done
 

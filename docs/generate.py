@@ -17,6 +17,7 @@ from catalogue import archs, checks, methods, metric_cards
 from command_page import commands
 from data_pages import colours, factors, pictures, presets
 from plan_tables import plan, plans
+from ruler_tables import blind_maps, criterion, right_maps
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Made from the code by docs/generate.py: edits are lost. -->"
@@ -31,7 +32,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "api.md": api,
 }
 TABLES: Mapping[str, Callable[[], str]] = {
-    table.__name__: table for table in (factors, colours, archs, checks, plan, plans)
+    table.__name__: table for table in (factors, colours, archs, checks, plan, plans, right_maps, blind_maps, criterion)
 }
 """What a page may ask for by a pair of lines: `<!-- table: factors -->` and `<!-- end of table -->`."""
 

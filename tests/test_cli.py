@@ -28,7 +28,9 @@ def network():
     return nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(inplace=True), flat)
 """
 RESULT_KEYS = {"mean", "low", "high", "n", "undefined", "chance", "oracle", "calibrated"}
-RESULT_KEYS |= {"calibrated_low", "calibrated_high", "scope"}
+RESULT_KEYS |= {"calibrated_low", "calibrated_high", "scope", "skill", "skill_low", "skill_high"}
+RESULT_KEYS |= {"of_this_picture", "of_this_picture_low", "of_this_picture_high"}
+OPTIONAL_KEYS = {"gaps", "defined_only", "skill_control", "skill_reason", "of_this_picture_reason", "ceiling"}
 
 
 @pytest.fixture(scope="module")
@@ -240,10 +242,12 @@ def test_score_prints_json_as_designed(run: Run, trained: Path) -> None:
     for result in document["results"]:
         assert set(result) == {"method", "text", "family", "parameters", "metrics", "cost"}
         assert set(result["cost"]) == {"seconds", "forwards", "backwards"}
-        assert all(
-            set(numbers) - {"gaps", "defined_only"} == RESULT_KEYS | {"relying"}
-            for numbers in result["metrics"].values()
-        )
+        assert all(set(numbers) - OPTIONAL_KEYS == RESULT_KEYS | {"relying"} for numbers in result["metrics"].values())
+    gradcam, random, edges = (result["metrics"]["iou"] for result in document["results"])
+    assert (edges["skill"], edges["skill_control"]) == (0, "edges")
+    assert "ceiling" in gradcam
+    assert "ceiling" not in random
+    assert document["leading"] == ["average_precision"]
     assert document["versions"]["an8flower"]
     assert json.loads((trained / "runs" / "single-6c" / "summary.json").read_text())["results"] == document["results"]
 

@@ -99,7 +99,8 @@ def score(
     """Score methods: explain each row by each method, and compare the maps with the truth.
 
     Scores are calibrated: 0 is what a random map scores on these masks, 1 what the truth itself scores. They come with
-    95 % intervals.
+    95 % intervals. Beside mean_mask, center or edges they have a skill: 0 is the best of these, which see no model. A
+    further number says how much of a score is about the picture, and is lost with the maps of other rows.
 
     Methods and metrics that are not ours (a module of yours, a plug-in, a toolkit's class) run in a process of their
     own. If one fails, hangs or dies, a sentence says so, and the others have their numbers.

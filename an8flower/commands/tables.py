@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ..evaluate.results.scopes import models_text
 from ..evaluate.results.wording import (
+    BESIDE,
     LETTERS,
     NUMBERS,
     UNKNOWN,
@@ -112,22 +113,24 @@ def _say_trained_anew(document: Mapping[str, Any]) -> None:
     """What can be said of models trained anew by the leading metric, from the board that has most models."""
     boards = document.get("boards") or []
     if boards and len(document["results"]) > 1:
-        _say(boards[-1]["metrics"][_leading(document["results"])]["trained_anew"]["sentence"])
+        _say(boards[-1]["metrics"][_leading(document)]["trained_anew"]["sentence"])
 
 
-def _leading(results: Sequence[Mapping[str, Any]]) -> str:
-    return "iou" if "iou" in results[0]["metrics"] else next(iter(results[0]["metrics"]))
+def _leading(document: Mapping[str, Any]) -> str:
+    """The metric that ranks the methods, as the document says."""
+    return str(document["leading"][0])
 
 
 def write_csv(document: Mapping[str, Any], out: TextIO) -> None:
     """Write the scores as CSV, a line for each method and metric."""
     writer = csv.writer(out)
-    writer.writerow(["method", "parameters", "metric", *NUMBERS, "seconds", "forwards", "backwards"])
+    writer.writerow(["method", "parameters", "metric", *NUMBERS, "seconds", "forwards", "backwards", *BESIDE])
     for result in document["results"]:
         parameters = ",".join(f"{key}={value}" for key, value in result["parameters"].items())
         for metric, numbers in result["metrics"].items():
             values = [numbers[key] for key in NUMBERS]
-            writer.writerow([result["method"], parameters, metric, *values, *result["cost"].values()])
+            beside = [numbers.get(key) for key in BESIDE]
+            writer.writerow([result["method"], parameters, metric, *values, *result["cost"].values(), *beside])
 
 
 def _reliance_words(model: Mapping[str, Any]) -> str:
@@ -138,7 +141,8 @@ def _reliance_words(model: Mapping[str, Any]) -> str:
 
 def _show_one(result: Mapping[str, Any]) -> None:
     """Print one method's numbers, a line for each metric."""
-    columns = ["metric", "mean", "95 % interval", "chance", "truth", "calibrated", "where relied on", "n", "undefined"]
+    columns = ["metric", "mean", "95 % interval", "chance", "truth", "calibrated", "skill"]
+    columns += ["of this picture", "where relied on", "n", "undefined"]
     rows = [
         [
             name + (" (lower is better)" if is_lower_better(m) else ""),
@@ -147,6 +151,8 @@ def _show_one(result: Mapping[str, Any]) -> None:
             number(m["chance"], 3),
             number(m["oracle"], 3),
             number(m["calibrated"], 3),
+            number(m.get("skill"), 3),
+            number(m.get("of_this_picture"), 3),
             number((m.get("relying") or {}).get("calibrated"), 3),
             str(m["n"]),
             str(m["undefined"]),
@@ -198,7 +204,7 @@ def _width(columns: Columns) -> int:
 def _show_contrasts(document: Mapping[str, Any], place: str = "") -> None:
     """Print for one leading metric which methods differ, how firm their order is, and where scores vary."""
     results = document["results"]
-    metric = _leading(results)
+    metric = _leading(document)
     shares = document.get("variance", {}).get(metric, {})
     ranks, compared = (document.get(key, {}).get(metric) for key in ("ranks", "comparisons"))
     if not compared and not any(shares.values()):
@@ -249,11 +255,22 @@ def _standing_columns(
     return {
         "mean": [number(m["mean"], 3) for m in values],
         "95 % interval": [f"{number(m['low'], 3)} to {number(m['high'], 3)}" for m in values],
+        **_beside_columns(values),
         **({"where relied on": relied} if len(relied) == len(values) else {}),
         **_difference_columns(results, compared),
         "rank": [number(place and place["rank"], 1) for place in places],
         "95 % of ranks": [f"{place['low']:g} to {place['high']:g}" if place else "-" for place in places],
         "first": [_percent(place and place["first"]) for place in places],
+    }
+
+
+def _beside_columns(values: Sequence[Mapping[str, Any]]) -> Columns:
+    """The columns of skill and of what is about the picture itself, if any method has a number there."""
+    titles = {"skill": "skill", "of this picture": "of_this_picture"}
+    return {
+        title: [number(m.get(key), 2) for m in values]
+        for title, key in titles.items()
+        if any(m.get(key) is not None for m in values)
     }
 
 

@@ -90,6 +90,7 @@ class Plan(PlanTable):
     models: Annotated[tuple[Models, ...], Field(min_length=1)]
     methods: Annotated[tuple[str, ...], Field(min_length=1)]
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("usual",)
+    leading: tuple[str, ...] = ()  # of the metrics; average_precision and counterfactual_deletion if nothing is named
     split: str = "test"
     rows: Count | None = None  # all where None
     target: Literal["label", "predicted"] = "label"
@@ -130,12 +131,16 @@ class Plan(PlanTable):
         metrics: Sequence[str] = (),
         rows: int | None = None,
     ) -> Plan:
-        """A copy of the plan with values from the command line; an empty value leaves that of the plan."""
+        """A copy of the plan with values from the command line; an empty value leaves that of the plan.
+
+        If there are other metrics, the plan's leading ones are forgotten.
+        """
         return self.with_changes(
             data=[_parse_data(text) for text in data] or None,
             models=_parse_models(models, weights) or None,
             methods=list(methods) or None,
             metrics=list(metrics) or None,
+            leading=[] if metrics else None,
             rows=rows,
         )
 

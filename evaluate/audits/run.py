@@ -28,6 +28,7 @@ from ..resources import parse_device
 from ..results import files
 from ..results.folder import RunFolder
 from ..results.ledger import Cell, Ledger
+from ..scoring.leading import check_leading
 from ..scoring.run import Scoring, ScoringPlan, versions
 from . import datasets, models
 from .cell_tasks import CellTask, CostRecord, Progress, carry_out
@@ -141,6 +142,7 @@ class Audit:
 
     def run(self, command: str, fresh: bool = False) -> AuditOutcome:
         """Compute every cell that has no result, and write the summary and the page."""
+        check_leading(self.plan.leading, self.plan.metrics)
         with self._engine() as engine:
             stores = [self._data(entry, engine) for entry in self.plan.data]
             self._data_seals = [DataSeal(store) for store in stores]
@@ -253,6 +255,7 @@ class Audit:
             rows=plan.rows,
             target=plan.target,
             seed=plan.seed,
+            leading=plan.leading,
         )
         return StudyWords(
             plan=request,

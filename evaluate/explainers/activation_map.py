@@ -53,6 +53,13 @@ class ActivationMap(ABC):
         """The layers that the map is made of, by their paths."""
         return [None] if self.layer is None else [path.strip() for path in self.layer.split("+")]
 
+    def map_grid(self, classifier: Classifier, query: Query) -> tuple[int, int]:
+        """The rows and columns of the map before it is scaled up; of several layers, those of the finest."""
+        first = Query(*(tensor[:1] for tensor in query))
+        shapes = [activations(classifier, first, layer).channels.shape[2:] for layer in self.layers()]
+        height, width = max(shapes, key=lambda shape: shape.numel())
+        return height, width
+
     def draw(self, seen: Activations) -> Tensor:
         """Draw the map (B, H, W) of one layer at the images' resolution."""
         return upsample(self.coarse(seen), seen.query.images)

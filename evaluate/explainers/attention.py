@@ -45,6 +45,10 @@ class AttentionMap(ABC):
         joint = self.joint(attention_of(classifier, query.images))
         return upsample(class_row(joint, classifier), query.images)
 
+    def map_grid(self, classifier: Classifier, query: Query) -> tuple[int, int]:
+        """The rows and columns of the map before it is scaled up: those of the patches."""
+        return patch_grid(classifier, query)
+
     @abstractmethod
     def joint(self, attention: list[Tensor]) -> Tensor:
         """How much of each token is in each, (B, N, N), from the attention (B, heads, N, N) of every block in order."""
@@ -141,6 +145,10 @@ class Tibav:
         joint = multiply_blocks([normalise_rows(block) for block in blocks] if self.normalise else blocks)
         return upsample(class_row(joint, classifier).float(), query.images)
 
+    def map_grid(self, classifier: Classifier, query: Query) -> tuple[int, int]:
+        """The rows and columns of the map before it is scaled up: those of the patches."""
+        return patch_grid(classifier, query)
+
 
 def copy_in_double_precision(classifier: Classifier) -> nn.Module:
     """Copy the network of a classifier in double precision, frozen."""
@@ -221,6 +229,11 @@ def check_attention(weights: list[Tensor], classifier: Classifier, images: int) 
             f"this method needs a class token that attends to the same patches in every block, and {classifier.arch} "
             f"has (batch, tokens) {sorted(shapes)} for {images} images; use gradcam"
         )
+
+
+def patch_grid(classifier: Classifier, query: Query) -> tuple[int, int]:
+    """The rows and columns of a transformer's patches, from the attention to the first picture of a query."""
+    return token_grid(attention_of(classifier, query.images[:1])[0].shape[-1])
 
 
 def class_row(joint: Tensor, classifier: Classifier) -> Tensor:

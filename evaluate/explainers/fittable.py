@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
@@ -32,12 +32,22 @@ class Examples(Protocol):
         """
         ...
 
+    def take_masks(self, count: int, portion: int) -> Iterator[Tensor]:
+        """The evidence masks of the examples that `take` gives, (n, S, S) uint8 each, 0 where there is no evidence.
+
+        Raises:
+            NotApplicable: the examples have no masks.
+        """
+        ...
+
 
 class Fittable(ABC):
     """An explainer that has to be fitted: a frozen dataclass of its parameters that can `learn` and `explain`.
 
     It explains nothing itself. What `fit` gives does, and has the same repr, hence the same identity.
     """
+
+    asks_model: ClassVar[bool] = True  # if not, one fit serves all models of a data set
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
         raise WrongUsage(f"{self!r} explains nothing before it is fitted; fit it with `prepare(explainer, ...)`")

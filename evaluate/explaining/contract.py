@@ -61,9 +61,10 @@ class Trial:
 
     @cached_property
     def explainer(self) -> Explainer:
-        """The explainer, fitted on random images if it learns from examples."""
+        """The explainer, fitted on random images if it learns from examples; their masks are where they are bright."""
         pictures = make_query(EXAMPLES)
-        examples = TensorExamples(pictures.images, pictures.targets % len(CLASSES))
+        masks = (pictures.images.mean(1) > 0.5).to(torch.uint8)
+        examples = TensorExamples(pictures.images, pictures.targets % len(CLASSES), masks=masks)
         return prepare(self.unfitted, self.classifier(), examples, EXAMPLES)
 
     def classifier(self) -> Classifier:

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 import an8flower
-from an8flower.errors import Refusal
+from an8flower.errors import NotApplicable, Refusal
 from an8flower.gate.regular import FileKind
-from an8flower.store import FlowerStore
+from an8flower.store import FlowerStore, StoredRows
 
 from ..case import Explainer
 from ..data.images import as_images
@@ -40,10 +40,17 @@ class TensorExamples:
     images: Tensor
     labels: Tensor
     digest: str = "given"
+    masks: Tensor | None = None  # (N, S, S) uint8, 0 where there is no evidence; None if nobody knows
 
     def take(self, count: int, portion: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The first `count` examples, in portions."""
         yield from zip(self.images[:count].split(portion), self.labels[:count].split(portion), strict=True)
+
+    def take_masks(self, count: int, portion: int) -> Iterator[Tensor]:
+        """The masks of the first `count` examples, in portions; raises NotApplicable if nobody gave any."""
+        if self.masks is None:
+            raise NotApplicable("no masks of training examples came; give TensorExamples(..., masks=...)")
+        yield from self.masks[:count].split(portion)
 
 
 @dataclass(frozen=True)
@@ -61,17 +68,30 @@ class StoredExamples:
 
     def take(self, count: int, portion: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Read `count` rows of the split, spread over the classes, a portion at a time."""
+        for rows in self._read(count, portion):
+            yield as_images(rows.images, self.device), torch.from_numpy(rows.labels).to(self.device)
+
+    def take_masks(self, count: int, portion: int) -> Iterator[Tensor]:
+        """Read the masks of the same rows; raises NotApplicable if the data set has no such split."""
+        if self.split not in self.store.splits:
+            raise NotApplicable(f"{self.store.path} has no split {self.split}, so no masks can be learnt from")
+        for rows in self._read(count, portion):
+            yield torch.from_numpy(rows.masks).to(self.device)
+
+    def _read(self, count: int, portion: int) -> Iterator[StoredRows]:
         split = self.store[self.split]
         chosen = torch.from_numpy(select_rows(split.labels, min(count, len(split)), seed_of("examples")))
-        for indices in chosen.split(portion):
-            rows = split.take(indices.numpy())
-            images = as_images(rows.images, self.device)
-            yield images, torch.from_numpy(rows.labels).to(self.device)
+        return (split.take(indices.numpy()) for indices in chosen.split(portion))
 
 
 def is_fitted_first(explainer: Explainer) -> bool:
     """Whether an explainer learns from examples before it explains."""
     return isinstance(explainer, Fittable)
+
+
+def asks_model(explainer: Explainer) -> bool:
+    """Whether what an explainer learns depends on the model."""
+    return not isinstance(explainer, Fittable) or explainer.asks_model
 
 
 def prepare(explainer: Any, classifier: Classifier, examples: Examples, batch: int | None = None) -> Explainer:
@@ -126,16 +146,20 @@ def fit_once(
 
 
 def identity_of(explainer: Explainer, classifier: Classifier, examples: Examples) -> str:
-    """A digest of all that a fit depends on."""
-    document = json.dumps([an8flower.__version__, VERSION, classifier.digest, examples.digest, repr(explainer)])
+    """A digest of all that a fit depends on; one that asks no model depends on none."""
+    model = classifier.digest if asks_model(explainer) else ""
+    document = json.dumps([an8flower.__version__, VERSION, model, examples.digest, repr(explainer)])
     return hashlib.sha256(document.encode()).hexdigest()
 
 
 def fit_path(explainer: Explainer, identity: str, model: str, folder: Path | None) -> Path | None:
-    """The path of a fit: `MODEL.vebi-1a2b3c4d.safetensors`, or without the model's name in the folder of a run."""
+    """The path of a fit: `MODEL.vebi-1a2b3c4d.safetensors`, or without the model's name in the folder of a run.
+
+    What asks no model lies in the folder of the run, once for all models.
+    """
     name = f"{type(explainer).__name__.lower()}-{identity[:8]}.safetensors"
     file = Path(model)
-    if file.is_file():
+    if file.is_file() and asks_model(explainer):
         return file.with_name(f"{file.stem}.{name}")
     return None if folder is None else folder / "fits" / name
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..results.scopes import THESE
-from ..results.wording import NUMBERS
+from ..results.wording import NUMBERS, UNKNOWN
 from .boards import BoardEntry, BoardView, boards_of
 from .figures import CellValue, NumberTable
 from .numbers import DASH, CalibratedInterval, between, brief, calibrated_interval, number
@@ -41,6 +41,21 @@ COLUMNS = (
     BoardColumn("calibrated", "the mean score on a scale where a random map has 0 and the truth has 1"),
     BoardColumn("95 % interval", "of the calibrated score, for other images and these models"),
     BoardColumn(
+        "ceiling",
+        "the calibrated score of the truth itself at the resolution of the method's own grid, scaled up as its maps "
+        "are; a dash for methods without a grid",
+    ),
+    BoardColumn(
+        "skill",
+        "the same score on a scale where the best control that sees no model (the mean training mask, the center, "
+        "edges) has 0 and the truth has 1, with its 95 % interval",
+    ),
+    BoardColumn(
+        "of this picture",
+        "the calibrated score less that of the method's own maps of other pictures, with its 95 % interval: 0 if those "
+        "do as well",
+    ),
+    BoardColumn(
         "tied",
         "methods that share a letter cannot be told apart on these models (paired tests, corrected by Holm); without "
         "letters where it would take more than six",
@@ -63,6 +78,9 @@ COLUMNS = (
     BoardColumn("forwards", "forward passes through the network per image"),
     BoardColumn("backwards", "backward passes through the network per image"),
 )
+
+
+MEAN = [column.title for column in COLUMNS].index("mean")
 
 
 class BoardRow(NamedTuple):
@@ -102,7 +120,7 @@ def sort_best_first(board: Leaderboard) -> Leaderboard:
     """The leaderboard as it is shown first: sorted by the calibrated score, or by the mean if there is none."""
 
     def place(row: BoardRow) -> tuple[bool, float]:
-        calibrated, mean = row.fields[0].sort, row.fields[6].sort
+        calibrated, mean = row.fields[0].sort, row.fields[MEAN].sort
         if isinstance(calibrated, float):
             return False, -calibrated
         return True, (1 if board.lower else -1) * mean if isinstance(mean, float) else float("inf")
@@ -131,7 +149,7 @@ def _row(board: BoardView, entry: BoardEntry, metric: str) -> BoardRow:
     m = board.numbers(metric, entry)
     method, text = entry.method, entry.text
     if not m:
-        return BoardRow(method, text, [BoardCell(DASH, None)] * 15 + _costs(method), None)
+        return BoardRow(method, text, [BoardCell(DASH, None)] * (len(COLUMNS) - 3) + _costs(method), None)
     place = calibrated_interval(m)
     relying = (m.get("relying") or {}).get("calibrated") if place else None
     tied, better = board.tie_letters(metric, entry), board.better_than(metric, entry)
@@ -139,6 +157,9 @@ def _row(board: BoardView, entry: BoardEntry, metric: str) -> BoardRow:
     cells = [
         BoardCell(number(place and place.mean, 2), place and place.mean),
         BoardCell(between(place and place.low, place and place.high, 2), place and place.low),
+        BoardCell(number(m.get("ceiling"), 2), m.get("ceiling")),
+        _with_interval(m, "skill"),
+        _with_interval(m, "of_this_picture"),
         BoardCell(tied or DASH, tied or None),
         BoardCell(better or DASH, better or None),
         *_ranks(board.standing(metric, entry)),
@@ -153,6 +174,14 @@ def _row(board: BoardView, entry: BoardEntry, metric: str) -> BoardRow:
         BoardCell(number(defined, 2), defined),
     ]
     return BoardRow(method, text, cells + _costs(method), place and interval_bar(place))
+
+
+def _with_interval(m: Mapping[str, Any], key: str) -> BoardCell:
+    """A number of a method with its 95 % interval behind it; a dash if it has none, or one that says nothing."""
+    value, low, high = (m.get(name) for name in (key, f"{key}_low", f"{key}_high"))
+    if value is None or low is None or high is None or high - low > 2 * UNKNOWN:
+        return BoardCell(DASH, None)
+    return BoardCell(f"{number(value, 2)} ({between(low, high, 2)})", value)
 
 
 def _ranks(standing: Mapping[str, Any] | None) -> list[BoardCell]:
@@ -208,12 +237,16 @@ def _heat(board: BoardView, entry: BoardEntry, metric: str) -> HeatCell:
     return HeatCell(number(place.mean, 2), round(min(max(place.mean, 0), 1), 3)) if place else HeatCell(DASH, None)
 
 
-CALIBRATED_ENDS = ("calibrated_low", "calibrated_high")
+FURTHER = (
+    *("calibrated_low", "calibrated_high", "ceiling", "skill", "skill_low", "skill_high", "skill_control"),
+    *("of_this_picture", "of_this_picture_low", "of_this_picture_high"),
+)
+"""What the download says of a method besides `NUMBERS`."""
 
 
 def all_scores(studies: Sequence[StudyView]) -> NumberTable:
     """All scores of all boards in one long table, for the download."""
-    columns = ["dataset", "method", "control", "metric", "models", "scope", *NUMBERS, *CALIBRATED_ENDS]
+    columns = ["dataset", "method", "control", "metric", "models", "scope", *NUMBERS, *FURTHER]
     columns += ["where_relied_on", "rank", "tied", "better_than", "no_map", "seconds", "forwards", "backwards"]
     boards = [board for study in studies for board in boards_of(study)]
     return NumberTable(columns, [line for board in boards for entry in board.entries for line in _lines(board, entry)])
@@ -234,5 +267,5 @@ def _lines(board: BoardView, entry: BoardEntry) -> list[list[CellValue]]:
             sum((m.get("gaps") or {}).values()),
         ]
         about = [board.study.name, entry.text, control, metric, board.title, THESE]
-        lines.append([*about, *(m.get(name) for name in (*NUMBERS, *CALIBRATED_ENDS)), *further, *costs])
+        lines.append([*about, *(m.get(name) for name in (*NUMBERS, *FURTHER)), *further, *costs])
     return lines

@@ -7,11 +7,11 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from ..results.wording import is_lower_better
-from .numbers import DASH
+from .numbers import DASH, join_names
 from .plots import Look, choose_looks
 
 CONTROLS = "baselines"  # the family of methods that explain nothing: what a method has to beat
-LEADING = "iou"
+LEADING = "iou"  # in documents that do not say which metrics lead
 
 
 class MethodView(NamedTuple):
@@ -65,8 +65,23 @@ class StudyView:
 
     @property
     def leading(self) -> str | None:
-        """The metric that the verdict speaks of: IoU if the plan has it, else the first; None without any."""
-        return LEADING if LEADING in self.metrics else next(iter(self.metrics), None)
+        """The metric that ranks the methods, and that the verdict speaks of; None without any metric."""
+        return next(iter(self.all_leading), None)
+
+    @cached_property
+    def all_leading(self) -> list[str]:
+        """The leading metrics, as the plan named them; in older documents IoU if it was scored, else the first."""
+        said = [name for name in self.scores.get("leading") or () if name in self.metrics]
+        return said or ([LEADING] if LEADING in self.metrics else self.metrics[:1])
+
+    @property
+    def leading_sentence(self) -> str:
+        """A sentence on the leading metrics and who named them; empty in documents that do not say."""
+        if not self.scores.get("leading"):
+            return ""
+        first, *others = self.all_leading
+        also = f", and {join_names(others)} beside it" if others else ""
+        return f"Methods are ranked by {first}{also}: the plan says so, or its default, before anything is run."
 
     def lower_is_better(self, metric: str) -> bool:
         """Whether lower values of a metric are better."""

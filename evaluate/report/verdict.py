@@ -90,7 +90,17 @@ def _best_of(board: BoardView, named: bool) -> str:
     tied = f", and cannot be told from {join_names(ties)}" if ties else ""
     beaten, against = _against_controls(board, metric, order, first)
     does = "explains best" if beaten else "scores highest of the methods"
-    return f"{where}by {metric}, {first.text} {does}{_score_words(board, first, metric)}{tied}; {against}"
+    also = "".join(f"; {_first_by(board, other, first)}" for other in board.study.all_leading[1:])
+    return f"{where}by {metric}, {first.text} {does}{_score_words(board, first, metric)}{tied}; {against}{also}"
+
+
+def _first_by(board: BoardView, metric: str, first: BoardEntry) -> str:
+    """Which method is first by a further leading metric, in words; `first` is the first by the one that ranks."""
+    methods = [entry for entry in board.rank(metric) if not entry.control]
+    if not methods:
+        return f"no method but controls has a value of {metric}"
+    name = methods[0].text
+    return f"by {metric}, it is first as well" if name == first.text else f"by {metric}, {name} is first"
 
 
 def _score_words(board: BoardView, entry: BoardEntry, metric: str) -> str:

@@ -40,6 +40,7 @@ class BoardRanking(NamedTuple):
     named: Mapping[str, str]
     controls: Collection[str]
     seed: int
+    blind: Mapping[str, str]  # the controls that see no model, by their explainers
 
     @property
     def firsts(self) -> list[str]:
@@ -58,7 +59,12 @@ class BoardRanking(NamedTuple):
 
 
 def boards(
-    table: pa.Table, metrics: Mapping[str, MetricKind], named: Mapping[str, str], controls: Collection[str], seed: int
+    table: pa.Table,
+    metrics: Mapping[str, MetricKind],
+    named: Mapping[str, str],
+    controls: Collection[str],
+    seed: int,
+    blind: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """A board for each architecture, and one over all if there are several, ready for JSON.
 
@@ -68,12 +74,13 @@ def boards(
     Args:
         named: the explainers that are ranked, each with its name in the document.
         controls: the explainers that explain nothing.
+        blind: those of them that skill is measured against, each with its name in the document.
     """
     scores = ScoreArrays(table, {name: kind.select for name, kind in metrics.items()})
     kinds = list(dict.fromkeys(scores.architectures))
     chosen = [[i for i, name in enumerate(scores.architectures) if name == kind] for kind in kinds]
     chosen += [list(range(len(scores.models)))] if len(kinds) > 1 else []
-    rankings = [_ranking(scores, metrics, models, named, controls, seed) for models in chosen]
+    rankings = [_ranking(scores, metrics, models, named, controls, seed, blind or {}) for models in chosen]
     return [_document(ranking, metrics) for ranking in rankings if ranking.methods]
 
 
@@ -84,6 +91,7 @@ def _ranking(
     named: Mapping[str, str],
     controls: Collection[str],
     seed: int,
+    blind: Mapping[str, str],
 ) -> BoardRanking:
     methods = [name for name in scores.methods if name in named]
     ran = {
@@ -95,7 +103,7 @@ def _ranking(
     by_row = [name for name, kind in metrics.items() if kind.select is None]  # no threshold is chosen over all rows
     stacks = [scores.all_of(metric, complete)[:, :, models] for metric in by_row]
     merged = [[complete[method] for method in methods] for methods in find_equal(stacks, len(complete))]
-    return BoardRanking(scores, models, merged, missing, named, controls, seed)
+    return BoardRanking(scores, models, merged, missing, named, controls, seed, blind)
 
 
 def find_equal(stacks: Sequence[np.ndarray], count: int) -> list[list[int]]:
@@ -149,7 +157,7 @@ def _document(ranking: BoardRanking, metrics: Mapping[str, MetricKind]) -> dict[
 
 def _of_metric(ranking: BoardRanking, metric: str, kind: MetricKind) -> dict[str, Any]:
     values = values_of(ranking.scores, metric, ranking.firsts, ranking.models).methods
-    numbers = summaries(ranking.scores, metric, kind, ranking.firsts, ranking.seed, ranking.models)
+    numbers = summaries(ranking.scores, metric, kind, ranking.firsts, ranking.seed, ranking.models, ranking.blind)
     names, architectures = ranking.names, ranking.architectures
     pairs = best_first(compare(values, seed=resampling_seed(ranking.seed), architectures=architectures), kind)
     order = order_of(values, kind, architectures)

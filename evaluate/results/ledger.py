@@ -32,10 +32,12 @@ class Content:
     model: str | None  # null in all rows where no model is asked
     explainers: tuple[str, ...]
     metrics: tuple[str, ...]
+    further: tuple[tuple[str, str], ...] = ()  # pairs of an explainer and a metric that come after all of these
 
     def mismatch(self, rows: pa.Table, indices: np.ndarray) -> str | None:
         """What long rows are about other than the cell, as in "has other ..."; None where they are the cell's."""
         pairs = [(explainer, metric) for explainer in self.explainers for metric in self.metrics]
+        pairs += self.further
         if rows.num_rows != len(pairs) * len(indices):
             return "numbers of rows"
         explainers, metrics = (np.repeat([pair[side] for pair in pairs], len(indices)) for side in (0, 1))

@@ -16,7 +16,7 @@ from an8flower.errors import Refusal
 from an8flower.gate.documents import read_json
 
 from .files import DOCUMENT
-from .wording import NUMBERS
+from .wording import BESIDE, NUMBERS
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,13 +101,18 @@ class AuditResult:
 def summary_frame(results: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """The results of a document as a frame: `method` as the plan names it, `metric`, and a column for each number."""
     lines = [
-        {"method": result["text"], "metric": metric, **{name: numbers[name] for name in NUMBERS}}
+        {
+            "method": result["text"],
+            "metric": metric,
+            **{name: numbers[name] for name in NUMBERS},
+            **{name: numbers.get(name) for name in BESIDE},
+        }
         for result in results
         for metric, numbers in result["metrics"].items()
     ]
-    frame = pd.DataFrame(lines, columns=["method", "metric", *NUMBERS])
+    frame = pd.DataFrame(lines, columns=["method", "metric", *NUMBERS, *BESIDE])
     counts = {"n": "int64", "undefined": "int64"}
-    return frame.astype({name: counts.get(name, "float64") for name in NUMBERS})
+    return frame.astype({name: counts.get(name, "float64") for name in (*NUMBERS, *BESIDE)})
 
 
 def _heading(text: str) -> str:

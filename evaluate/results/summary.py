@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from ..seeds import seed_of
 from .files import without_nan
+from .metric_values import MetricKind as MetricKind
+from .metric_values import Values as Values
+from .metric_values import order_of as order_of
+from .metric_values import values_of as values_of
 from .scopes import THESE
+from .skill import ceilings, of_this_picture, skills
 from .statistics.comparisons import Comparison, compare, groups
 from .statistics.intervals import Interval, calibrate, calibrated_intervals, intervals, known_mean, rows_of
 from .statistics.power import rows_needed
@@ -20,48 +24,25 @@ from .statistics.scores import CHANCE as CHANCE
 from .statistics.scores import ORACLE as ORACLE
 from .statistics.scores import RELIANCE as RELIANCE
 from .statistics.scores import RELIES as RELIES
-from .statistics.scores import ScoreArrays, Select
+from .statistics.scores import ScoreArrays
 from .statistics.variance import variance_shares
 
 
-class MetricKind(NamedTuple):
-    """The properties of a metric that a summary needs."""
+def summarise(
+    table: pa.Table, metrics: Mapping[str, MetricKind], seed: int, blind: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """An entry per explainer, in the order of the table: every metric with interval and references, and mean cost.
 
-    select: Select | None = None
-    family: str = ""
-    higher_is_better: bool = True
-    bounds: tuple[float, float] = (-math.inf, math.inf)
-
-
-class Values(NamedTuple):
-    """The values of one metric for some methods and models, and those of chance and the truth."""
-
-    methods: np.ndarray  # (methods, rows, models); NaN is undefined
-    chance: np.ndarray  # (rows, models)
-    oracle: np.ndarray  # (rows, models)
-    architectures: Sequence[str]  # of each model
-
-    def where(self, known: np.ndarray) -> Values:
-        """The same values, undefined where `known` (..., rows, models) is false."""
-        return self._replace(methods=np.where(known, self.methods, np.nan))
-
-
-def values_of(scores: ScoreArrays, metric: str, methods: list[str], models: Sequence[int] | None = None) -> Values:
-    """The values of a metric for methods, on all models or on those with the given numbers."""
-    chosen = list(range(len(scores.models)) if models is None else models)
-    chance, oracle = (scores.of(metric, name)[:, chosen] for name in (CHANCE, ORACLE))
-    names = [scores.architectures[model] for model in chosen]
-    return Values(scores.all_of(metric, methods)[..., chosen], chance, oracle, names)
-
-
-def summarise(table: pa.Table, metrics: Mapping[str, MetricKind], seed: int) -> list[dict[str, Any]]:
-    """An entry per explainer, in the order of the table: every metric with interval and references, and mean cost."""
+    Args:
+        blind: the controls that see no model by their explainers, each with its name in the document.
+    """
     scores = ScoreArrays(table, {name: kind.select for name, kind in metrics.items()})
     costs = scores.costs()
     entries: dict[str, dict[str, Any]] = {name: {} for name in scores.methods}
     for metric, kind in metrics.items():
-        for method, numbers in zip(scores.methods, summaries(scores, metric, kind, scores.methods, seed), strict=True):
-            entries[method][metric] = numbers
+        numbers = summaries(scores, metric, kind, scores.methods, seed, blind=blind)
+        for method, of_method in zip(scores.methods, numbers, strict=True):
+            entries[method][metric] = of_method
     return [{"explainer": name, "metrics": entries[name], "cost": costs[name]} for name in scores.methods]
 
 
@@ -104,8 +85,13 @@ def summaries(
     methods: list[str],
     seed: int,
     models: Sequence[int] | None = None,
+    blind: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
-    """The numbers of a metric for methods, in their order, on all models or on those with the given numbers."""
+    """The numbers of a metric for methods, in their order, on all models or on those with the given numbers.
+
+    Args:
+        blind: the controls that see no model by their explainers, each with its name in the document.
+    """
     chosen = list(range(len(scores.models)) if models is None else models)
     values = values_of(scores, metric, methods, chosen)
     gaps = np.array([scores.gaps(metric, method)[:, chosen] for method in methods]).reshape(values.methods.shape)
@@ -123,6 +109,12 @@ def summaries(
         has_rows = [scores.has_rows(metric, method)[:, chosen] for method in methods]
         shares = [float(known_mean(relies[rows], axis=0)) for rows in has_rows]
         _add_relying(entries, shares, _numbers(values.where(relies == 1), kind, seed))
+    resampled = resampling_seed(seed)
+    skill = skills(scores, metric, kind, values, chosen, blind or {}, resampled)
+    pictures = of_this_picture(scores, metric, methods, values, chosen, resampled)
+    at_grid = ceilings(scores, metric, methods, values, chosen)
+    for entry, above_control, above_others, ceiling in zip(entries, skill, pictures, at_grid, strict=True):
+        entry |= {**above_control, **above_others, **ceiling}
     return entries
 
 
@@ -171,12 +163,6 @@ def best_first(pairs: list[Comparison], kind: MetricKind) -> list[Comparison]:
     """The same pairs, each with the better of its two methods first."""
     sign = 1 if kind.higher_is_better else -1
     return [pair.swap() if sign * pair.difference.mean < 0 else pair for pair in pairs]
-
-
-def order_of(values: np.ndarray, kind: MetricKind, architectures: Sequence[str]) -> list[int]:
-    """The methods of values (methods, rows, models) that have a mean, best first."""
-    means = known_mean(rows_of(values, architectures), axis=1) * (-1 if kind.higher_is_better else 1)
-    return [method for method in np.argsort(means, kind="stable").tolist() if not np.isnan(means[method])]
 
 
 def comparisons_document(

@@ -14,6 +14,8 @@ LEAK = 0.1  # the share of cases that pixels beside the evidence may decide
 LETTERS = string.ascii_lowercase[:6]  # each set of methods that cannot be told apart has a letter
 NUMBERS = ("mean", "low", "high", "n", "undefined", "chance", "oracle", "calibrated")
 """What a document says of a method by a metric, in the order of tables."""
+BESIDE = ("skill", "of_this_picture", "ceiling")
+"""What newer documents say beside it, in the order of tables."""
 
 
 def reliance(certificate: Mapping[str, Any]) -> str:

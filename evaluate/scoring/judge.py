@@ -28,13 +28,15 @@ from ..models.classifier import Classifier
 from ..models.networks.guard import evaluating
 from ..models.streamlined import deviation
 from ..resources import Resources
+from ..results.statistics.scores import AT_GRID, OTHER_ROWS
 from ..results.summary import CHANCE, ORACLE, RELIANCE
 from ..seeds import seed_of
 from .long_rows import cost_per_image, rows_of_metrics, rows_of_reliance
-from .references import evidence, evidence_for, noise, noise_for
+from .references import evidence, evidence_at_grid, evidence_for, has_grid, noise, noise_for, other_rows
 
 NOISE_MAPS = 8  # random maps per row, to measure the chance level of a metric that has no formula for it
 NOISE_MAPS_ASKING = 1  # of one that asks the model, whose cost is that of scoring a method
+NO_OTHER_ROW = "there is no other row in this cell"
 Target = Literal["label", "predicted"]
 
 
@@ -71,6 +73,11 @@ class Judge:
         """The metrics whose chance and truth depend on the model."""
         return tuple(metric for metric in self.metrics if metric.asks_model)
 
+    @property
+    def of_other_rows(self) -> tuple[Metric, ...]:
+        """The metrics that score a further map of a row without a further pass through the model."""
+        return tuple(metric for metric in self.metrics if metric.ideal or not metric.asks_model)
+
     def predict(self, classifier: Classifier, indices: np.ndarray) -> np.ndarray:
         """The predicted classes (n,) of rows."""
         portions = np.split(indices, range(self.resources.in_flight, len(indices), self.resources.in_flight))
@@ -100,7 +107,11 @@ class Judge:
         thresholds: Thresholds | None = None,
         keep: Callable[[Tensor], None] = lambda maps: None,
     ) -> pa.Table:
-        """Explain rows with a method, and score the maps.
+        """Explain rows with a method, and score the maps, and what the method's scores are read against.
+
+        That is for each row the method's map of another row, and the truth at the method's grid if it has one. Who
+        stands in for whom is fixed by the rows and the seed, so batches and resumed runs change nothing. All maps of a
+        cell are in memory anyway.
 
         Args:
             predicted: the rows' predicted classes (n,).
@@ -112,7 +123,31 @@ class Judge:
         case = case._replace(explain=partial(self.explain, classifier, method), thresholds=thresholds)
         scores = self._score_all(self.metrics, explanation.maps, case)
         about = {"predicted": predicted, "model": classifier.name, "explainer": repr(method.explainer)}
-        return rows_of_metrics(self.metrics, scores, case.truth, about | cost_per_image(explanation.cost, len(indices)))
+        cost = cost_per_image(explanation.cost, len(indices))
+        tables = [rows_of_metrics(self.metrics, scores, case.truth, about | cost)]
+        tables.append(self._score_other_rows(explanation.maps, case, about))
+        if has_grid(method.explainer):
+            tables.append(self._score_at_grid(method.explainer, case, about))
+        return pa.concat_tables(tables)
+
+    def _score_at_grid(self, explainer: Any, case: Case, about: dict[str, Any]) -> pa.Table:
+        """What the truth scores when a method with such a grid shows it, as long rows."""
+        assert case.classifier is not None, "a method explains a model"
+        with evaluating(case.classifier), torch.no_grad():
+            maps = evidence_at_grid(case.truth, explainer.map_grid(case.classifier, case.query))
+        scores = self._score_all(self.of_maps, maps, case)
+        return rows_of_metrics(self.of_maps, scores, case.truth, {**about, "explainer": AT_GRID + about["explainer"]})
+
+    def _score_other_rows(self, maps: Tensor, case: Case, about: dict[str, Any]) -> pa.Table:
+        """What the maps (B, H, W) of other rows score as maps of these rows, as long rows; none without another."""
+        metrics, alone = self.of_other_rows, len(maps) < 2
+        places = other_rows(case.truth.rows, self.seed).to(maps.device)
+        scores = self._score_all(metrics, maps[places], case)
+        if alone:
+            nothing = {name: torch.full_like(values, torch.nan) for name, values in scores.values.items()}
+            scores = MetricValues(nothing, {}, scores.failed)
+        about = {**about, "explainer": OTHER_ROWS + about["explainer"]}
+        return rows_of_metrics(metrics, scores, case.truth, about, NO_OTHER_ROW if alone else None)
 
     def score_references(self, indices: np.ndarray) -> pa.Table:
         """What the truth scores as a map, and what chance does, by the metrics that ask no model."""

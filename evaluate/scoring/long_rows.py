@@ -15,17 +15,20 @@ from ..models.costs import Cost
 from ..results.folder import METRIC_FAILED, SCHEMA
 
 
-def rows_of_metrics(metrics: tuple[Metric, ...], scores: MetricValues, truth: Truth, about: dict[str, Any]) -> pa.Table:
+def rows_of_metrics(
+    metrics: tuple[Metric, ...], scores: MetricValues, truth: Truth, about: dict[str, Any], reason: str | None = None
+) -> pa.Table:
     """The scores of a batch as long rows.
 
     Args:
         about: further columns, each a value for all rows or an array (B,); a column without a value is null.
+        reason: why no row has a value, where it is not for the metrics' own reasons.
     """
     if not metrics:
         return SCHEMA.empty_table()
     shared = {"row": truth.rows.cpu().numpy(), "label": truth.labels.cpu().numpy(), **about}
     return pa.concat_tables(
-        _table({**shared, "metric": metric.name, **_values(metric, scores, truth.masks)}, len(truth.rows))
+        _table({**shared, "metric": metric.name, **_values(metric, scores, truth.masks, reason)}, len(truth.rows))
         for metric in metrics
     )
 
@@ -53,11 +56,11 @@ def _table(columns: dict[str, Any], count: int) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
-def _values(metric: Metric, scores: MetricValues, masks: Tensor) -> dict[str, Any]:
+def _values(metric: Metric, scores: MetricValues, masks: Tensor, reason: str | None) -> dict[str, Any]:
     """The columns of a metric's values, curves or both, and of the reasons why rows have none."""
     values = scores.values[metric.name]
     missing = values.reshape(len(values), -1).isnan().any(1).tolist()
-    undefined = reasons(metric, masks)
+    undefined = [reason] * len(masks) if reason else reasons(metric, masks)
     if metric.name in scores.failed:
         undefined = [METRIC_FAILED + scores.failed[metric.name]] * len(values)
     why_none = [why if none else None for why, none in zip(undefined, missing, strict=True)]

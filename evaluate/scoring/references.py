@@ -1,14 +1,20 @@
-"""The two explainers that every score is read against: one that knows the truth, and one that knows nothing."""
+"""What every score is read against: who knows the truth, who knows nothing, and a method's maps of other rows."""
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from an8flower.evidence import shared_evidence
 from an8flower.factors import PARTS
 
-from ..case import Case, Query, Truth
+from ..case import Case, Explainer, Query, Truth
+from ..maps import upsample
+from ..models.classifier import Classifier
+from ..registry import is_ours
 from ..seeds import generator, seed_of
 
 
@@ -46,6 +52,41 @@ def noise_for(truth: Truth, repeat: int, query: Query) -> Tensor:
         truth.rows.tolist(), query.targets.tolist(), query.images.double().flatten(1).mean(1).tolist(), strict=True
     )
     return draw_noise(truth, [seed_of("chance again", repeat, row, target, str(mean)) for row, target, mean in queries])
+
+
+def other_rows(rows: Tensor, seed: int) -> Tensor:
+    """For each place of a batch the place of another row, (B,) int64 on the CPU; its own if there is no other.
+
+    Every row stands in for one other row. Who stands in for whom is fixed by the rows (B,) and a seed: they are
+    shuffled into a circle, and each is given its neighbour.
+    """
+    circle = torch.randperm(len(rows), generator=generator(seed_of("other rows", seed, *rows.tolist())))
+    places = torch.empty_like(circle)
+    places[circle] = circle.roll(1)
+    return places
+
+
+@runtime_checkable
+class Gridded(Protocol):
+    """An explainer whose maps are made on a grid that is coarser than the picture, and then scaled up."""
+
+    def map_grid(self, classifier: Classifier, query: Query) -> tuple[int, int]:
+        """The rows and columns of the grid for a classifier and pictures."""
+        ...
+
+
+def has_grid(explainer: Explainer) -> bool:
+    """Whether an explainer of ours declares the grid of its maps; strangers' are known by their names alone here."""
+    return is_ours(explainer) and isinstance(explainer, Gridded)
+
+
+def evidence_at_grid(truth: Truth, grid: tuple[int, int]) -> Tensor:
+    """The truth as a method with such a grid could show it, maps (B, H, W) float32 in [0, 1].
+
+    Each cell has the share of it that the mask covers; between the cells' centres it is bilinear, as such maps are.
+    """
+    masks = evidence(truth)
+    return upsample(F.adaptive_avg_pool2d(masks[:, None], grid)[:, 0], masks[:, None])
 
 
 def draw_noise(truth: Truth, seeds: list[int]) -> Tensor:

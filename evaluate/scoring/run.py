@@ -37,9 +37,11 @@ from ..results.files import write_json
 from ..results.folder import RunFolder
 from ..results.ledger import Cell, Content, Ledger, Work, broken_metrics, without_metrics
 from ..results.reliability import reliability_warnings
+from ..results.skill import SKILL_CONTROLS
 from ..results.summary import CHANCE, ORACLE, RELIANCE, MetricKind, contrasts, summarise
 from ..seeds import seed_of
 from .judge import Judge, Target
+from .leading import check_leading, choose_leading
 from .model_cells import ModelCells
 from .needs import missing_needs, select_computable
 
@@ -61,6 +63,7 @@ class ScoringPlan:
     rows: int | None = None  # all where None
     target: Target = "label"
     seed: int = 0
+    leading: tuple[str, ...] = ()  # of the metrics, the first ranks methods; see `leading.choose_leading` for none
 
 
 class ScoringOutcome(NamedTuple):
@@ -81,6 +84,7 @@ class Scoring:
     def __init__(self, plan: ScoringPlan, resources: Resources, folder: Path, keep_maps: bool = False) -> None:
         self.plan, self.store = plan, FlowerStore(plan.data)
         self.data_seal = DataSeal(self.store)
+        check_leading(plan.leading, plan.metrics)
         models = [open_model(source, self.store, resources.device) for source in plan.models]
         lacks = missing_needs(self.store) | part_threshold.missing_needs(self.store, plan.split)
         possible = select_computable(parse_metrics(plan.metrics), lacks)
@@ -225,7 +229,8 @@ def _document(scoring: Scoring, ledger: Ledger, data: dict[str, Any], models: li
     table, results = ledger.run.table(ledger.filed), []
     broken = broken_metrics(table)
     table, kinds = without_metrics(table, broken), {name: kind for name, kind in kinds.items() if name not in broken}
-    for entry in summarise(table, kinds, plan.seed):
+    blind = _blind_controls(scoring)
+    for entry in summarise(table, kinds, plan.seed, blind):
         method = named[entry.pop("explainer")]
         if method.text not in incomplete:
             called = {"method": method.name, "text": method.text, "parameters": vars(method.explainer)}
@@ -236,9 +241,10 @@ def _document(scoring: Scoring, ledger: Ledger, data: dict[str, Any], models: li
         "target": plan.target,
         "models": models,
         "results": results,
+        "leading": choose_leading(plan.leading, kinds),
         "families": {name: kind.family for name, kind in kinds.items()},
         **contrasts(table, kinds, complete, plan.seed),
-        "boards": boards(table, kinds, complete, _controls(scoring), plan.seed),
+        "boards": boards(table, kinds, complete, _controls(scoring), plan.seed, blind),
         "skipped": list({json.dumps(entry): entry for entry in ledger.skipped}.values()),
         "failed": ledger.failures,
         "versions": versions(),
@@ -250,6 +256,11 @@ def _controls(scoring: Scoring) -> set[str]:
     return {repr(method.explainer) for method in scoring.methods if family_of(method.name) == "baselines"}
 
 
+def _blind_controls(scoring: Scoring) -> dict[str, str]:
+    """The texts of the controls that skill is measured against, by the repr of their explainers."""
+    return {repr(method.explainer): method.text for method in scoring.methods if method.name in SKILL_CONTROLS}
+
+
 def _file(opened: Scoring, ledger: Ledger, document: dict[str, Any]) -> None:
     """plan.json tells what was asked and which parts answer it, summary.json what came out."""
     plan = opened.plan
@@ -258,6 +269,7 @@ def _file(opened: Scoring, ledger: Ledger, document: dict[str, Any]) -> None:
         "models": [str(source) for source in plan.models],
         "methods": [method.text for method in opened.methods],
         "metrics": opened.cards(),
+        "leading": document["leading"],
         "target": plan.target,
         "seed": plan.seed,
         "rows": opened.chosen.tolist(),

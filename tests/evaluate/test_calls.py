@@ -25,7 +25,7 @@ from an8flower.evaluate.case import Query
 from an8flower.evaluate.explainers.baselines import Random
 from an8flower.evaluate.models.classifier import Classifier, build, wrap
 from an8flower.evaluate.models.sources import Source
-from an8flower.evaluate.results.notebook import NUMBERS, AuditResult
+from an8flower.evaluate.results.notebook import BESIDE, NUMBERS, AuditResult
 from an8flower.store import FlowerStore
 
 HOSTILE = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", '"&\n<b>', "d", "e", "f"]
@@ -81,11 +81,11 @@ def test_scores_are_those_of_the_command(small_file: Path, tmp_path: Path) -> No
     for each in (*document["results"], *found.document["results"]):
         each.pop("cost")  # seconds
     assert found.document["results"] == document["results"]
-    assert found.frame.columns.tolist() == ["method", "metric", *NUMBERS]
+    assert found.frame.columns.tolist() == ["method", "metric", *NUMBERS, *BESIDE]
     for line_ in found.frame.to_dict("records"):
         (result,) = (each for each in document["results"] if each["text"] == line_["method"])
-        for name in NUMBERS:
-            told = result["metrics"][line_["metric"]][name]
+        for name in (*NUMBERS, *BESIDE):
+            told = result["metrics"][line_["metric"]].get(name)
             assert line_[name] == told or (told is None and np.isnan(line_[name]))
     assert len(found.frame) == 4
     own = found.rows.query("metric == 'iou' and explainer.str.lower().str.startswith('gradcam')")

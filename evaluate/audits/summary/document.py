@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ...metrics.metric import Metric
 from ...results.ledger import Ledger, broken_metrics, without_metrics
-from ...results.summary import CHANCE, ORACLE, RELIANCE
+from ...results.statistics.scores import is_method
 from ..cell_tasks import failures
 from ..open_study import OpenStudy
 from ..plan import Plan
@@ -100,6 +100,6 @@ def _count_reasons(table: pa.Table) -> dict[str, dict[str, int]]:
     counts_by_metric: dict[str, Counter[str]] = {}
     rows = table.select(["explainer", "metric", "reason"]).filter(pa.compute.is_valid(table["reason"]))
     for row in rows.to_pylist():
-        if row["explainer"] not in (CHANCE, ORACLE, RELIANCE):
+        if is_method(row["explainer"]):
             counts_by_metric.setdefault(row["metric"], Counter())[row["reason"]] += 1
     return {metric: dict(counts) for metric, counts in counts_by_metric.items()}

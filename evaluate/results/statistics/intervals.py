@@ -101,6 +101,33 @@ def calibrated_intervals(
     known = ~np.isnan(values)
     floor, truth = (rows_of(np.where(known, reference, np.nan), architectures) for reference in (chance, oracle))
     above, span = rows_of(values, architectures) - floor, truth - floor
+    return _ratio_intervals(above, span, seed, level)
+
+
+def calibrated_differences(
+    values: np.ndarray,
+    others: np.ndarray,
+    chance: np.ndarray,
+    oracle: np.ndarray,
+    *,
+    seed: int,
+    architectures: Sequence[str] | None = None,
+    level: float = 0.95,
+) -> list[Interval]:
+    """Intervals of values less others (methods, rows, models), in units of the scale from chance (0) to the truth (1).
+
+    Values, others and references (rows, models) are drawn together; a place counts where all four are defined. NaN as
+    in `calibrated_intervals`.
+    """
+    known = ~np.isnan(values + others + chance + oracle)
+    above, span = (
+        rows_of(np.where(known, difference, np.nan), architectures) for difference in (values - others, oracle - chance)
+    )
+    return _ratio_intervals(above, span, seed, level)
+
+
+def _ratio_intervals(above: np.ndarray, span: np.ndarray, seed: int, level: float) -> list[Interval]:
+    """Intervals of the means of `above` (methods, rows) over those of `span`, both drawn together."""
     mean, whole = _exact_means(above), known_mean(span, axis=1)
     usable = np.abs(whole) > 0
     ratio = np.where(usable, mean / np.where(usable, whole, 1), np.nan)

@@ -14,6 +14,8 @@ from .intervals import known_mean, rows_of
 CHANCE, ORACLE = "chance", "oracle"  # the two references, filed as if they were explainers
 RELIANCE = "reliance"  # filed likewise: whether a model relies on the designed evidence in a row, 1 or 0
 RELIES = "relies"  # the metric of that name
+OTHER_ROWS = "other rows: "  # begins the name of a third reference: the maps that a method gave for other rows
+AT_GRID = "truth at the grid of: "  # likewise: the truth as a method with such a grid could show it
 NO_MAP = ("the map is constant", "the map has no positive value", "the map is zero everywhere")
 """How a reason ends that blames the map. If chance has a value there, the row is in order, and the map says nothing."""
 Select = Callable[[np.ndarray], np.ndarray]  # curves (n, T) of all rows -> values (n,)
@@ -26,6 +28,11 @@ class Grid:
     values: np.ndarray
     has_row: np.ndarray  # (explainers, rows, models) bool: whether there is a long row
     no_map: np.ndarray  # likewise: whether it is undefined for want of a map
+
+
+def is_method(explainer: str) -> bool:
+    """Whether the explainer of a long row is a method, and no reference that is filed as if it were one."""
+    return explainer not in (CHANCE, ORACLE, RELIANCE) and not explainer.startswith((OTHER_ROWS, AT_GRID))
 
 
 class ScoreArrays:
@@ -53,7 +60,7 @@ class ScoreArrays:
     @cached_property
     def methods(self) -> list[str]:
         """The explainers that are neither references nor reliance."""
-        return [name for name in self.explainers if name not in (CHANCE, ORACLE, RELIANCE)]
+        return [name for name in self.explainers if is_method(name)]
 
     @cached_property
     def architectures(self) -> list[str]:

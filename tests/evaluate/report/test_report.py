@@ -23,6 +23,7 @@ from hypothesis.extra.numpy import arrays
 
 from an8flower.errors import Refusal
 from an8flower.evaluate.report.certificates import certificate_rows
+from an8flower.evaluate.report.leaderboard import COLUMNS
 from an8flower.evaluate.report.numbers import DASH, MINUS, calibrated_interval
 from an8flower.evaluate.report.page import to_script_json, write_page
 from an8flower.evaluate.report.pictures import levels
@@ -224,28 +225,53 @@ def test_the_summary_travels_whole(folder: Path, page: Page) -> None:
 # ---- Numbers ---------------------------------------------------------------------------------------------------
 
 
+def by_title(row: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+    """The texts of a row of the leaderboard, and what it is sorted by, by the titles of the columns."""
+    titles = [column.title for column in COLUMNS]
+    texts, sorts = zip(*row["cells"], strict=True)
+    return dict(zip(titles, texts, strict=True)), dict(zip(titles, sorts, strict=True))
+
+
+def test_what_a_score_is_worth_stands_beside_it(tmp_path: Path) -> None:
+    document = small()
+    scores = document["studies"][0]["scores"]
+    scores |= {"leading": ["le", "iou"]}
+    third, fourth = (result["metrics"]["le"] for result in scores["results"][2:4])
+    third |= {"ceiling": 0.7, "skill": 0.31, "skill_low": 0.2, "skill_high": 0.4, "skill_control": "center"}
+    third |= {"of_this_picture": 0.5, "of_this_picture_low": 0.45, "of_this_picture_high": 0.55}
+    fourth |= {"skill": None, "skill_reason": "no control", "skill_low": None, "skill_high": None}
+    text = write_page(sample.write_folder(tmp_path, document)).read_text(encoding="utf-8")
+    rows = Page(text).data["boards"]["study0"]["le"]["rows"]
+    texts, sorts = by_title(rows["2"])
+    assert (texts["ceiling"], texts["skill"]) == ("0.70", "0.31 (0.20 to 0.40)")
+    assert (texts["of this picture"], sorts["skill"]) == ("0.50 (0.45 to 0.55)", 0.31)
+    assert by_title(rows["3"])[0]["skill"] == DASH
+    assert "Methods are ranked by le, and iou beside it: the plan says so, or its default, before anything is" in text
+    assert "y le, gradcam_pp explains best" in text.replace("<wbr>", "")
+    assert "by iou, it is first as well" in text
+
+
 def test_the_leaderboard_tells_the_numbers_of_the_summary(page: Page) -> None:
     for metric, (chance, oracle) in sample.REFERENCES.items():
         board = page.data["boards"]["study0"][metric]
         undefined = {len(sample.QUALITY) - 1} if metric == "average_drop" else set()
         assert board["lower"] == (oracle < chance)
         for index, quality in enumerate(sample.QUALITY):
-            texts = [text for text, _ in board["rows"][str(index)]["cells"]]
-            sorts = [sort for _, sort in board["rows"][str(index)]["cells"]]
+            texts, sorts = by_title(board["rows"][str(index)])
             mean = chance + quality * (oracle - chance)
             if index in undefined:
-                assert texts[:2] + texts[6:8] == [DASH] * 4
-                assert texts[12] == "60"
+                assert {texts[title] for title in ("calibrated", "95 % interval", "mean", "skill")} == {DASH}
+                assert texts["undefined"] == "60"
                 continue
-            assert sorts[6] == pytest.approx(mean)
-            assert texts[6] == f"{mean:.3f}"
+            assert sorts["mean"] == pytest.approx(mean)
+            assert texts["mean"] == f"{mean:.3f}"
             if oracle == chance:
-                assert texts[:2] == [DASH, DASH]
+                assert texts["calibrated"] == texts["95 % interval"] == DASH
                 assert board["rows"][str(index)]["bar"] is None
             else:
-                assert texts[0] == f"{quality:.2f}"
-                assert sorts[0] == pytest.approx(quality)
-                assert texts[1] == f"{quality - 0.03:.2f} to {quality + 0.03:.2f}".replace("-", MINUS)
+                assert texts["calibrated"] == f"{quality:.2f}"
+                assert sorts["calibrated"] == pytest.approx(quality)
+                assert texts["95 % interval"] == f"{quality - 0.03:.2f} to {quality + 0.03:.2f}".replace("-", MINUS)
 
 
 def test_intervals_of_metrics_where_less_is_more_are_turned() -> None:
@@ -421,10 +447,11 @@ def test_each_board_is_a_table_of_its_own(tmp_path: Path) -> None:
     first, second = (page.data["boards"][key]["iou"]["rows"] for key in ("study0", "study0-1"))
     assert len(first) == 5
     assert len(second) == 2
-    texts = [text for text, _ in first["2"]["cells"]]
-    assert texts[1:4] == ["0.51 to 0.69", DASH, "best control"]  # ten sets are too many for letters
-    assert texts[13] == "7"
-    assert second["1"]["cells"][2][0] == "b"
+    texts, _ = by_title(first["2"])
+    assert texts["95 % interval"] == "0.51 to 0.69"
+    assert (texts["tied"], texts["better than"]) == (DASH, "best control")  # ten sets are too many for letters
+    assert texts["no map"] == "7"
+    assert by_title(second["1"])[0]["tied"] == "b"
     assert "gradcam = hirescam" in text.replace("<wbr>", "")
     assert "Not ranked here, since not run on all of these models, is gradcam." in text
     assert "Pairs of methods on models trained anew" in text

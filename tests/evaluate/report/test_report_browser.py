@@ -155,7 +155,7 @@ def test_a_metric_is_chosen(plain: Path, visit: Visit) -> None:
     page = visit(plain)
     page.select_option("select[data-metric=study0]", "le")
     assert column(page, 0) == ["0.62", "0.60", "0.40", "0.20", "0.00"]
-    assert column(page, 6) == [f"{0.8 - 0.8 * quality:.3f}" for quality in sorted(sample.QUALITY, reverse=True)]
+    assert column(page, 9) == [f"{0.8 - 0.8 * quality:.3f}" for quality in sorted(sample.QUALITY, reverse=True)]
     assert "lower raw values are better" in page.locator("#board-study0 caption").inner_text()
     page.select_option("select[data-metric=study0]", "flat")
     assert set(column(page, 0)) == {"\N{EN DASH}"}

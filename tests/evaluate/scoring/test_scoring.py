@@ -10,9 +10,13 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
+from skimage.transform import downscale_local_mean, resize
+from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from an8flower.errors import NotApplicable, Refusal
@@ -24,7 +28,9 @@ from an8flower.evaluate.metrics.metric import Metric
 from an8flower.evaluate.metrics.naming import expand
 from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.resources import Resources
+from an8flower.evaluate.results.statistics.scores import AT_GRID, OTHER_ROWS
 from an8flower.evaluate.scoring import run as scoring
+from an8flower.evaluate.scoring.references import other_rows
 from an8flower.evaluate.scoring.run import ScoringOutcome, ScoringPlan, score
 from an8flower.generate import generate
 from an8flower.spec import from_mapping
@@ -106,7 +112,10 @@ def test_the_rows_that_lie_on_disk(plan: ScoringPlan, tmp_path: Path) -> None:
     assert [card["name"] for card in asked["metrics"]] == list(plan.metrics)
     (part,) = (name for name in asked["parts"] if "gradcam" in name)
     frame = pq.read_table(tmp_path / "scores" / f"{part}.parquet").to_pandas()
-    assert len(frame) == 24 * 3
+    others, at_grid = (frame[frame.explainer.str.startswith(start)] for start in (OTHER_ROWS, AT_GRID))
+    frame = frame.drop(others.index).drop(at_grid.index)
+    assert len(frame) == len(others) == len(at_grid) == 24 * 3
+    assert others[["seconds", "forwards", "backwards"]].isna().all(axis=None)
     assert (frame.groupby("metric").row.apply(list).map(len) == 24).all()
     assert frame[frame.metric == "iou_best"].curve.map(len).unique() == [100]
     assert frame[frame.metric == "iou"].value.notna().all()
@@ -126,6 +135,86 @@ def test_the_truth_scores_one_and_chance_nothing(plan: ScoringPlan, tmp_path: Pa
         scale = found["oracle"] - found["chance"]
         spread = (found["high"] - found["low"]) / abs(scale)
         assert abs(found["calibrated"]) <= max(1.5 * spread, 0.002), name
+
+
+@dataclass(frozen=True)
+class RowNumber:
+    """A map of a single pixel, which lies where the seed of the row says."""
+
+    def __call__(self, classifier: Classifier, query: Query) -> Tensor:
+        maps = torch.zeros_like(query.images[:, 0])
+        for drawn, seed in zip(maps, query.seeds.tolist(), strict=True):
+            drawn.flatten()[seed % drawn.numel()] = 1
+        return maps
+
+
+def score_others(plan: ScoringPlan, folder: Path, rows: range, batch: int) -> pa.Table:
+    """The long rows of what maps of other rows score by `pointing`."""
+    opened = scoring.Scoring(replace(plan, metrics=("pointing",)), replace(CPU, batch=batch), folder)
+    indices = np.array(rows)
+    method = Method("number", "number", RowNumber())
+    table = opened.judge.score(opened.models[0].classifier, method, indices, np.zeros_like(indices))
+    return table.filter(pc.starts_with(table["explainer"], OTHER_ROWS))
+
+
+def test_the_maps_of_other_rows_are_scored_as_well(plan: ScoringPlan, tmp_path: Path) -> None:
+    """Each row gets the map of one other row, and each map is taken once; batches change nothing."""
+    table = score_others(plan, tmp_path, range(20), batch=3)
+    opened = scoring.Scoring(plan, CPU, tmp_path)
+    case = opened.judge.case(opened.models[0].classifier, np.arange(20), np.zeros(20, np.int64))
+    places = other_rows(case.truth.rows, opened.judge.seed).tolist()
+    assert sorted(places) == list(range(20))
+    assert all(place != stranger for place, stranger in enumerate(places))
+    masks = case.truth.masks.flatten(1)
+    seeds = case.query.seeds.tolist()
+    expected = [float(masks[row, seeds[other] % masks.shape[1]] > 0) for row, other in enumerate(places)]
+    assert table["value"].to_pylist() == expected
+    assert 0 < sum(expected) < 20
+    assert set(table["explainer"].to_pylist()) == {f"{OTHER_ROWS}RowNumber()"}
+    assert score_others(plan, tmp_path, range(20), batch=64) == table
+
+
+def test_a_row_alone_has_no_other(plan: ScoringPlan, tmp_path: Path) -> None:
+    table = score_others(plan, tmp_path, range(1), batch=3)
+    assert np.isnan(table["value"].to_numpy()).all()
+    assert table["reason"].to_pylist() == ["there is no other row in this cell"]
+
+
+def test_the_ceiling_is_the_truth_at_the_grid_of_the_method(plan: ScoringPlan, tmp_path: Path) -> None:
+    """Against means over blocks of pixels that are scaled up by scikit-image's bilinear rule."""
+    metrics = ("average_precision",)
+    outcome = score(replace(plan, metrics=metrics), CPU, tmp_path)
+    gradcam, random = (result["metrics"]["average_precision"] for result in outcome.document["results"])
+    assert "ceiling" not in random
+    opened = scoring.Scoring(replace(plan, metrics=metrics), CPU, tmp_path)
+    case = opened.judge.case(opened.models[0].classifier, opened.chosen, np.zeros(24, np.int64))
+    grid = opened.methods[0].explainer.map_grid(case.classifier, case.query)
+    side = case.truth.masks.shape[1]
+    assert side % grid[0] == 0
+    masks = (case.truth.masks > 0).double().numpy()
+    maps = [
+        resize(downscale_local_mean(mask, side // grid[0]), mask.shape, order=1, mode="edge", anti_aliasing=False)
+        for mask in masks
+    ]
+    pairs = zip(masks, maps, strict=True)
+    expected = np.mean([average_precision_score(mask.ravel() > 0, drawn.ravel().round(6)) for mask, drawn in pairs])
+    chance = gradcam["chance"]
+    assert gradcam["ceiling"] == pytest.approx((expected - chance) / (1 - chance), abs=0.01)
+    assert 0.3 < gradcam["ceiling"] < 0.99
+
+
+def test_what_sees_no_picture_says_nothing_of_this_one(plan: ScoringPlan, tmp_path: Path) -> None:
+    """The mean mask is the map of every row; it has the skill 0, and the other control is measured against it."""
+    methods = tuple(parse_methods(["center", "mean_mask"]))
+    document = score(replace(plan, methods=methods, metrics=("average_precision",)), CPU, tmp_path).document
+    center, mean_mask = (result["metrics"]["average_precision"] for result in document["results"])
+    assert (mean_mask["of_this_picture"], center["of_this_picture"]) == (0, 0)
+    assert (mean_mask["skill"], mean_mask["skill_low"], mean_mask["skill_control"]) == (0, 0, "mean_mask")
+    expected = (center["mean"] - mean_mask["mean"]) / (1 - mean_mask["mean"])
+    assert center["skill"] == pytest.approx(expected)
+    assert center["skill"] < 0
+    (board,) = document["boards"]
+    assert board["metrics"]["average_precision"]["results"]["center"]["skill"] == center["skill"]
 
 
 @dataclass(frozen=True)
