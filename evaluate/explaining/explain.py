@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -28,12 +28,14 @@ class BatchExplanation(NamedTuple):
     cost: Cost
 
 
-def explain(classifier: Classifier, explainer: Explainer, query: Query, batch: int | None = None) -> BatchExplanation:
+def explain(
+    classifier: Classifier, explainer: Explainer, query: Query, batch: int | None = None, *, guarded: bool = True
+) -> BatchExplanation:
     """Explain a query in batches; the classifier is given back as it was, whatever the explainer does.
 
     `batch` bounds how many images are in the network at once, those that a method makes of an image included; where it
     is None, the device decides. Where memory runs out, goes on with half of it. Works under `torch.no_grad` and
-    `torch.inference_mode` too.
+    `torch.inference_mode` too. Many calls in a row may share one `guard` of the caller's: then `guarded` is False.
 
     Raises:
         WrongUsage: the query has other shapes, dtypes or targets than the classifier takes.
@@ -45,7 +47,8 @@ def explain(classifier: Classifier, explainer: Explainer, query: Query, batch: i
         raise WrongUsage(f"batches of {batch} images were asked for; expected at least 1")
     maps: list[Tensor] = []
     cost, start = Cost(), 0
-    with forgetting_halves(classifier, explainer), guard(classifier, name_of(explainer)):
+    lent = guard(classifier, name_of(explainer)) if guarded else nullcontext()
+    with forgetting_halves(classifier, explainer), lent:
         while start < len(query.images):
             portion = Query(*(tensor[start : start + batch].detach().clone() for tensor in query))
             done = attempt(classifier, explainer, portion, batch)
