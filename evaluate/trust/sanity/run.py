@@ -19,7 +19,7 @@ from an8flower.store import FlowerSplit, FlowerStore
 from ...case import Query
 from ...data.images import as_images
 from ...data.selection import select_rows
-from ...explaining.explain import explain
+from ...explaining.explain import explain, explain_lent
 from ...explaining.fitting import StoredExamples, prepare
 from ...explaining.methods import Method, parse_method
 from ...models.classifier import Classifier
@@ -68,7 +68,8 @@ class CountingExplainer:
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
         """Maps (N, H, W). A method that has to be fitted is fitted on each model."""
         explainer = prepare(self.method.explainer, classifier, self._examples, self._batch)
-        explanation = explain(classifier, explainer, query, self._batch, guarded=classifier is not self._lent)
+        call = explain_lent if classifier is self._lent else explain
+        explanation = call(classifier, explainer, query, self._batch)
         self.cost, self.images = self.cost + explanation.cost, self.images + len(query.images)
         return explanation.maps
 
