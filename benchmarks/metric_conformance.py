@@ -302,7 +302,7 @@ def cascade(case: Case, maps: Tensor) -> np.ndarray:
 
 def rise(case: Case, maps: Tensor) -> np.ndarray:
     """What the efficient test reads."""
-    return mprt.randomise_fully(randomisation(case), ask, case.query, ComparedMaps(maps)).rise[:, 0]
+    return mprt.randomise_fully(randomisation(case), ask, case.query, ComparedMaps(maps)).rise
 
 
 # scikit-learn, Captum

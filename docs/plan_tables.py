@@ -69,7 +69,7 @@ KEYS = {
     "sanity.methods": "the methods to check; by default those of the plan",
     "sanity.rows": "rows whose maps are compared",
     "sanity.steps": "steps of the walk from the logits down, at most",
-    "sanity.draws": "how often the whole network is drawn",
+    "sanity.draws": "how often the network is drawn anew; rows are dealt among the draws, and verdicts want 5",
     "sanity.recalibrate": "whether batch norms take new statistics from the rows; else they keep theirs",
     "sanity.smooth": "noisy images of smooth MPRT, which costs as many times as much; not done where it is left out",
     "sanity.labels": "whether a model is trained on permuted labels as well, which takes minutes",

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from ..evaluate.results.checks import score_words, verdict_words
-from ..evaluate.results.wording import NAMES, method_name, number, undecided_reasons
+from ..evaluate.results.sanity_outcomes import is_early, outcome_shown
+from ..evaluate.results.wording import NAMES, failed_tests, method_name, number, open_reasons, scale_words
 from .tables import show
 
 
@@ -24,14 +25,18 @@ def show_sanity(document: Mapping[str, Any]) -> None:
             show_curve(order, points)
     for entry in document["skipped"]:
         click.echo(f"skipped {entry['method']} on {entry['model']}: {entry['reason']}")
-    for sentence in undecided_reasons(results):
+    for (unnoticed, models), methods in failed_tests([document]).items():
+        notice = "notices" if len(methods) == 1 else "notice"
+        click.echo(f"{', '.join(methods)} hardly {notice} {unnoticed} ({models})")
+    for sentence in open_reasons(results):
         click.echo(sentence)
 
 
 def show_setting(document: Mapping[str, Any]) -> None:
     """Print the model, which of its parameters were drawn anew, and how the model of permuted labels fared."""
     data, model, covered, labels = (document[name] for name in ("dataset", "model", "coverage", "labels"))
-    click.echo(f"{data['name']}, {data['rows']} rows of {data['split']}, target: predicted")
+    draws = document["plan"]["draws"]
+    click.echo(f"{data['name']}, {data['rows']} rows of {data['split']}, dealt among {draws} draws; target: predicted")
     click.echo(f"{model['arch']} seed {model['seed']}: accuracy {model['accuracy']:.2%}")
     sources = "; ".join(f"{count} by {source}" for source, count in covered["sources"].items())
     click.echo(
@@ -54,15 +59,15 @@ def show_verdicts(results: Sequence[Mapping[str, Any]]) -> None:
         [
             method_name(result),
             *(number(result["scores"][name]["mean"]) for name in scores),
-            *(verdict(result["verdicts"].get(test)) for test in tests),
+            *(verdict_cell(result["verdicts"].get(test)) for test in tests),
         ]
         for result in results
     ]
     show(
         ["method", *(headings[name] for name in scores), *(verdicts[test] for test in tests)],
         rows,
-        title="calibrated Spearman |map|: 0 = as unlike as maps of other images, 1 = the same map; ± half of the 95 % "
-        "interval; fail: the map does not follow the model",
+        title="Spearman |map| on a scale: 0 = as unlike as maps of other images, 1 = the same map (95 % interval over "
+        "draws); pass and fail: below and above 0.5, corrected for all tests of the method",
     )
 
 
@@ -75,16 +80,28 @@ def show_similarities(result: Mapping[str, Any]) -> None:
             NAMES[name],
             number(similar["mean"]),
             number(similar["unrelated"]),
+            "1",
             number(similar["calibrated"]),
             f"{number(similar['low'])} to {number(similar['high'])}",
+            str(verdict.get("draws", "-")),
             str(similar["n"]),
             str(similar["undefined"]),
-            similar["outcome"],
         ]
-        for test, verdicts in result["verdicts"].items()
-        for name, similar in verdicts["similarities"].items()
+        for test, verdict in result["verdicts"].items()
+        for name, similar in verdict["similarities"].items()
     ]
-    columns = ["test", "similarity", "mean", "other images", "calibrated", "95 % interval", "n", "undefined", "outcome"]
+    columns = [
+        "test",
+        "similarity",
+        "raw",
+        "other images",
+        "same",
+        "on the scale",
+        "95 % interval",
+        "draws",
+        "n",
+        "undefined",
+    ]
     show(columns, rows)
 
 
@@ -97,11 +114,9 @@ def show_curve(order: str, points: Sequence[Mapping[str, Any]]) -> None:
     show([order.replace("_", " "), *NAMES.values(), "undefined"], rows)
 
 
-def verdict(result: Mapping[str, Any] | None) -> str:
-    """The outcome of a test as text, with the calibrated similarity of absolute maps; a dash if there is no outcome."""
+def verdict_cell(result: Mapping[str, Any] | None) -> str:
+    """The outcome of a test as text, with the similarity of absolute maps; a dash if the test was not made."""
     if result is None:
         return "-"
-    first = result["similarities"]["spearman_abs"]
-    if first["calibrated"] is None:
-        return str(result["outcome"])
-    return f"{result['outcome']} {number(first['calibrated'])}±{(first['high'] - first['low']) / 2:.2f}"
+    outcome = outcome_shown(result)[0]
+    return outcome if is_early(result) else f"{outcome} {scale_words(result)[0]}".strip()

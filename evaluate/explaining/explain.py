@@ -39,28 +39,35 @@ def explain(classifier: Classifier, explainer: Explainer, query: Query, batch: i
         WrongUsage: the query has other shapes, dtypes or targets than the classifier takes.
         Refusal: images that are no images; maps that are no maps; an explainer that leaves traces.
     """
+    with forgetting_halves(classifier, explainer), guard(classifier, name_of(explainer)):
+        return explain_lent(classifier, explainer, query, batch)
+
+
+def explain_lent(
+    classifier: Classifier, explainer: Explainer, query: Query, batch: int | None = None
+) -> BatchExplanation:
+    """Explain a query as `explain` does, with a classifier that the caller has under guard for many calls in a row."""
     check_query(classifier, query)
     batch = in_flight_on(classifier.device) if batch is None else batch
     if batch < 1:
         raise WrongUsage(f"batches of {batch} images were asked for; expected at least 1")
     maps: list[Tensor] = []
     cost, start = Cost(), 0
-    with forgetting_halves(classifier, explainer), guard(classifier, name_of(explainer)):
-        while start < len(query.images):
-            portion = Query(*(tensor[start : start + batch].detach().clone() for tensor in query))
-            done = attempt(classifier, explainer, portion, batch)
-            if done is None and batch == 1:
-                raise Refusal(
-                    f"{name_of(explainer)} runs out of memory on one image; "
-                    "use a smaller model or image, or allow an audit more with --memory-limit"
-                )
-            if done is None:
-                batch = (len(portion.images) if len(portion.images) > 1 else batch) // 2
-                continue
-            check_maps(explainer, done.maps, portion)
-            check_images(explainer, portion.images, query.images[start : start + batch])
-            maps.append(done.maps.detach().clone())  # a method may return one buffer again and again
-            cost, start = cost + done.cost, start + len(portion.images)
+    while start < len(query.images):
+        portion = Query(*(tensor[start : start + batch].detach().clone() for tensor in query))
+        done = attempt(classifier, explainer, portion, batch)
+        if done is None and batch == 1:
+            raise Refusal(
+                f"{name_of(explainer)} runs out of memory on one image; "
+                "use a smaller model or image, or allow an audit more with --memory-limit"
+            )
+        if done is None:
+            batch = (len(portion.images) if len(portion.images) > 1 else batch) // 2
+            continue
+        check_maps(explainer, done.maps, portion)
+        check_images(explainer, portion.images, query.images[start : start + batch])
+        maps.append(done.maps.detach().clone())  # a method may return one buffer again and again
+        cost, start = cost + done.cost, start + len(portion.images)
     return BatchExplanation(torch.cat(maps), cost)
 
 

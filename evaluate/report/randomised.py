@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..results.checks import verdict_words
-from ..results.wording import undecided_reasons
+from ..results.sanity_outcomes import PRIMARY, is_early, outcome_shown
+from ..results.wording import open_reasons, scale_words
 from .curves import legend
 from .figures import CellValue, Drawing, NumberTable
 from .numbers import DASH, number
@@ -17,16 +18,16 @@ from .plots import PlotLine, lines_plot
 from .reading import AuditFolder, Missing
 from .study import MethodView, StudyView
 
-HEADLINE = "spearman_abs"
 NAMED = 10  # steps that have room for their names
 NEEDED = {"image": 3, "steps": 1, "maps": 3, "similarity": 1}
 
 
 class VerdictCell(NamedTuple):
-    """The outcome of a test of a method: pass, fail, undecided or a dash, with the similarity behind it."""
+    """The outcome of a test of a method: pass, fail, undecided, no verdict or a dash, with the similarity behind it."""
 
     outcome: str
-    similarity: str
+    similarity: str  # on the scale, with its interval
+    raw: str = ""  # as it is, between that of other pictures and 1
 
 
 class WalkFrame(NamedTuple):
@@ -74,7 +75,11 @@ def _of_model(study: StudyView, place: int, document: Mapping[str, Any], source:
     ]
     walks = [_walk(_text(result), result["pictures"], source) for result in results if result.get("pictures")]
     model = document["model"]
-    about = f"{document['dataset']['rows']} rows; {document['coverage']['share']:.0%} of the network is drawn anew"
+    draws = (document.get("plan") or {}).get("draws")
+    times = f" {draws} times, and each row is explained with one of these draws" if draws else ""
+    about = (
+        f"{document['dataset']['rows']} rows; {document['coverage']['share']:.0%} of the network is drawn anew{times}"
+    )
     return SanityTable(
         f"{model['arch']} seed {model['seed']}",
         about.replace("%", " %"),
@@ -83,7 +88,7 @@ def _of_model(study: StudyView, place: int, document: Mapping[str, Any], source:
         _curve(f"sanity{place}-{study.key}", named),
         [walk for walk in walks if isinstance(walk, Walk)],
         [walk.reason for walk in walks if isinstance(walk, Missing)],
-        [*undecided_reasons(results), *filter(None, [_labels(document)])],
+        [*open_reasons(results), *filter(None, [_labels(document)])],
     )
 
 
@@ -104,8 +109,8 @@ def _method(study: StudyView, result: Mapping[str, Any]) -> MethodView | None:
 def _verdict(result: Mapping[str, Any] | None) -> VerdictCell:
     if result is None:
         return VerdictCell(DASH, "")
-    first = result["similarities"][HEADLINE]
-    return VerdictCell(str(result["outcome"]), "" if first["calibrated"] is None else number(first["calibrated"], 2))
+    outcome = outcome_shown(result)[0]
+    return VerdictCell(outcome, "", "") if is_early(result) else VerdictCell(outcome, *scale_words(result))
 
 
 def _curve(key: str, named: Sequence[tuple[MethodView | None, Mapping[str, Any]]]) -> Drawing | None:
@@ -119,7 +124,7 @@ def _curve(key: str, named: Sequence[tuple[MethodView | None, Mapping[str, Any]]
     rows: list[list[CellValue]] = [
         [method.text, step, layer, *(point[end] for end in ("mean", "low", "high", "undefined"))]
         for method, points in shown
-        for step, (layer, point) in enumerate(((str(p["layer"]), p[HEADLINE]) for p in points), 1)
+        for step, (layer, point) in enumerate(((str(p["layer"]), p[PRIMARY]) for p in points), 1)
     ]
     by_layer = NumberTable(
         ["randomised down to", *(method.text for method, _ in shown)],
@@ -138,7 +143,7 @@ def _curve(key: str, named: Sequence[tuple[MethodView | None, Mapping[str, Any]]
 
 
 def _line(method: MethodView, points: Sequence[Mapping[str, Any]]) -> PlotLine:
-    y, low, high = ([1.0, *(_nan_if_none(point[HEADLINE][end]) for point in points)] for end in ("mean", "low", "high"))
+    y, low, high = ([1.0, *(_nan_if_none(point[PRIMARY][end]) for point in points)] for end in ("mean", "low", "high"))
     return PlotLine(method.place, method.look, range(len(points) + 1), y, low, high)
 
 
@@ -149,7 +154,7 @@ def _nan_if_none(value: float | None) -> float:
 def _at(points: Sequence[Mapping[str, Any]], step: int) -> float | None:
     if step == 0:
         return 1.0
-    return points[step - 1][HEADLINE]["mean"] if step <= len(points) else None
+    return points[step - 1][PRIMARY]["mean"] if step <= len(points) else None
 
 
 def _walk(method: str, file: object, source: AuditFolder) -> Walk | Missing:

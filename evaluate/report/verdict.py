@@ -152,10 +152,7 @@ def _doubts(studies: Sequence[StudyView]) -> Iterable[str]:
     if weak:
         rely = "it relies" if len(weak) == 1 else "they rely"
         yield f"what is scored for {join_names(weak, 2)} is not what {rely} on"
-    failing = sorted({name for study in studies for name in failing_methods(study)})
-    if failing:
-        fail = "fails" if len(failing) == 1 else "fail"
-        yield f"{join_names(failing)} {fail} the sanity checks (the map does not follow the model)"
+    yield from (sentence for study in studies for sentence in _point_out(study, named=len(studies) > 1))
     for board in (board for study in studies for board in boards_of(study)):
         at_chance = not_above_chance(board)
         if at_chance and len(board.document["architectures"]) <= 1:  # the board over all repeats the others
@@ -184,16 +181,15 @@ def _gaps(studies: Sequence[StudyView], summary: Mapping[str, Any]) -> Iterable[
         yield f"there {'is' if warnings == 1 else 'are'} {count_of(warnings, 'warning')}"
 
 
-def failing_methods(study: StudyView) -> set[str]:
-    """The methods that fail a sanity check with any model; controls are not expected to pass."""
+def _point_out(study: StudyView, named: bool) -> Iterable[str]:
+    """A point for each sanity test that methods fail, with the number of models; controls are not expected to pass."""
     controls = {method.result["method"] for method in study.methods if method.control}
-    failing = set()
-    for document in study.document.get("sanity") or ():
-        for result in document["results"]:
-            outcomes = {verdict["outcome"] for verdict in result["verdicts"].values()}
-            if "fail" in outcomes and result["method"] not in controls:
-                failing.add(str(result.get("text") or result["method"]))
-    return failing
+    where = f"on {study.name}, " if named else ""
+    for (unnoticed, models), methods in wording.failed_tests(study.document.get("sanity") or ()).items():
+        failing = [method for method in methods if method.partition(":")[0] not in controls]
+        if failing:
+            notice = "notices" if len(failing) == 1 else "notice"
+            yield f"{where}{join_names(failing)} hardly {notice} {unnoticed} ({models})"
 
 
 def not_above_chance(board: BoardView) -> list[str]:

@@ -36,6 +36,7 @@ class SanityCheck:
     key: str
     verdicts: Mapping[str, str] = field(default_factory=dict)  # keys in documents, and the headings of tables
     scores: Mapping[str, str] = field(default_factory=dict)  # the same of the scores that tables show
+    unnoticed: Mapping[str, str] = field(default_factory=dict)  # verdicts: what a method that fails hardly notices
     switch: Switch | None = None  # None: it is always done
 
 
@@ -60,12 +61,23 @@ def verdict_words() -> dict[str, str]:
     return {key: words for check in CHECKS.values() for key, words in check.verdicts.items()}
 
 
+def unnoticed_words() -> dict[str, str]:
+    """What a method that fails hardly notices, by the verdict's key in documents; else the verdict's heading."""
+    return {
+        key: check.unnoticed.get(key, f"what is checked as {words!r}")
+        for check in CHECKS.values()
+        for key, words in check.verdicts.items()
+    }
+
+
 def score_words() -> dict[str, str]:
     """The heading of each score that tables show, by its key in documents."""
     return {key: words for check in CHECKS.values() for key, words in check.scores.items()}
 
 
-register_check(SanityCheck("walks", {"logits": "last layer random"}, {"mprt": "MPRT"}))
+register_check(
+    SanityCheck("walks", {"logits": "last layer random"}, {"mprt": "MPRT"}, {"logits": "a random last layer"})
+)
 register_check(
     SanityCheck(
         "smooth",
@@ -75,7 +87,9 @@ register_check(
         ),
     )
 )
-register_check(SanityCheck("full", {"model": "all layers random"}, {"emprt": "eMPRT"}))
 register_check(
-    SanityCheck("labels", {"labels": "labels permuted"}, switch=Switch("Also a model of permuted labels.", True))
+    SanityCheck("full", {"model": "all layers random"}, {"emprt": "eMPRT"}, {"model": "that all layers are random"})
+)
+register_check(
+    SanityCheck("labels", {"labels": "labels permuted"}, switch=Switch("Also one model of permuted labels.", True))
 )

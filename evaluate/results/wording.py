@@ -6,7 +6,8 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .checks import verdict_words
+from .checks import unnoticed_words, verdict_words
+from .sanity_outcomes import PRIMARY, is_early, outcome_shown
 
 UNKNOWN = 10  # if half the interval of a calibrated score is this wide or wider, the score says nothing
 HIGH, HALF = 0.9, 0.5  # shares from which a certificate speaks of relying on the evidence, and of doing so in part
@@ -131,17 +132,65 @@ def _percent(share: float | None) -> str:
 NAMES = {"spearman_abs": "Spearman |map|", "spearman": "Spearman", "ssim": "SSIM", "hog": "HOG"}
 
 
-def undecided_reasons(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A sentence for each similarity that leaves a verdict open, which says why."""
-    words = verdict_words()
-    return [
-        f"undecided: {method_name(result)}, {words.get(test, test)}, {NAMES[name]}: {similar['reason']}"
-        for result in results
-        for test, verdicts in result["verdicts"].items()
-        if verdicts["outcome"] == "undecided"
-        for name, similar in verdicts["similarities"].items()
-        if similar["outcome"] == "undecided"
-    ]
+def open_reasons(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each test without an outcome, which says why."""
+    words, sentences = verdict_words(), []
+    for result in results:
+        for test, verdict in result["verdicts"].items():
+            outcome, reason = outcome_shown(verdict)
+            if outcome not in ("pass", "fail"):
+                sentences.append(f"{outcome}: {method_name(result)}, {words.get(test, test)}: {reason}")
+    return sentences
+
+
+def failed_tests(documents: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[str]]:
+    """The methods that fail, by what they hardly notice and on how many models, each with how many draws.
+
+    `documents` are the sanity documents of the models of a data set.
+    """
+    words, outcomes = unnoticed_words(), _outcomes(documents)
+    failed: dict[tuple[str, str], list[str]] = {}
+    for (method, test), verdicts in outcomes.items():
+        failing = [verdict for verdict in verdicts if verdict["outcome"] == "fail"]
+        if failing:
+            least, most = min(v["draws"] for v in failing), max(v["draws"] for v in failing)
+            draws = f"{most} draws" if least == most else f"{least} to {most} draws"
+            key = (words.get(test, test), f"{len(failing)} of {_models(len(verdicts))}, {draws} each")
+            failed.setdefault(key, []).append(method)
+    return failed
+
+
+def _models(count: int) -> str:
+    return f"{count} model" if count == 1 else f"{count} models"
+
+
+def _outcomes(documents: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    """The verdicts on all models that are not of an earlier version, by method and test."""
+    verdicts: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for document in documents:
+        for result in document["results"]:
+            for test, verdict in result["verdicts"].items():
+                if not is_early(verdict):
+                    key = (str(result.get("text") or result["method"]), test)
+                    verdicts.setdefault(key, []).append(verdict)
+    return verdicts
+
+
+def scale_words(verdict: Mapping[str, Any]) -> tuple[str, str]:
+    """The primary similarity of a verdict on the scale with its interval, and as it is between other pictures and 1.
+
+    Empty where there is none.
+
+    >>> similar = {"mean": 0.31, "unrelated": 0.63, "calibrated": 0.0, "low": 0.0, "high": 0.12}
+    >>> scale_words({"similarities": {"spearman_abs": similar}})
+    ('0.00 (0.00 to 0.12)', 'raw 0.31; other pictures 0.63; same 1')
+    """
+    similar = verdict["similarities"][PRIMARY]
+    if similar["calibrated"] is None:
+        return "", ""
+    ends = "" if similar["low"] is None else f" ({number(similar['low'])} to {number(similar['high'])})"
+    raw = f"raw {number(similar['mean'])}; other pictures {number(similar['unrelated'])}; same 1"
+    return f"{number(similar['calibrated'])}{ends}", raw
 
 
 def method_name(result: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from ...results import files
 from ...results.arrays import write_arrays
 from ...results.ledger import Cell, Ledger
+from ...results.sanity_outcomes import settle
 from ...trust.sanity.plan import SanityPlan, sanity_plan_type
 from ..cell_tasks import CellOutcome, CellTask, PicturedLedger, run_cell
 from ..plan_table import to_words
@@ -31,6 +32,7 @@ class SanityStage(Stage):
     """The stage that runs the sanity checks of every method on every model."""
 
     name = "sanity"
+    version = 2  # 1: rows as the unit, one draw of the last layer, and an outcome for each similarity
     folders = ("sanity",)
     rank = 3
     key = "sanity"
@@ -72,9 +74,9 @@ class SanityStage(Stage):
             yield self.task(cell, check_sanity, self.words_of(model), plan, method, self.place(cell))
 
     def to_document(self) -> dict[str, Any]:
-        """A document for each model, as `sanity --json` prints it."""
+        """A document for each model, as `sanity --json` prints it; a method's tests on all of them are one family."""
         documents = map(self._document_of, self.study.scoring.models)
-        return {"sanity": [document for document in documents if document]}
+        return {"sanity": settle([document for document in documents if document])}
 
     def _document_of(self, model: ModelCells) -> dict[str, Any] | None:
         """The sanity document of one model; None if what its methods share could not be computed."""

@@ -62,8 +62,7 @@ class Subject:
     @cached_property
     def walks(self) -> dict[str, list[Point]]:
         """What becomes of the maps on both walks down the network."""
-        first = {name: values[:, 0] for name, values in self.full.likeness.items()}
-        known = {frozenset(self.random.everything): first}
+        known = {frozenset(self.random.everything): self.full.likeness}
         return walk_down(self.random, self.explain, self.query, self.original, known=known)
 
 
@@ -72,8 +71,9 @@ class Findings:
     """What a check yields: what becomes verdicts, scores and curves, by their keys in documents."""
 
     verdicts: Mapping[str, Likeness] = field(default_factory=dict)
-    scores: Mapping[str, np.ndarray] = field(default_factory=dict)  # (N,) or (N, draws) each
+    scores: Mapping[str, np.ndarray] = field(default_factory=dict)  # (N,) or (N, steps) each
     curves: Mapping[str, list[Point]] = field(default_factory=dict)
+    single: Mapping[str, Likeness] = field(default_factory=dict)  # as verdicts, where one model serves all rows
 
 
 def merge(findings: Iterable[Findings]) -> Findings:
@@ -81,11 +81,13 @@ def merge(findings: Iterable[Findings]) -> Findings:
     verdicts: dict[str, Likeness] = {}
     scores: dict[str, np.ndarray] = {}
     curves: dict[str, list[Point]] = {}
+    single: dict[str, Likeness] = {}
     for yielded in findings:
         verdicts |= yielded.verdicts
         scores |= yielded.scores
         curves |= yielded.curves
-    return Findings(verdicts, scores, curves)
+        single |= yielded.single
+    return Findings(verdicts, scores, curves, single)
 
 
 class CheckOfModel(ABC):

@@ -1,8 +1,9 @@
 """Model parameter randomisation tests: what becomes of a method's maps when the model is drawn anew, layer by layer.
 
-Every explanation of a randomised model is made once, and compared by all similarities. Both sides of a comparison have
-the same images, targets and seeds: noise that a method draws, and not its model, makes its maps alike, and counts
-against it.
+Every explanation of a randomised model is made once, and compared by all similarities. Rows are dealt among the draws
+of the random model: each row is explained with one draw, so that many draws cost no more explanations than one. Both
+sides of a comparison have the same images, targets and seeds: noise that a method draws, and not its model, makes its
+maps alike, and counts against it.
 
 Source: Adebayo et al., NeurIPS 2018 (cascading, independent); Hedström et al., Sanity Checks Revisited, XAI in Action
 workshop, NeurIPS 2023 (smooth, efficient).
@@ -11,6 +12,7 @@ workshop, NeurIPS 2023 (smooth, efficient).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,8 +28,11 @@ from .randomisation import RandomisableCopy, RedrawnParameter
 from .similarity import ComparedMaps, entropies, similarities
 
 Explain = Callable[[Classifier, Query], Tensor]  # maps (N, H, W) float32
-Note = Callable[[Collection[str], int, Tensor], None]  # what was drawn anew, in which draw, and the maps (N, H, W)
+Note = Callable[[Collection[str], np.ndarray, Tensor], None]  # what was drawn anew, the places of rows, their maps
+Lend = Callable[[Classifier], AbstractContextManager[None]]
 Likeness = dict[str, np.ndarray]  # by similarity: (N,)
+NO_GUARD: Lend = lambda classifier: nullcontext()  # noqa: E731
+NO_NOTE: Note = lambda parameters, places, maps: None  # noqa: E731
 Order = Literal["cascading", "independent", "bottom_up"]
 NOISE = 0.1  # standard deviation of the smooth test's noise, as a share of an image's range
 
@@ -38,20 +43,36 @@ class Randomisation:
 
     copy: RandomisableCopy
     steps: tuple[Step, ...]  # from the logits down
-    draws: tuple[dict[str, RedrawnParameter], ...]  # the whole network, drawn from several seeds
+    draws: Sequence[dict[str, RedrawnParameter]]  # the whole network, drawn from several seeds
     calibration: Tensor | None = None  # images to take batch norms' statistics from; None keeps the trained ones
-    note: Note = lambda parameters, draw, maps: None  # called with all maps that are made
+    note: Note = NO_NOTE  # called with all maps that are made
+    lend: Lend = NO_GUARD  # entered with the copy for all explanations in a row
 
     @property
     def everything(self) -> tuple[str, ...]:
         """The names of all parameters."""
         return tuple(name for step in self.steps for name in step.parameters)
 
-    def maps(self, explain: Explain, query: Query, names: Collection[str], draw: int = 0) -> Tensor:
+    def deal(self, query: Query) -> np.ndarray:
+        """The number of the draw that each row is explained with, (N,) int; a draw gets rows of all targets."""
+        return deal_rows(query.targets.cpu().numpy(), len(self.draws))
+
+    def maps(self, explain: Explain, query: Query, names: Collection[str]) -> Tensor:
         """The maps (N, H, W) of a method on the model with these parameters drawn anew."""
-        with self.copy.only(names, self.draws[draw], self.calibration) as classifier:
-            maps = explain(classifier, query)
-        self.note(names, draw, maps)
+        return self.explain_all(explain, query, [names])[0]
+
+    def explain_all(self, explain: Explain, query: Query, wanted: Sequence[Collection[str]]) -> list[Tensor]:
+        """The maps (N, H, W) on the models with each of these sets of parameters drawn anew."""
+        draws = self.deal(query)
+        maps = [torch.empty_like(query.images[:, 0]) for _ in wanted]
+        with self.lend(self.copy.classifier):
+            for draw in np.unique(draws).tolist():
+                places, values = np.flatnonzero(draws == draw), self.draws[draw]
+                rows = Query(*(tensor[torch.from_numpy(places).to(tensor.device)] for tensor in query))
+                for names, into in zip(wanted, maps, strict=True):
+                    with self.copy.only(names, values, self.calibration) as classifier:
+                        into[places] = explain(classifier, rows)
+                    self.note(names, places, into[places])
         return maps
 
 
@@ -61,6 +82,17 @@ class Point:
 
     layer: str
     likeness: Likeness
+
+
+def deal_rows(targets: np.ndarray, draws: int) -> np.ndarray:
+    """Deal rows to draws, (N,) int: as many to each as to any other, give or take one, and so of each target.
+
+    >>> deal_rows(np.array([0, 1, 0, 1]), 2)
+    array([0, 0, 1, 1])
+    """
+    dealt = np.empty(len(targets), np.int64)
+    dealt[np.argsort(targets, kind="stable")] = np.arange(len(targets)) % draws
+    return dealt
 
 
 def parameters_reached(steps: Sequence[Step], order: Order) -> list[tuple[str, tuple[str, ...]]]:
@@ -86,38 +118,33 @@ def walk_down(
 
     `known` holds the similarities computed so far, by the parameters that were drawn anew, and receives the others.
     """
-    walks: dict[str, list[Point]] = {}
-    for order in ("cascading", "independent"):
-        walks[order] = []
-        for name, parameters in parameters_reached(randomisation.steps, order):
-            key = frozenset(parameters)
-            if key not in known:
-                known[key] = similarities(original, ComparedMaps(randomisation.maps(explain, query, parameters)))
-            walks[order].append(Point(name, known[key]))
-    return walks
+    orders: tuple[Order, ...] = ("cascading", "independent")
+    stops = {order: parameters_reached(randomisation.steps, order) for order in orders}
+    passed = {frozenset(parameters): parameters for walk in stops.values() for _, parameters in walk}
+    wanted = [parameters for key, parameters in passed.items() if key not in known]
+    for parameters, maps in zip(wanted, randomisation.explain_all(explain, query, wanted), strict=True):
+        known[frozenset(parameters)] = similarities(original, ComparedMaps(maps))
+    return {
+        order: [Point(name, known[frozenset(parameters)]) for name, parameters in walk] for order, walk in stops.items()
+    }
 
 
 @dataclass(frozen=True)
 class FullRandomisation:
-    """The similarities and entropies with every parameter drawn anew; the last axis counts the draws."""
+    """The similarities and entropies with every parameter drawn anew."""
 
-    likeness: Likeness  # (N, D)
-    rise: np.ndarray  # (N, D): of the entropy, relative to the original map's; NaN where that has none
+    likeness: Likeness
+    rise: np.ndarray  # (N,): of the entropy, relative to the original map's; NaN where that has none
 
 
 def randomise_fully(
     randomisation: Randomisation, explain: Explain, query: Query, original: ComparedMaps
 ) -> FullRandomisation:
-    """The efficient test, and the similarities at the end of the cascade, for every draw."""
+    """The efficient test, and the similarities at the end of the cascade."""
     before = entropies(original)
     before = np.where(before > 0, before, np.nan)
-    likeness, rises = [], []
-    for draw in range(len(randomisation.draws)):
-        maps = ComparedMaps(randomisation.maps(explain, query, randomisation.everything, draw))
-        likeness.append(similarities(original, maps))
-        rises.append((entropies(maps) - before) / before)
-    stacked = {name: np.stack([of_draw[name] for of_draw in likeness], 1) for name in likeness[0]}
-    return FullRandomisation(stacked, np.stack(rises, 1))
+    maps = ComparedMaps(randomisation.maps(explain, query, randomisation.everything))
+    return FullRandomisation(similarities(original, maps), (entropies(maps) - before) / before)
 
 
 def walk_smoothly(randomisation: Randomisation, explain: Explain, query: Query, samples: int) -> list[Point]:

@@ -24,10 +24,10 @@ class Cascade:
     place: int  # of the row among those that are explained
     _noted: dict[frozenset[str], np.ndarray] = field(default_factory=dict)
 
-    def note(self, parameters: Collection[str], draw: int, maps: Tensor) -> None:
-        """Maps (N, H, W) of the model with these parameters drawn anew; of the first draw alone."""
-        if draw == 0:
-            self._noted[frozenset(parameters)] = maps[self.place].detach().float().cpu().numpy()
+    def note(self, parameters: Collection[str], places: np.ndarray, maps: Tensor) -> None:
+        """Maps (n, H, W) of the rows at some places, of the model with these parameters drawn anew."""
+        for row in np.flatnonzero(places == self.place).tolist():
+            self._noted[frozenset(parameters)] = maps[row].detach().float().cpu().numpy()
 
     def arrays(
         self, row: np.ndarray, shown: StoredRows, original: Tensor, steps: Sequence[Step], points: Sequence[Point]
@@ -46,7 +46,7 @@ class Cascade:
             a map is constant.
         """
         walk = parameters_reached(steps, "cascading")
-        self.note((), 0, original)
+        self.note((), np.arange(len(original)), original)
         maps = [self._noted[frozenset(parameters)] for parameters in ((), *(names for _, names in walk))]
         alike = [point.likeness["spearman_abs"][self.place] for point in points]
         return {

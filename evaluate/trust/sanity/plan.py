@@ -20,7 +20,7 @@ class SanityPlan(BaseModel):
     methods: tuple[str, ...] | None = None  # those that are scored where None
     rows: Count = 30  # or all where there are fewer
     steps: Count = 8  # of the walks, at most
-    draws: Count = 3  # of the whole network
+    draws: Count = 10  # of the whole network, among which the rows are dealt; at most as many as rows
     recalibrate: bool = False  # whether batch norms take new statistics from the rows; else they keep the trained ones
 
     def value_of(self, key: str) -> Any:

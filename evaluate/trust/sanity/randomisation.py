@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ ARCH = "the initialiser of its architecture"
 LAYER = "the initialiser of its layer"
 NOT_ZERO = "the initialiser of its layer, since its architecture starts it at zero"
 PERMUTED = "a permutation of its own values"
+MEMORY = 2**30  # bytes that the draws of a network may take in memory together
 PORTION = 16  # images at a time while statistics are taken: fixed, so that they do not depend on the batch
 
 
@@ -96,6 +97,35 @@ def reset(network: nn.Module, seed: int) -> dict[str, Tensor]:
             if callable(again):
                 again()
     return {name: value.detach() for name, value in blank.named_parameters() if not value.isnan().any()}
+
+
+class Redraws(Sequence[dict[str, RedrawnParameter]]):
+    """A network drawn anew from each of several seeds; all draws stay in memory while they are small."""
+
+    def __init__(self, classifier: Classifier, seeds: Sequence[int], memory: int = MEMORY) -> None:
+        """`memory` is how many bytes all draws may take; if they take more, the latest one alone is kept."""
+        self._classifier, self._seeds = classifier, seeds
+        size = sum(value.numel() * value.element_size() for value in classifier.network.parameters())
+        self._room = len(seeds) if size * len(seeds) <= memory else 1
+        self._kept: dict[int, dict[str, RedrawnParameter]] = {}
+
+    def __len__(self) -> int:
+        return len(self._seeds)
+
+    @overload
+    def __getitem__(self, draw: int) -> dict[str, RedrawnParameter]: ...
+    @overload
+    def __getitem__(self, draw: slice) -> Sequence[dict[str, RedrawnParameter]]: ...
+    def __getitem__(self, draw: int | slice) -> Any:
+        if isinstance(draw, slice):
+            return [self[place] for place in range(*draw.indices(len(self)))]
+        if draw >= len(self):
+            raise IndexError(draw)
+        if draw not in self._kept:
+            if len(self._kept) == self._room:
+                self._kept.clear()
+            self._kept[draw] = redraw(self._classifier, self._seeds[draw])
+        return self._kept[draw]
 
 
 class RandomisableCopy:

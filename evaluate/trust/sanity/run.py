@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,24 +19,26 @@ from an8flower.store import FlowerSplit, FlowerStore
 from ...case import Query
 from ...data.images import as_images
 from ...data.selection import select_rows
-from ...explaining.explain import explain
+from ...explaining.explain import explain, explain_lent
 from ...explaining.fitting import StoredExamples, prepare
 from ...explaining.methods import Method, parse_method
 from ...models.classifier import Classifier
 from ...models.costs import Cost
-from ...models.networks.guard import Seal
+from ...models.networks.guard import Seal, guard
+from ...registry import is_ours
 from ...resources import Resources
 from ...results.files import without_nan
-from ...results.statistics.intervals import interval
+from ...results.sanity_outcomes import settle
+from ...results.statistics.draws import interval_over_draws
 from ...seeds import seed_of
 from .check import Setting, Subject, checks_of, merge
 from .layers import layers_of, steps_of
-from .mprt import Likeness, Point, Randomisation
+from .mprt import Point, Randomisation
 from .pictures import Cascade
 from .plan import SanityPlan
-from .randomisation import RandomisableCopy, coverage, redraw
-from .similarity import SIMILARITIES, ComparedMaps, similarities
-from .verdict import SimilarityVerdict, compare_unrelated, describe_verdicts, judge_similarity
+from .randomisation import RandomisableCopy, Redraws, coverage
+from .similarity import ComparedMaps, similarities
+from .verdict import compare_unrelated, judge
 
 CONTROL = "edges"  # does not look at the model: has to fail
 NOISE = "random"  # looks at nothing: what unrelated maps score
@@ -47,11 +50,26 @@ class CountingExplainer:
     def __init__(self, method: Method, store: FlowerStore, resources: Resources) -> None:
         self.method, self.cost, self.images = method, Cost(), 0
         self._examples, self._batch = StoredExamples(store, resources.device), resources.in_flight
+        self._lent: Classifier | None = None  # the model that is under guard
+
+    @contextmanager
+    def lend(self, classifier: Classifier) -> Iterator[None]:
+        """Guard a model once for many calls of a built-in method; a stranger's is guarded at each call."""
+        if not is_ours(self.method.explainer):
+            yield
+            return
+        with guard(classifier, self.method.text):
+            self._lent = classifier
+            try:
+                yield
+            finally:
+                self._lent = None
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
         """Maps (N, H, W). A method that has to be fitted is fitted on each model."""
         explainer = prepare(self.method.explainer, classifier, self._examples, self._batch)
-        explanation = explain(classifier, explainer, query, self._batch)
+        call = explain_lent if classifier is self._lent else explain
+        explanation = call(classifier, explainer, query, self._batch)
         self.cost, self.images = self.cost + explanation.cost, self.images + len(query.images)
         return explanation.maps
 
@@ -107,13 +125,13 @@ class ModelSanity:
         self.indices = select_rows(split.labels, min(plan.rows, len(split)), seed_of("rows", seed))
         query, self.accuracy = query_of(classifier, split, self.indices, seed=seed, resources=resources)
         layers = layers_of(classifier)
-        draws = [redraw(classifier, seed_of("sanity", seed, draw)) for draw in range(plan.draws)]
+        seeds = [seed_of("sanity", seed, draw) for draw in range(min(plan.draws, len(self.indices)))]
+        draws = Redraws(classifier, seeds)
         reports = [coverage(classifier, layers, values) for values in draws]
         self.coverage = reports[0]
         calibration = query.images if plan.recalibrate else None
-        random = Randomisation(
-            RandomisableCopy(classifier), tuple(steps_of(layers, plan.steps)), tuple(draws), calibration
-        )
+        random = Randomisation(RandomisableCopy(classifier), tuple(steps_of(layers, plan.steps)), draws, calibration)
+        self.draws = random.deal(query)  # (N,) the number of each row's draw
         self._seal = Seal(classifier)
         self.setting = Setting(
             classifier=classifier,
@@ -143,18 +161,19 @@ class ModelSanity:
 
     def _examine(self, method: Method, pictures: Callable[[dict[str, np.ndarray]], str] | None) -> dict[str, Any]:
         asker, cascade, setting = self._asker(method), Cascade(self.pictured), self.setting
-        random = replace(setting.random, note=cascade.note)
+        quiet = replace(setting.random, lend=asker.lend)
+        random = replace(quiet, note=cascade.note)
         maps = asker(setting.classifier, setting.query)
-        subject = Subject(explain=asker, query=setting.query, maps=maps, random=random, quiet=setting.random)
+        subject = Subject(explain=asker, query=setting.query, maps=maps, random=random, quiet=quiet)
         apart = compare_unrelated(subject.original)
         findings = merge([check.examine(subject) for check in self.checks])
         return {
             "method": method.name,
             "parameters": vars(method.explainer),
-            "scores": {key: self._numbers(values, key) for key, values in findings.scores.items()},
+            "scores": {key: self._numbers(values) for key, values in findings.scores.items()},
             "verdicts": {
-                key: describe_verdicts(self._verdicts(likeness, apart, key))
-                for key, likeness in findings.verdicts.items()
+                **{key: judge(likeness, apart, self.draws) for key, likeness in findings.verdicts.items()},
+                **{key: judge(likeness, apart, self.draws, single=True) for key, likeness in findings.single.items()},
             },
             "curves": {order: [self._point(point) for point in points] for order, points in findings.curves.items()},
             "cost": per_image(asker),
@@ -170,33 +189,32 @@ class ModelSanity:
         shown = partial(cascade.arrays, row, self.setting.split.take(row), subject.maps, subject.random.steps)
         return shown(subject.walks["cascading"])
 
-    def _verdicts(self, likeness: Likeness, apart: Mapping[str, float], test: str) -> dict[str, SimilarityVerdict]:
-        return {
-            name: judge_similarity(likeness[name], apart[name], self.setting.seed, test, name) for name in SIMILARITIES
-        }
-
     def _point(self, point: Point) -> dict[str, Any]:
-        similar = {name: self._numbers(values, name) for name, values in point.likeness.items()}
+        similar = {name: self._numbers(values) for name, values in point.likeness.items()}
         return {"layer": point.layer, **similar}
 
-    def _numbers(self, values: np.ndarray, name: str) -> dict[str, Any]:
-        return asdict(interval(values, seed=seed_of("sanity", self.setting.seed, name)))
+    def _numbers(self, values: np.ndarray) -> dict[str, Any]:
+        return asdict(interval_over_draws(values, self.draws))
 
     def controls(self) -> dict[str, Any]:
         """What the scale of verdicts rests on: a method that has to fail, and what noise scores."""
         classifier, query, random = self.setting.classifier, self.setting.query, self.setting.random
         asker, noise = (self._asker(parse_method(name)) for name in (CONTROL, NOISE))
         original = ComparedMaps(asker(classifier, query))
-        likeness = similarities(original, ComparedMaps(random.maps(asker, query, random.everything)))
+        maps = replace(random, lend=asker.lend).maps(asker, query, random.everything)
+        likeness = similarities(original, ComparedMaps(maps))
         other = query._replace(seeds=query.seeds ^ 1)
-        drawn = similarities(*(ComparedMaps(noise(classifier, shown)) for shown in (query, other)))
+        drawn = similarities(ComparedMaps(noise(classifier, query)), ComparedMaps(noise(classifier, other)))
         return {
-            CONTROL: describe_verdicts(self._verdicts(likeness, compare_unrelated(original), "control")),
-            NOISE: {name: self._numbers(values, name) for name, values in drawn.items()},
+            CONTROL: judge(likeness, compare_unrelated(original), self.draws),
+            NOISE: {name: self._numbers(values) for name, values in drawn.items()},
         }
 
     def document(self, results: list[dict[str, Any]]) -> dict[str, Any]:
-        """The document of the model with the results of some methods; numbers that are not defined are null."""
+        """The document of the model with the results of some methods; numbers that are not defined are null.
+
+        Outcomes are corrected for all tests of a method on this model.
+        """
         setting, classifier, data = self.setting, self.setting.classifier, self.setting.split.store
         about = {"arch": classifier.arch, "seed": classifier.seed, "digest": classifier.digest}
         steps = [{"name": step.name, "layers": [layer.name for layer in step.layers]} for step in setting.random.steps]
@@ -215,7 +233,7 @@ class ModelSanity:
             "controls": self.controls(),
             "results": results,
         }
-        return dict(without_nan(whole))
+        return settle([dict(without_nan(whole))])[0]
 
     def _describe_plan(self) -> dict[str, Any]:
         plan = self.setting.plan
@@ -224,7 +242,7 @@ class ModelSanity:
             "rows": len(self.indices),
             "seed": self.setting.seed,
             "steps": plan.steps,
-            "draws": plan.draws,
+            "draws": len(self.setting.random.draws),
             "recalibrate": plan.recalibrate,
             **{key: value for check in self.checks for key, value in check.describe_plan().items()},
         }

@@ -12,6 +12,7 @@ Source: Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 
 import numpy as np
@@ -83,16 +84,12 @@ class ComparedMaps:
         return standardise(average_ranks(oriented_gradients(self.scaled)))
 
 
-def similarities(ours: ComparedMaps, theirs: ComparedMaps) -> dict[str, np.ndarray]:
-    """All similarities, by name, of each map to its counterpart: (N,) float64 in [-1, 1]; NaN where one is constant."""
-    by_name = {
-        "spearman_abs": correlation(ours.ranks_abs, theirs.ranks_abs),
-        "spearman": correlation(ours.ranks, theirs.ranks),
-        "ssim": structural_similarity(ours, theirs),
-        "hog": correlation(ours.blocks, theirs.blocks),
-    }
+def similarities(
+    ours: ComparedMaps, theirs: ComparedMaps, names: Sequence[str] = SIMILARITIES
+) -> dict[str, np.ndarray]:
+    """Similarities, by name, of each map to its counterpart: (N,) float64 in [-1, 1]; NaN where one is constant."""
     undefined = ours.constant | theirs.constant
-    return {name: np.where(undefined, np.nan, values) for name, values in by_name.items()}
+    return {name: np.where(undefined, np.nan, MEASURES[name](ours, theirs)) for name in names}
 
 
 def average_ranks(values: np.ndarray) -> np.ndarray:
@@ -184,6 +181,14 @@ def histograms(images: np.ndarray, cell: int) -> np.ndarray:
     weights, places = np.hypot(down, right)[inside], places * ORIENTATIONS + bins[inside]
     sums = np.bincount(places.ravel(), weights.ravel(), len(images) * rows * columns * ORIENTATIONS)
     return sums.reshape(len(images), rows, columns, ORIENTATIONS) / cell**2
+
+
+MEASURES: dict[str, Callable[[ComparedMaps, ComparedMaps], np.ndarray]] = {
+    "spearman_abs": lambda ours, theirs: correlation(ours.ranks_abs, theirs.ranks_abs),
+    "spearman": lambda ours, theirs: correlation(ours.ranks, theirs.ranks),
+    "ssim": structural_similarity,
+    "hog": lambda ours, theirs: correlation(ours.blocks, theirs.blocks),
+}
 
 
 def entropies(maps: ComparedMaps) -> np.ndarray:

@@ -1,108 +1,130 @@
-"""Whether a method passes: how alike its maps of a trained and of a random model are, on a scale of its own.
+"""Whether a method passes: how alike its maps of a trained and of random models are, on a scale of its own.
 
 On that scale 0 is as unlike as maps of different images that the same method makes of the same trained model, and 1 is
 the same map. Methods differ in what unrelated maps share (smooth maps in the middle of the image are alike whatever
-they explain), so that no similarity as such can be called high or low.
+they explain), so that no similarity as such can be called high or low. The scale is cut at 0: less alike than maps of
+different images is no stronger pass.
+
+The threshold: let a map's ranks, with variance 1, be the sum of what all maps of the method have in common (u), of what
+comes from the picture whatever the parameters (i), and of what comes from the parameters (m), so that u + i + m = 1.
+Maps of different images then correlate by u, and maps of two models of the same image by u + i. On the scale this is
+i / (i + m): the share of what is special to the map that the parameters do not explain. From 0.5 on the picture
+explains more of it than the parameters do.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from ...results.statistics.intervals import interval
-from ...seeds import seed_of
+from ...results.sanity_outcomes import LEAST_DRAWS, PRIMARY, THRESHOLD, settle_family
+from ...results.statistics.draws import Estimate, estimate_on_scale, find_vanished, unrelated_means
 from .similarity import SIMILARITIES, ComparedMaps, similarities
 
-Outcome = Literal["pass", "fail", "undecided"]
-THRESHOLD = 0.5  # half of what tells maps of different images apart
-MEETINGS = 4  # with how many other rows' maps each is compared
-IDENTICAL = 1 - 1e-9
-HEADLINE = "spearman_abs"
+MEETINGS = 4  # with how many other rows' maps each is compared where all pairs would be dear
+NO_VALUE = "the map of the trained model is constant, or those of different images are the same"
 
 
 @dataclass(frozen=True)
-class SimilarityVerdict:
-    """A similarity between the maps of two models, and what follows from it."""
+class ScaledSimilarity:
+    """A similarity between the maps of two models: as it is, beside that of other pictures, and on the scale."""
 
-    outcome: Outcome
-    mean: float  # similarity of the two models' maps of the same image
+    mean: float  # similarity of the two models' maps of the same image, over draws
     unrelated: float  # similarity of the trained model's maps of different images
-    calibrated: float  # 0: as unlike as those; 1: the same
-    low: float  # 95 % interval of `calibrated`, over rows
+    calibrated: float  # 0: as unlike as those, or less alike; 1: the same
+    low: float  # 95 % interval of `calibrated`, cut at 0 and 1 as well
     high: float
     n: int  # rows with a value
-    undefined: int
-    reason: str  # why it is undecided, else empty
+    undefined: int  # rows whose map is constant on the trained model
+    vanished: int  # rows of `n` whose map is constant on the random model alone: 0 on the scale, not in `mean`
 
 
-def compare_unrelated(original: ComparedMaps) -> dict[str, float]:
-    """Mean similarity of a method's maps of different images, by similarity; NaN where there is only one."""
-    order, count = np.arange(len(original)), len(original)
-    met = [similarities(original, original.pick(np.roll(order, shift))) for shift in range(1, min(MEETINGS + 1, count))]
-    return {name: mean([likeness[name] for likeness in met]) for name in SIMILARITIES}
+def compare_unrelated(original: ComparedMaps) -> dict[str, np.ndarray]:
+    """Similarity of a method's maps of every two images, (N, N) by similarity; NaN where it is not defined.
 
-
-def mean(values: Any) -> float:
-    """The mean of what is defined; NaN where nothing is."""
-    flat = np.ravel(values).astype(np.float64)
-    known = flat[~np.isnan(flat)]
-    return float(known.mean()) if known.size else float("nan")
-
-
-def on_scale(similarity: np.ndarray, unrelated: float) -> np.ndarray:
-    """Similarities where those of unrelated maps are 0 and those of the same maps 1.
-
-    Where unrelated maps are the same too, only sameness can be told: 1 where it holds, NaN else.
-
-    >>> on_scale(np.array([0.25, 1.0]), 0.25)
-    array([0., 1.])
+    SSIM compares each map with the next MEETINGS alone.
     """
-    same = np.where(similarity >= IDENTICAL, 1.0, np.nan)
-    if not unrelated < IDENTICAL:
-        return same
-    return np.where(similarity >= IDENTICAL, 1.0, (similarity - unrelated) / (1 - unrelated))
+    unrelated = {
+        "spearman_abs": pairwise(original.ranks_abs),
+        "spearman": pairwise(original.ranks),
+        "hog": pairwise(original.blocks),
+        "ssim": meet_next(original),
+    }
+    alone = original.constant[:, None] | original.constant
+    return {name: np.where(alone, np.nan, unrelated[name]) for name in SIMILARITIES}
 
 
-def judge_similarity(similarity: np.ndarray, unrelated: float, *seed: str | int) -> SimilarityVerdict:
-    """The verdict on similarities (N,) or (N, draws) of the maps of two models.
+def pairwise(standard: np.ndarray) -> np.ndarray:
+    """Pearson's correlation (N, N) of every two standardised rows."""
+    return np.clip(standard @ standard.T, -1, 1)
 
-    It passes where the whole interval lies below 0.5 and fails where it lies above. It is undecided in between, and
-    where half of the rows, or more, have no value.
+
+def meet_next(original: ComparedMaps) -> np.ndarray:
+    """SSIM (N, N) of each map and the next MEETINGS, the first following the last; 1 with itself, NaN elsewhere."""
+    count = len(original)
+    order, values = np.arange(count), np.full((count, count), np.nan)
+    np.fill_diagonal(values, 1)
+    for shift in range(1, min(MEETINGS + 1, count)):
+        others = np.roll(order, shift)
+        values[order, others] = values[others, order] = similarities(original, original.pick(others), ("ssim",))["ssim"]
+    return values
+
+
+def judge(
+    likeness: dict[str, np.ndarray], unrelated: dict[str, np.ndarray], draws: np.ndarray, *, single: bool = False
+) -> dict[str, Any]:
+    """The verdict on the similarities of the maps of two models, not yet corrected for the method's other tests.
+
+    Args:
+        likeness: (N,) by similarity, of the maps of the same image.
+        unrelated: (N, N) by similarity, of the trained model's maps of two images.
+        draws: (N,) int, the draw of the random model that each row was explained with.
+        single: there is one other model for all rows. Then rows are the unit, and there is no verdict: what maps of
+            another such model would be is not known.
     """
-    calibrated = interval(on_scale(similarity, unrelated), seed=seed_of("verdict", *seed))
-    outcome, reason = outcome_of(calibrated.low, calibrated.high, calibrated.n, calibrated.undefined)
-    numbers = (calibrated.mean, calibrated.low, calibrated.high, calibrated.n, calibrated.undefined)
-    return SimilarityVerdict(outcome, mean(similarity), unrelated, *numbers, reason)
+    units = np.arange(len(draws)) if single else draws
+    estimates = {name: estimate_on_scale(likeness[name], unrelated[name], units) for name in SIMILARITIES}
+    numbers = {
+        name: asdict(cut_to_scale(estimates[name], likeness[name], unrelated[name], units)) for name in SIMILARITIES
+    }
+    models = 1 if single else estimates[PRIMARY].draws
+    outcome, reason, p = first_outcome(estimates[PRIMARY], numbers[PRIMARY], models)
+    verdict: dict[str, Any] = {"outcome": outcome, "reason": reason, "p": p, "adjusted": p, "tests": 1}
+    verdict |= {"draws": models, "similarities": numbers}
+    settle_family([verdict])
+    return verdict
 
 
-def outcome_of(low: float, high: float, n: int, undefined: int) -> tuple[Outcome, str]:
-    """Pass, fail or undecided, and why the latter."""
-    if n <= undefined:
-        return "undecided", f"{undefined} of {n + undefined} rows have no value: {NO_VALUE}"
-    if low > THRESHOLD:
-        return "fail", ""
-    if high < THRESHOLD:
-        return "pass", ""
-    return "undecided", f"the interval holds {THRESHOLD}: take more rows"
+def cut_to_scale(
+    estimate: Estimate, likeness: np.ndarray, unrelated: np.ndarray, units: np.ndarray
+) -> ScaledSimilarity:
+    """An estimate with its interval, cut to [0, 1], beside the similarities that it is made of."""
+    value, reach = estimate.value, estimate.reach
+    calibrated, low, high = np.clip([value, value - reach, value + reach], 0, 1).tolist()
+    defined, lost = ~np.isnan(likeness), int(find_vanished(likeness, unrelated).sum())
+    mean = float(likeness[defined].mean()) if defined.any() else float("nan")
+    n = int(defined.sum()) + lost
+    others = unrelated_means(unrelated, units)[0]
+    return ScaledSimilarity(mean, others, calibrated, low, high, n, len(likeness) - n, lost)
 
 
-NO_VALUE = "one of the two maps is constant, or those of different images are the same"
+def first_outcome(estimate: Estimate, numbers: dict[str, Any], models: int) -> tuple[str, str, float | None]:
+    """What can be said before the test: nothing of few models, or of few rows; else the p of the test decides."""
+    if models < LEAST_DRAWS and not numbers["undefined"]:
+        return "no verdict", few_draws(models), None
+    if numbers["n"] <= numbers["undefined"] or models < LEAST_DRAWS:
+        rows = numbers["n"] + numbers["undefined"]
+        return "undecided", f"{numbers['undefined']} of {rows} rows have no value: {NO_VALUE}", None
+    p = estimate.p_against(THRESHOLD)
+    if np.isnan(p):
+        return "no verdict", NO_VALUE, None
+    return "undecided", "", p
 
 
-def overall(verdicts: dict[str, SimilarityVerdict]) -> Outcome:
-    """Fail where any similarity does; else what the rank correlation of absolute maps says.
-
-    That one is what the literature averages. The others see structure that it does not, so that each may object; but
-    where one of them leaves it open, a method is not held back.
-    """
-    if any(verdict.outcome == "fail" for verdict in verdicts.values()):
-        return "fail"
-    return verdicts[HEADLINE].outcome
-
-
-def describe_verdicts(verdicts: dict[str, SimilarityVerdict]) -> dict[str, Any]:
-    """The verdicts by all similarities as a document describes them."""
-    return {"outcome": overall(verdicts), "similarities": {name: asdict(verdict) for name, verdict in verdicts.items()}}
+def few_draws(models: int) -> str:
+    """Why there is no verdict on so few random models."""
+    if models == 1:
+        return "one model says nothing of others like it; the interval is over rows"
+    return f"{models} draws say too little of others; a verdict wants {LEAST_DRAWS}"

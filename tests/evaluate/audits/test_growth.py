@@ -123,7 +123,7 @@ PLAN: dict[str, Any] = {
     "rows": 12,
     "certificate": None,
     "pictures": None,
-    "sanity": {"rows": 4, "steps": 2, "draws": 1, "twice": True},
+    "sanity": {"rows": 5, "steps": 2, "draws": 5, "twice": True},
     "leaves": {"most": 7},
 }
 

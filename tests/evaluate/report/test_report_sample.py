@@ -147,9 +147,11 @@ def early_certificate(model: str, flip: float | None = 0.97, stability: float = 
 
 def judged(outcome: str, value: float) -> dict[str, Any]:
     """What a sanity test says."""
-    alike = {"outcome": outcome, "mean": value, "unrelated": 0.1, "calibrated": value, "low": value, "high": value}
-    rest = {"n": 12, "undefined": 0, "reason": "too few rows" if outcome == "undecided" else ""}
-    return {"outcome": outcome, "similarities": {name: {**alike, **rest} for name in ("spearman_abs", "ssim")}}
+    alike = {"mean": value, "unrelated": 0.1, "calibrated": value, "low": value, "high": value}
+    similar = {name: {**alike, "n": 12, "undefined": 0, "vanished": 0} for name in ("spearman_abs", "ssim")}
+    tested = {"p": 0.001, "adjusted": 0.002, "tests": 2, "draws": 6}
+    reason = "too few rows" if outcome == "undecided" else ""
+    return {"outcome": outcome, "reason": reason, **tested, "similarities": similar}
 
 
 def walked(start: float) -> list[dict[str, Any]]:
@@ -165,6 +167,7 @@ def sanity(methods: Sequence[str]) -> dict[str, Any]:
     return {
         "dataset": {"name": "flowers", "digest": "d" * 64, "split": "test", "rows": 12},
         "model": {"arch": "flowernet", "seed": 0, "digest": "1a2b3c4d", "accuracy": 0.987},
+        "plan": {"draws": 6},
         "coverage": {"share": 1.0},
         "labels": {"reason": "not asked for"},
         "results": [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from an8flower.__main__ import main
 from an8flower.evaluate.case import Query
+from an8flower.evaluate.data.selection import select_rows
 from an8flower.evaluate.explaining.methods import Method, parse_methods
 from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.resources import Resources
+from an8flower.evaluate.results.statistics.draws import place_on_scale
 from an8flower.evaluate.seeds import seed_of
 from an8flower.evaluate.trust.sanity import mprt
 from an8flower.evaluate.trust.sanity.checks import labels
@@ -36,11 +38,11 @@ from an8flower.evaluate.trust.sanity.plan import SanityPlan, sanity_plan
 from an8flower.evaluate.trust.sanity.randomisation import RandomisableCopy, RedrawnParameter, redraw
 from an8flower.evaluate.trust.sanity.run import ModelSanity, query_of, sanity
 from an8flower.evaluate.trust.sanity.similarity import SIMILARITIES, ComparedMaps, similarities
-from an8flower.evaluate.trust.sanity.verdict import compare_unrelated, judge_similarity, on_scale, overall
+from an8flower.evaluate.trust.sanity.verdict import compare_unrelated, judge
 from an8flower.store import FlowerStore
 
 CPU = torch.device("cpu")
-QUICK = sanity_plan(rows=12, steps=3, draws=2)
+QUICK = sanity_plan(rows=12, steps=3, draws=6)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +101,7 @@ def test_the_same_model_gives_the_same_maps(classifier: Classifier, query: Query
         for point in points:
             assert all(values == pytest.approx(np.ones(6)) for values in point.likeness.values())
     full = randomise_fully(randomisation, gradient, query, original)
-    assert full.rise == pytest.approx(np.zeros((6, 1)))
+    assert full.rise == pytest.approx(np.zeros(6))
     assert all(
         point.likeness["ssim"] == pytest.approx(np.ones(6))
         for point in walk_smoothly(randomisation, gradient, query, 2)
@@ -112,7 +114,7 @@ def test_what_does_not_look_at_the_model_stays_the_same(classifier: Classifier, 
     assert all(
         (p.likeness[name] > 1 - 1e-9).all() for points in walks.values() for p in points for name in SIMILARITIES
     )
-    assert randomise_fully(randomisation, brightness, query, original).rise == pytest.approx(np.zeros((6, 1)))
+    assert randomise_fully(randomisation, brightness, query, original).rise == pytest.approx(np.zeros(6))
 
 
 def test_walks_reach_every_parameter(classifier: Classifier) -> None:
@@ -137,7 +139,7 @@ def test_each_random_model_is_explained_once(classifier: Classifier, query: Quer
 
     randomisation, original = randomised(classifier, redraw(classifier, 1)), ComparedMaps(gradient(classifier, query))
     full = randomise_fully(randomisation, counted, query, original)
-    known = {frozenset(randomisation.everything): {name: values[:, 0] for name, values in full.likeness.items()}}
+    known = {frozenset(randomisation.everything): full.likeness}
     walk_down(randomisation, counted, query, original, known=known)
     assert asked == 1 + 3 + 3  # all layers; three more stops down; three more layers alone
 
@@ -145,8 +147,6 @@ def test_each_random_model_is_explained_once(classifier: Classifier, query: Quer
 def test_the_cascade_is_that_of_models_built_by_hand(classifier: Classifier, query: Query) -> None:
     """A slow second version: fresh copies, SciPy's correlation."""
     from copy import deepcopy
-
-    from scipy.stats import spearmanr
 
     values = redraw(classifier, 1)
     original = gradient(classifier, query)
@@ -182,7 +182,7 @@ def test_smooth_maps_are_means_over_noisy_images(
     randomisation, original = randomised(classifier, redraw(classifier, 1)), ComparedMaps(gradient(classifier, query))
     points = walk_smoothly(randomisation, gradient, query, 3)
     full = randomise_fully(randomisation, gradient, query, original)
-    assert points[-1].likeness["ssim"] == pytest.approx(full.likeness["ssim"][:, 0], abs=1e-5)
+    assert points[-1].likeness["ssim"] == pytest.approx(full.likeness["ssim"], abs=1e-5)
     assert points[0].layer.startswith("features")
 
 
@@ -194,9 +194,15 @@ def test_entropy_that_was_none_cannot_rise(classifier: Classifier, query: Query)
 
 
 def test_the_scale_of_a_verdict() -> None:
-    assert on_scale(np.array([0.25, 0.625, 1.0, np.nan]), 0.25) == pytest.approx([0, 0.5, 1, np.nan], nan_ok=True)
-    assert on_scale(np.array([1.0, 0.9]), 1.0) == pytest.approx([1, np.nan], nan_ok=True)
-    assert on_scale(np.array([1.0, 0.9]), math.nan) == pytest.approx([1, np.nan], nan_ok=True)
+    assert place_on_scale(np.array([0.25, 0.625, 1.0, np.nan]), 0.25) == pytest.approx([0, 0.5, 1, np.nan], nan_ok=True)
+    assert place_on_scale(np.array([1.0, 0.9]), 1.0) == pytest.approx([1, np.nan], nan_ok=True)
+
+
+def judge_alone(values: np.ndarray, unrelated: float = 0.2, draws: int = 10, single: bool = False) -> dict[str, Any]:
+    """The verdict on similarities (N,), where those of any two other pictures are the same."""
+    between = np.full((len(values), len(values)), unrelated)
+    alike, apart = dict.fromkeys(SIMILARITIES, values), dict.fromkeys(SIMILARITIES, between)
+    return judge(alike, apart, np.arange(len(values)) % draws, single=single)
 
 
 @pytest.mark.parametrize(
@@ -205,39 +211,57 @@ def test_the_scale_of_a_verdict() -> None:
         (np.full(20, 0.3), "pass"),
         (np.full(20, 0.9), "fail"),
         (np.linspace(0.2, 1.0, 20), "undecided"),
-        (np.r_[np.full(10, np.nan), np.full(10, 0.3)], "undecided"),
-        (np.r_[np.full(9, np.nan), np.full(11, 0.3)], "pass"),
-        (np.full(20, np.nan), "undecided"),
+        (np.r_[np.full(5, np.nan), np.full(15, 0.9)], "undecided"),  # maps that vanish are not the same
+        (np.full(20, np.nan), "pass"),  # all do
     ],
 )
 def test_verdicts(values: np.ndarray, outcome: str) -> None:
-    found = judge_similarity(values, 0.2, 0)
-    assert found.outcome == outcome
-    assert bool(found.reason) == (outcome == "undecided")
-    assert found.n + found.undefined == 20
+    verdict = judge_alone(values)
+    assert verdict["outcome"] == outcome
+    assert bool(verdict["reason"]) == (outcome == "undecided")
+    assert verdict["draws"] == 10
+    similar = verdict["similarities"]["spearman_abs"]
+    assert similar["n"] == 20
+    assert similar["vanished"] == np.isnan(values).sum()
 
 
-def test_any_similarity_may_object_and_the_rank_correlation_decides_else() -> None:
-    good, bad, unknown = (
-        judge_similarity(np.zeros(9), 0.2),
-        judge_similarity(np.ones(9), 0.2),
-        judge_similarity(np.full(9, np.nan), 0.2),
-    )
-    assert overall({"spearman_abs": good, "ssim": good}) == "pass"
-    assert overall({"spearman_abs": good, "ssim": unknown}) == "pass"
-    assert overall({"spearman_abs": unknown, "ssim": good}) == "undecided"
-    assert overall({"spearman_abs": good, "ssim": unknown, "hog": bad}) == "fail"
+def test_a_map_that_is_constant_on_the_trained_model_says_nothing() -> None:
+    values, between = np.full(20, np.nan), np.full((20, 20), np.nan)
+    verdict = judge(dict.fromkeys(SIMILARITIES, values), dict.fromkeys(SIMILARITIES, between), np.arange(20) % 10)
+    assert verdict["outcome"] == "undecided"
+    assert verdict["reason"].startswith("20 of 20 rows have no value")
+
+
+def test_few_draws_and_a_single_model_give_numbers_and_no_verdict() -> None:
+    assert judge_alone(np.full(20, 0.9), draws=5)["outcome"] == "fail"
+    few = judge_alone(np.full(20, 0.9), draws=4)
+    assert (few["outcome"], few["p"]) == ("no verdict", None)
+    assert few["reason"].startswith("4 draws say too little of others")
+    single = judge_alone(np.linspace(0.8, 1, 20), single=True)
+    assert (single["outcome"], single["draws"]) == ("no verdict", 1)
+    assert "one model says nothing of others" in single["reason"]
+    similar = single["similarities"]["spearman_abs"]
+    assert similar["low"] < similar["calibrated"] < similar["high"]
+
+
+def test_the_scale_ends_at_0_and_1_and_raw_numbers_stand_beside_it() -> None:
+    similar = judge_alone(np.linspace(-0.4, -0.2, 20), 0.6)["similarities"]["spearman_abs"]
+    assert similar["mean"] == pytest.approx(-0.3)
+    assert similar["unrelated"] == pytest.approx(0.6)
+    assert (similar["calibrated"], similar["low"], similar["high"]) == (0, 0, 0)
 
 
 def test_unrelated_maps_are_those_of_other_rows() -> None:
     maps = torch.rand(6, 40, 40, generator=torch.Generator().manual_seed(0))
-    found = compare_unrelated(ComparedMaps(maps))
-    assert found["spearman"] == pytest.approx(0, abs=0.02)
-    assert found["ssim"] < 0.1
-    assert all(
-        value == pytest.approx(1) for value in compare_unrelated(ComparedMaps(maps[:1].expand(6, -1, -1))).values()
-    )
-    assert all(math.isnan(value) for value in compare_unrelated(ComparedMaps(maps[:1])).values())
+    between = compare_unrelated(ComparedMaps(maps))
+    pairs = ~np.eye(6, dtype=bool)
+    for first, second in np.argwhere(pairs)[::4]:
+        expected = spearmanr(maps[first].ravel(), maps[second].ravel())[0]
+        assert between["spearman"][first, second] == pytest.approx(expected, abs=1e-9)
+    assert np.nanmax(between["ssim"][pairs]) < 0.1
+    same = compare_unrelated(ComparedMaps(maps[:1].expand(6, -1, -1)))
+    assert all(np.nanmin(values) == pytest.approx(1) for values in same.values())
+    assert all(values.shape == (1, 1) for values in compare_unrelated(ComparedMaps(maps[:1])).values())
 
 
 def test_who_does_not_look_at_the_model_fails(classifier: Classifier, store: FlowerStore, tmp_path: Path) -> None:
@@ -314,23 +338,28 @@ def test_a_run_that_did_not_memorise_says_so(
     assert found["plan"]["memory"] == {"rows": 60, "epochs": 1, "batch": 32, "seed": 0}
     assert not found["labels"]["memorised"]
     assert "did not memorise" in found["labels"]["reason"]
-    assert found["results"][0]["verdicts"]["labels"]["outcome"] == "fail"
+    assert found["results"][0]["verdicts"]["labels"]["outcome"] == "no verdict"
 
 
 def test_the_command(classifier: Classifier, store: FlowerStore, tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"
     classifier.save(model)
     words = ["sanity", "--data", store.path, "--model", model, "--method", "edges", "--rows", 6, "--steps", 2]
-    words += ["--draws", 1, "--smooth", "--samples", 2, "--no-labels", "-o", tmp_path / "out"]
+    words += ["--draws", 5, "--smooth", "--samples", 2, "--no-labels", "-o", tmp_path / "out"]
     shown = CliRunner().invoke(main, [*map(str, words)], catch_exceptions=False)
     assert shown.exit_code == 0
     assert "100% of the network" in shown.output
-    assert "fail 1.00±0.00" in shown.output
+    assert "fail 1.00 (1.00 to 1.00)" in shown.output
     assert "bottom up smooth" in shown.output
     printed = CliRunner().invoke(main, [*map(str, words), "--json"], catch_exceptions=False)
     document = json.loads(printed.stdout)
     assert document == json.loads((tmp_path / "out" / "sanity.json").read_text())
     assert document["results"][0]["scores"]["smprt"]["mean"] == pytest.approx(1)
+
+
+def arrays_place(store: FlowerStore, row: int) -> int:
+    """The place of a row of the split among those that are checked."""
+    return select_rows(store["test"].labels, QUICK.rows, seed_of("rows", 0)).tolist().index(row)
 
 
 def test_pictures_cost_nothing_and_show_the_cascade(classifier: Classifier, store: FlowerStore, tmp_path: Path) -> None:
@@ -363,7 +392,8 @@ def test_pictures_cost_nothing_and_show_the_cascade(classifier: Classifier, stor
         query_of(classifier, store["test"], np.array([row]), seed=0, resources=resources)[0],
         steps_of(layers_of(classifier), 3),
     )
-    random, values = RandomisableCopy(classifier), redraw(classifier, seed_of("sanity", 0, 0))
+    draw = int(model_sanity(classifier, store, tmp_path).draws[arrays_place(store, row)])
+    random, values = RandomisableCopy(classifier), redraw(classifier, seed_of("sanity", 0, draw))
     expected = [ComparedMaps(methods[0].explainer(classifier, query))]
     for _, names in parameters_reached(steps, "cascading"):
         with random.only(names, values) as changed:

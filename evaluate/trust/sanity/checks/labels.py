@@ -19,7 +19,10 @@ MEMORY = Memory()
 
 @implements("labels")
 class PermutedLabels(CheckOfModel):
-    """The verdict where the model has memorised labels that say nothing of the images."""
+    """How alike the maps of a model are that has memorised labels which say nothing of the images.
+
+    A model is dear to train, so there is one, and one model gives no verdict: its numbers describe it alone.
+    """
 
     def __init__(self, setting: Setting, value: Any) -> None:
         super().__init__(setting, value)
@@ -41,7 +44,7 @@ class PermutedLabels(CheckOfModel):
         if self.memorised is None:
             return Findings()
         maps = ComparedMaps(subject.explain(self.memorised.classifier, subject.query))
-        return Findings({"labels": similarities(subject.original, maps)})
+        return Findings(single={"labels": similarities(subject.original, maps)})
 
     def describe_plan(self) -> dict[str, Any]:
         """How labels are memorised; None where that was not asked for."""
