@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from torch import Tensor
 
 from ..case import Truth
 from ..metrics.interventions.reliance import WHY_UNDEFINED
@@ -25,7 +24,7 @@ def rows_of_metrics(metrics: tuple[Metric, ...], scores: MetricValues, truth: Tr
         return SCHEMA.empty_table()
     shared = {"row": truth.rows.cpu().numpy(), "label": truth.labels.cpu().numpy(), **about}
     return pa.concat_tables(
-        _table({**shared, "metric": metric.name, **_values(metric, scores, truth.masks)}, len(truth.rows))
+        _table({**shared, "metric": metric.name, **_values(metric, scores, truth)}, len(truth.rows))
         for metric in metrics
     )
 
@@ -53,11 +52,11 @@ def _table(columns: dict[str, Any], count: int) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
-def _values(metric: Metric, scores: MetricValues, masks: Tensor) -> dict[str, Any]:
+def _values(metric: Metric, scores: MetricValues, truth: Truth) -> dict[str, Any]:
     """The columns of a metric's values, curves or both, and of the reasons why rows have none."""
     values = scores.values[metric.name]
     missing = values.reshape(len(values), -1).isnan().any(1).tolist()
-    undefined = reasons(metric, masks)
+    undefined = reasons(metric, truth)
     if metric.name in scores.failed:
         undefined = [METRIC_FAILED + scores.failed[metric.name]] * len(values)
     why_none = [why if none else None for why, none in zip(undefined, missing, strict=True)]

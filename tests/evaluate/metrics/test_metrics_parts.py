@@ -119,7 +119,7 @@ class TestPartMass:
         found = score("part_mass", maps, case)
         assert ((found >= 0) & (found <= 1) | found.isnan()).all()
         torch.testing.assert_close(score("part_mass", maps * 4, case), found, rtol=0, atol=0, equal_nan=True)
-        alone = case._replace(truth=Truth._make(each[2:3] for each in case.truth))
+        alone = case._replace(truth=Truth(*(each[2:3] for each in case.truth[:4])))
         torch.testing.assert_close(score("part_mass", maps[2:3], alone), found[2:3], rtol=0, atol=0, equal_nan=True)
 
     def test_an_unknown_part_is_refused(self) -> None:
@@ -193,7 +193,8 @@ class TestBestSet:
         for row in range(ROWS):
             one = slice(row, row + 1)
             alone = case._replace(
-                query=Query._make(each[one] for each in case.query), truth=Truth._make(each[one] for each in case.truth)
+                query=Query._make(each[one] for each in case.query),
+                truth=Truth(*(each[one] for each in case.truth[:4])),
             )
             torch.testing.assert_close(score("best_set", maps[one], alone), together[one], rtol=0, atol=0)
 
