@@ -160,13 +160,17 @@ def _measure_leak(store: FlowerStore, rows: int, epochs: int, seed: int, device:
 @click.argument("masks", type=FILE)
 @click.option("-o", "--output", type=FILE, required=True, help="The file to write.")
 @click.option("--size", type=click.IntRange(16, 1024), help="Scale every picture and mask to this square.")
+@click.option("--void", type=click.IntRange(0, 65535), help="The value in a mask of pixels that count for nothing.")
 @click.option("--force", is_flag=True, help="Replace a file at this place.")
 @as_json
-def import_(images: Path, masks: Path, output: Path, size: int | None, force: bool, as_json: bool) -> None:
+def import_(
+    images: Path, masks: Path, output: Path, size: int | None, void: int | None, force: bool, as_json: bool
+) -> None:
     """Make a data set from your own pictures, IMAGES/<class>/*, and masks, MASKS/<class>/*.
 
     A mask belongs to the picture of the same class with the same file name, extensions aside. Bright pixels of a mask
-    are evidence.
+    are evidence. Pixels with the value of --void, such as the borders of Pascal VOC (255), are neither evidence nor
+    not: no localisation metric counts them.
 
     \b
     Example:  an8flower import an8Flower_double_12c an8Flower_double_12c_MASK -o data/original.h5
@@ -175,7 +179,7 @@ def import_(images: Path, masks: Path, output: Path, size: int | None, force: bo
     from .progress import counting
 
     with counting("importing", None) as step:
-        pairs = import_folders(images, masks, output, size=size, force=force, progress=step)
+        pairs = import_folders(images, masks, output, size=size, void=void, force=force, progress=step)
     counts, splits = count_masks(output), {split: len(members) for split, members in pairs.splits.items()}
     if as_json:
         document = {"file": str(output), "classes": list(pairs.class_names), "splits": splits, **vars(counts)}
