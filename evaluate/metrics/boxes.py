@@ -290,7 +290,7 @@ class BoxAccuracy(RimChoice):
         """Whether a row's box fits, (B, D * T) float32: delta by delta, each at every threshold."""
         levels, fits = _levels(ranking), OVERLAPS[self.components]
         rights = true_boxes(self.choose(ranking), self.truth)
-        overlaps = torch.stack([fits(levels, right) for right in rights]).amax(0)
+        overlaps = fits(levels, rights)
         hits = torch.cat([(overlaps >= delta).float() for delta in self._numbers()], 1)
         return nan_where_empty(hits, ranking.strict.size)
 
@@ -301,15 +301,17 @@ def _levels(ranking: Ranking) -> np.ndarray:
     return torch.searchsorted(THRESHOLDS.to(ranged.device), ranged).cpu().numpy()
 
 
-def _of_largest(levels: np.ndarray, truths: Tensor) -> Tensor:
-    """IoU of boxes (B, 4) and the largest component's box at each of THRESHOLDS, (B, T) float64."""
-    boxes = torch.from_numpy(largest_boxes(levels, len(THRESHOLDS))).to(truths.device)
-    return box_iou(boxes.flatten(0, 1), truths.repeat_interleave(len(THRESHOLDS), 0)).view(len(boxes), -1)
+def _of_largest(levels: np.ndarray, rights: list[Tensor]) -> Tensor:
+    """The best IoU of some boxes (B, 4) and the largest component's box at each of THRESHOLDS, (B, T) float64."""
+    boxes = torch.from_numpy(largest_boxes(levels, len(THRESHOLDS))).to(rights[0].device).flatten(0, 1)
+    overlaps = [box_iou(boxes, truths.repeat_interleave(len(THRESHOLDS), 0)) for truths in rights]
+    return torch.stack(overlaps).amax(0).view(len(levels), -1)
 
 
-def _of_all(levels: np.ndarray, truths: Tensor) -> Tensor:
-    """IoU of boxes (B, 4) and the best fitting component's box at each of THRESHOLDS, (B, T) float64."""
-    return torch.from_numpy(best_overlaps(levels, len(THRESHOLDS), truths.cpu().numpy())).to(truths.device)
+def _of_all(levels: np.ndarray, rights: list[Tensor]) -> Tensor:
+    """The best IoU of some boxes (B, 4) and any component's box at each of THRESHOLDS, (B, T) float64."""
+    overlaps = [best_overlaps(levels, len(THRESHOLDS), truths.cpu().numpy()) for truths in rights]
+    return torch.from_numpy(np.max(overlaps, axis=0)).to(rights[0].device)
 
 
-OVERLAPS: dict[str, Callable[[np.ndarray, Tensor], Tensor]] = {"largest": _of_largest, "all": _of_all}
+OVERLAPS: dict[str, Callable[[np.ndarray, list[Tensor]], Tensor]] = {"largest": _of_largest, "all": _of_all}
