@@ -114,8 +114,7 @@ def verify(file: Path, leak: bool, rows: int, epochs: int, seed: int, device: st
     1: then something besides the evidence tells them.
 
     \b
-    Examples:  an8flower verify data/single-6c.h5
-               an8flower verify --leak data/single-6c.h5
+    Example:  an8flower verify --leak data/single-6c.h5
     """
     from ..gate.child import walk_in_child
     from ..store import REMAKE, FlowerStore
