@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+from .factors import FACTORS, Value, part_of
 from .looks import ABSENT, class_look
 from .spec import DatasetSpec
 
@@ -49,6 +50,17 @@ def absent_evidence(spec: DatasetSpec, label: int) -> dict[str, int]:
         if counts and counts[label] == 0:
             missing[part] = next(int(count) for count in counts if count)
     return missing
+
+
+def other_geometries(spec: DatasetSpec, label: int) -> list[dict[str, Value]]:
+    """How many, how large and of what form the evidence parts of a class are in the other classes, if not the same.
+
+    A mapping of factors to values for each way that differs from the class's own. Colours say nothing of geometry.
+    """
+    parts = evidence_parts(spec, label)
+    names = [name for name in spec.classes if part_of(name) in parts and FACTORS[name].kind != "colour"]
+    ways = [{name: spec.classes[name][other] for name in names} for other in range(spec.class_count)]
+    return [way for place, way in enumerate(ways) if way != ways[label] and way not in ways[:place]]
 
 
 def shared_evidence(spec: DatasetSpec, label: int, other: int) -> list[str]:

@@ -8,13 +8,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
-import numpy as np
-
 from . import draw
 from .errors import Refusal
-from .evidence import absent_evidence, evidence_parts
 from .factors import FACTORS, PARTS
-from .render import render
+from .marking import locate_evidence, marked_parts
+from .render import render_marked
 from .scene import build
 from .spec import DatasetSpec
 from .splits import SPLITS
@@ -57,8 +55,9 @@ def already_there(path: Path, spec: DatasetSpec, force: bool) -> bool:
     if not path.exists():
         return False
     try:
-        if FlowerStore(path).is_made_from(spec):
-            return True
+        store = FlowerStore(path)
+        if store.is_made_from(spec):
+            return not (force and store.lack)
         obstacle = "another data set is there"
     except Refusal:
         obstacle = "something else is there"
@@ -71,33 +70,9 @@ def make_rows(spec: DatasetSpec, block: Block) -> StoredRows:
     """The rows of a block: pure, the same whoever makes them."""
     labels = draw.labels(spec, block.split, block.start, block.stop)
     table = draw.factors_of(spec, block.split, labels, block.start, FACTORS)
-    images, parts = render(build(table), spec.size, threads=1)
-    return StoredRows(images, labels, evidence_masks(spec, labels, table, parts), parts, table)
-
-
-def evidence_masks(spec: DatasetSpec, labels: np.ndarray, table: np.ndarray, parts: np.ndarray) -> np.ndarray:
-    """Masks (n, S, S) uint8 of rows: 1 where an evidence part of the class is seen, 2 where a missing one would be."""
-    marked = np.zeros((spec.class_count, len(PARTS)), np.uint8)
-    for label in range(spec.class_count):
-        marked[label, [PARTS.index(part) for part in evidence_parts(spec, label)]] = 1
-    masks = np.empty_like(parts)
-    for label, seen, mask in zip(labels, parts, masks, strict=True):  # a third of the time of indexing all at once
-        np.take(marked[label], seen, out=mask, mode="clip")
-    for label in range(spec.class_count):
-        for part, count in absent_evidence(spec, label).items():
-            rows = np.flatnonzero(labels == label)
-            _mark_absent(masks, rows, _render_parts_with(table[rows], part, count, spec.size) == PARTS.index(part))
-    return masks
-
-
-def _render_parts_with(table: np.ndarray, part: str, count: int, size: int) -> np.ndarray:
-    """Part maps of rows if the part were there."""
-    return render(build(draw.override(table, {f"{part}.count": count})), size, threads=1)[1]
-
-
-def _mark_absent(masks: np.ndarray, rows: np.ndarray, covered: np.ndarray) -> None:
-    """Evidence that can be seen stays evidence by presence."""
-    masks[rows] = np.where(covered & (masks[rows] == 0), 2, masks[rows])
+    rendering = render_marked(build(table), spec.size, marked_parts(spec)[labels], threads=1)
+    truth = locate_evidence(spec, labels, table, rendering)
+    return StoredRows(rendering.images, labels, truth.masks, rendering.parts, table, truth.coverage)
 
 
 def attributes(spec: DatasetSpec) -> dict[str, object]:

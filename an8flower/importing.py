@@ -21,12 +21,13 @@ from .errors import Refusal
 from .gate.pictures import SUFFIXES, open_picture
 from .picture import read_picture
 from .splits import SPLITS, split_sizes
-from .store import READ_ROWS, FlowerStore, StoredRows
+from .store import COVERED, READ_ROWS, FlowerStore, StoredRows
 from .writing import Block, WritingPlan, write, write_unless_there
 
 READ = "PNG, JPEG, WebP, TIFF, BMP and GIF"
 WHITE = {"bool": 1, "uint8": 255, "uint16": 65535, "int32": 65535}  # Pillow keeps 16 bits in 32 for some formats
 OTHER_COLOURS = {"CMYK", "YCbCr", "LAB", "HSV"}  # in which white is not all numbers at their largest
+HALF_COVERED = 128  # the coverage of a void pixel
 NAMED = 3  # how many offenders a message names
 
 
@@ -71,11 +72,14 @@ def import_folders(
     path: Path,
     *,
     size: int | None = None,
+    void: int | None = None,
     workers: int | None = None,
     force: bool = True,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Pairs:
     """Write a store from two parallel folders; `size` scales every picture to that square.
+
+    Pixels of a mask that have the value `void` in every channel are neither evidence nor not; None if no value says so.
 
     Raises Refusal where a file is there already and `force` is not given, where pictures and masks do not match one to
     one, where they differ in size, where pictures are not square or not all of one size and no `size` is given, and
@@ -88,9 +92,9 @@ def import_folders(
     splits = {split: len(pairs) for split, pairs in matched.splits.items()}
 
     def make(block: Block) -> StoredRows:
-        return read_rows(matched.splits[block.split][block.start : block.stop], side)
+        return read_rows(matched.splits[block.split][block.start : block.stop], side, void)
 
-    plan = WritingPlan(path, attributes, splits, _key(matched, side), make)
+    plan = WritingPlan(path, attributes, splits, f"{_key(matched, side)} {void}", make)
     write_unless_there(
         path, lambda: _refuse_existing(path, force), lambda: write(plan, workers or os.cpu_count() or 1, progress)
     )
@@ -148,12 +152,16 @@ def match(images: Path, masks: Path) -> Pairs:
     return Pairs(tuple(classes), tuple(pairs), (*_left_out(images, classes), *_left_out(masks, theirs)))
 
 
-def read_rows(pairs: Iterable[Pair], side: int) -> StoredRows:
-    """Pictures (n, S, S, 3) and masks (n, S, S), scaled to a square where they are not of that size."""
+def read_rows(pairs: Iterable[Pair], side: int, void: int | None = None) -> StoredRows:
+    """Pictures (n, S, S, 3) and masks (n, S, S), scaled to a square where they are not of that size.
+
+    With a value for void there is coverage as well, of which a void pixel has half.
+    """
     pairs = list(pairs)
-    read = [_read(pair, side) for pair in pairs]
+    images, masks, voids = map(np.stack, zip(*[_read(pair, side, void) for pair in pairs], strict=True))
     labels = np.array([pair.label for pair in pairs], np.int64)
-    return StoredRows(np.stack([image for image, _ in read]), labels, np.stack([mask for _, mask in read]), None, None)
+    coverage = np.where(voids, HALF_COVERED, COVERED * masks).astype(np.uint8)
+    return StoredRows(images, labels, masks, None, None, None if void is None else coverage)
 
 
 def foreground(mask: Image.Image, place: object) -> np.ndarray:
@@ -186,16 +194,29 @@ def _channels(mask: Image.Image) -> np.ndarray:
     return values
 
 
-def _read(pair: Pair, side: int) -> tuple[np.ndarray, np.ndarray]:
+def _read(pair: Pair, side: int, void: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A picture, its mask of 0 and 1, and its void pixels, which the mask leaves out."""
     picture, mask = read_picture(pair.image), open_picture(pair.mask)
     if picture.size != mask.size:
         raise Refusal(f"{pair.mask}: {mask.size} came, its picture {pair.image} is {picture.size}; scale one of them")
-    marked = Image.fromarray(foreground(mask, pair.mask))
+    unclear = _has_value(mask, void)
+    marked = Image.fromarray(foreground(mask, pair.mask) & ~unclear)
     if picture.size != (side, side):
         smaller = side < min(picture.size)
         picture = picture.resize((side, side), Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC)
         marked = marked.convert("L").resize((side, side), Image.Resampling.BOX).point(lambda v: 255 * (v >= 128))
-    return np.asarray(picture), (np.asarray(marked) > 0).astype(np.uint8)
+        shares = Image.fromarray(unclear).convert("L").resize((side, side), Image.Resampling.BOX)
+        unclear = np.asarray(shares) > 0  # whatever is void in part
+    return np.asarray(picture), (np.asarray(marked) > 0).astype(np.uint8), unclear
+
+
+def _has_value(mask: Image.Image, value: int | None) -> np.ndarray:
+    """Where a mask, or its palette's index, has a value in every channel but alpha: (H, W) bool; nowhere for None."""
+    values = np.asarray(mask)
+    values = values[:, :, None] if values.ndim == 2 else values
+    if mask.mode in ("LA", "La", "RGBA", "RGBa"):
+        values = values[:, :, :-1]
+    return np.zeros(values.shape[:2], bool) if value is None else (values == value).all(2)
 
 
 def _common_side(pairs: Iterable[Pair]) -> int:

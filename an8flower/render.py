@@ -4,8 +4,8 @@ The camera is orthographic, so that an ellipsoid covers an ellipse, and the dept
 form: with E the ellipse's quadratic form, z = cz + g . d + w sqrt(1 - E(d)). A petal or a leaf is an ellipsoid cut to
 an outline: a ray meets it where the middle of its way through the ellipsoid lies within the outline. Each ellipsoid is
 painted into two depth buffers, span by span: one sample at the centre of every pixel, which says whose pixel it is, and
-2 x 2 samples, which say how much of a pixel each ellipsoid covers. Every ellipsoid in a pixel is then shaded once, in
-linear light, and weighted by its samples.
+2 x 2 samples, which say how much of a pixel each ellipsoid covers, and which of them show a marked part. Every
+ellipsoid in a pixel is then shaded once, in linear light, and weighted by its samples.
 
 The whole renderer is one file, because numba's cache notices changes in a compiled function's own file only.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -25,6 +25,7 @@ from .scene import BACKDROPS, MATERIALS, Scenes
 BLOCK = 32  # rows that a thread takes at a time
 NOBODY = -1  # owner of a sample that meets no ellipsoid
 FAR = -1e9
+ALL_SAMPLES = 0b1111  # of a pixel: upper left is 1, upper right 2, lower left 4, lower right 8
 LANES = 8  # samples that the processor takes at a time; spans and lines are filled up to a multiple of them
 
 LENS = np.dtype(  # one ellipsoid as the picture sees it
@@ -34,7 +35,7 @@ LENS = np.dtype(  # one ellipsoid as the picture sees it
     ]  # how the middle of a ray's way through moves along and across; the outline
     + [(name, "f8") for name in ("ax", "ay", "az", "bx", "by", "bz", "nx", "ny", "nz")]  # axes over squared lengths
     + [(name, "f8") for name in ("red", "green", "blue")]
-    + [("part", "u1"), ("material", "u1")]
+    + [("part", "u1"), ("material", "u1"), ("samples", "u1")]  # the last: ALL_SAMPLES if the part is marked, else 0
 )
 LAMP = np.dtype([(name, "f8") for name in ("x", "y", "z", "strength", "mirror", "upx", "upy", "upz")])  # light of a row
 
@@ -78,33 +79,59 @@ def compile_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     return njit(nogil=True, cache=True, error_model="numpy")(function)
 
 
+class Rendering(NamedTuple):
+    """Pictures of n scenes, and what is seen where."""
+
+    images: np.ndarray  # (n, S, S, 3) uint8 sRGB
+    parts: np.ndarray  # (n, S, S) uint8: the part at each pixel's centre, 0 for none
+    samples: np.ndarray  # (n, S, S) uint8: which of a pixel's samples show a marked part, a bit for each of the four
+
+
 def render(scenes: Scenes, size: int, threads: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Pictures (n, size, size, 3) uint8 sRGB, and maps (n, size, size) uint8 of the part at each pixel's centre.
 
     The same bytes for any number of threads and any grouping of rows. Safe to call from several threads at once.
     """
+    return render_marked(scenes, size, np.zeros((len(scenes.strength), 0), bool), threads)[:2]
+
+
+def render_marked(scenes: Scenes, size: int, marked: np.ndarray, threads: int | None = None) -> Rendering:
+    """Render scenes as `render` does, and keep where some parts of them are seen.
+
+    Args:
+        marked: (n, P) bool, which parts of each scene, by their ids; parts without a column are not marked.
+    """
     rows = len(scenes.strength)
     images = np.empty((rows, size, size, 3), np.uint8)
-    parts = np.empty((rows, size, size), np.uint8)
+    parts, samples = np.empty((rows, size, size), np.uint8), np.empty((rows, size, size), np.uint8)
     blocks = [(start, min(start + BLOCK, rows)) for start in range(0, rows, BLOCK)]
     workers = min(threads or os.cpu_count() or 1, len(blocks))
     if workers <= 1:
-        _render_rows(scenes, images, parts, 0, rows)
-        return images, parts
+        _render_rows(scenes, marked, images, parts, samples, 0, rows)
+        return Rendering(images, parts, samples)
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(lambda block: _render_rows(scenes, images, parts, *block), blocks))
-    return images, parts
+        list(pool.map(lambda block: _render_rows(scenes, marked, images, parts, samples, *block), blocks))
+    return Rendering(images, parts, samples)
 
 
 @compile_kernel
-def _render_rows(scenes: Scenes, images: np.ndarray, parts: np.ndarray, start: int, stop: int) -> None:
-    """Render the rows from start to stop into images and part maps, reusing one set of buffers."""
+def _render_rows(
+    scenes: Scenes,
+    marked: np.ndarray,
+    images: np.ndarray,
+    parts: np.ndarray,
+    samples_seen: np.ndarray,
+    start: int,
+    stop: int,
+) -> None:
+    """Render the rows from start to stop into images, part maps and samples, reusing one set of buffers."""
     size = parts.shape[1]
     centres, centre_owner = _canvas(size)
     samples, sample_owner = _canvas(2 * size)
     tones, lamps = np.empty((size, size)), np.empty(1, LAMP)
     for row in range(start, stop):
         lenses = _lenses(scenes, scenes.offsets[row], scenes.offsets[row + 1])
+        _mark(lenses, marked[row])
         box = _box(lenses, size)
         _paint(lenses, box, centres, centre_owner, 1)
         _paint(lenses, box, samples, sample_owner, 2)
@@ -112,7 +139,8 @@ def _render_rows(scenes: Scenes, images: np.ndarray, parts: np.ndarray, start: i
         _lay(tones, scenes.kind[row], scenes.texture[row], scenes.shadow[row])
         _print_ground(images[row], tones, scenes.backdrop[row])
         _hang(lamps[0], scenes.light[row], scenes.strength[row], scenes.up[row])
-        _develop(images[row], lenses, lamps[0], box, sample_owner, tones, scenes.backdrop[row])
+        samples_seen[row] = 0
+        _develop(images[row], samples_seen[row], lenses, lamps[0], box, sample_owner, tones, scenes.backdrop[row])
 
 
 # --- which ellipsoid a sample sees ------------------------------------------------------------------------------------
@@ -166,6 +194,14 @@ def _dress(lens: Any, outline: np.ndarray, colour: np.ndarray, part: int, materi
     lens.a, lens.b = outline[0], outline[1]
     lens.red, lens.green, lens.blue = colour[0], colour[1], colour[2]
     lens.part, lens.material = part, material
+
+
+@compile_kernel
+def _mark(lenses: np.ndarray, marked: np.ndarray) -> None:
+    """Note in each ellipsoid whether its part is marked, (P,) bool by part id."""
+    for k in range(len(lenses)):
+        part = lenses[k].part
+        lenses[k].samples = ALL_SAMPLES if part < len(marked) and marked[part] else 0
 
 
 @compile_kernel
@@ -269,6 +305,7 @@ def _hang(lamp: Any, light: np.ndarray, strength: float, up: np.ndarray) -> None
 @compile_kernel
 def _develop(
     image: np.ndarray,
+    samples: np.ndarray,
     lenses: np.ndarray,
     lamp: Any,
     box: tuple[int, int, int, int],
@@ -276,7 +313,10 @@ def _develop(
     tones: np.ndarray,
     ground: np.ndarray,
 ) -> None:
-    """Colour every pixel in the box: the shade of each ellipsoid in it and of the backdrop, by share of the samples."""
+    """Colour every pixel in the box: the shade of each ellipsoid in it and of the backdrop, by share of the samples.
+
+    Where samples show a marked part, their bits are set in `samples`.
+    """
     left, right, top, bottom = box
     size = len(image)
     for i in range(top, bottom):
@@ -289,9 +329,26 @@ def _develop(
             x = (2 * j + 1) / size - 1
             if (a == b) & (a == c) & (a == d):
                 light = _shade(lenses[a], lamp, x, y)
+                samples[i, j] = lenses[a].samples
             else:
+                samples[i, j] = _marked_samples(lenses, a, b, c, d)
                 light = _blend(lenses, lamp, (a, b, c, d), x, y, 0.5 / size, _lit_ground(ground, tones[i, j]))
             image[i, j, 0], image[i, j, 1], image[i, j, 2] = _encode(light[0]), _encode(light[1]), _encode(light[2])
+
+
+@compile_kernel
+def _marked_samples(lenses: np.ndarray, a: int, b: int, c: int, d: int) -> int:
+    """Which of the four samples of a pixel, owned by a, b, c and d, show a marked part: a bit for each."""
+    seen = 0
+    if a != NOBODY:
+        seen |= lenses[a].samples & 1
+    if b != NOBODY:
+        seen |= lenses[b].samples & 2
+    if c != NOBODY:
+        seen |= lenses[c].samples & 4
+    if d != NOBODY:
+        seen |= lenses[d].samples & 8
+    return seen
 
 
 @compile_kernel

@@ -22,7 +22,7 @@ from .gate.hdf5 import DAMAGE, is_beside, open_hdf5
 from .gate.regular import FileKind
 from .generate import Generated, already_there, attributes, make_rows, split_rows
 from .spec import DatasetSpec, from_json
-from .store import FILE, FORMAT, READ_ROWS, SHARD_FORMAT, StoredRows, fingerprint, is_made_from
+from .store import FILE, FORMAT, READ_ROWS, SCHEMA, SHARD_FORMAT, StoredRows, fingerprint, is_made_from
 from .writing import Block, Checksums, WritingPlan, move_when_whole, seal, write, write_unless_there
 
 SHARD = FileKind("a shard", 2**50, "delete it and make the shard again", "make it first")
@@ -156,6 +156,9 @@ def _open_shard(path: Path, spec: DatasetSpec) -> h5py.File:
     """A shard of this data set; raises Refusal for anything else."""
     file = _open_file(path)
     is_shard = file.attrs.get("format") == SHARD_FORMAT
+    if is_shard and file.attrs.get("schema") != SCHEMA:
+        file.close()
+        raise Refusal(f"{path}: a shard of an earlier version, without coverage; make it again with --force")
     if is_shard and file.attrs.get("complete") and is_made_from(file, spec):
         return file
     file.close()

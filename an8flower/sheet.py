@@ -18,7 +18,7 @@ FADED = 0.25  # share of the picture that is left where there is no evidence
 def contact_sheet(images: np.ndarray, masks: np.ndarray, columns: int = 8) -> Image.Image:
     """A sheet of pictures (n, S, S, 3) uint8 over their masks (n, S, S): 0 none, 1 evidence by presence, 2 by absence.
 
-    Evidence keeps its colours and is outlined, by presence in crimson, by absence in blue; the rest fades.
+    Evidence keeps its colours and is outlined, by presence in crimson, by absence or gap in blue; the rest fades.
     """
     rows, size = len(images), images.shape[1]
     columns = max(1, min(columns, rows))
@@ -35,9 +35,10 @@ def mark_evidence(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """A copy of a picture (S, S, 3) with its evidence outlined and all else faded, uint8."""
     grey = image.mean(axis=2, keepdims=True)
     shown = np.where(mask[..., None] > 0, image, FADED * grey + (1 - FADED) * PAPER)
-    shown[mask == 2] = (1 - TINT) * shown[mask == 2] + TINT * np.array(ABSENCE)
-    for value, colour in ((1, PRESENCE), (2, ABSENCE)):
-        shown[_outline(mask == value)] = colour
+    unseen = mask > 1
+    shown[unseen] = (1 - TINT) * shown[unseen] + TINT * np.array(ABSENCE)
+    for region, colour in ((mask == 1, PRESENCE), (unseen, ABSENCE)):
+        shown[_outline(region)] = colour
     return np.round(shown).astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""FlowerStore: reading a data set from its HDF5 file (schema 1), lazily, and proving that it is whole."""
+"""FlowerStore: reading a data set from its HDF5 file, lazily, and proving that it is whole."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from .names import unknown
 from .spec import DatasetSpec, from_json
 from .splits import SPLITS
 
-FORMAT, SCHEMA = "an8flower", 1
+FORMAT, SCHEMA = "an8flower", 2
+READ_SCHEMAS = (1, 2)  # files of schema 1 have no coverage
 SHARD_FORMAT = f"{FORMAT} shard"  # so that nobody takes a shard for a data set: its rows have other numbers
 ALWAYS = ("images", "labels", "masks")  # what every file has; rendered ones have these as well:
-RENDERED = ("parts", "factors")
+RENDERED = ("parts", "factors", "coverage")
 STRETCH = 32  # indices closer than this are read in one go: they mostly share a compressed chunk
 READ_ROWS = 512  # rows held at once when a whole split is read through
 REMAKE = "make it again with `an8flower generate --force` or `an8flower import --force`"
@@ -35,6 +36,7 @@ DATASETS = {
     "masks": ("uint8", 3),
     "parts": ("uint8", 3),
     "factors": ("V", 1),
+    "coverage": ("uint8", 3),
 }
 ATTRIBUTES = {
     "format": "text",
@@ -55,7 +57,15 @@ FILE = Schema(DATASETS, SPLITS, ATTRIBUTES)
 REQUIRED = ("name", "class_names", "part_names", "size", "digest")
 LARGEST_SIZE = 4096  # pixels
 MOST_SPEC_CLASSES = 1000  # what is derived from a spec grows with the square of its classes
-MASK_KINDS = 3  # none, evidence by presence, evidence by absence
+MASK_KINDS = 4  # none, evidence by presence, evidence by absence, evidence by gap
+COVERED = 255  # the coverage of a pixel that shows nothing but evidence
+TOUCHED = (
+    1  # the coverage of one that shows no evidence, and yet changes its colour with the evidence, as a shadow does
+)
+NO_COVERAGE = (
+    "was written before files had coverage (schema 1), so pixels at the rim of the evidence count as all others do; "
+    "have them left out by `an8flower generate --force`"
+)
 
 
 class StoredRows(NamedTuple):
@@ -63,9 +73,21 @@ class StoredRows(NamedTuple):
 
     images: np.ndarray  # (n, S, S, 3) uint8, sRGB
     labels: np.ndarray  # (n,) int64
-    masks: np.ndarray  # (n, S, S) uint8: 0 none, 1 evidence by presence, 2 evidence by absence
+    masks: np.ndarray  # (n, S, S) uint8: 0 none, 1 evidence by presence, 2 by absence, 3 by gap
     parts: np.ndarray | None  # (n, S, S) uint8: id of the part visible at the pixel's centre, 0 background
     factors: np.ndarray | None  # (n,) compound: the value of every factor of the row
+    coverage: np.ndarray | None = None  # (n, S, S) uint8: how much of the pixel is evidence, see `void`
+
+    @property
+    def void(self) -> np.ndarray | None:
+        """The pixels that are neither evidence nor not, (n, S, S) bool; None where nothing is known of coverage.
+
+        Evidence is what the mask marks and evidence covers whole. Not evidence is what the mask leaves out and evidence
+        neither covers nor changes. All else is void: the rim, whose pixels show both, and a shadow that evidence casts.
+        """
+        if self.coverage is None:
+            return None
+        return np.where(self.masks > 0, self.coverage != COVERED, self.coverage != 0)
 
 
 class FlowerStore:
@@ -141,6 +163,16 @@ class FlowerStore:
         """Side of the square pictures in pixels."""
         return int(self.file.attrs["size"])
 
+    @property
+    def schema(self) -> int:
+        """The version of the layout of the file."""
+        return int(self.file.attrs["schema"])
+
+    @property
+    def lack(self) -> str | None:
+        """What a rendered file of an earlier version lacks, in a sentence; None where it lacks nothing."""
+        return f"{self.path} {NO_COVERAGE}" if self.spec is not None and self.schema == 1 else None
+
     @cached_property
     def shards(self) -> dict[Path, str]:
         """The files over which a merged one lies, with their fingerprints; none for a file that holds its own rows."""
@@ -165,10 +197,9 @@ class FlowerStore:
         attributes = self.file.attrs
         if attributes.get("format") != FORMAT:
             raise Refusal(f"{self.path}: an HDF5 file, but not one of {FORMAT}; {REMAKE}")
-        if attributes.get("schema") != SCHEMA:
-            raise Refusal(
-                f"{self.path}: schema {attributes.get('schema')} came, schema {SCHEMA} is read here; {REMAKE}"
-            )
+        if attributes.get("schema") not in READ_SCHEMAS:
+            known = " and ".join(map(str, READ_SCHEMAS))
+            raise Refusal(f"{self.path}: schema {attributes.get('schema')} came, {known} are read here; {REMAKE}")
         if not attributes.get("complete", False):
             raise Refusal(f"{self.path}: unfinished; {REMAKE}")
         if missing := [name for name in REQUIRED if name not in attributes]:
@@ -238,6 +269,7 @@ class FlowerStore:
             "masks": (rows, *square),
             "parts": (rows, *square),
             "factors": (rows,),
+            "coverage": (rows, *square),
         }
         for name, shape in expected.items():
             if name in group and group[name].shape != shape:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -25,8 +26,14 @@ class Truth(NamedTuple):
 
     rows: Tensor  # (B,) int64: index within the split
     labels: Tensor  # (B,) int64
-    masks: Tensor  # (B, H, W) uint8: 0 none, 1 evidence by presence, 2 evidence by absence
+    masks: Tensor  # (B, H, W) uint8: 0 none, 1 evidence by presence, 2 by absence, 3 by gap
     parts: Tensor | None  # (B, H, W) uint8: id of the part visible at the pixel's centre
+    void: Tensor | None = None  # (B, H, W) bool: pixels that show evidence and something else, which nobody counts
+
+    @property
+    def counted(self) -> Tensor:
+        """The masks (B, H, W) int8 with -1 in the pixels that are void."""
+        return self.masks if self.void is None else self.masks.to(torch.int8).masked_fill(self.void, -1)
 
 
 class Case(NamedTuple):

@@ -191,7 +191,7 @@ def test_inspect_and_its_sheet(run: Run, home: Path, tmp_path: Path) -> None:
 
 
 def test_verify_exits_by_what_it_finds(run: Run, home: Path, tmp_path: Path) -> None:
-    assert run("verify", home / "data" / "single-6c.h5").stdout.count("ok") == 15
+    assert run("verify", home / "data" / "single-6c.h5").stdout.count("ok") == 18
     shutil.copy(home / "data" / "single-6c.h5", tmp_path / "x.h5")
     with h5py.File(tmp_path / "x.h5", "r+") as file:
         file["test/images"][0, 0, 0, 0] += 1

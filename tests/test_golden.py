@@ -1,9 +1,9 @@
 """What a data set holds must not change from one version to the next without anybody noticing.
 
-`data/golden.json` has the digest of every preset, and the sha256 of labels, factors, part maps and masks of some rows.
-Of the factors it lists the columns that count: a factor that is added later changes nothing. Pictures are left out: the
-last bit of a colour may differ between processors. Where a change is meant, raise `factors.CATALOGUE`, and then:
-`python -P tests/test_golden.py` (Python 3.11 or later).
+`data/golden.json` has the digest of every preset, and the sha256 of labels, factors, part maps, masks and coverage of
+some rows. Of the factors it lists the columns that count: a factor that is added later changes nothing. Pictures are
+left out: the last bit of a colour may differ between processors. Where a change is meant, raise `factors.CATALOGUE`,
+and then: `python -P tests/test_golden.py` (Python 3.11 or later).
 """
 
 from __future__ import annotations
@@ -30,8 +30,15 @@ def checksums(name: str, columns: list[str]) -> dict[str, str]:
     rows = make_rows(spec.with_changes(size=64), Block("test", 0, 24))
     assert rows.factors is not None
     assert rows.parts is not None
+    assert rows.coverage is not None
     table: np.ndarray = repack_fields(rows.factors[columns])
-    held = {"labels": rows.labels, "factors": table, "parts": rows.parts, "masks": rows.masks}
+    held = {
+        "labels": rows.labels,
+        "factors": table,
+        "parts": rows.parts,
+        "masks": rows.masks,
+        "coverage": rows.coverage,
+    }
     return {"digest": spec.digest} | {key: hashlib.sha256(data.tobytes()).hexdigest() for key, data in held.items()}
 
 

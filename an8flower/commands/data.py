@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import Refusal
-from .options import FILE, as_json, spec_options
+from .options import FILE, as_json, device_option, spec_options
 from .places import DEFAULT_DATA, data_path
 from .printing import echo_json
 from .with_progress import generate_with_progress
+
+if TYPE_CHECKING:
+    from ..store import FlowerStore
 
 
 @click.command()
@@ -96,24 +100,58 @@ def inspect(file: Path, sheet: Path | None, split: str, rows: int, as_json: bool
 
 @click.command()
 @click.argument("file", type=FILE)
-def verify(file: Path) -> None:
+@click.option("--leak", is_flag=True, help="Paint evidence and void pixels over, train on what is left, and test it.")
+@click.option("--rows", type=click.IntRange(min=1), default=3000, show_default=True, help="Of each split, for --leak.")
+@click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True, help="Of training, for --leak.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the network of --leak.")
+@device_option
+@as_json
+def verify(file: Path, leak: bool, rows: int, epochs: int, seed: int, device: str, as_json: bool) -> None:
     """Recompute every checksum of a data set, look at its values, and report what is damaged.
 
-    A process with limits of time and memory reads the file, so that a damaged one harms nothing else.
+    A process with limits of time and memory reads the file, so that a damaged one harms nothing else. With --leak a
+    small network is trained on the pictures with all evidence painted over. If it tells the classes, the exit status is
+    1: then something besides the evidence tells them.
 
     \b
-    Example:  an8flower verify data/single-6c.h5
+    Example:  an8flower verify --leak data/single-6c.h5
     """
     from ..gate.child import walk_in_child
-    from ..store import REMAKE
+    from ..store import REMAKE, FlowerStore
     from ..store import verify as recompute
 
-    broken = []
+    places = {}
     for place, holds in walk_in_child(recompute, file, REMAKE):
-        click.echo(f"{'ok      ' if holds else 'DAMAGED '} {place}")
-        broken += [] if holds else [place]
+        places[place] = holds
+        if not as_json:
+            click.echo(f"{'ok      ' if holds else 'DAMAGED '} {place}")
+    broken = [place for place, holds in places.items() if not holds]
     if broken:
         raise Refusal(f"{file}: {', '.join(broken)} damaged; make the file again with `an8flower generate --force`")
+    store = FlowerStore(file)
+    if store.lack and not as_json:
+        click.echo(store.lack)
+    document = {"file": str(file), "sound": list(places), "lacks": store.lack}
+    verdict = _measure_leak(store, rows, epochs, seed, device) if leak else None
+    if as_json:
+        echo_json({**document, "leak": verdict} if verdict else document)
+    elif verdict:
+        click.echo(f"{file}: {verdict['sentence']}")
+    if verdict and verdict["leaks"]:
+        raise SystemExit(1)
+
+
+def _measure_leak(store: FlowerStore, rows: int, epochs: int, seed: int, device: str) -> dict[str, Any]:
+    """What a network tells of the classes without the evidence, see `trust.leak`."""
+    from ..evaluate.resources import parse_device
+    from ..evaluate.trust.leak import measure_leak
+    from .progress import counting
+
+    with counting("epochs", epochs) as step:
+        verdict = measure_leak(
+            store, rows=rows, epochs=epochs, seed=seed, device=parse_device(device), on_epoch=lambda report: step(1)
+        )
+    return verdict.document()
 
 
 @click.command(name="import")
@@ -121,13 +159,17 @@ def verify(file: Path) -> None:
 @click.argument("masks", type=FILE)
 @click.option("-o", "--output", type=FILE, required=True, help="The file to write.")
 @click.option("--size", type=click.IntRange(16, 1024), help="Scale every picture and mask to this square.")
+@click.option("--void", type=click.IntRange(0, 65535), help="The value in a mask of pixels that count for nothing.")
 @click.option("--force", is_flag=True, help="Replace a file at this place.")
 @as_json
-def import_(images: Path, masks: Path, output: Path, size: int | None, force: bool, as_json: bool) -> None:
+def import_(
+    images: Path, masks: Path, output: Path, size: int | None, void: int | None, force: bool, as_json: bool
+) -> None:
     """Make a data set from your own pictures, IMAGES/<class>/*, and masks, MASKS/<class>/*.
 
     A mask belongs to the picture of the same class with the same file name, extensions aside. Bright pixels of a mask
-    are evidence.
+    are evidence. Pixels with the value of --void, such as the borders of Pascal VOC (255), are neither evidence nor
+    not: no localisation metric counts them.
 
     \b
     Example:  an8flower import an8Flower_double_12c an8Flower_double_12c_MASK -o data/original.h5
@@ -136,7 +178,7 @@ def import_(images: Path, masks: Path, output: Path, size: int | None, force: bo
     from .progress import counting
 
     with counting("importing", None) as step:
-        pairs = import_folders(images, masks, output, size=size, force=force, progress=step)
+        pairs = import_folders(images, masks, output, size=size, void=void, force=force, progress=step)
     counts, splits = count_masks(output), {split: len(members) for split, members in pairs.splits.items()}
     if as_json:
         document = {"file": str(output), "classes": list(pairs.class_names), "splits": splits, **vars(counts)}

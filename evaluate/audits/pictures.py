@@ -19,7 +19,6 @@ from ..explaining.methods import Method
 from ..metrics.metric import Metric
 from ..metrics.naming import parse_metric
 from ..models.classifier import Classifier
-from ..registry import metrics
 from ..results.kept_maps import to_half_precision
 from ..scoring.judge import Judge
 from ..seeds import seed_of
@@ -90,7 +89,8 @@ def _explain_rows(judge: Judge, classifier: Classifier, method: Method, indices:
     predicted = judge.predict(classifier, indices)
     case = judge.case(classifier, indices, predicted)
     maps = explain(classifier, method.explainer, case.query, judge.resources.in_flight).maps
-    curves: Tensor = metrics[RANKED_BY[0]].item.score(maps, case)  # by the metric that defines it
+    # By the metric that defines it, as the page draws masks: every pixel counts.
+    curves: Tensor = parse_metric(f"{RANKED_BY[0]}:strict=true").score(maps, case)
     shown = {
         "labels": case.truth.labels,
         "images": (case.query.images * 255).round().byte().permute(0, 2, 3, 1),

@@ -117,6 +117,7 @@ register_localisation(
     source="an8flower: a class that can be told in several ways is explained by any one of them",
     needs=("parts", "renderer"),
     further={
+        "void": "as that metric leaves them out",
         "oracle": "1 where a class has one set, and as that metric has it then; the mask of a redundant class marks "
         "all of its sets, and scores less than one of them alone",
         "quirks": "none: ours",

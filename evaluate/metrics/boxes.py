@@ -3,6 +3,9 @@
 A piece is a connected component (4-connectivity), a box is (top, left, bottom, right) in pixels with its ends excluded.
 Right is the tight box of the whole mask, and that of its largest piece as well: else a mask in several pieces, taken as
 a map, would not match its own truth. With `truth=mask` the tight box alone is right.
+
+Pieces of maps are connected through void pixels as through all others. Void pixels at the edge of the truth may lie in
+a box or not: the boxes of the mask with and without them are right.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from ..case import Case
 from ..maps import normalise_range
 from ..models.networks.batched_passes import predict_perturbed
 from .components import best_overlaps, largest_boxes
-from .localisation import EMPTY, RANGE, SHIFTED, THRESHOLDED, register_localisation, register_ranking
+from .localisation import EMPTY, RANGE, SHIFTED, THRESHOLDED, RimChoice, register_localisation, register_ranking
 from .metric import Asking, sentence
 from .ranking import THRESHOLDS, Ranking, nan_where_empty
 
@@ -41,6 +44,10 @@ ONE_PIECE = (
 OPTICAM = "Zhang et al.: Opti-CAM, CVIU 2024"
 CHOE = "Choe et al.: Evaluating Weakly Supervised Object Localization Methods Right, CVPR 2020"
 DABKOWSKI = "Dabkowski, Gal: Real Time Image Saliency for Black Box Classifiers, NeurIPS 2017"
+VOID_BOXES = (
+    "void pixels at the edge of the truth may lie in the box or not, whichever fits better; with strict=true they "
+    "count as the mask has them"
+)
 AUTHORS_BOXES = "the code of Opti-CAM leaves out the last row and column of a box, and exchanges the names OM and LE"
 
 SMALLEST = 0.05  # share of the image below which no crop is rewarded any further
@@ -95,7 +102,7 @@ def crop(image: Tensor, box: Tensor) -> Tensor:
 
 def main_boxes(ranking: Ranking) -> Tensor:
     """The box of the largest component above the mean of each map, (B, 4) int64."""
-    return _largest(ranking.above_mean)
+    return _largest(ranking.strict.above_mean)
 
 
 def _largest(regions: Tensor) -> Tensor:
@@ -130,12 +137,13 @@ def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
 
 def true_boxes(ranking: Ranking, truth: str) -> list[Tensor]:
     """The boxes that count as right, each (B, 4) int64: around the mask and, for `pieces`, around its largest piece."""
-    whole = tight_boxes(ranking.masks)
-    return [whole] if truth == "mask" else [whole, _largest(ranking.masks)]
+    readings = [ranking.strict.masks] if ranking.whole is None else [ranking.whole.masks, ranking.masks]
+    boxes = [tight_boxes(masks) for masks in readings]
+    return boxes if truth == "mask" else [*boxes, *(_largest(masks) for masks in readings)]
 
 
 @dataclass(frozen=True)
-class _Match:
+class _Match(RimChoice):
     """Options: IoU as it is (`soft`, as the paper writes), or whether it is above 0.5 (`hard`, as its code does); and
     which boxes are right, see `true_boxes`."""
 
@@ -148,7 +156,8 @@ class _Match:
 
     def match(self, ranking: Ranking, boxes: Tensor) -> Tensor:
         """How well boxes (B, 4) fit the right box that fits them best: (B,) float64."""
-        iou = torch.stack([box_iou(boxes, right) for right in true_boxes(ranking, self.truth)]).amax(0)
+        rights = true_boxes(self.choose(ranking), self.truth)
+        iou = torch.stack([box_iou(boxes, right).nan_to_num(0) for right in rights]).amax(0)
         return iou if self.overlap == "soft" else (iou > 0.5).double()
 
 
@@ -160,6 +169,7 @@ class _Match:
     source=OPTICAM,
     further={
         "oracle": f"0: {ONE_PIECE}",
+        "void": VOID_BOXES,
         "threshold": CUT,
         "quirks": f"overlap=hard counts IoU > 0.5, as the code of Opti-CAM does; {AUTHORS_BOXES}",
     },
@@ -169,7 +179,7 @@ class BoxMisfit(_Match):
     """1 - IoU of the tight box of G (or of its largest piece) and that of the largest component of {M > mean of M}."""
 
     def __call__(self, ranking: Ranking) -> Tensor:
-        return nan_where_empty(1 - self.match(ranking, main_boxes(ranking)), ranking.size)
+        return nan_where_empty(1 - self.match(ranking, main_boxes(ranking)), ranking.strict.size)
 
 
 @dataclass(frozen=True)
@@ -179,7 +189,7 @@ class BoxMisfitOrWrongClass(_Match):
 
     def __call__(self, cropped: Cropped) -> Tensor:
         matched = self.match(cropped.ranking, cropped.boxes)
-        return nan_where_empty(1 - matched * cropped.right, cropped.ranking.size)
+        return nan_where_empty(1 - matched * cropped.right, cropped.ranking.strict.size)
 
 
 register_localisation(
@@ -194,6 +204,7 @@ register_localisation(
     needs=("model",),
     further={
         "oracle": f"0 where the model predicts the label: {ONE_PIECE}",
+        "void": VOID_BOXES,
         "threshold": CUT,
         "quirks": f"overlap=hard counts IoU > 0.5, as the code of Opti-CAM does; {AUTHORS_BOXES}",
     },
@@ -203,7 +214,7 @@ register_localisation(
 def _saliency_metric(cropped: Cropped) -> Tensor:
     """log max(a, 0.05) - log p, a being the share of the image that the tight box of the largest component of
     {M > mean of M} covers, and p the target's probability in what the box cuts out, at the image's size."""
-    covered = area(cropped.boxes).double() / cropped.ranking.pixels
+    covered = area(cropped.boxes).double() / cropped.ranking.strict.pixels
     return (covered.clamp(min=SMALLEST).log() + cropped.surprise).float()
 
 
@@ -246,6 +257,7 @@ def best_thresholds(curves: np.ndarray) -> np.ndarray:
     source=CHOE + " (MaxBoxAccV2); the largest component as in " + OPTICAM,
     further={
         "oracle": f"1: {ONE_PIECE}",
+        "void": VOID_BOXES,
         "threshold": "one for the whole data set and each delta, of 0, 0.01, ..., 0.99, strictly above: "
         "a row alone has no value",
         "normalisation": RANGE,
@@ -254,7 +266,7 @@ def best_thresholds(curves: np.ndarray) -> np.ndarray:
     },
 )
 @dataclass(frozen=True)
-class BoxAccuracy:
+class BoxAccuracy(RimChoice):
     """Mean over deltas of the share of rows, at the one threshold t that is best for all of them, in which the tight
     box of the largest component of {n_range(M) > t} has an IoU of at least delta with the tight box of G."""
 
@@ -277,26 +289,29 @@ class BoxAccuracy:
     def __call__(self, ranking: Ranking) -> Tensor:
         """Whether a row's box fits, (B, D * T) float32: delta by delta, each at every threshold."""
         levels, fits = _levels(ranking), OVERLAPS[self.components]
-        overlaps = torch.stack([fits(levels, right) for right in true_boxes(ranking, self.truth)]).amax(0)
+        rights = true_boxes(self.choose(ranking), self.truth)
+        overlaps = fits(levels, rights)
         hits = torch.cat([(overlaps >= delta).float() for delta in self._numbers()], 1)
-        return nan_where_empty(hits, ranking.size)
+        return nan_where_empty(hits, ranking.strict.size)
 
 
 def _levels(ranking: Ranking) -> np.ndarray:
     """How many of THRESHOLDS each pixel of the range-normalised maps lies above, (B, H, W) int64."""
-    ranged = normalise_range(ranking.maps).contiguous()
+    ranged = normalise_range(ranking.strict.maps).contiguous()
     return torch.searchsorted(THRESHOLDS.to(ranged.device), ranged).cpu().numpy()
 
 
-def _of_largest(levels: np.ndarray, truths: Tensor) -> Tensor:
-    """IoU of boxes (B, 4) and the largest component's box at each of THRESHOLDS, (B, T) float64."""
-    boxes = torch.from_numpy(largest_boxes(levels, len(THRESHOLDS))).to(truths.device)
-    return box_iou(boxes.flatten(0, 1), truths.repeat_interleave(len(THRESHOLDS), 0)).view(len(boxes), -1)
+def _of_largest(levels: np.ndarray, rights: list[Tensor]) -> Tensor:
+    """The best IoU of some boxes (B, 4) and the largest component's box at each of THRESHOLDS, (B, T) float64."""
+    boxes = torch.from_numpy(largest_boxes(levels, len(THRESHOLDS))).to(rights[0].device).flatten(0, 1)
+    overlaps = [box_iou(boxes, truths.repeat_interleave(len(THRESHOLDS), 0)) for truths in rights]
+    return torch.stack(overlaps).amax(0).view(len(levels), -1)
 
 
-def _of_all(levels: np.ndarray, truths: Tensor) -> Tensor:
-    """IoU of boxes (B, 4) and the best fitting component's box at each of THRESHOLDS, (B, T) float64."""
-    return torch.from_numpy(best_overlaps(levels, len(THRESHOLDS), truths.cpu().numpy())).to(truths.device)
+def _of_all(levels: np.ndarray, rights: list[Tensor]) -> Tensor:
+    """The best IoU of some boxes (B, 4) and any component's box at each of THRESHOLDS, (B, T) float64."""
+    overlaps = [best_overlaps(levels, len(THRESHOLDS), truths.cpu().numpy()) for truths in rights]
+    return torch.from_numpy(np.max(overlaps, axis=0)).to(rights[0].device)
 
 
-OVERLAPS: dict[str, Callable[[np.ndarray, Tensor], Tensor]] = {"largest": _of_largest, "all": _of_all}
+OVERLAPS: dict[str, Callable[[np.ndarray, list[Tensor]], Tensor]] = {"largest": _of_largest, "all": _of_all}

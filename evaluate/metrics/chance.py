@@ -1,8 +1,9 @@
 """What a map of independent uniform noise is expected to score, from the masks alone.
 
 Noise has no ties, and every set of pixels of one size is as likely as any other to be its brightest one: how many of
-K bright pixels lie inside a mask of |G| among N pixels follows the hypergeometric law. Empty masks give NaN. The first
-paragraph of each function is what the metric's card says.
+K bright pixels lie inside a mask of |G| among N pixels follows the hypergeometric law. Masks (B, H, W) are above 0 in G
+and below 0 in pixels that are void, which are none of the N. Empty masks give NaN. The first paragraph of each function
+is what the metric's card says.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from torch import Tensor
 
 from .ranking import THRESHOLDS, dilate, tolerance
 
+EULER = 0.57721566490153286  # the harmonic number of N is digamma(N + 1) + this
+
 
 def area(masks: Tensor) -> Tensor:
     """exact: |G| / N, the mask's share of the image"""
-    return (_size(masks) / masks[0].numel()).float()
+    return (_size(masks) / _pixels(masks)).float()
 
 
 def dilated_area(masks: Tensor) -> Tensor:
     """exact: the share of the image that lies within the tolerance of the mask"""
-    near = dilate(masks > 0, tolerance(masks)).flatten(1).sum(1)
-    return torch.where(_size(masks).isnan(), torch.nan, near / masks[0].numel()).float()
+    near = (dilate(masks > 0, tolerance(masks)) & (masks >= 0)).flatten(1).sum(1)
+    return torch.where(_size(masks).isnan(), torch.nan, near / _pixels(masks)).float()
 
 
 def half(masks: Tensor) -> Tensor:
@@ -31,8 +34,8 @@ def half(masks: Tensor) -> Tensor:
 
     Of two pixels of noise either is the larger as often as the other. NaN if the mask is empty or covers the image.
     """
-    covered = (masks > 0).flatten(1)
-    return torch.where(covered.any(1) & ~covered.all(1), 0.5, torch.nan)
+    both = (masks > 0).flatten(1).any(1) & (masks == 0).flatten(1).any(1)
+    return torch.where(both, 0.5, torch.nan)
 
 
 def even(masks: Tensor) -> Tensor:
@@ -45,9 +48,9 @@ def average_precision(masks: Tensor) -> Tensor:
 
     Source: Bestgen: Exact Expected Average Precision of the Random Baseline for System Evaluation, PBML 103 (2015).
     """
-    pixels = masks[0].numel()
-    harmonic = float((1 / torch.arange(1, pixels + 1, dtype=torch.float64)).sum())
-    return ((harmonic + (_size(masks) - 1) * (pixels - harmonic) / max(pixels - 1, 1)) / pixels).float()
+    pixels = _pixels(masks)
+    harmonic = torch.digamma(pixels + 1) + EULER
+    return ((harmonic + (_size(masks) - 1) * (pixels - harmonic) / (pixels - 1).clamp(min=1)) / pixels).float()
 
 
 def soft_f1(masks: Tensor) -> Tensor:
@@ -55,7 +58,7 @@ def soft_f1(masks: Tensor) -> Tensor:
 
     One pixel is exactly 0, one exactly 1 and N - 2 are uniform between them; every pixel is any of these alike.
     """
-    pixels, size = masks[0].numel(), _size(masks)
+    pixels, size = _pixels(masks), _size(masks)
     inside, both = size / 2, size + pixels / 2
     variance = (pixels - 2) / 12  # of the sum over all pixels; its covariance with that in G is |G| / N of it
     return (2 * (inside / both - variance * size / pixels / both**2 + inside * variance / both**3)).float()
@@ -63,7 +66,7 @@ def soft_f1(masks: Tensor) -> Tensor:
 
 def miou(masks: Tensor) -> Tensor:
     """analytic, to second order in 1 / N: the mean of what both classes score, K having mean N / 2, variance N / 12"""
-    background = iou_above_mean(masks == 0).nan_to_num(0)
+    background = iou_above_mean(torch.where(masks < 0, -1, (masks == 0).to(torch.int8))).nan_to_num(0)
     return (iou_above_mean(masks) + background) / 2
 
 
@@ -72,7 +75,7 @@ def areas(masks: Tensor) -> Tensor:
 
     Intersection and union of foreground and background, (B, 4) float32.
     """
-    pixels, size = masks[0].numel(), _size(masks)
+    pixels, size = _pixels(masks), _size(masks)
     rest = pixels - size
     return (torch.stack([size, pixels + size, rest, pixels + rest], 1) / 2).float()
 
@@ -82,7 +85,7 @@ def iou_curve(masks: Tensor) -> Tensor:
 
     After range normalisation one pixel is exactly 0, one exactly 1 and N - 2 are uniform between them. (B, T) float32.
     """
-    inner, t = masks[0].numel() - 2, THRESHOLDS.to(masks.device, torch.float64)
+    inner, t = _pixels(masks)[:, None] - 2, THRESHOLDS.to(masks.device, torch.float64)
     return _expected_iou(masks, 1 + inner * (1 - t), inner * t * (1 - t)).float()
 
 
@@ -96,15 +99,15 @@ def iou_above_mean(masks: Tensor) -> Tensor:
 
     The variance of a count above a fixed threshold, N / 4, shrinks because the mean of a map moves with its pixels.
     """
-    pixels = torch.tensor([masks[0].numel()], dtype=torch.float64, device=masks.device)
+    pixels = _pixels(masks)[:, None]
     return _expected_iou(masks, pixels / 2, pixels / 12).squeeze(1).float()
 
 
 def iou_same_area(masks: Tensor) -> Tensor:
     """exact: the mean of I / (2 |G| - I) over the hypergeometric law of the overlap I of two areas |G|"""
-    sizes = (masks > 0).flatten(1).sum(1).tolist()
-    expected = {size: _same_area(masks[0].numel(), size) for size in set(sizes)}
-    return torch.tensor([expected[size] for size in sizes], dtype=torch.float32, device=masks.device)
+    pairs = [(int(n), size) for n, size in zip(_pixels(masks), (masks > 0).flatten(1).sum(1).tolist(), strict=True)]
+    expected = {pair: _same_area(*pair) for pair in set(pairs)}
+    return torch.tensor([expected[pair] for pair in pairs], dtype=torch.float32, device=masks.device)
 
 
 def _same_area(pixels: int, size: int) -> float:
@@ -127,13 +130,18 @@ def _size(masks: Tensor) -> Tensor:
     return size.where(size > 0, torch.nan)
 
 
+def _pixels(masks: Tensor) -> Tensor:
+    """How many pixels count, (B,) float64."""
+    return (masks >= 0).flatten(1).sum(1).double()
+
+
 def _expected_iou(masks: Tensor, counts: Tensor, variances: Tensor) -> Tensor:
-    """Mean of I / (K + |G| - I) for K bright pixels of given mean and variance (T,): (B, T) float64.
+    """Mean of I / (K + |G| - I) for K bright pixels of given mean and variance (B, T): (B, T) float64.
 
     The ratio is expanded to second order around the means of K and I (the delta method): with a mask of a hundred
     pixels the plain ratio of the means is already off by half a percent.
     """
-    pixels, size = masks[0].numel(), _size(masks)[:, None]
+    pixels, size = _pixels(masks)[:, None], _size(masks)[:, None]
     density = size / pixels
     inside = counts * density
     both, union = counts + size, counts + size - inside

@@ -121,9 +121,10 @@ def missing(metric: Metric, rows: int, error: Exception) -> MetricValues:
     return MetricValues({metric.name: torch.full((rows,), torch.nan)}, {}, {metric.name: f"{metric.name}: {said}"})
 
 
-def guard_chance(metric: Metric, masks: Tensor) -> MetricValues:
+def guard_chance(metric: Metric, truth: Truth) -> MetricValues:
     """What chance scores by the formula of a metric; missing with the reason if the formula fails."""
     assert metric.chance, "asked for only where there is a formula"
+    masks = truth.counted if metric.leaves_void_out else truth.masks
     try:
         values = metric.chance(masks if is_own(metric) else masks.clone())
         check_values(metric, "its chance", values, len(masks))

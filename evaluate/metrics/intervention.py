@@ -159,12 +159,13 @@ class Marked:
     @classmethod
     def of(cls, maps: Tensor, truth: Truth) -> Marked:
         """Maps (B, H, W) beside what the masks of the truth mark as evidence by absence."""
-        return cls(maps, truth.masks == 2)
+        counted = truth.counted
+        return cls(maps.where(counted >= 0, 0), counted == 2)
 
 
 def absent_area(masks: Tensor) -> Tensor:
     """exact: the share of the image that is evidence by absence"""
-    area = (masks == 2).flatten(1).float().mean(1)
+    area = (masks == 2).flatten(1).sum(1) / (masks >= 0).flatten(1).sum(1)
     return area.where(area > 0, torch.nan)
 
 
@@ -187,8 +188,10 @@ register_intervention(
     undefined="the row has no evidence by absence, or the map has no positive value",
     source="ours, after the relevance mass of Arras, Osman, Samek, Information Fusion 81 (2022) 14-40",
     chance=absent_area,
+    version=2,
     further={
         "oracle": "the share of the mask that is evidence by absence: the rest of it is seen",
+        "void": "pixels that evidence covers in part, or changes without covering them, count for nothing",
         "quirks": "methods that move from a black or grey picture to the image see no absence",
     },
 )

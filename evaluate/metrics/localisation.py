@@ -1,12 +1,14 @@
 """Does the map lie where the evidence is? Ways to ask that are read off one ranking of the pixels per map.
 
-M is a map (larger = more evidence), G the set of its mask's pixels, evidence by presence and by absence alike, and N
-the number of pixels. The docstring of each metric is the definition on its card.
+M is a map (larger = more evidence), G the set of its mask's pixels, evidence of all kinds alike, and N the number of
+pixels. Pixels that are void are left out of all of them: whatever a map says there changes nothing. The docstring of
+each metric is the definition on its card.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field, make_dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,6 +29,10 @@ THRESHOLDED = "pixels of one value are above or below a threshold together"
 SHARED = "tied pixels count by their share inside the mask"
 VEBI = "Oramas, Wang, Tuytelaars: Visual Explanation by Interpretation, ICLR 2019 (protocol of the thresholds: ours)"
 CLEVR = "Arras, Osman, Samek: CLEVR-XAI, Information Fusion 81 (2022) 14-40"
+VOID = (
+    "pixels that evidence covers in part, or changes without covering them, count for nothing: neither for the map nor "
+    "for chance; with strict=true they count as the mask has them"
+)
 RANGE = "n_range(M) = (M - min) / (max - min) per map; a constant map becomes zeros"
 ORACLE = "1: the mask taken as the map (a mask that covers the whole image is a constant map)"
 COMMON = {"oracle": ORACLE, "resize": "none: maps are scored at the size of the masks"}
@@ -53,7 +59,7 @@ def register_localisation(
         higher_is_better=higher_is_better,
         definition=definition,
         further={**COMMON, **further},
-        version=1,
+        version=2,
         **card,
     )
     register_metric(metric)
@@ -66,17 +72,37 @@ def register_ranking(name: str, *, undefined: str = EMPTY, further: dict[str, st
     """
 
     def file(read: T) -> T:
-        reading = read() if isinstance(read, type) else read
-        score = Reading(Ranking.of, reading if isinstance(read, type) else _undefined_when_empty(reading))
-        register_localisation(name, score, sentence(read), undefined=undefined, further=further, **card)
+        score = Reading(Ranking.of, read() if isinstance(read, type) else _with_choice(name, read))
+        about = {"void": VOID, **further}
+        register_localisation(name, score, sentence(read), undefined=undefined, further=about, **card)
         return read
 
     return file
 
 
-def _undefined_when_empty(read: RankingScore) -> RankingScore:
-    """Wrap a score so that it gives float32, with NaN in the rows whose mask is empty."""
-    return lambda ranking: nan_where_empty(read(ranking), ranking.size)
+@dataclass(frozen=True)
+class RimChoice:
+    """The option of all localisation metrics: whether void pixels count as the mask has them (`strict`)."""
+
+    strict: bool = False
+
+    def choose(self, ranking: Ranking) -> Ranking:
+        """The ranking of the pixels that count."""
+        return ranking.strict if self.strict else ranking
+
+
+def _with_choice(name: str, read: RankingScore) -> RankingScore:
+    """Give a score that option; it gives float32, with NaN in the rows whose mask is empty."""
+
+    def score(options: RimChoice, ranking: Ranking) -> Tensor:
+        ranking = options.choose(ranking)
+        return nan_where_empty(read(ranking), ranking.size)
+
+    space = {"__call__": score, "__module__": __name__, "__doc__": sentence(read)}
+    chosen: Any = make_dataclass(
+        f"Of_{name}", [("strict", bool, field(default=False))], bases=(RimChoice,), namespace=space, frozen=True
+    )
+    return chosen()
 
 
 @register_ranking(
@@ -204,7 +230,7 @@ def _energy_pointing(ranking: Ranking) -> Tensor:
 )
 def _relevance_mass(ranking: Ranking) -> Tensor:
     """Part of the sum of max(M, 0) that lies in G."""
-    return share(ranking.maps.clamp(min=0), ranking.masks)
+    return share(ranking.positive, ranking.masks)
 
 
 @register_ranking(
@@ -236,5 +262,6 @@ def _auroc(ranking: Ranking) -> Tensor:
     # hits * (smaller - below) - (1 - hits) * below == hits * smaller - below.
     smaller = ranking.smaller
     lead = (ranking.hits * smaller - ranking.below.gather(1, smaller)).sum(1)
+    lead = lead + (smaller.shape[1] - ranking.pixels) * ranking.size  # void pixels, behind all others, are no pairs
     pairs = ranking.size * (ranking.pixels - ranking.size)
     return (1 + lead.double() / pairs) / 2

@@ -22,6 +22,8 @@ Need = Literal["model", "method", "parts", "renderer", "threshold"]
 maps, `renderer` the same scenes with something changed, `threshold` the share of a map that makes a part important, as
 it was chosen on validation rows."""
 
+FULL = "the mask covers the whole image"
+ALL_VOID = "the evidence covers no pixel whole, so that all of its mask is void"
 MEASURED = "measured by scoring random maps on the same masks"
 
 # Larger parts leave the cache, and the allocator returns their memory to the system and faults it in again each time.
@@ -55,8 +57,9 @@ class Metric:
     """A score per row with everything that a reader of its numbers has to know.
 
     `chance` gives the expected score of a map of independent uniform noise from the masks (B, H, W) alone; None where
-    it has to be measured. A curve metric scores a curve per row, (B, T), and `select` turns the curves of *all* rows
-    of a data set, (n, T), into the rows' values, (n,); `chance` then gives curves too.
+    it has to be measured. If the card has an entry `void`, masks are -1 in pixels that do not count. A curve metric
+    scores a curve per row, (B, T), and `select` turns the curves of *all* rows of a data set, (n, T), into the rows'
+    values, (n,); `chance` then gives curves too.
     """
 
     name: str
@@ -96,6 +99,11 @@ class Metric:
     @property
     def _reader(self) -> Any:
         return self.score.read if isinstance(self.score, Reading | Asking) else self.score
+
+    @property
+    def leaves_void_out(self) -> bool:
+        """Whether the metric counts no pixel that is void, as its card then says."""
+        return "void" in self.further
 
     @property
     def asks_model(self) -> bool:
@@ -206,15 +214,16 @@ def _portions(maps: Tensor, truth: Truth) -> Iterator[tuple[Tensor, Truth]]:
         yield maps[part], Truth._make(None if values is None else values[part] for values in truth)
 
 
-def reasons(metric: Metric, masks: Tensor) -> list[str]:
-    """Say why rows have no value of a metric: a sentence for each of their masks (B, H, W)."""
+def reasons(metric: Metric, truth: Truth) -> list[str]:
+    """Say why rows have no value of a metric: a sentence for each of them."""
     if metric.needs:  # then it is not the mask alone that decides
-        return [metric.undefined] * len(masks)
-    covered = (masks > 0).flatten(1)
-    empty, full = (~covered.any(1)).tolist(), covered.all(1).tolist()
+        return [metric.undefined] * len(truth.masks)
+    masks = (truth.counted if metric.leaves_void_out else truth.masks).flatten(1)
+    empty, full = (~(masks > 0).any(1)).tolist(), (~(masks == 0).any(1)).tolist()
+    thin = (truth.masks > 0).flatten(1).any(1).tolist()
     return [
-        "the mask is empty" if none else "the mask covers the whole image" if whole else metric.undefined
-        for none, whole in zip(empty, full, strict=True)
+        (ALL_VOID if marked else "the mask is empty") if none else FULL if whole else metric.undefined
+        for none, whole, marked in zip(empty, full, thin, strict=True)
     ]
 
 

@@ -1,6 +1,7 @@
 """What the localisation metrics share: the pixels of a map in the order of their values, beside the mask.
 
-One sort per map answers them all. N = H * W pixels; a mask pixel is one with evidence, by presence or by absence.
+One sort per map answers them all. Of a map's H * W pixels N count, all that are not void; a mask pixel is one of these
+with evidence, by presence, by absence or by gap.
 """
 
 from __future__ import annotations
@@ -24,18 +25,41 @@ THRESHOLDS = torch.arange(100) / 100
 class Ranking:
     """A batch of maps beside its masks; what has to be computed is computed when it is first asked for, and kept."""
 
-    maps: Tensor  # (B, H, W) float32, finite
-    masks: Tensor  # (B, H, W) bool
+    maps: Tensor  # (B, H, W) float32, finite; void pixels have the least value of all that count
+    masks: Tensor  # (B, H, W) bool; void pixels are none of the mask
+    void: Tensor | None = None  # (B, H, W) bool: the pixels that do not count; None if all do
+    whole: Ranking | None = None  # the same maps and masks with every pixel counted; None if it is this ranking
 
     @classmethod
     def of(cls, maps: Tensor, truth: Truth) -> Ranking:
-        """The ranking of maps (B, H, W) beside the masks of the truth."""
-        return cls(maps, truth.masks > 0)
+        """The ranking of maps (B, H, W) beside the masks of the truth, without the pixels that are void."""
+        return cls.counting(maps, truth.masks > 0, truth.void)
+
+    @classmethod
+    def counting(cls, maps: Tensor, masks: Tensor, void: Tensor | None) -> Ranking:
+        """The ranking of maps (B, H, W) beside masks (B, H, W) bool, void pixels (B, H, W) bool left out."""
+        if void is None or not void.any():
+            return cls(maps, masks)
+        least = maps.masked_fill(void, torch.inf).flatten(1).amin(1)[:, None, None]
+        least = least.where(least.isfinite(), 0)  # nothing counts
+        return cls(torch.where(void, least, maps), masks & ~void, void, cls(maps, masks))
 
     @property
-    def pixels(self) -> int:
-        """The number N of pixels in a map."""
-        return self.maps[0].numel()
+    def strict(self) -> Ranking:
+        """The ranking in which void pixels count as the mask has them."""
+        return self.whole or self
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """The number N of pixels that count in each map, (B,) int64."""
+        if self.void is None:
+            return torch.full((len(self.maps),), self.maps[0].numel(), device=self.maps.device)
+        return (~self.void).flatten(1).sum(1)
+
+    @cached_property
+    def highest(self) -> Tensor:
+        """The largest value of each map, (B, 1) float32."""
+        return self.values.gather(1, (self.pixels - 1).clamp(min=0)[:, None])
 
     @cached_property
     def size(self) -> Tensor:
@@ -45,7 +69,16 @@ class Ranking:
     @cached_property
     def peaks(self) -> Tensor:
         """The pixels that share the largest value, (B, H, W) bool."""
-        return self.maps == self.maps.flatten(1).amax(1)[:, None, None]
+        return self._count(self.maps == self.maps.flatten(1).amax(1)[:, None, None])
+
+    @property
+    def positive(self) -> Tensor:
+        """The maps without their negative values, (B, H, W) float32; void pixels are 0."""
+        return self._count(self.maps.clamp(min=0))
+
+    def _count(self, values: Tensor) -> Tensor:
+        """Values (B, H, W) with 0 in the pixels that do not count."""
+        return values if self.void is None else values.masked_fill(self.void, 0)
 
     @cached_property
     def shifted(self) -> Tensor:
@@ -63,7 +96,8 @@ class Ranking:
     def above_mean(self) -> Tensor:
         """The pixels strictly above the mean of their map, (B, H, W) bool: none of a constant map."""
         # float64: a constant map has its own mean
-        return self.maps > self.maps.flatten(1).mean(1, dtype=torch.float64)[:, None, None]
+        means = self._count(self.maps).flatten(1).sum(1, dtype=torch.float64) / self.pixels
+        return self.maps > means[:, None, None]
 
     @cached_property
     def confusion(self) -> tuple[Tensor, Tensor]:
@@ -73,29 +107,33 @@ class Ranking:
 
     @cached_property
     def _sorted(self) -> tuple[Tensor, Tensor]:
-        """Values in ascending order, (B, N) float32, and which of them are mask pixels, (B, N) bool.
+        """Values in ascending order, (B, H * W) float32, and which of them are mask pixels, (B, H * W) bool.
+
+        Void pixels come last, as infinities.
 
         A float32 leaves 29 bits of a float64 unused. The mask travels in one of them, so that there is nothing to
         gather after the sort; rounding to float32 gives the value back exactly.
         """
         keys = self.maps.flatten(1).to(torch.float64, copy=True)
+        if self.void is not None:
+            keys.masked_fill_(self.void.flatten(1), torch.inf)
         keys.view(torch.int64).bitwise_or_(self.masks.flatten(1))
         keys = _ascending(keys)
         return keys.float(), keys.view(torch.int64).bitwise_and_(1).bool()
 
     @property
     def values(self) -> Tensor:
-        """The values in ascending order, (B, N) float32."""
+        """The values in ascending order, (B, H * W) float32; behind the N that count there are infinities."""
         return self._sorted[0]
 
     @property
     def hits(self) -> Tensor:
-        """Whether each of `values` is a mask pixel, (B, N) bool."""
+        """Whether each of `values` is a mask pixel, (B, H * W) bool."""
         return self._sorted[1]
 
     @cached_property
     def below(self) -> Tensor:
-        """At i: mask pixels among the i smallest values, (B, N + 1) int32."""
+        """At i: mask pixels among the i smallest values, (B, H * W + 1) int32."""
         return F.pad(self.hits.cumsum(1, dtype=torch.int32), (1, 0))
 
     def first(self, cuts: Tensor, *, beyond: bool) -> Tensor:
@@ -105,7 +143,9 @@ class Ranking:
     @cached_property
     def iou(self) -> Tensor:
         """IoU of the mask and the pixels above each of THRESHOLDS in the range-normalised map, (B, T) float64."""
-        ranged = normalise_range(self.values[:, None])[:, 0]  # in order as well
+        ranged = normalise_range(self.values.minimum(self.highest)[:, None])[:, 0]  # in order as well
+        if self.void is not None:
+            ranged = ranged.where(self.values.isfinite(), torch.inf)
         cuts = THRESHOLDS.to(ranged.device).expand(len(ranged), -1)
         return self.iou_from(torch.searchsorted(ranged, cuts.contiguous(), right=True))
 
@@ -113,23 +153,23 @@ class Ranking:
         """IoU of the mask and the pixels at and after positions in `values`: (B, T) int64 -> (B, T) float64."""
         size = self.size[:, None]
         both = size - self.below.gather(1, first)
-        return both.double() / (self.pixels - first + size - both)
+        return both.double() / (self.pixels[:, None] - first + size - both)
 
     @cached_property
     def smaller(self) -> Tensor:
-        """How many pixels are strictly smaller than each of `values`: the position of its first equal, (B, N) int64."""
+        """How many pixels are smaller than each of `values`: the position of its first equal, (B, H * W) int64."""
         starts = F.pad(self.values[:, 1:] != self.values[:, :-1], (1, 0), value=True)
-        positions = torch.arange(1, self.pixels + 1, dtype=torch.int32, device=starts.device)
+        positions = torch.arange(1, starts.shape[1] + 1, dtype=torch.int32, device=starts.device)
         return (starts * positions).cummax(1).indices
 
     @cached_property
     def top(self) -> Tensor:
         """Mask pixels among the |G| largest values, (B,) float64; tied pixels at the cut count by their share."""
-        size = self.size[:, None]
-        cut = self.values.gather(1, (self.pixels - size).clamp(max=self.pixels - 1))
+        size, pixels = self.size[:, None], self.pixels[:, None]
+        cut = self.values.gather(1, (pixels - size).clamp(max=self.values.shape[1] - 1))
         first, last = self.first(cut, beyond=False), self.first(cut, beyond=True)
         tied = self.below.gather(1, last) - self.below.gather(1, first)
-        room = size - (self.pixels - last)
+        room = size - (pixels - last)
         return (size - self.below.gather(1, last) + room * tied.double() / (last - first)).squeeze(1)
 
 

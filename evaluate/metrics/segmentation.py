@@ -16,7 +16,7 @@ from an8flower.names import check_known
 
 from ..maps import normalise_range
 from . import chance
-from .localisation import RANGE, RANKED, SHIFTED, THRESHOLDED, register_ranking
+from .localisation import RANGE, RANKED, SHIFTED, THRESHOLDED, RimChoice, register_ranking
 from .ranking import Ranking, nan_where_empty
 
 BINS = 256
@@ -47,19 +47,19 @@ def otsu(ranking: Ranking) -> Tensor:
 
     Not scikit-image's `threshold_otsu`, which takes 17 times as long: the values are sorted already, for all metrics.
     """
-    edges = _edges(ranking.values)
+    edges = _edges(ranking)
     # float32 values are below an edge when they are below the next float32 at or above it
     inner = ranking.first(round_up(edges[:, 1:-1]), beyond=False)
     before = F.pad(inner, (1, 0))
-    counts = torch.diff(F.pad(before, (0, 1), value=ranking.pixels), dim=1).double()
+    counts = torch.diff(torch.cat([before, ranking.pixels[:, None]], 1), dim=1).double()
     centres = (edges[:, :-1] + edges[:, 1:]) / 2
     return centres.gather(1, _between(counts, centres).argmax(1, keepdim=True))[:, 0]
 
 
-def _edges(values: Tensor) -> Tensor:
-    """The ends of the bins (B, BINS + 1) float64 of ascending values (B, N)."""
-    low, high = values[:, :1].double(), values[:, -1:].double()
-    steps = torch.arange(BINS, device=values.device) * ((high - low) / BINS) + low
+def _edges(ranking: Ranking) -> Tensor:
+    """The ends of the bins (B, BINS + 1) float64 of the values of maps."""
+    low, high = ranking.values[:, :1].double(), ranking.highest.double()
+    steps = torch.arange(BINS, device=low.device) * ((high - low) / BINS) + low
     return torch.cat([steps, high], 1)
 
 
@@ -179,7 +179,7 @@ def _miou_pooled(ranking: Ranking) -> Tensor:
     further={"quirks": "classes=both ranks the pixels of n_range(M) and of 1 - n_range(M) together, as TIBAV does"},
 )
 @dataclass(frozen=True)
-class AveragePrecision:
+class AveragePrecision(RimChoice):
     """Mean over the pixels of G of the share of G among the pixels of M that are as large or larger."""
 
     classes: str = "foreground"
@@ -188,6 +188,7 @@ class AveragePrecision:
         check_known("classes", self.classes, ("foreground", "both"))
 
     def __call__(self, ranking: Ranking) -> Tensor:
+        ranking = self.choose(ranking)
         ranked = ranking if self.classes == "foreground" else _both_classes(ranking)
         return nan_where_empty(_precision(ranked), ranking.size)
 
@@ -195,10 +196,12 @@ class AveragePrecision:
 def _precision(ranking: Ranking) -> Tensor:
     """The average precision of each row, (B,) float64."""
     hits = ranking.size[:, None] - ranking.below.gather(1, ranking.smaller)
-    return (ranking.hits * hits / (ranking.pixels - ranking.smaller).double()).sum(1) / ranking.size
+    above = (ranking.pixels[:, None] - ranking.smaller).clamp(min=1)  # void pixels, behind all others, are no hits
+    return (ranking.hits * hits / above.double()).sum(1) / ranking.size
 
 
 def _both_classes(ranking: Ranking) -> Ranking:
     """Maps and masks of foreground and background side by side."""
     ranged = normalise_range(ranking.maps)
-    return Ranking(torch.cat([ranged, 1 - ranged], 2), torch.cat([ranking.masks, ~ranking.masks], 2))
+    void = None if ranking.void is None else torch.cat([ranking.void] * 2, 2)
+    return Ranking.counting(torch.cat([ranged, 1 - ranged], 2), torch.cat([ranking.masks, ~ranking.masks], 2), void)

@@ -183,7 +183,7 @@ class Judge:
         knowing = case._replace(explain=partial(evidence_for, case), thresholds=thresholds.get(ORACLE))
         oracle = self._score_ideal(metrics, knowing)
         guessed = case._replace(thresholds=thresholds.get(CHANCE))
-        known = [guard_chance(metric, truth.masks) for metric in metrics if metric.chance]
+        known = [guard_chance(metric, truth) for metric in metrics if metric.chance]
         measured = self._measured_chance([metric for metric in metrics if not metric.chance], guessed)
         chance = merge([*known, measured])
         return pa.concat_tables(
@@ -234,7 +234,7 @@ class Judge:
         return Query(as_images(rows.images, device), torch.from_numpy(targets).to(device), seeds.to(device))
 
     def _truth(self, rows: StoredRows, indices: np.ndarray) -> Truth:
-        given = (indices, rows.labels, rows.masks, rows.parts)
+        given = (indices, rows.labels, rows.masks, rows.parts, rows.void)
         return Truth._make(None if one is None else torch.from_numpy(one).to(self.resources.device) for one in given)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from torch import Tensor
 
 from ..case import Truth
 from ..metrics.interventions.reliance import WHY_UNDEFINED
@@ -28,7 +27,7 @@ def rows_of_metrics(
         return SCHEMA.empty_table()
     shared = {"row": truth.rows.cpu().numpy(), "label": truth.labels.cpu().numpy(), **about}
     return pa.concat_tables(
-        _table({**shared, "metric": metric.name, **_values(metric, scores, truth.masks, reason)}, len(truth.rows))
+        _table({**shared, "metric": metric.name, **_values(metric, scores, truth, reason)}, len(truth.rows))
         for metric in metrics
     )
 
@@ -56,11 +55,11 @@ def _table(columns: dict[str, Any], count: int) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
-def _values(metric: Metric, scores: MetricValues, masks: Tensor, reason: str | None) -> dict[str, Any]:
+def _values(metric: Metric, scores: MetricValues, truth: Truth, reason: str | None) -> dict[str, Any]:
     """The columns of a metric's values, curves or both, and of the reasons why rows have none."""
     values = scores.values[metric.name]
     missing = values.reshape(len(values), -1).isnan().any(1).tolist()
-    undefined = [reason] * len(masks) if reason else reasons(metric, masks)
+    undefined = [reason] * len(values) if reason else reasons(metric, truth)
     if metric.name in scores.failed:
         undefined = [METRIC_FAILED + scores.failed[metric.name]] * len(values)
     why_none = [why if none else None for why, none in zip(undefined, missing, strict=True)]

@@ -153,13 +153,14 @@ class Scoring:
         data = {"name": store.name, "digest": store.digest, "split": plan.split, "rows": len(self.chosen)}
         described = [model.describe(self.methods, ledger) for model in self.models]
         redundant = redundancy_warnings(store.spec) if store.spec else []
+        lacking = [store.lack] if store.lack else []
         warned = [sentence for model in described for sentence in _warnings(self.judge, model)]
         document = _document(self, ledger, data, described)
         return {
             **document,
             "left_out": self.left_out,
             "redundant": next(iter(redundant), None),
-            "warnings": [*redundant, *warned, *reliability_warnings(len(self.chosen))],
+            "warnings": [*lacking, *redundant, *warned, *reliability_warnings(len(self.chosen))],
         }
 
     def cards(self, without: Collection[str] = ()) -> list[dict[str, Any]]:

@@ -44,7 +44,8 @@ def grow() -> None:
 def summary(path: str) -> dict[str, Any]:
     """What the later version makes of a file that was written before."""
     from an8flower import draw, interventions
-    from an8flower.generate import evidence_masks, generate
+    from an8flower.generate import generate
+    from an8flower.marking import evidence_masks
     from an8flower.render import render
     from an8flower.store import FlowerStore, verify
 
@@ -65,7 +66,7 @@ def summary(path: str) -> dict[str, Any]:
         "as drawn": bool((rows.factors == draw.factors(spec, "test", 0, len(split))).all()),
         "largest difference": int(np.abs(images.astype(int) - rows.images).max()),
         "same parts": bool((parts == rows.parts).all()),
-        "same masks": bool((evidence_masks(spec, rows.labels, rows.factors, parts) == rows.masks).all()),
+        "same masks": bool((evidence_masks(spec, rows.labels, rows.factors) == rows.masks).all()),
         "existed": generate(spec, store.path).existed,
         "butterflies": bool((render(scene.build(with_one), store.size, threads=1)[1] == 8).any()),
     }

@@ -8,7 +8,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from an8flower.errors import Refusal
-from an8flower.evidence import absent_evidence, discriminative_parts, evidence_parts, redundant, sufficient_sets
+from an8flower.evidence import (
+    absent_evidence,
+    discriminative_parts,
+    evidence_parts,
+    other_geometries,
+    redundant,
+    sufficient_sets,
+)
 from an8flower.spec import DatasetSpec, from_mapping, load
 
 ROWS = {"train": 6, "val": 6, "test": 6}
@@ -78,3 +85,16 @@ def _spec(columns: dict[str, list[str]]) -> DatasetSpec:
     except Refusal:
         assume(False)
         raise
+
+
+def test_geometries_are_those_of_other_classes() -> None:
+    assert other_geometries(load("single-6c"), 0) == []
+    assert other_geometries(load("double-12c"), 7) == []
+    ways = other_geometries(load("shape-6c"), 0)
+    assert len(ways) == 5
+    assert {"petals.shape": "round", "petals.count": 9} in ways
+    assert other_geometries(load("absent-4c"), 3) == [
+        {"leaves.count": 3, "pot.count": 1},
+        {"leaves.count": 3, "pot.count": 0},
+        {"leaves.count": 0, "pot.count": 1},
+    ]

@@ -18,11 +18,13 @@ import h5py
 import numpy as np
 import pytest
 
-from an8flower import atomic, writing
+from an8flower import atomic, draw, writing
 from an8flower import generate as generating
 from an8flower.errors import Refusal
 from an8flower.factors import PARTS
 from an8flower.generate import generate, make_rows
+from an8flower.render import render
+from an8flower.scene import build
 from an8flower.spec import DatasetSpec, load
 from an8flower.store import FlowerStore, verify
 from an8flower.writing import Block, write_unless_there
@@ -256,7 +258,9 @@ def test_missing_pot_is_marked_where_the_pot_would_stand() -> None:
     rows = make_rows(spec, Block("test", 0, 24))
     assert rows.factors is not None
     leaves_only = np.flatnonzero(rows.labels == 1)
-    with_pot = generating._render_parts_with(rows.factors[leaves_only], "pot", 1, spec.size) == PARTS.index("pot")
+    with_pot = render(build(draw.override(rows.factors[leaves_only], {"pot.count": 1})), 64, threads=1)[
+        1
+    ] == PARTS.index("pot")
     assert ((rows.masks[leaves_only] == 2) == (with_pot & (rows.masks[leaves_only] != 1))).all()
 
 

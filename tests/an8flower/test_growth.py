@@ -86,6 +86,17 @@ def test_a_file_written_before_opens_and_verifies(old_file: Path) -> None:
     assert len(store["test"].rows(0, 4).factors) == 4
 
 
+def test_a_file_written_before_says_what_it_lacks(old_file: Path) -> None:
+    store = FlowerStore(old_file)
+    assert (store.schema, store["test"].rows(0, 4).coverage, store["test"].rows(0, 4).void) == (1, None, None)
+    assert str(store.lack).startswith(f"{old_file} was written before files had coverage (schema 1)")
+    assert store.spec is not None
+    renewed = generate(store.spec, old_file, force=True)
+    assert not renewed.existed
+    assert FlowerStore(old_file).lack is None
+    assert FlowerStore(old_file)["test"].rows(0, 4).void is not None
+
+
 def test_a_file_written_before_is_known_by_its_spec(old_file: Path) -> None:
     spec = FlowerStore(old_file).spec
     assert spec is not None

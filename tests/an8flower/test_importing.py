@@ -231,3 +231,37 @@ def test_the_command_counts_what_masks_mark(tmp_path: Path, run: Run) -> None:
     assert "1 rows without any, 1 that are nothing but evidence" in text
     assert "left out: 1" in text
     assert "exists; replace it with --force" in run("import", images, masks, "-o", "x.h5", check=False).stderr
+
+
+def write_with_border(root: Path) -> tuple[Path, Path]:
+    """A release whose masks have a border of 200 around what is marked."""
+    images, masks = write_release(root)
+    for path in masks.rglob("*.png"):
+        mask = np.asarray(Image.open(path)).copy()
+        rows, columns = np.nonzero(mask)
+        bordered = np.full_like(mask, 0)
+        bordered[max(rows.min() - 1, 0) : rows.max() + 2, columns.min() - 1 : columns.max() + 2] = 200
+        bordered[mask > 0] = 255
+        Image.fromarray(bordered).save(path)
+    return images, masks
+
+
+@pytest.mark.parametrize("size", [None, 16])
+def test_a_value_for_void_is_taken_over(tmp_path: Path, size: int | None) -> None:
+    images, masks = write_with_border(tmp_path)
+    found = import_folders(images, masks, tmp_path / "x.h5", size=size, void=200)
+    store = FlowerStore(tmp_path / "x.h5")
+    rows, (pair, *_) = store["test"].rows(0, 1), found.splits["test"]
+    mask = np.asarray(Image.open(pair.mask))
+    fine = (mask == 200) if size is None else (mask == 200).reshape(16, 2, 16, 2).any((1, 3))
+    assert (rows.void[0] == fine).all()
+    assert (rows.masks[0][~fine] == (mask if size is None else mask[::2, ::2])[~fine] // 255).all()
+    assert all(holds for _, holds in verify(store.path))
+    assert store.lack is None
+
+
+def test_without_such_a_value_nothing_is_void(tmp_path: Path) -> None:
+    images, masks = write_with_border(tmp_path)
+    import_folders(images, masks, tmp_path / "x.h5")
+    rows = FlowerStore(tmp_path / "x.h5")["test"].rows(0, 1)
+    assert (rows.coverage, rows.void) == (None, None)

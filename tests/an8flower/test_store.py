@@ -23,7 +23,7 @@ def test_the_schema_as_it_is_written_down(small_file: Path, small_spec: DatasetS
     with h5py.File(small_file) as file:
         attributes = dict(file.attrs)
         assert attributes["format"] == "an8flower"
-        assert attributes["schema"] == 1
+        assert attributes["schema"] == 2
         assert attributes["spec"] == small_spec.to_json()
         assert attributes["digest"] == hashlib.sha256(attributes["canonical"].encode()).hexdigest()
         assert attributes["complete"]
@@ -36,6 +36,7 @@ def test_the_schema_as_it_is_written_down(small_file: Path, small_spec: DatasetS
             "parts": ((24, 40, 40), np.uint8),
             "masks": ((24, 40, 40), np.uint8),
             "factors": ((24,), table_dtype()),
+            "coverage": ((24, 40, 40), np.uint8),
         }
         assert {data.compression for data in group.values()} == {"gzip"}
         for data in group.values():
@@ -99,7 +100,7 @@ def _resized(file: h5py.File) -> None:
     ("damage", "words"),
     [
         (_attribute("format", "other"), "not one of an8flower"),
-        (_attribute("schema", 2), "schema 2 came, schema 1 is read here"),
+        (_attribute("schema", 3), "schema 3 came, 1 and 2 are read here"),
         (_attribute("complete", False), "unfinished"),
         (_without("labels"), "test lacks labels"),
         (_resized, r"test/masks has shape \(24, 39, 40\), expected \(24, 40, 40\)"),

@@ -131,7 +131,7 @@ def test_large_batches_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_reason_names_the_mask_or_else_the_card() -> None:
     masks = torch.stack([torch.zeros(3, 4), torch.ones(3, 4), 2 * torch.eye(3, 4)]).to(torch.uint8)
-    assert reasons(made("plain", undefined="the map is constant"), masks) == [
+    assert reasons(made("plain", undefined="the map is constant"), Truth(masks, masks, masks, None)) == [
         "the mask is empty",
         "the mask covers the whole image",
         "the map is constant",

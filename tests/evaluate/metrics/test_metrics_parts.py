@@ -19,7 +19,8 @@ from an8flower.evaluate.metrics.metric import score_all
 from an8flower.evaluate.metrics.naming import parse_metric
 from an8flower.evaluate.metrics.ranking import nan_where_empty
 from an8flower.factors import PARTS
-from an8flower.generate import evidence_masks, make_rows
+from an8flower.generate import make_rows
+from an8flower.marking import evidence_masks
 from an8flower.spec import DatasetSpec, from_mapping
 from an8flower.writing import Block
 
@@ -118,7 +119,7 @@ class TestPartMass:
         found = score("part_mass", maps, case)
         assert ((found >= 0) & (found <= 1) | found.isnan()).all()
         torch.testing.assert_close(score("part_mass", maps * 4, case), found, rtol=0, atol=0, equal_nan=True)
-        alone = case._replace(truth=Truth._make(each[2:3] for each in case.truth))
+        alone = case._replace(truth=Truth(*(each[2:3] for each in case.truth[:4])))
         torch.testing.assert_close(score("part_mass", maps[2:3], alone), found[2:3], rtol=0, atol=0, equal_nan=True)
 
     def test_an_unknown_part_is_refused(self) -> None:
@@ -160,9 +161,9 @@ class TestBestSet:
     def test_evidence_by_absence_is_rendered(self) -> None:
         """The mask of the pot alone is that of a data set in which nothing but the pot tells the classes apart."""
         redundant = of(ABSENT)
-        labels, parts = redundant.case.truth.labels.numpy(), redundant.case.truth.parts.numpy()
+        labels = redundant.case.truth.labels.numpy()
         of_pots = of({"pot.count": [1, 0]}).spec
-        pots = torch.from_numpy(evidence_masks(of_pots, labels, redundant.table, parts)) > 0
+        pots = torch.from_numpy(evidence_masks(of_pots, labels, redundant.table)) > 0
         assert pots.flatten(1).any(1).all()
         assert score("best_set", pots, redundant.case).eq(1).all()
         assert (pots & (redundant.case.truth.parts != PARTS.index("pot"))).any()
@@ -192,7 +193,8 @@ class TestBestSet:
         for row in range(ROWS):
             one = slice(row, row + 1)
             alone = case._replace(
-                query=Query._make(each[one] for each in case.query), truth=Truth._make(each[one] for each in case.truth)
+                query=Query._make(each[one] for each in case.query),
+                truth=Truth(*(each[one] for each in case.truth[:4])),
             )
             torch.testing.assert_close(score("best_set", maps[one], alone), together[one], rtol=0, atol=0)
 

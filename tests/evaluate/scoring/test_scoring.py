@@ -350,3 +350,26 @@ def test_redundant_data_come_with_a_warning(tmp_path: Path) -> None:
         "two-ways is redundant: a class can be told by the disc alone or by the petals alone" in document["redundant"]
     )
     assert "best_set" in document["redundant"]
+
+
+def test_void_pixels_reach_the_metrics(plan: ScoringPlan, tmp_path: Path) -> None:
+    """The judge hands the file's void pixels on: what the truth and chance score is that of the pixels that count."""
+    opened = scoring.Scoring(plan, CPU, tmp_path)
+    indices = np.arange(6)
+    rows = opened.judge.split.take(indices)
+    truth = opened.judge._truth(rows, indices)
+    assert truth.void is not None
+    assert (truth.void.numpy() == rows.void).all()
+    table = opened.judge.score_references(indices).to_pandas()
+    pointing = table[(table.metric == "pointing") & (table.explainer == "chance")].value
+    shares = ((rows.masks > 0) & ~rows.void).sum((1, 2)) / (~rows.void).sum((1, 2))
+    np.testing.assert_allclose(pointing, shares, rtol=1e-5)
+
+
+def test_files_without_coverage_are_scored_with_a_sentence(tmp_path: Path) -> None:
+    path = Path(shutil.copy(Path(__file__).parents[2] / "an8flower" / "written-before.hdf5", tmp_path / "old.h5"))
+    store = FlowerStore(path)
+    build("flowernet", store.class_names, store.size, seed=3).save(tmp_path / "m.safetensors")
+    plan = ScoringPlan(path, (str(tmp_path / "m.safetensors"),), tuple(parse_methods(["random"])), ("iou", "pointing"))
+    warnings = score(plan, CPU, tmp_path / "run").document["warnings"]
+    assert [sentence for sentence in warnings if "written before files had coverage" in sentence] == [store.lack]
