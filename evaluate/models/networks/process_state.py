@@ -34,14 +34,31 @@ def read_default_device(network: nn.Module) -> torch.device | None:
 
 
 def read_autocast(network: nn.Module) -> tuple[Any, ...]:
-    """Whether autocast is on, and to which dtype, for each kind of device."""
+    """How many contexts of autocast were entered, and whether it is on, to which dtype, for each kind of device."""
     kinds = ("cpu", "cuda")
-    return tuple((kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in kinds)
+    states = ((kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in kinds)
+    return _autocast_depth(), *states
+
+
+def _autocast_depth() -> int:
+    """How many contexts of autocast have been entered and not left; torch tells it only when it changes."""
+    torch.autocast_increment_nesting()
+    return torch.autocast_decrement_nesting()
 
 
 def write_autocast(state: tuple[Any, ...]) -> None:
-    """Switch autocast on or off for each kind of device."""
-    for kind, enabled, dtype in state:
+    """Leave the contexts of autocast that were entered since, and switch it on or off for each kind of device.
+
+    Autocast forgets the weights that it has cast when its outermost context is left. If that never comes, every later
+    training computes with the weights of its first step.
+    """
+    depth, *states = state
+    for _ in range(_autocast_depth(), depth):
+        torch.autocast_increment_nesting()
+    for _ in range(depth, _autocast_depth()):
+        torch.autocast_decrement_nesting()
+    torch.clear_autocast_cache()
+    for kind, enabled, dtype in states:
         torch.set_autocast_enabled(kind, enabled)
         torch.set_autocast_dtype(kind, dtype)
 

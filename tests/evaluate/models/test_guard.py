@@ -136,6 +136,20 @@ def test_everything_is_put_back_after_an_error(network: Classifier) -> None:
     assert state(network) == before
 
 
+def test_autocast_that_was_never_left_keeps_no_weight_of_a_later_step(network: Classifier) -> None:
+    """Autocast keeps what it has cast until its outermost context is left: that one must be left too."""
+    with pytest.raises(Refusal, match="clumsy changed autocast"), guard(network, "clumsy"):
+        torch.autocast("cpu", torch.bfloat16).__enter__()
+    layer, ones = nn.Linear(4, 1, bias=False), torch.ones(2, 4)
+    for value in (1.0, 2.0):
+        nn.init.constant_(layer.weight, value)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer(ones).tolist() == [[4 * value]] * 2
+    with torch.autocast("cpu", torch.bfloat16), guard(network, "careful"):
+        assert torch.is_autocast_enabled("cpu")
+    assert not torch.is_autocast_enabled("cpu")
+
+
 def test_a_hook_that_was_removed_is_put_back(network: Classifier) -> None:
     before = state(network)
     with pytest.raises(Refusal, match="hooks"), guard(network, "clumsy"):
