@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from an8flower import spec as specs
 from an8flower.generate import generate
 from an8flower.spec import DatasetSpec
+from tests.warm import WarmServer
 
 # The same examples in every run, and no deadlines: these machines are shared.
 settings.register_profile("project", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -35,14 +37,39 @@ def small_file(small_spec: DatasetSpec, tmp_path_factory: pytest.TempPathFactory
     return path
 
 
+@pytest.fixture(scope="session")
+def warm_server() -> Iterator[WarmServer | None]:
+    """A process that has everything imported, and forks for each command; None where it cannot."""
+    if sys.platform != "linux":
+        yield None
+        return
+    with WarmServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def run_in(warm_server: WarmServer | None) -> Run:
+    """Run `an8flower ...` in a folder, in a process of its own."""
+
+    def call(*words: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "an8flower", *map(str, words)]
+        if warm_server is None:
+            done = subprocess.run(command, cwd=cwd, text=True, capture_output=True, check=False, timeout=500)
+        else:
+            end = warm_server.run(command[3:], cwd, seconds=500, environment=os.environ, memory=None)
+            assert not end.timed_out
+            done = subprocess.CompletedProcess(command, end.status, end.stdout, end.stderr)
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    return call
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(run_in: Run, tmp_path: Path) -> Run:
     """Run `an8flower ...` in an empty folder, in a process of its own."""
 
     def call(*words: object, check: bool = True, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "an8flower", *map(str, words)]
-        done = subprocess.run(command, cwd=cwd, text=True, capture_output=True, check=False, timeout=500)
-        assert not check or done.returncode == 0, done.stderr
-        return done
+        return run_in(*words, cwd=cwd, check=check)
 
     return call

@@ -43,15 +43,9 @@ def home(tmp_path_factory: pytest.TempPathFactory, small_file: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(home: Path) -> Path:
+def trained(home: Path, run_in: Run) -> Path:
     """The home folder once a model is there."""
-    command = ["train", "--epochs", "1", "--device", "cpu", "--json"]
-
-    done = subprocess.run(
-        [sys.executable, "-m", "an8flower", *command], cwd=home, text=True, capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    told = json.loads(run_in("train", "--epochs", "1", "--device", "cpu", "--json", cwd=home).stdout)
     assert set(told) == {"model", "arch", "seed", "accuracy", "epochs", "seconds"}
     assert told["model"] == "runs/single-6c/flowernet-seed0.safetensors"
     assert (home / told["model"]).exists()

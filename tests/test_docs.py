@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from an8flower.generate import generate
 from an8flower.store import FlowerStore
 from an8flower.toml import parse
 
+Run = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -271,7 +272,7 @@ def test_every_block_has_a_language() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in WRITTEN if blocks(page, "console")])
 @pytest.mark.usefixtures("unregistered")
-def test_all_commands_run(page: str, wide_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_commands_run(page: str, wide_workspace: Path, monkeypatch: pytest.MonkeyPatch, run_in: Run) -> None:
     """Every command of a page, in its order, in a process of its own; audits at their full size are left out."""
     text = laid_out(page, wide_workspace)
     name = module_of(page)
@@ -281,9 +282,7 @@ def test_all_commands_run(page: str, wide_workspace: Path, monkeypatch: pytest.M
     for block in blocks(page, "console"):
         for words in commands(block.text):
             if words[0] == "an8flower" and not is_large(words):
-                done = subprocess.run(
-                    [sys.executable, "-m", *words], cwd=wide_workspace, capture_output=True, text=True, check=False
-                )
+                done = run_in(*words[1:], cwd=wide_workspace, check=False)
                 assert done.returncode == 0, f"{page}:{block.line}: {shlex.join(words)}\n{done.stderr}"
 
 

@@ -51,15 +51,21 @@ def test_it_is_listed_scored_and_checked(run: Run, installed: Path, small_file: 
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "more", "says"),
     [
-        ("Hooked", "Hooked() leaves hooks of the model changed; have it put back what it borrows"),
-        ("Dicing", "Dicing() draws from torch's global random state; draw from `an8flower.evaluate.seeds.generator"),
-        ("Raising", "Raising() raised ValueError: no flowers today"),
+        ("Hooked", (), "Hooked() leaves hooks of the model changed; have it put back what it borrows"),
+        (
+            "Dicing",
+            ("--in-process",),
+            "Dicing() draws from torch's global random state; draw from `an8flower.evaluate.seeds.generator",
+        ),
+        ("Raising", ("--in-process",), "Raising() raised ValueError: no flowers today"),
     ],
 )
-def test_bad_ones_fail_the_check_with_a_sentence(run: Run, installed: Path, name: str, says: str) -> None:
-    done = run("check", f"garden:{name}", check=False)
+def test_bad_ones_fail_the_check_with_a_sentence(
+    run: Run, installed: Path, name: str, more: tuple[str, ...], says: str
+) -> None:
+    done = run("check", f"garden:{name}", *more, check=False)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert says in done.stderr

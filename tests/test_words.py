@@ -6,6 +6,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -22,17 +23,23 @@ PARTICIPLES = {
 NOUNS_IN_ED = {"seed", "speed", "shed", "need", "feed", "embed"}
 
 
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    """Every node of a file's syntax tree."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def definitions() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]]:
     """Each function and class of the project, with its place."""
     for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", node
 
 
-def bound_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
+def bound_names(path: Path) -> Iterator[tuple[int, str]]:
     """Each name that code gives to a variable, an argument or a function, with its line."""
-    for node in ast.walk(tree):
+    for node in nodes(path):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.lineno, node.id
         elif isinstance(node, ast.arg):
@@ -54,7 +61,7 @@ def test_names_say_what_a_value_is() -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{line} {name}"
         for path in SOURCES
-        for line, name in bound_names(ast.parse(path.read_text(encoding="utf-8")))
+        for line, name in bound_names(path)
         if name.strip("_") in EMPTY_NAMES
     ]
     assert not wrong, "\n".join(wrong)

@@ -1,20 +1,17 @@
-"""One warm server and one corpus for all tests of this folder."""
+"""One corpus for all tests of this folder."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-
 import pytest
 
+from tests.warm import WarmServer
+
 from .fuzz import Fuzzer
-from .judge import WarmServer
 
 
 @pytest.fixture(scope="session")
-def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzer]:
+def fuzzer(warm_server: WarmServer | None, tmp_path_factory: pytest.TempPathFactory) -> Fuzzer:
     """A fuzzer with a server that has everything imported."""
-    if sys.platform != "linux":
+    if warm_server is None:
         pytest.skip("the server's limits are those of Linux")
-    with WarmServer() as server:
-        yield Fuzzer(server, tmp_path_factory.mktemp("fuzz"))
+    return Fuzzer(warm_server, tmp_path_factory.mktemp("fuzz"))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from .judge import WarmServer
+from tests.warm import WarmServer
 
 COMMITTED = Path(__file__).with_name("corpus")
 FINDINGS = COMMITTED / "findings"

@@ -19,8 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from tests.warm import WarmServer
+
 from .corpus import FINDINGS, make_corpus
-from .judge import WarmServer, fault_of
+from .judge import fault_of
 from .kinds import KINDS, Command, Kind, choose, results_of
 from .mutate import mutate
 

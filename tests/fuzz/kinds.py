@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.warm import Outcome
+
 from .corpus import PICTURES
-from .judge import Outcome
 
 SECONDS = re.compile(r"\d[\d.]* m?s\b")  # how long something took
 TIMED = {"seconds", "cost", "costs", "machine", "versions", "command", "path"}  # keys of JSON that differ between runs

@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.warm import Outcome
+
 from . import crafted_hdf5
 from .crafted_hdf5 import craft_file, deflate_zeros
 from .fuzz import DIFFERS, Fuzzer
-from .judge import Outcome, fault_of
+from .judge import fault_of
 from .kinds import AGAIN, EXPLAIN, KINDS, REPORT, SCORE, Command, Kind
 from .mutate_arrays import with_png_size
 

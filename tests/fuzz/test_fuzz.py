@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.warm import Outcome
+
 from .corpus import FINDINGS
 from .fuzz import Fuzzer, findings
-from .judge import Outcome, fault_of
+from .judge import fault_of
 from .kinds import KINDS, Kind, choose
 
 SEED = 0

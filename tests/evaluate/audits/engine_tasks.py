@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,9 @@ def crash(log: Path) -> None:
 
 def eat() -> None:
     eaten = []
+    with suppress(MemoryError):
+        while True:
+            eaten.append(bytearray(2**20))
     while True:
         eaten.append(bytearray(1000))  # so little that nothing is left for whoever tells of it
 

@@ -59,9 +59,15 @@ def place(tmp_path_factory: pytest.TempPathFactory, spec: DatasetSpec) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def undisturbed(place: Path) -> dict[str, Any]:
+def finished(place: Path) -> AuditOutcome:
+    """The plan below, carried out once."""
+    return audit(plan(place), place / "undisturbed" / "run", INLINE)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(finished: AuditOutcome) -> dict[str, Any]:
     """What the plan below comes to."""
-    return audit(plan(place), place / "undisturbed" / "run", INLINE).summary
+    return finished.summary
 
 
 def plan(place: Path, *methods: str, **given: Any) -> Plan:
@@ -87,6 +93,11 @@ def numbers(summary: dict[str, Any]) -> dict[str, Any]:
     results = [{key: value for key, value in each.items() if key != "cost"} for each in study["scores"]["results"]]
     pictures = sorted((each["model"], each["method"], each["file"]) for each in study["pictures"])
     return {**kept, "scores": scores, "results": results, "pictures": pictures}
+
+
+def copy_of(finished: AuditOutcome, folder: Path) -> Path:
+    """A copy of the folder of a run."""
+    return Path(shutil.copytree(finished.folder, folder))
 
 
 def of_method(summary: dict[str, Any], method: str) -> dict[str, Any]:
@@ -139,21 +150,22 @@ def test_a_gpu_without_room_gets_smaller_batches(place: Path, undisturbed: dict[
     assert of_method(found, f"{OWN}:WantsSmallBatches") == of_method(undisturbed, f"{OWN}:Well")
 
 
-def test_nothing_is_done_twice(place: Path, undisturbed: dict[str, Any], tmp_path: Path) -> None:
-    first, second = (run(place, tmp_path / "run") for _ in range(2))
-    assert (first.reused, second.done, second.reused) == (0, 0, first.done)
-    assert numbers(first.summary) == numbers(second.summary) == numbers(undisturbed)
+def test_nothing_is_done_twice(place: Path, finished: AuditOutcome, tmp_path: Path) -> None:
+    again = run(place, copy_of(finished, tmp_path / "run"))
+    assert finished.reused == 0
+    assert (again.done, again.reused) == (0, finished.done)
+    assert numbers(again.summary) == numbers(finished.summary)
 
 
-@pytest.mark.parametrize("kind", ["scores", "pictures"])
-def test_damaged_parts_are_done_again(place: Path, undisturbed: dict[str, Any], tmp_path: Path, kind: str) -> None:
-    run(place, tmp_path / "run")
-    parts = sorted((tmp_path / "run" / kind).iterdir())
-    os.truncate(parts[0], parts[0].stat().st_size // 2)
-    parts[1].write_bytes(b"")
+def test_damaged_parts_are_done_again(place: Path, finished: AuditOutcome, tmp_path: Path) -> None:
+    copy_of(finished, tmp_path / "run")
+    for kind in ("scores", "pictures"):
+        parts = sorted((tmp_path / "run" / kind).iterdir())
+        os.truncate(parts[0], parts[0].stat().st_size // 2)
+        parts[1].write_bytes(b"")
     again = run(place, tmp_path / "run")
-    assert again.done == 2
-    assert numbers(again.summary) == numbers(undisturbed)
+    assert again.done == 4
+    assert numbers(again.summary) == numbers(finished.summary)
 
 
 def test_parts_of_another_version_are_not_taken(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,18 +177,18 @@ def test_parts_of_another_version_are_not_taken(place: Path, tmp_path: Path, mon
     assert after.reused < after.done == before.done
 
 
-def test_other_data_under_the_same_name(
-    place: Path, spec: DatasetSpec, undisturbed: dict[str, Any], tmp_path: Path
-) -> None:
+def test_other_data_under_the_same_name(place: Path, spec: DatasetSpec, finished: AuditOutcome, tmp_path: Path) -> None:
     for name in ("flowers.h5", "net.safetensors"):
         shutil.copy(place / name, tmp_path / name)
-    first = run(tmp_path, tmp_path / "a" / "run")
-    assert numbers(first.summary) == numbers(undisturbed)
+    copy_of(finished, tmp_path / "a" / "run")
+    same = run(tmp_path, tmp_path / "a" / "run")
+    assert same.done == 0
+    assert numbers(same.summary) == numbers(finished.summary)
     generate(spec.with_changes(seed=7), tmp_path / "flowers.h5", workers=1, force=True)
     swapped = run(tmp_path, tmp_path / "a" / "run")
     clean = run(tmp_path, tmp_path / "b" / "run")
     assert swapped.reused == 0
-    assert numbers(swapped.summary) == numbers(clean.summary) != numbers(undisturbed)
+    assert numbers(swapped.summary) == numbers(clean.summary) != numbers(finished.summary)
 
 
 def test_a_model_that_was_replaced_between_two_audits_is_read_anew(place: Path, tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from safetensors.torch import save_file
 from an8flower.__main__ import main
 from an8flower.evaluate.models.classifier import build
 
+Run = Callable[..., CompletedProcess[str]]
 NETWORKS = """
 import torch
 from torch import nn
@@ -98,15 +100,12 @@ def explained(*words: object) -> Result:
     return call("explain", *(word for pair in asked.items() if pair[1] is not None for word in pair))
 
 
-def test_any_model_and_picture_without_a_data_set(home: Path) -> None:
-    """From a fresh process: the map is bright where the square is, and nothing but picture and map is written."""
+def test_any_model_and_picture_without_a_data_set(home: Path, run_in: Run) -> None:
+    """In a process of its own: the map is bright where the square is, and nothing but picture and map is written."""
     before = set(os.listdir(home))
     words = "explain --image own.png --model ownnets:network --weights w.safetensors --labels labels.txt --target 0"
-    command = [sys.executable, "-m", "an8flower", *words.split(), "--size", "48", "--method", "gradcam"]
-    done = subprocess.run(
-        [*command, "--normalise", "none", "-o", "out/why.png"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    words += " --size 48 --method gradcam --normalise none -o out/why.png"
+    done = run_in(*words.split(), cwd=home)
     assert repr(HOSTILE[0]) in done.stdout
     assert f"the model says {HOSTILE[2]!r}" in done.stdout  # most of it is red
     assert set(os.listdir(home)) - before <= {"out", "__pycache__"}

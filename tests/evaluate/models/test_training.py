@@ -31,7 +31,7 @@ def store(small_file: Path) -> FlowerStore:
 @pytest.fixture(scope="module")
 def bigger(tmp_path_factory: pytest.TempPathFactory) -> FlowerStore:
     path = tmp_path_factory.mktemp("data") / "bigger.h5"
-    generate(specs.load("single-6c").with_changes(rows=1500, size=56), path, workers=2)
+    generate(specs.load("single-6c").with_changes(rows=900, size=42), path, workers=1)
     return FlowerStore(path)
 
 

@@ -119,9 +119,12 @@ def settle(order: dict[str, Any]) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.chdir(order["folder"])
     os.environ.update(order["environment"])
+    sys.path[0] = order["folder"]  # as `python -m` does
+    sys.path[1:1] = filter(None, order["environment"].get("PYTHONPATH", "").split(os.pathsep))
     for stream, name in enumerate((os.devnull, order["stdout"], order["stderr"])):
         os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), stream)
-    for name, limit in {**LIMITS, "RLIMIT_DATA": order["memory"]}.items():  # as the audit limits its workers
+    memory = order["memory"] or resource.RLIM_INFINITY
+    for name, limit in {**LIMITS, "RLIMIT_DATA": memory}.items():  # as the audit limits its workers
         resource.setrlimit(getattr(resource, name), (limit, limit))
 
 
