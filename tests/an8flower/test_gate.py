@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from an8flower.errors import Refusal
 from an8flower.gate import tables
@@ -31,7 +31,7 @@ from an8flower.gate.arrays import read_npz
 from an8flower.gate.child import walk_in_child
 from an8flower.gate.documents import parse_json, read_json, read_text, read_toml
 from an8flower.gate.parquet_pages import read_pages
-from an8flower.gate.pictures import open_picture
+from an8flower.gate.pictures import FORMATS, open_picture
 from an8flower.gate.regular import FileKind
 from an8flower.gate.tables import read_parquet
 from an8flower.picture import read_picture
@@ -444,6 +444,33 @@ def test_no_other_program_reads_a_picture(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "cat.png").write_bytes(content)
     refused(lambda: read_picture(tmp_path / "cat.png"), "cannot be read as a picture")
     assert not (tmp_path / "mark").exists()
+
+
+def test_no_other_format_of_pillow_is_read_whatever_its_name_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All formats that Pillow writes; the program that it would call for one of them leaves a mark."""
+    program, mark = tmp_path / "bin" / "gs", tmp_path / "mark"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {mark}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # where Ghostscript is, which Pillow remembers
+    Image.init()
+    written = set()
+    for name in sorted(Image.SAVE.keys() - {*FORMATS, "MPO"}):  # which is JPEG with more behind it
+        with suppress(Exception):  # it lacks a library here, or wants another mode
+            Image.new("RGB", (8, 8)).save(tmp_path / name, format=name)
+            written.add(name)
+    assert {"EPS", "PDF", "PPM"} <= written
+    for name in written:
+        (tmp_path / name).replace(tmp_path / "cat.png")
+        refused(lambda: read_picture(tmp_path / "cat.png"), "cannot be read as a picture")
+        assert not mark.exists(), name
+    Image.new("RGB", (8, 8)).save(tmp_path / "cat.png", format="EPS")
+    with suppress(OSError), Image.open(tmp_path / "cat.png") as picture:
+        picture.load()
+    assert mark.exists()  # by Pillow alone
 
 
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
