@@ -44,7 +44,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def call(place: Path, *words: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "an8flower", *map(str, words)]
-    return subprocess.run(command, cwd=place, text=True, capture_output=True, check=False, timeout=500)
+    return subprocess.run(command, cwd=place, text=True, capture_output=True, check=False, timeout=1500)
 
 
 def score(place: Path, output: str, *methods: str, more: tuple[str, ...] = ()) -> tuple[dict[str, Any], int]:
