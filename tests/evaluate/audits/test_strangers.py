@@ -109,6 +109,7 @@ def test_hostile_methods_are_told_and_harm_no_other(place: Path, undisturbed: di
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # each stranger gets processes of its own, and one is waited for
 def test_all_hostile_methods_are_told_and_harm_no_other(place: Path, undisturbed: dict[str, Any]) -> None:
     reasons = {
         "RaisesOwn": "OwnError: petals",
