@@ -128,9 +128,11 @@ def test_all_hostile_methods_are_told_and_harm_no_other(place: Path, undisturbed
 def test_a_method_that_prints_forks_and_patches_torch_has_its_own_numbers_alone(
     place: Path, undisturbed: dict[str, Any]
 ) -> None:
-    names = [f"{OWN}:{name}" for name in ("Prints", "Forks", "PatchesTorch")]
-    document, code = score(place, "odd", *names, "edges", f"{OWN}:Bright:power=2.0")
-    assert code == 0
+    names = [f"{OWN}:{name}" for name in ("Prints", "Forks")]
+    document, code = score(place, "odd", *names, f"{OWN}:PatchesTorch", "edges", f"{OWN}:Bright:power=2.0")
+    assert code == 1
+    (failure,) = document["failed"]
+    assert "PatchesTorch(power=1.0) changed functions of torch and did not change it back" in failure["reason"]
     found = numbers(document)
     assert {name: found.pop(name)["metrics"]["iou"]["mean"] for name in names}.keys() == {*names}
     assert found == numbers(undisturbed)
