@@ -16,7 +16,7 @@ from .render import render_marked
 from .scene import build
 from .spec import DatasetSpec
 from .splits import SPLITS
-from .store import FlowerStore, StoredRows
+from .store import FlowerStore, StoredRows, verify
 from .writing import Block, WritingPlan, write, write_unless_there
 
 
@@ -36,28 +36,34 @@ def generate(
     workers: int | None = None,
     force: bool = False,
     progress: Callable[[int], None] = lambda rows: None,
+    on_wait: Callable[[], None] | None = None,
 ) -> Generated:
     """Write the data set of a spec, unless it is there.
 
-    Raises Refusal where another data set lies under the name (and `force` is not given), and as `writing.write` does.
+    Another process that writes it is waited for if there is an `on_wait`, which is called before. Raises Refusal where
+    another data set lies under the name (and `force` is not given), and as `write_unless_there` and `write` do.
     """
     began = perf_counter()
     existed = write_unless_there(
         path,
         lambda: already_there(path, spec, force),
         lambda: write(_plan(spec, path), workers or os.cpu_count() or 1, progress),
+        on_wait,
     )
     return Generated(path, spec, existed, perf_counter() - began)
 
 
 def already_there(path: Path, spec: DatasetSpec, force: bool) -> bool:
-    """Whether the same data set lies there; raises Refusal where something else does, unless it may be replaced."""
+    """Whether the same data set lies there; raises Refusal where something else does, unless it may be replaced.
+
+    What may be replaced is read through, so that a damaged file counts as something else.
+    """
     if not path.exists():
         return False
     try:
         store = FlowerStore(path)
         if store.is_made_from(spec):
-            return not (force and store.lack)
+            return not force or (not store.lack and all(holds for _, holds in verify(path)))
         obstacle = "another data set is there"
     except Refusal:
         obstacle = "something else is there"

@@ -56,6 +56,7 @@ def generate_shard(
     workers: int | None = None,
     force: bool = False,
     progress: Callable[[int], None] = lambda rows: None,
+    on_wait: Callable[[], None] | None = None,
 ) -> Generated:
     """Write shard 1 to `shards` of a spec's data set, unless it is there. An interrupted run goes on where it stopped.
 
@@ -70,6 +71,7 @@ def generate_shard(
         path,
         lambda: _already_there(spec, part, path, force),
         lambda: write(_plan(spec, part, path), workers or os.cpu_count() or 1, progress),
+        on_wait,
     )
     return Generated(path, spec, existed, perf_counter() - began)
 
@@ -81,6 +83,7 @@ def merge(
     *,
     force: bool = False,
     progress: Callable[[int], None] = lambda rows: None,
+    on_wait: Callable[[], None] | None = None,
 ) -> Generated:
     """Write one file over all shards of a data set, unless it is there; every shard is read and checked on the way.
 
@@ -89,7 +92,10 @@ def merge(
     """
     began = perf_counter()
     existed = write_unless_there(
-        output, lambda: already_there(output, spec, force), lambda: _write_merged(spec, shards, output, progress)
+        output,
+        lambda: already_there(output, spec, force),
+        lambda: _write_merged(spec, shards, output, progress),
+        on_wait,
     )
     return Generated(output, spec, existed, perf_counter() - began)
 

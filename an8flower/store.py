@@ -291,9 +291,9 @@ class FlowerSplit:
 
     @property
     def labels(self) -> np.ndarray:
-        """The labels of all rows, (N,) int64."""
+        """The labels of all rows, (N,) int64; raises Refusal if one is of no class."""
         with refuse_damage(self.store.path, REMAKE):
-            return self._group["labels"][:]
+            return self._check_labels(self._group["labels"][:])
 
     def list_damage(self) -> list[str]:
         """The data sets of the split whose bytes are not those of their recorded checksums; reads all of them."""
@@ -310,6 +310,7 @@ class FlowerSplit:
         self.store.refuse_missing_shards()
         try:
             rows = StoredRows._make(self._read(name, slice(start, stop)) for name in StoredRows._fields)
+            self._check_labels(rows.labels)
             return rows._replace(factors=self._with_later_factors(rows, start))
         except DAMAGE as error:
             raise Refusal(
@@ -325,6 +326,15 @@ class FlowerSplit:
         first, last = (int(stretch[0]), int(stretch[-1])) if len(stretch) else (0, -1)
         read = self.rows(first, last + 1)
         return StoredRows._make(None if values is None else values[stretch - first] for values in read)
+
+    def _check_labels(self, labels: np.ndarray) -> np.ndarray:
+        """The labels that came; raises Refusal if one is of no class, since labels are used as indices."""
+        low, high, last = labels.min(initial=0), labels.max(initial=0), len(self.store.class_names) - 1
+        if not 0 <= low <= high <= last:
+            raise Refusal(
+                f"{self.store.path}: {self.name} has labels from {low} to {high}, expected 0 to {last}; {REMAKE}"
+            )
+        return labels
 
     def _with_later_factors(self, rows: StoredRows, start: int) -> np.ndarray | None:
         """The factors table with the columns that the catalogue has got since the file was written, as drawn today.

@@ -10,10 +10,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import shutil
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +34,8 @@ CHUNK = 32  # rows that are compressed, and later read, together
 BLOCK = 8 * CHUNK  # rows that are made, kept and resumed together
 BLOCK_KIND = FileKind("rows that wait", 2**40, "the same command makes them again")
 LEVEL = 1  # of deflate: higher ones cost more time than they save space
+LOOK = 0.5  # seconds after which the lock of a file is tried again
+PATIENCE = 600.0  # seconds without a new block after which whoever holds the lock is taken for stuck
 
 
 class Block(NamedTuple):
@@ -87,18 +90,21 @@ def write(plan: WritingPlan, workers: int, progress: Callable[[int], None] = lam
         shutil.rmtree(plan.folder)
 
 
-def write_unless_there(path: Path, is_there: Callable[[], bool], make: Callable[[], None]) -> bool:
+def write_unless_there(
+    path: Path, is_there: Callable[[], bool], make: Callable[[], None], on_wait: Callable[[], None] | None = None
+) -> bool:
     """Make a file while nobody else makes one of its name; whether it was there already, and nothing was made.
 
     Args:
         is_there: whether the very same is there; it raises Refusal if anything else is. Asked again under the lock.
+        on_wait: called once before another process that writes the file is waited for; None: it is not waited for.
 
     Raises:
-        Refusal: another process is writing the file, or it cannot be written.
+        Refusal: another process is writing the file, and is not waited for or gets no further; or it cannot be written.
     """
     if is_there():
         return True
-    with translate_errors(path), _hold_lock(path):
+    with translate_errors(path), _hold_lock(path, on_wait):
         if is_there():
             return True
         make()
@@ -146,7 +152,7 @@ def _disk_is_full(error: Exception) -> bool:
 
 
 @contextmanager
-def _hold_lock(path: Path) -> Iterator[None]:
+def _hold_lock(path: Path, on_wait: Callable[[], None] | None) -> Iterator[None]:
     """Hold the lock of a file that is to be written; the operating system frees it when a process dies."""
     place = path.with_name(f"{path.name}.lock")
     place.touch()  # where nothing can be written, this says so; the lock would take it for one that somebody holds
@@ -154,12 +160,44 @@ def _hold_lock(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise Refusal(f"{path}: another process is writing it; wait for it, or give another -o") from None
+        if on_wait is None:
+            raise Refusal(f"{path}: another process is writing it; wait for it, or give another -o") from None
+        on_wait()
+        _wait_for(lock, path)
     try:
         yield
     finally:
         place.unlink(missing_ok=True)
         lock.release()
+
+
+def waiting_for(path: Path) -> str:
+    """The sentence that says that another process is waited for."""
+    return f"{path}: another process is writing it, and is waited for"
+
+
+def _wait_for(lock: FileLock, path: Path) -> None:
+    """Wait for the lock of a file while whoever holds it puts down blocks; raises Refusal once none comes any more."""
+    blocks, since = _list_blocks(path), time.monotonic()
+    while time.monotonic() - since < PATIENCE:
+        with suppress(Timeout):
+            lock.acquire(timeout=LOOK)
+            return
+        if (now := _list_blocks(path)) != blocks:
+            blocks, since = now, time.monotonic()
+    raise Refusal(
+        f"{path}: another process holds its lock, and has written nothing for {PATIENCE:.0f} s; end that process, and "
+        "run the same command again"
+    )
+
+
+def _list_blocks(path: Path) -> dict[Path, int]:
+    """The sizes of what is being written for a file: its blocks in their folder, or a merged file beside it."""
+    sizes = {}
+    for place in [*path.parent.glob(f"{path.name}.*/*"), *path.parent.glob(f"{path.name}.*")]:
+        with suppress(OSError):  # it may have got its final name
+            sizes[place] = place.stat().st_size
+    return sizes
 
 
 def _make_in_order(plan: WritingPlan, workers: int) -> Iterator[tuple[Block, StoredRows]]:

@@ -17,7 +17,7 @@ def ensure_default_data() -> Path:
     path = data_path(DEFAULT_DATA)
     if not path.exists():
         click.echo(f"{path} is not there: generating it first", err=True)
-        generate_with_progress(specs.load(DEFAULT_DATA), path)
+        generate_with_progress(specs.load(DEFAULT_DATA), path, wait=True)
     return path
 
 

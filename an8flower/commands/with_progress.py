@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from .places import run_folder
 
@@ -12,13 +15,23 @@ if TYPE_CHECKING:
     from ..spec import DatasetSpec
 
 
-def generate_with_progress(spec: DatasetSpec, path: Path, workers: int | None = None, force: bool = False) -> Generated:
-    """Render a data set while a bar counts its rows."""
+def generate_with_progress(
+    spec: DatasetSpec, path: Path, workers: int | None = None, force: bool = False, wait: bool = False
+) -> Generated:
+    """Render a data set while a bar counts its rows; another process that renders it may be waited for."""
     from ..generate import generate
     from .progress import counting
 
     with counting(f"rendering {spec.name}", spec.rows.total) as step:
-        return generate(spec, path, workers=workers, force=force, progress=step)
+        on_wait = partial(say_waiting, path) if wait else None
+        return generate(spec, path, workers=workers, force=force, progress=step, on_wait=on_wait)
+
+
+def say_waiting(path: Path) -> None:
+    """Say on standard error that another process is waited for."""
+    from ..writing import waiting_for
+
+    click.echo(waiting_for(path), err=True)
 
 
 def train_with_progress(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from an8flower.atomic import NoRoom
 from an8flower.errors import NotApplicable, Refusal
 
-from ..results import files, kept_maps
+from ..results import answers, files, kept_maps
 from ..results.folder import RunFolder
 from ..results.ledger import Cell, Ledger
 from .engines.task import Done, Engine, Task, fail
@@ -43,7 +43,7 @@ class FileLedger(Ledger):
 
     def has(self, cell: Cell) -> bool:
         """Whether the result of a cell is there and whole; if another run has it, it is taken from there first."""
-        return files.find_or_take(self.place(cell), self._neighbours)
+        return answers.find_or_take(self.place(cell), self._neighbours)
 
 
 class PicturedLedger(FileLedger):
@@ -54,8 +54,8 @@ class PicturedLedger(FileLedger):
         place = self.place(cell)
         if not super().has(cell):
             return False
-        has_pictures = "pictures" in (files.read_json(place) or {})
-        return not has_pictures or files.find_or_take(place.with_suffix(".npz"), self._neighbours)
+        has_pictures = "pictures" in (answers.read_document(place) or {})
+        return not has_pictures or answers.find_or_take(place.with_suffix(".npz"), self._neighbours)
 
 
 class MapsLedger(Ledger):
@@ -64,7 +64,7 @@ class MapsLedger(Ledger):
     def has(self, cell: Cell) -> bool:
         """Whether both the long rows of a cell and its maps are there."""
         return super().has(cell) and (
-            not cell.explains or kept_maps.has_maps(kept_maps.maps_path(self.run.folder, cell.name))
+            not cell.explains or kept_maps.has_maps(kept_maps.maps_path(self.run.folder, cell.name), cell.indices)
         )
 
 

@@ -47,6 +47,6 @@ def render_shard(spec: str, number: int, of: int, folder: str) -> CellOutcome:
 
     def make() -> None:
         with noticing_no_room(Path(folder)):
-            generate_shard(from_json(spec, "the plan's data"), number, of, Path(folder))
+            generate_shard(from_json(spec, "the plan's data"), number, of, Path(folder), on_wait=lambda: None)
 
     return run_cell(make)

@@ -10,7 +10,7 @@ from an8flower.errors import Refusal
 from an8flower.store import FlowerStore
 
 from ..models.files import load
-from ..models.training import epochs_for, train
+from ..models.training import describe_data, epochs_for, train
 from ..resources import parse_device
 from ..results.files import link_or_copy
 from .cell_tasks import CellOutcome, run_cell
@@ -37,7 +37,10 @@ def find_or_take(where: Path, store: FlowerStore, models: Models, seed: int, *, 
 
 
 def is_meant(where: Path, store: FlowerStore, models: Models, seed: int) -> bool:
-    """Whether a file holds just this model: arch, seed, data set, epochs and version of an8flower are the same."""
+    """Whether a file holds just this model: arch, seed, rows, epochs and version of an8flower are the same.
+
+    The digest of a data set is that of its spec: rows that somebody edited are told by their fingerprint.
+    """
     if not where.is_file():
         return False
     try:
@@ -45,11 +48,7 @@ def is_meant(where: Path, store: FlowerStore, models: Models, seed: int) -> bool
     except Refusal:
         return False
     assert models.arch, "asked for only where a model is trained"
-    wanted = {
-        "name": store.name,
-        "digest": store.digest,
-        "epochs": str(epochs_for(models.arch, models.epochs)),
-    }
+    wanted = {**describe_data(store), "epochs": str(epochs_for(models.arch, models.epochs))}
     return (card.arch, card.seed, card.data) == (models.arch, seed, wanted) and (
         card.versions.get("an8flower") == an8flower.__version__
     )

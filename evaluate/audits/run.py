@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -18,6 +19,7 @@ from an8flower.generate import generate
 from an8flower.sharding import Shard, merge
 from an8flower.spec import DatasetSpec
 from an8flower.store import FlowerStore
+from an8flower.writing import waiting_for
 
 from ..data.seal import DataSeal
 from ..explaining.methods import parse_methods
@@ -71,6 +73,10 @@ class ProgressReporter(Protocol):
         """A context manager around a part of the work, which gives the `Progress` of that part."""
         ...
 
+    def say(self, sentence: str) -> None:
+        """Show a sentence to whoever waits."""
+        ...
+
 
 class SilentReporter:
     """A progress reporter that shows nothing."""
@@ -79,6 +85,9 @@ class SilentReporter:
     def stage(self, what: str) -> Iterator[Progress]:
         """Ignore how far a part of the work has come."""
         yield lambda done, total: None
+
+    def say(self, sentence: str) -> None:
+        """Ignore what is said."""
 
 
 class AuditOutcome(NamedTuple):
@@ -184,10 +193,14 @@ class Audit:
         return FlowerStore(path)
 
     def _render(self, spec: DatasetSpec, path: Path, engine: Engine, progress: Progress) -> None:
-        """Render a data set in this process on all cores; a large one on a Ray cluster, in shards."""
+        """Render a data set in this process on all cores; a large one on a Ray cluster, in shards.
+
+        Another audit that renders the same is waited for.
+        """
+        on_wait = partial(self.reporter.say, waiting_for(path))
         shards = min(spec.rows.total // SHARD_ROWS, LARGEST_CLUSTER)
         if self.how.engine != "ray" or shards < 2:
-            generate(spec, path, force=True)
+            generate(spec, path, force=True, on_wait=on_wait)
             return
         folder = path.with_name(f"{path.stem}-shards")
         tasks = []
@@ -197,7 +210,8 @@ class Audit:
             task = Task(cell.label, datasets.render_shard, arguments, self.how.threads)
             tasks.append(CellTask(cell, self.training, task))
         carry_out(tasks, engine, self.costs, progress)
-        merge(spec, [Shard(number, shards).place(spec, folder) for number in range(1, shards + 1)], path, force=True)
+        places = [Shard(number, shards).place(spec, folder) for number in range(1, shards + 1)]
+        merge(spec, places, path, force=True, on_wait=on_wait)
 
     def _refuse_damaged(self, store: FlowerStore) -> None:
         if broken := datasets.list_damage(store.path):

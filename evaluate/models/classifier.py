@@ -42,7 +42,7 @@ class Card:
     size: int  # images are (size, size) pixels
     seed: int | None = None
     accuracy: float | None = None  # on the test split, in [0, 1]
-    data: dict[str, str] = field(default_factory=dict)  # name and digest of what it was trained on
+    data: dict[str, str] = field(default_factory=dict)  # name, digest and fingerprint of what it was trained on
     versions: dict[str, str] = field(default_factory=dict)
 
     def to_metadata(self) -> dict[str, str]:

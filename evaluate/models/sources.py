@@ -137,8 +137,9 @@ def parse_normalisation(text: str) -> Normalisation:
 
 
 def check_trained_on(path: Path, store: FlowerStore) -> None:
-    """Raise a Refusal if a file's classifier was trained on other data than these."""
-    if load(path).card.data.get("digest") != store.digest:
+    """Raise a Refusal if a file's classifier was trained on other data than these; early cards tell the spec alone."""
+    described = load(path).card.data
+    if (described.get("digest"), described.get("fingerprint", store.fingerprint)) != (store.digest, store.fingerprint):
         raise Refusal(
             f"{path}: trained on other data than {store.path} holds now; train again with "
             f"`an8flower train --data {store.path}`, or name it with --model if it is meant"

@@ -94,10 +94,15 @@ def train(
     with seed_global_state(seed_of("train", arch, seed)):  # dropout draws from global generators
         history = fit(classifier, open_rows(store, "train", device), open_rows(store, "val", device), recipe, on_epoch)
     reached = accuracy(classifier, open_rows(store, "test", device))
-    data = {"name": store.name, "digest": store.digest, "epochs": str(recipe.epochs)}
+    data = {**describe_data(store), "epochs": str(recipe.epochs)}
     versions = {"an8flower": an8flower.__version__, "torch": str(torch.__version__)}
     classifier.card = replace(classifier.card, accuracy=reached, data=data, versions=versions)
     return TrainingResult(classifier, reached, len(history), time.perf_counter() - began, history)
+
+
+def describe_data(store: FlowerStore) -> dict[str, str]:
+    """What a model's card says of the data that it was trained on: their name, their spec, and the rows themselves."""
+    return {"name": store.name, "digest": store.digest, "fingerprint": store.fingerprint}
 
 
 def recipe_for(

@@ -12,6 +12,7 @@ from an8flower.errors import Refusal
 from an8flower.gate.documents import parse_json
 from an8flower.gate.regular import FileKind, check_regular, shorten
 
+from ..results.answers import take_seal
 from ..results.arrays import ARRAYS, read_arrays
 
 LARGEST = 2**27  # bytes of a summary
@@ -46,11 +47,15 @@ class AuditFolder:
             check_regular(place, ARRAYS)
         except Refusal:
             return Missing(f"{shorten(name)} is missing")
-        arrays = read_arrays(place, needed)
-        if arrays is None:
+        arrays = read_arrays(place)
+        if arrays is None or not needed.keys() <= arrays.keys():
             return Missing(f"{name} cannot be read: run the audit again after deleting it")
+        if not take_seal(place, arrays):
+            return Missing(f"{name} holds what is not of its cell: run the audit again")
         odd = [key for key, ndim in needed.items() if arrays[key].ndim != ndim]
-        return Missing(f"{name}: {odd[0]} has another shape than expected") if odd else arrays
+        if odd:
+            return Missing(f"{name}: {odd[0]} has another shape than expected")
+        return {key: arrays[key] for key in needed}
 
 
 def _text(place: Path) -> bytes:

@@ -20,8 +20,6 @@ from an8flower.errors import Refusal
 from an8flower.gate import documents
 from an8flower.gate.regular import FileKind
 
-from .arrays import read_arrays
-
 DOCUMENT = FileKind("a document of a run", 2**27, "run the same command again")
 PLAN = "plan.json"
 RESULT = re.compile(
@@ -59,26 +57,6 @@ def read_json(place: Path) -> dict[str, Any] | None:
     except Refusal:
         return None
     return document if isinstance(document, dict) else None
-
-
-def is_readable(place: Path) -> bool:
-    """Whether a JSON document or arrays are there and whole."""
-    return (read_json(place) if place.suffix == ".json" else read_arrays(place)) is not None
-
-
-def find_or_take(place: Path, neighbours: Iterable[Path]) -> bool:
-    """Whether a file is there; if another run has it, it is taken from there first.
-
-    The name of a file says everything that its content depends on, so files of one name are equal.
-    """
-    if is_readable(place):
-        return True
-    for run in neighbours:
-        other = run / place.parent.name / place.name
-        if other.exists() and is_readable(other):
-            link_or_copy(other, place)
-            return True
-    return False
 
 
 def link_or_copy(other: Path, place: Path) -> None:

@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
 
 
 PART = FileKind("the rows of a cell", 2**30, "run the same command again")
+CELL = "cell"  # the entry of a part's metadata that says of which cell it is
 METRIC_FAILED = "this metric failed: "  # how the reason begins of a value that is missing for that
 
 
@@ -54,7 +55,7 @@ class RunFolder:
     def write_part(self, cell: str, rows: pa.Table) -> None:
         """Write the long rows of a cell, and remove the failure of an earlier run."""
         with moved_into(self.part(cell)) as unfinished:
-            pq.write_table(rows, unfinished, write_page_checksum=True)
+            pq.write_table(rows.replace_schema_metadata({CELL: cell}), unfinished, write_page_checksum=True)
         self.failure(cell).unlink(missing_ok=True)
 
     def has(self, cell: str, is_answer: Callable[[pa.Table], bool] = lambda rows: True) -> bool:
@@ -85,8 +86,9 @@ def holds_answer(place: Path, is_answer: Callable[[pa.Table], bool]) -> bool:
 
 
 def read_part(place: Path) -> pa.Table | None:
-    """The long rows of a file, with verified checksums; None if the file is missing or damaged."""
+    """The long rows of the cell after which a file is named; None if they are missing, damaged, or another cell's."""
     try:
-        return read_parquet(place, PART, SCHEMA)
+        rows = read_parquet(place, PART, SCHEMA)
     except Refusal:
         return None
+    return rows if (rows.schema.metadata or {}).get(CELL.encode()) == place.stem.encode() else None

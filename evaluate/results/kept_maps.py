@@ -9,13 +9,14 @@ import numpy as np
 
 from an8flower.atomic import moved_into
 from an8flower.errors import Refusal
-from an8flower.gate.hdf5 import Schema, open_hdf5
+from an8flower.gate.hdf5 import Schema, open_hdf5, refuse_damage
 from an8flower.gate.regular import FileKind
 
 LARGEST, SMALLEST = 15, -4  # powers of two between which a map's largest value needs no scale
 
 MAPS = FileKind("the maps of a cell", 2**40, "run the same command again")
-SCHEMA = Schema({"rows": ("int64", 1), "scale": ("float64", 1), "maps": ("float16", 3)})
+CELL = "cell"  # the attribute that says of which cell the maps are
+SCHEMA = Schema({"rows": ("int64", 1), "scale": ("float64", 1), "maps": ("float16", 3)}, attributes={CELL: "text"})
 
 
 def maps_path(folder: Path, cell: str) -> Path:
@@ -31,16 +32,18 @@ def write_maps(where: Path, rows: np.ndarray, maps: np.ndarray) -> None:
     peaks = np.abs(maps).max((1, 2))
     scale = np.ldexp(1.0, np.frexp(np.where(peaks > 0, peaks, 1))[1])  # without it half precision loses small maps
     with moved_into(where) as unfinished, h5py.File(unfinished, "w") as file:
+        file.attrs[CELL] = where.stem
         file["rows"], file["scale"] = rows, scale
         small = (maps / scale[:, None, None]).astype(np.float16)
         file.create_dataset("maps", data=small, compression="gzip", compression_opts=1, shuffle=True)
 
 
-def has_maps(where: Path) -> bool:
-    """Whether maps are on disk, and whole enough to be opened."""
+def has_maps(where: Path, rows: np.ndarray) -> bool:
+    """Whether the maps of some rows (n,) of the cell after which the file is named are on disk, and can be opened."""
     try:
-        with open_hdf5(where, MAPS, SCHEMA) as file:
-            return file.keys() == SCHEMA.datasets.keys() and len(file["maps"]) == len(file["rows"])
+        with open_hdf5(where, MAPS, SCHEMA) as file, refuse_damage(where, MAPS.remedy):
+            is_of_cell = file.attrs.get(CELL) == where.stem and file.keys() == SCHEMA.datasets.keys()
+            return is_of_cell and len(file["maps"]) == len(rows) and np.array_equal(file["rows"][:], rows)
     except Refusal:
         return False
 

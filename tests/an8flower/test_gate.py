@@ -7,10 +7,12 @@ import os
 import shutil
 import stat
 import struct
+import tempfile
 import time
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import EpsImagePlugin, Image
 
 from an8flower.errors import Refusal
+from an8flower.gate import tables
 from an8flower.gate.arrays import read_npz
 from an8flower.gate.child import walk_in_child
 from an8flower.gate.documents import parse_json, read_json, read_text, read_toml
-from an8flower.gate.pictures import open_picture
+from an8flower.gate.parquet_pages import read_pages
+from an8flower.gate.pictures import FORMATS, open_picture
 from an8flower.gate.regular import FileKind
 from an8flower.gate.tables import read_parquet
 from an8flower.picture import read_picture
@@ -366,6 +372,62 @@ def test_tables_of_other_columns_or_of_too_much_are_refused(tmp_path: Path) -> N
     refused(lambda: _read_parquet(tmp_path / "many.parquet"), "would take")
 
 
+REPEATED = {
+    "numbers": pa.table({"a": pa.array([[0.5] * 2**18], pa.list_(pa.float32()))}),
+    "texts": pa.table({"a": pa.array(["a" * 2**10] * 2**11)}),
+}
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_what_repeats_one_value_is_refused_by_what_it_unpacks_to(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, table = tmp_path / "a.parquet", REPEATED[name]
+    pq.write_table(table, path)
+    assert read_parquet(path, KIND, table.schema).equals(table)
+    monkeypatch.setattr(tables, "UNPACKED", 2**20)
+    assert pq.read_metadata(path).row_group(0).total_byte_size < 2**14
+    refused(lambda: read_parquet(path, KIND, table.schema), "reading it would take 2.1 MB")
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.none() | st.lists(st.none() | st.sampled_from([0.5, 1.0, 2.0]), max_size=4), max_size=20),
+    st.sampled_from(["1.0", "2.0"]),
+    st.booleans(),
+    st.integers(1, 20),
+)
+def test_pages_state_what_pyarrow_finds_in_the_head_of_a_whole_file(
+    rows: list[Any], version: str, repeats: bool, group: int
+) -> None:
+    texts = [None if row is None else f"text of {len(row)}" for row in rows]
+    table = pa.table({"a": pa.array(rows, pa.list_(pa.float32())), "b": pa.array(texts, pa.string())})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.parquet"
+        pq.write_table(table, path, row_group_size=group, data_page_version=version, use_dictionary=repeats)
+        assert read_parquet(path, KIND, table.schema).equals(table)
+        pages, head = list(read_pages(path)), pq.read_metadata(path)
+    columns = [head.row_group(i).column(j) for i in range(head.num_row_groups) for j in range(2)]
+    values = sum(column.num_values for column in columns)
+    kept_once = 5 * len(columns) if repeats else 0  # at most, in pages of their own
+    assert values <= sum(page.values for page in pages) <= values + kept_once
+    unpacked = sum(column.total_uncompressed_size for column in columns if column.num_values)
+    assert 0 <= unpacked - sum(page.unpacked for page in pages) <= 200 * len(pages)  # the heads of the pages
+
+
+def test_heads_of_pages_that_are_damaged_are_refused(tmp_path: Path) -> None:
+    """Whatever single byte of the heads is another one: a refusal, or the bounds hold; no crash and no hang."""
+    path, table = tmp_path / "a.parquet", pa.table({"a": pa.array([[0.5, 1.0], None], pa.list_(pa.float32()))})
+    pq.write_table(table, path)
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[rng.integers(len(whole))] = rng.integers(256)
+        path.write_bytes(damaged)
+        with suppress(ValueError, LookupError, TypeError, RecursionError):
+            assert all(page.unpacked >= 0 and page.values >= 0 for page in read_pages(path))
+
+
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\nshowpage\n"
@@ -382,6 +444,33 @@ def test_no_other_program_reads_a_picture(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "cat.png").write_bytes(content)
     refused(lambda: read_picture(tmp_path / "cat.png"), "cannot be read as a picture")
     assert not (tmp_path / "mark").exists()
+
+
+def test_no_other_format_of_pillow_is_read_whatever_its_name_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All formats that Pillow writes; the program that it would call for one of them leaves a mark."""
+    program, mark = tmp_path / "bin" / "gs", tmp_path / "mark"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {mark}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # where Ghostscript is, which Pillow remembers
+    Image.init()
+    written = set()
+    for name in sorted(Image.SAVE.keys() - {*FORMATS, "MPO"}):  # which is JPEG with more behind it
+        with suppress(Exception):  # it lacks a library here, or wants another mode
+            Image.new("RGB", (8, 8)).save(tmp_path / name, format=name)
+            written.add(name)
+    assert {"EPS", "PDF", "PPM"} <= written
+    for name in written:
+        (tmp_path / name).replace(tmp_path / "cat.png")
+        refused(lambda: read_picture(tmp_path / "cat.png"), "cannot be read as a picture")
+        assert not mark.exists(), name
+    Image.new("RGB", (8, 8)).save(tmp_path / "cat.png", format="EPS")
+    with suppress(OSError), Image.open(tmp_path / "cat.png") as picture:
+        picture.load()
+    assert mark.exists()  # by Pillow alone
 
 
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: Path) -> None:

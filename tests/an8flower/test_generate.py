@@ -17,6 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from an8flower import atomic, draw, writing
 from an8flower import generate as generating
@@ -225,10 +226,35 @@ def test_two_writers_at_once(spec: DatasetSpec, tmp_path: Path) -> None:
     for wanted in (spec, spec.with_changes(seed=3)):
         with pytest.raises(Refusal, match="another process is writing it"):
             generate(wanted, path)
-    go_on.set()
+    waited = []
+    assert generate(spec, path, on_wait=lambda: waited.append(go_on.set())).existed
+    assert len(waited) == 1
     other.join(60)
     assert other.exitcode == 0
     assert all(holds for _, holds in verify(path))
+
+
+def test_whoever_holds_the_lock_and_writes_nothing_is_not_waited_for_without_end(
+    spec: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "PATIENCE", 1.0)
+    with (
+        FileLock(tmp_path / "x.h5.lock"),
+        pytest.raises(Refusal, match="has written nothing for 1 s; end that process"),
+    ):
+        generate(spec, tmp_path / "x.h5", on_wait=lambda: None)
+
+
+def test_what_is_damaged_is_replaced_with_force(spec: DatasetSpec, tmp_path: Path) -> None:
+    """As the sentence about a damaged file says; it has the digest of its spec all the same."""
+    path = tmp_path / "x.h5"
+    generate(spec, path, workers=1)
+    with h5py.File(path, "r+") as file:
+        file["test/images"][0, 0, 0, 0] ^= 1
+    assert generate(spec, path, workers=1).existed
+    assert not generate(spec, path, workers=1, force=True).existed
+    assert all(holds for _, holds in verify(path))
+    assert generate(spec, path, workers=1, force=True).existed
 
 
 def _write_slowly(spec: str, path: Path, began: object, go_on: object) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from an8flower.errors import NotApplicable
 
-from ...results import files
+from ...results import answers
 from ...results.ledger import Cell
 from ..cell_tasks import CellOutcome, CellTask, run_cell
 from ..plan_table import Count, PlanTable, to_words
@@ -59,7 +59,7 @@ class CertificateStage(Stage):
 
     def to_document(self) -> dict[str, Any]:
         """The certificates of the models, or the reason why there are none."""
-        documents = [files.read_json(Path(self.place(cell))) for _, cell in self.cells]
+        documents = [answers.read_document(Path(self.place(cell))) for _, cell in self.cells]
         certificates = [document for document in documents if document]
         if certificates:
             return {"certificates": certificates}
@@ -86,6 +86,6 @@ def certify_model(model: ModelWords, rows: int, place: str) -> CellOutcome:
         with whole(model):
             classifier, batch = classifier_of(model), model.study.resources.in_flight
             certificate = certify(classifier, judge.world, indices, seed=judge.seed, batch=batch)
-        files.write_json(Path(place), {**certificate.document(), "rows": len(indices)})
+        answers.write_document(Path(place), {**certificate.document(), "rows": len(indices)})
 
     return run_cell(make)

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...results.arrays import write_arrays
+from ...results.answers import write_sealed_arrays
 from ...results.ledger import Cell
 from ..cell_tasks import CellOutcome, CellTask, run_cell
 from ..stage import Stage, register
@@ -68,6 +68,6 @@ def look_into_filters(model: ModelWords, method: str, place: str) -> CellOutcome
         with whole(model):
             ready, judge = fit_method(model, method), open_once(model).judge
             arrays = filters_of(classifier_of(model), ready, judge, judge.seed)
-        write_arrays(Path(place), arrays)
+        write_sealed_arrays(Path(place), arrays)
 
     return run_cell(make)

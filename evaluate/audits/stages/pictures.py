@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from ...results.arrays import write_arrays
+from ...results.answers import write_sealed_arrays
 from ...results.ledger import Cell
 from ..cell_tasks import CellOutcome, CellTask, run_cell
 from ..plan_table import Count, PlanTable
@@ -98,6 +98,6 @@ def take_pictures(model: ModelWords, method: str, rows: RoleRows, place: str) ->
         with whole(model):
             ready, judge = fit_method(model, method), open_once(model).judge
             arrays = pictures_of(judge, classifier_of(model), ready, chosen)
-        write_arrays(Path(place), arrays)
+        write_sealed_arrays(Path(place), arrays)
 
     return run_cell(make)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import BaseModel
 
-from ...results import files
-from ...results.arrays import write_arrays
+from ...results import answers, files
 from ...results.ledger import Cell, Ledger
 from ...results.sanity_outcomes import settle
 from ...trust.sanity.plan import SanityPlan, sanity_plan_type
@@ -81,7 +80,9 @@ class SanityStage(Stage):
     def _document_of(self, model: ModelCells) -> dict[str, Any] | None:
         """The sanity document of one model; None if what its methods share could not be computed."""
         documents = {
-            method: files.read_json(Path(self.place(cell))) for owner, method, cell in self.cells if owner is model
+            method: answers.read_document(Path(self.place(cell)))
+            for owner, method, cell in self.cells
+            if owner is model
         }
         shared = documents.pop(None, None)
         if not shared:
@@ -113,8 +114,8 @@ def check_sanity(model: ModelWords, plan: str, method: str | None, place: str) -
             else:
                 answer = files.without_nan({"text": method, **checked.examine(parse_method(method), keep)})
         for arrays in pictures:
-            write_arrays(_beside(Path(place)), arrays)
-        files.write_json(Path(place), answer)
+            answers.write_sealed_arrays(_beside(Path(place)), arrays)
+        answers.write_document(Path(place), answer)
 
     return run_cell(make)
 

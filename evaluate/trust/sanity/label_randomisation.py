@@ -29,7 +29,7 @@ from ...data.selection import select_rows
 from ...models.classifier import Classifier, build
 from ...models.files import load
 from ...models.networks.random_state import seed_global_state
-from ...models.training import EpochReport, accuracy, fit, recipe_for
+from ...models.training import EpochReport, accuracy, describe_data, fit, recipe_for
 from ...registry import archs
 from ...seeds import seed_of
 
@@ -94,17 +94,19 @@ def memorise_once(
     if classifier.arch not in archs.names():
         raise NotApplicable(f"{classifier.arch} cannot be trained anew, since it is not a registered architecture")
     memory = replace(memory, rows=min(memory.rows, len(store["train"])))
-    path = folder / f"{classifier.arch}-permuted-seed{memory.seed}-{identity(classifier, store, memory)}.safetensors"
-    with suppress(Refusal, KeyError, ValueError):  # a file that is missing or damaged is made anew
+    wanted = identity(classifier, store, memory)
+    path = folder / f"{classifier.arch}-permuted-seed{memory.seed}-{wanted[:8]}.safetensors"
+    with suppress(Refusal, KeyError, ValueError):  # a file that is missing, damaged or another one is made anew
         trained = load(path, classifier.device)
-        return MemorisingModel(trained, float(trained.card.data["memorised"]), memory.rows, 0.0, path)
+        if trained.card.data["identity"] == wanted:
+            return MemorisingModel(trained, float(trained.card.data["memorised"]), memory.rows, 0.0, path)
     return memorise(classifier, store, memory, path, on_epoch=on_epoch)
 
 
 def identity(classifier: Classifier, store: FlowerStore, memory: Memory) -> str:
     """A digest of all that the model depends on."""
     words = json.dumps([an8flower.__version__, classifier.arch, store.fingerprint, repr(memory)])
-    return hashlib.sha256(words.encode()).hexdigest()[:8]
+    return hashlib.sha256(words.encode()).hexdigest()
 
 
 def memorise(
@@ -128,7 +130,8 @@ def memorise(
     with seed_global_state(seed_of("memorise", classifier.arch, memory.seed)):
         fit(fresh, rows, rows, recipe, on_epoch)
     reached = accuracy(fresh, rows)
-    data = {"name": store.name, "digest": store.digest, "labels": "permuted", "memorised": repr(reached)}
+    data = {**describe_data(store), "identity": identity(classifier, store, memory)}
+    data |= {"labels": "permuted", "memorised": repr(reached)}
     fresh.card = replace(fresh.card, seed=memory.seed, data=data, versions={"an8flower": an8flower.__version__})
     fresh.save(path)
     return MemorisingModel(fresh, reached, memory.rows, time.perf_counter() - began, path)

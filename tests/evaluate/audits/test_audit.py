@@ -7,23 +7,26 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from filelock import FileLock
 
 from an8flower.__main__ import main
 from an8flower.errors import Refusal, WrongUsage
 from an8flower.evaluate import audit as call_audit
 from an8flower.evaluate.audits import plan as plans
 from an8flower.evaluate.audits import run as running
+from an8flower.evaluate.audits.engines.inline import Inline
 from an8flower.evaluate.audits.plan import Plan, from_mapping
-from an8flower.evaluate.audits.run import AuditOutcome, How, audit
+from an8flower.evaluate.audits.run import AuditOutcome, How, SilentReporter, audit
 from an8flower.evaluate.explaining.methods import parse_methods
 from an8flower.evaluate.metrics.naming import parse_metrics
 from an8flower.evaluate.registry import archs
+from an8flower.store import FlowerStore, verify
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -261,6 +264,57 @@ def test_rendered_data_that_are_damaged_are_rendered_again(done: AuditOutcome, t
     place.write_bytes(whole[: len(whole) // 2])
     again = audit(tiny(), tmp_path / "copy" / "runs" / "tiny", how(tmp_path / "copy"))
     assert again.done == 0
+    assert numbers(again) == numbers(done)
+
+
+def test_an_audit_waits_for_another_that_renders_the_same(done: AuditOutcome, tmp_path: Path) -> None:
+    (rendered,) = (done.folder.parents[1] / "data").glob("*.h5")
+    place = tmp_path / "data" / rendered.name
+    place.parent.mkdir()
+    lock = FileLock(place.with_name(f"{place.name}.lock"))
+
+    class Waiting(SilentReporter):
+        said: ClassVar[list[str]] = []
+
+        def say(self, sentence: str) -> None:
+            """Have the other audit finish."""
+            self.said.append(sentence)
+            shutil.copy(rendered, place)
+            lock.release()
+
+    waiting = running.Audit(tiny(), tmp_path / "run", how(tmp_path), neighbours=[], reporter=Waiting())
+    with lock:
+        store = waiting._data(tiny().data[0], Inline())
+    assert store.fingerprint == FlowerStore(rendered).fingerprint
+    assert Waiting.said == [f"{place}: another process is writing it, and is waited for"]
+
+
+def test_rendered_data_with_a_damaged_value_are_rendered_again(done: AuditOutcome, tmp_path: Path) -> None:
+    """Its digest, which is that of the spec, is right."""
+    shutil.copytree(done.folder.parents[1] / "data", tmp_path / "data")
+    (place,) = (tmp_path / "data").glob("*.h5")
+    with h5py.File(place, "r+") as file:
+        file["test/images"][0, 0, 0, 0] ^= 1
+    again = running.Audit(tiny(), tmp_path / "run", how(tmp_path), neighbours=[], reporter=SilentReporter())
+    again._data(tiny().data[0], Inline())
+    assert all(holds for _, holds in verify(place))
+
+
+def test_files_of_other_content_under_a_right_name_are_made_again(done: AuditOutcome, tmp_path: Path) -> None:
+    """Pictures and checks of another method, an edited certificate, arrays that somebody else wrote."""
+    shutil.copytree(done.folder.parents[1], tmp_path / "copy")
+    run = tmp_path / "copy" / "runs" / "tiny"
+    gradcam, random = (next((run / "pictures").glob(f"*-{name}-*")) for name in ("gradcam", "random"))
+    shutil.copy(gradcam, random)
+    (certificate,) = (run / "certificates").iterdir()
+    document = json.loads(certificate.read_text())
+    certificate.write_text(json.dumps({**document, "rows": document["rows"] + 1}))
+    (checks,) = (run / "sanity").glob("*-gradcam-*.npz")
+    with np.load(checks) as arrays:
+        changed = {name: values if name == "seal" else np.flip(values) for name, values in arrays.items()}
+    np.savez(checks, **changed)
+    again = audit(tiny(), run, how(tmp_path / "copy"))
+    assert (again.done, again.reused) == (3, done.done - 4)  # the model's training is no cell that is taken
     assert numbers(again) == numbers(done)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -25,13 +27,15 @@ from an8flower import atomic
 from an8flower import spec as specs
 from an8flower.commands.audit import _print_outcome
 from an8flower.errors import Refusal
-from an8flower.evaluate.audits.models import is_meant
+from an8flower.evaluate.audits.models import find_or_take, is_meant
 from an8flower.evaluate.audits.opened import ModelWords, open_once
 from an8flower.evaluate.audits.plan import Models, Plan, from_mapping
 from an8flower.evaluate.audits.run import AuditOutcome, How, audit
 from an8flower.evaluate.audits.stages.scores import cell_makers
 from an8flower.evaluate.audits.study import StudyWords
 from an8flower.evaluate.models.classifier import build
+from an8flower.evaluate.models.sources import check_trained_on
+from an8flower.evaluate.models.training import train
 from an8flower.evaluate.scoring.run import ScoringPlan
 from an8flower.generate import generate
 from an8flower.spec import DatasetSpec
@@ -250,7 +254,7 @@ def test_a_model_that_lacks_weights_or_has_others_is_trained_again(place: Path, 
         tmp_path / "m.safetensors",
     )
     classifier = build("flowernet", store.class_names, 32, seed=0)
-    data = {"name": store.name, "digest": store.digest, "epochs": "1"}
+    data = {"name": store.name, "digest": store.digest, "fingerprint": store.fingerprint, "epochs": "1"}
     classifier.card = replace(classifier.card, data=data, versions={"an8flower": an8flower.__version__})
     classifier.save(where)
     assert is_meant(where, store, wanted, 0)
@@ -264,9 +268,26 @@ def test_a_model_that_lacks_weights_or_has_others_is_trained_again(place: Path, 
         assert not is_meant(where, store, wanted, 0)
 
 
-def test_damaged_data_are_refused(place: Path, tmp_path: Path) -> None:
-    import h5py
+def test_a_model_of_edited_rows_is_not_taken_for_that_of_the_spec(place: Path, tmp_path: Path) -> None:
+    """Edited rows with renewed checksums keep the digest of the spec."""
+    shutil.copy(place / "flowers.h5", tmp_path / "flowers.h5")
+    with h5py.File(tmp_path / "flowers.h5", "r+") as file:
+        images = file["train/images"]
+        images[0] = 255 - images[0]
+        images.attrs["sha256"] = hashlib.sha256(images[:].tobytes()).hexdigest()
+    whole, edited = FlowerStore(place / "flowers.h5"), FlowerStore(tmp_path / "flowers.h5")
+    assert edited.digest == whole.digest
+    wanted, model = Models(arch="flowernet", epochs=1), tmp_path / "runs" / "flowers" / "flowernet-seed0.safetensors"
+    train(edited, "flowernet", epochs=1).classifier.save(model)
+    assert is_meant(model, edited, wanted, 0)
+    assert not is_meant(model, whole, wanted, 0)
+    assert not find_or_take(tmp_path / "runs" / "run" / "models" / "m.safetensors", whole, wanted, 0, neighbours=[])
+    check_trained_on(model, edited)
+    with pytest.raises(Refusal, match="trained on other data"):
+        check_trained_on(model, whole)
 
+
+def test_damaged_data_are_refused(place: Path, tmp_path: Path) -> None:
     for name in ("flowers.h5", "net.safetensors"):
         shutil.copy(place / name, tmp_path / name)
     with h5py.File(tmp_path / "flowers.h5", "r+") as file:

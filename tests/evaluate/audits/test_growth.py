@@ -25,7 +25,7 @@ from an8flower.evaluate.report import page, sections
 from an8flower.evaluate.report.reading import AuditFolder
 from an8flower.evaluate.report.sections import PageSection, add_section
 from an8flower.evaluate.report.study import StudyView
-from an8flower.evaluate.results import checks, files
+from an8flower.evaluate.results import answers, checks
 from an8flower.evaluate.results.checks import SanityCheck, Switch, register_check, switches
 from an8flower.evaluate.trust.sanity import check as checking
 from an8flower.evaluate.trust.sanity.check import CheckOfModel, Findings, Subject, implements
@@ -63,12 +63,12 @@ class LeafStage(Stage):
     def to_document(self) -> dict[str, Any]:
         """The number of leaves of each model."""
         places = [Path(self.place(task.cell)) for task in self.tasks()]
-        return {"leaves": [files.read_json(place) for place in places]}
+        return {"leaves": [answers.read_document(place) for place in places]}
 
 
 def count_leaves(model: ModelWords, most: int, place: str) -> CellOutcome:
     """File a number."""
-    return run_cell(lambda: files.write_json(Path(place), {"leaves": min(most, len(open_once(model).chosen))}))
+    return run_cell(lambda: answers.write_document(Path(place), {"leaves": min(most, len(open_once(model).chosen))}))
 
 
 # What would be `report/leaves.py` and `report/leaves.html.j2`.

@@ -119,6 +119,7 @@ def test_hostile_methods_are_told_and_harm_no_other(score: Score, undisturbed: d
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # each stranger gets processes of its own, and one is waited for
 def test_all_hostile_methods_are_told_and_harm_no_other(score: Score, undisturbed: dict[str, Any]) -> None:
     reasons = {
         "RaisesOwn": "OwnError: petals",
@@ -137,9 +138,11 @@ def test_all_hostile_methods_are_told_and_harm_no_other(score: Score, undisturbe
 def test_a_method_that_prints_forks_and_patches_torch_has_its_own_numbers_alone(
     score: Score, undisturbed: dict[str, Any]
 ) -> None:
-    names = [f"{OWN}:{name}" for name in ("Prints", "Forks", "PatchesTorch")]
-    document, code = score("odd", *names, "edges", f"{OWN}:Bright:power=2.0")
-    assert code == 0
+    names = [f"{OWN}:{name}" for name in ("Prints", "Forks")]
+    document, code = score("odd", *names, f"{OWN}:PatchesTorch", "edges", f"{OWN}:Bright:power=2.0")
+    assert code == 1
+    (failure,) = document["failed"]
+    assert "PatchesTorch(power=1.0) changed functions of torch and did not change it back" in failure["reason"]
     found = numbers(document)
     assert {name: found.pop(name)["metrics"]["iou"]["mean"] for name in names}.keys() == {*names}
     assert found == numbers(undisturbed)

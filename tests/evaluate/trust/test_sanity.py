@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -328,6 +329,9 @@ def test_few_rows_are_memorised_and_the_model_is_kept(
     assert again.accuracy == first.accuracy
     assert again.seconds == 0
     assert again.classifier.digest == first.classifier.digest != classifier.digest
+    other = memorise_once(classifier, store, replace(memory, epochs=1), tmp_path)
+    shutil.copy(other.path, first.path)  # whole, and of another memory than its name says
+    assert memorise_once(classifier, store, memory, tmp_path).classifier.digest == first.classifier.digest
 
 
 def test_a_run_that_did_not_memorise_says_so(
