@@ -83,10 +83,14 @@ class Attending(TorchFunctionMode):
             )
         scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
         weights = self.weigh(query, key, scale, additive_mask(attn_mask, is_causal, query))
+        self.keep(weights)
+        return self.mix(weights, value).to(value.dtype)
+
+    def keep(self, weights: Tensor) -> None:
+        """Keep the attention of a block, as part of the graph where gradients are enabled."""
         if torch.is_grad_enabled() and not weights.requires_grad:
             weights.requires_grad_()
         self.weights.append(weights)
-        return self.mix(weights, value).to(value.dtype)
 
     def weigh(self, query: Tensor, key: Tensor, scale: float, mask: Tensor | None) -> Tensor:
         """The attention (B, heads, N, N) that every query pays to every key."""
