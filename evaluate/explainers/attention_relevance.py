@@ -1,7 +1,6 @@
 """Relevance that passes through attention: the logit of a vision transformer, handed down to the pixels.
 
-Normalisation is no layer: the relevance of a channel of a pixel is that of its normalised value. LRP is patented, and
-its authors' code is free for personal and scientific use alone.
+Normalisation is no layer: the relevance of a channel of a pixel is that of its normalised value.
 """
 
 from __future__ import annotations
@@ -86,8 +85,8 @@ class AttnLrp(AttentionAwareRelevance):
 
     Layer norms are linear, activations pass relevance on, linear layers and convolutions have the gamma rule. The map
     adds up to the logit but for what biases, positions and the softmax take. Costs two passes forwards and two
-    backwards; with both gammas 0, one of each. LRP is patented; the authors' code is free for personal and scientific
-    use alone.
+    backwards; with both gammas 0, one of each. LRP is patented, and free of charge for personal and scientific use
+    alone, its authors say.
     """
 
     name = "attnlrp"
@@ -101,8 +100,8 @@ class AttnLrp(AttentionAwareRelevance):
 class CpLrp(AttentionAwareRelevance):
     """Layer-wise relevance propagation in which attention is a constant: the values get all of the relevance.
 
-    Otherwise as `attnlrp`, which it is easier to tune than. The map adds up to the logit but for what biases and
-    positions take.
+    Otherwise as `attnlrp`, and easier to tune. The map adds up to the logit but for what biases and positions take.
+    LRP is patented, and free of charge for personal and scientific use alone, its authors say.
     """
 
     name = "cplrp"

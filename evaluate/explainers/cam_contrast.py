@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from an8flower.errors import WrongUsage
+from an8flower import spec as specs
+from an8flower.errors import NotApplicable, WrongUsage
+from an8flower.evidence import discriminative_parts
 from an8flower.names import check_known
 
 from ..case import Query
@@ -37,11 +39,13 @@ class FinerCam(ActivationMap):
 
     The logits are compared before the map's ReLU, so that what both classes share cancels. Costs what its base costs.
     A reference that is the target itself does not count; where no other is left, the target's logit is explained.
+    Paired classes are known for a model that was trained on a preset.
     """
 
     base: str = "gradcam"  # or gradcam_pp, xgradcam, layercam, hirescam
     gamma: float = 0.6  # how much the references count; 0 is the base itself
-    references: str = "closest"  # the classes with the closest logits, or names of classes, as in red+blue
+    # The classes with the closest logits; or paired, those that differ in the fewest parts; or names, as in red+blue.
+    references: str = "closest"
     count: int = 3  # of closest references
 
     def __post_init__(self) -> None:
@@ -58,24 +62,28 @@ class FinerCam(ActivationMap):
 
     def contrast_with_references(self, classifier: Classifier) -> Readout:
         """A readout: the target's logit less gamma times the mean logit of its references."""
-        named = self.named_references(classifier)
+        table = self.table_of_references(classifier)
 
         def read(logits: Tensor, targets: Tensor) -> Tensor:
-            if named is None:
-                others = closest_classes(logits, targets, self.count)
+            if table is None:
+                others = torch.zeros_like(logits).scatter(1, closest_classes(logits, targets, self.count), 1.0)
             else:
-                others = torch.tensor(named, device=targets.device).expand(len(targets), -1)
-            counts = (others != targets[:, None]).to(logits)
-            mean = (logits.gather(1, others) * counts).sum(1) / counts.sum(1).clamp(min=1)
+                others = table.to(logits)[targets]
+            mean = (logits * others).sum(1) / others.sum(1).clamp(min=1)
             return logit(logits, targets) - self.gamma * mean
 
         return read
 
-    def named_references(self, classifier: Classifier) -> list[int] | None:
-        """The classes that `references` names; None if they are the closest ones."""
+    def table_of_references(self, classifier: Classifier) -> Tensor | None:
+        """Which classes (columns) are references of which (rows), (C, C) bool; None if they are the closest ones."""
         if self.references == "closest":
             return None
-        return [class_number(classifier, name.strip()) for name in self.references.split("+")]
+        if self.references == "paired":
+            return paired_classes(classifier)
+        columns = [class_number(classifier, name.strip()) for name in self.references.split("+")]
+        table = torch.zeros(len(classifier.class_names), len(classifier.class_names), dtype=torch.bool)
+        table[:, columns] = True
+        return table.fill_diagonal_(False)
 
     def coarse(self, seen: Activations) -> Tensor:
         """The map (B, h, w) that the base draws of one layer."""
@@ -84,3 +92,22 @@ class FinerCam(ActivationMap):
     def weights(self, seen: Activations) -> Tensor:
         """The weights of the base, from the gradient of the contrast."""
         return BASES[self.base]().weights(seen)
+
+
+def paired_classes(classifier: Classifier) -> Tensor:
+    """Which classes (columns) differ from each class (rows) in as few parts as any does, (C, C) bool.
+
+    Raises:
+        NotApplicable: the model's card does not name a preset with its classes.
+    """
+    name = classifier.card.data.get("name", "")
+    spec = specs.load(name) if name in specs.presets() else None
+    if spec is None or tuple(spec.class_names) != classifier.class_names:
+        raise NotApplicable(
+            f"finercam: nothing is known of the design of the classes of {classifier.arch}, which was trained on no "
+            "preset; name them, as in finercam:references=red+blue"
+        )
+    classes = range(len(classifier.class_names))
+    counts = torch.tensor([[len(discriminative_parts(spec, first, second)) for second in classes] for first in classes])
+    counts.fill_diagonal_(int(counts.max()) + 1)
+    return counts == counts.amin(1, keepdim=True)

@@ -60,16 +60,16 @@ def layers_to_refine(classifier: Classifier) -> list[str]:
     if transformer is not None and transformer.blocks and last.startswith(f"{transformer.blocks[-1]}."):
         place = last[len(transformer.blocks[-1]) :]
         return [block + place for block in transformer.blocks[-MOST:]]
-    latest: dict[tuple[int, ...], str] = {}
-    for path, size in sizes_before(classifier, last):
-        # The outermost module counts: a stage, not the convolution in the next stage that still has its resolution.
-        if size not in latest or path.count(".") <= latest[size].count("."):
-            latest[size] = path
+    latest = {size: path for path, size in sizes_before(classifier, last)}
     return [*latest.values()][-MOST:]
 
 
 def sizes_before(classifier: Classifier, last: str) -> list[tuple[str, tuple[int, ...]]]:
-    """The layers that give maps, in the order in which they are done, up to one of them, with the maps' sizes."""
+    """The layers that give maps, in the order in which they are done, up to one of them, with the maps' sizes.
+
+    Modules that lie deeper than just below the last one's level are left out: the parts of a block may have the size of
+    the stage before it, and windows of attention look like maps.
+    """
     sizes: list[tuple[str, tuple[int, ...]]] = []
 
     def note(path: str, values: object) -> None:
@@ -80,7 +80,7 @@ def sizes_before(classifier: Classifier, last: str) -> list[tuple[str, tuple[int
     hooks = [
         module.register_forward_hook(lambda _module, _inputs, values, path=path: note(path, values))
         for path, module in classifier.network.named_modules()
-        if path
+        if path and path.count(".") <= last.count(".") + 1
     ]
     try:
         with evaluating(classifier), torch.no_grad():

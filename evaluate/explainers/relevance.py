@@ -94,7 +94,8 @@ class Lrp(PixelAttribution):
     Composites, named for the rule of dense layers, of convolutions, and of the first layer where it has its own:
     `epsilon_plus_flat`, `epsilon_plus`, `epsilon` (everywhere), `epsilon_gamma_box` (the box is that of images in
     [0, 1]), `alpha2_beta1` (for convolutions; epsilon for dense layers). The map adds up to the logit but for what
-    biases and epsilon take; with alpha2_beta1, also but for neurons with contributions of one sign only.
+    biases and epsilon take; with alpha2_beta1, also but for neurons with contributions of one sign only. LRP is
+    patented, and free of charge for personal and scientific use alone, its authors say.
     """
 
     pooling: str = "sum"

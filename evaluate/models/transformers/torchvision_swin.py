@@ -19,5 +19,5 @@ def describe_torchvision_swin(network: nn.Module) -> Transformer | None:
         "torchvision's Swin transformer",
         target_layer="permute",  # the last norm, its channels in front
         obstacle=WINDOWS,
-        channels_last=lambda path: path == "norm" or (path.startswith("features.") and path != "features.0.0"),
+        channels_last=lambda path: path != "features.0.0" and path.partition(".")[0] in ("features", "norm"),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from an8flower.errors import WrongUsage
+from an8flower import spec as specs
+from an8flower.errors import NotApplicable, WrongUsage
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.explainers.attention_relevance import AttnLrp, CpLrp
 from an8flower.evaluate.explainers.attribution.activations import activations
 from an8flower.evaluate.explainers.attribution.contrasts import closest_classes
 from an8flower.evaluate.explainers.cam import GradCam, GradCamPlusPlus, HiResCam, LayerCam, XGradCam
-from an8flower.evaluate.explainers.cam_contrast import BASES, FinerCam
+from an8flower.evaluate.explainers.cam_contrast import BASES, FinerCam, paired_classes
 from an8flower.evaluate.explainers.cam_refined import RefineCam, layers_to_refine, refine
 from an8flower.evaluate.explainers.relevance import Lrp
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.explaining.methods import parse_method
 from an8flower.evaluate.models.classifier import Classifier, build
+from an8flower.evidence import discriminative_parts
 
 Make = Callable[[str], Classifier]
 MakeQuery = Callable[[Classifier], Query]
@@ -56,6 +59,31 @@ def test_references_are_the_closest_classes(closed: Classifier, query: MakeQuery
     expected = maps_of(closed, asked, weight[asked.targets] - 0.6 * torch.stack(rows))
     torch.testing.assert_close(explain(closed, FinerCam(count=count), asked).maps, expected)
     assert closest_classes(logits, asked.targets, count).shape == (5, min(count, 3))
+
+
+def test_paired_references_differ_in_one_part() -> None:
+    """In double-12c, one of two parts has one of six colours: a class is paired with the five of its own part."""
+    spec = specs.load("double-12c")
+    classifier = build("flowernet", spec.class_names, 32, seed=0)
+    with pytest.raises(NotApplicable, match="was trained on no preset; name them"):
+        paired_classes(classifier)
+    classifier.card = replace(classifier.card, data={"name": "double-12c"})
+    table = paired_classes(classifier)
+    assert not table.diagonal().any()
+    assert torch.equal(table, table.T)
+    for first, second in table.nonzero().tolist():
+        assert len(discriminative_parts(spec, first, second)) == 1
+    for first, second in (~table).nonzero().tolist():
+        assert first == second or len(discriminative_parts(spec, first, second)) > 1
+    asked = Query(torch.rand(2, 3, 32, 32), torch.tensor([0, 7]), torch.arange(2))
+    maps = explain(classifier, FinerCam(references="paired"), asked).maps
+    for row, target in enumerate(asked.targets.tolist()):
+        names = "+".join(spec.class_names[other] for other in table[target].nonzero().flatten().tolist())
+        named = explain(classifier, FinerCam(references=names), asked).maps
+        torch.testing.assert_close(maps[row], named[row])
+    classifier.card = replace(classifier.card, class_names=tuple("abcdefghijkl"))
+    with pytest.raises(NotApplicable, match="was trained on no preset"):
+        paired_classes(classifier)
 
 
 @pytest.mark.parametrize("base", BASES)

@@ -15,7 +15,10 @@ from an8flower.errors import NotApplicable
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.explainers.attention import Rollout
 from an8flower.evaluate.explainers.attention_gradients import GenericAttention, LeGrad
+from an8flower.evaluate.explainers.attention_relevance import AttnLrp, CpLrp
 from an8flower.evaluate.explainers.cam import EigenCam, GradCam
+from an8flower.evaluate.explainers.cam_refined import layers_to_refine
+from an8flower.evaluate.explainers.gradients import Gradient
 from an8flower.evaluate.explaining.contract_networks import randomise_attention
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.maps import upsample
@@ -198,6 +201,18 @@ def test_attention_is_read_or_refused_with_the_reason(case: Case, explainer: Any
     says = "are not read from a class token" if case.blocks else "attends within windows"
     with pytest.raises(NotApplicable, match=says):
         explain(classifier, explainer, asked)
+
+
+@pytest.mark.parametrize("explainer", [AttnLrp(), CpLrp(), Gradient()])
+def test_relevance_and_gradients_run_on_every_family(case: Case, explainer: Any) -> None:
+    classifier = open_case(case)
+    assert explain(classifier, explainer, query(classifier)).maps.std() > 0
+
+
+def test_which_layers_of_swin_are_refined() -> None:
+    """The last one of each stage, and not the windows inside its blocks."""
+    assert layers_to_refine(open_case(CASES["torchvision Swin"])) == ["features.1", "permute"]
+    assert layers_to_refine(open_case(CASES["timm Swin"])) == ["layers.0", "norm"]
 
 
 def test_a_block_is_scored_by_the_networks_own_head(case: Case) -> None:
