@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 from torch import Tensor, nn
 
@@ -48,13 +49,18 @@ class Transformer:
 
 def describe(network: nn.Module) -> Transformer | None:
     """Describe the vision transformer that a network is, or holds: the outermost one; None where there is none."""
-    families = [transformers[name].item for name in transformers.names()]
     for path, module in network.named_modules():
-        for family in families:
-            transformer: Transformer | None = family(module)
+        for family in families():
+            transformer = family(module)
             if transformer is not None:
                 return below(path, transformer)
     return None
+
+
+@cache
+def families() -> tuple[Callable[[nn.Module], Transformer | None], ...]:
+    """The functions that describe a network of their family; asked for once, since looking for plug-ins takes long."""
+    return tuple(transformers[name].item for name in transformers.names())
 
 
 def below(path: str, transformer: Transformer) -> Transformer:
