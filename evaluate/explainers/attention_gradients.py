@@ -16,7 +16,7 @@ from ..case import Query
 from ..maps import upsample
 from ..models.classifier import Classifier
 from ..models.networks.agreement import agree
-from ..models.networks.attention import Attending
+from ..models.networks.attention import Attending, ScalingQueries
 from ..models.networks.batched_passes import logit
 from ..models.networks.features import at_least_single
 from ..models.networks.guard import freezing
@@ -48,15 +48,16 @@ class GenericAttention:
 
     def class_token_row(self, classifier: Classifier, images: Tensor, targets: Tensor) -> Tensor:
         """How much of each token is in the class token, (B, 1, N)."""
-        with freezing(classifier.network), Attending() as attending:
+        with freezing(classifier.network), ScalingQueries() as attending:
             logits = classifier(images)
         check_attention(attending.weights, classifier, len(images))
         wanted = logit(logits, targets).sum()
         gradients = torch.autograd.grad(wanted, attending.weights, materialize_grads=True)
-        row = torch.eye(1, attending.weights[0].shape[-1], device=images.device).repeat(len(images), 1, 1)
-        # A row of a product needs no more than a row: from the last block down, the row takes in each block's share.
-        for weights, gradient in reversed([*zip(attending.weights, gradients, strict=True)]):
-            row = row + row @ (gradient * weights.detach()).relu().mean(1)
+        *blocks, last = zip((weights.detach() for weights in attending.weights), gradients, strict=True)
+        # The row of a product needs no more than the row: from the last block down, it takes in each block's share.
+        row = torch.eye(1, last[0].shape[-1], device=images.device) + evidence(*(tensor[:, :, :1] for tensor in last))
+        for weights, gradient in reversed(blocks):
+            row = row + row @ evidence(weights, gradient)
         return row
 
 
@@ -96,7 +97,7 @@ class LeGrad:
         with (
             freezing(classifier.network),
             cutting(classifier.network, transformer) as outputs,
-            Attending() as attending,
+            ScalingQueries() as attending,
         ):
             logits = classifier.network(classifier.normalise(images))
             classifier.count(logits.detach(), 1.0)
@@ -109,6 +110,11 @@ class LeGrad:
             (gradient,) = torch.autograd.grad(score.sum(), weights, materialize_grads=True)
             total = total.to(gradient) + gradient.relu().mean((1, 2))
         return total / (len(scores) - self.start_layer)
+
+
+def evidence(weights: Tensor, gradient: Tensor) -> Tensor:
+    """The mean over heads, (B, Q, N), of the positive part of attention times gradient, both (B, heads, Q, N)."""
+    return (gradient * weights).relu_().mean(1)
 
 
 def require_blocks(classifier: Classifier) -> Transformer:

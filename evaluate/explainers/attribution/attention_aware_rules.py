@@ -27,11 +27,12 @@ from torch.autograd import Function
 
 from an8flower.errors import NotApplicable
 
-from ...models.networks.attention import Attending
+from ...models.networks.attention import Attending, attention_weights
 from ...models.networks.features import at_least_single
 from .transformer_relevance import operations_behind
 
 Call = Callable[..., Any]
+TINY = 1e-30  # where nothing comes in, nothing goes back; much smaller than any sum that is not zero
 
 
 class AttentionAware(Attending):
@@ -51,8 +52,9 @@ class AttentionAware(Attending):
     def weigh(self, query: Tensor, key: Tensor, scale: float, mask: Tensor | None) -> Tensor:
         """The attention of queries to keys, a constant unless it gets relevance."""
         with torch.set_grad_enabled(self.through_softmax and torch.is_grad_enabled()):
-            scores = halve(at_least_single(query) @ at_least_single(key).transpose(-2, -1)) * scale
-            return (scores if mask is None else scores + mask).softmax(-1)
+            # Half to either factor, where there are fewer numbers than in their product.
+            factors = halve(at_least_single(query) * scale), halve(at_least_single(key))
+            return attention_weights(*factors, 1.0, mask)
 
     def keep(self, weights: Tensor) -> None:
         """Keep the attention of the last block alone: multi-head attention may be asked for it."""
@@ -187,23 +189,27 @@ class GammaRule(Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, operation: Call, weight: Tensor, bias: Tensor | None, gamma: float) -> Tensor:
         """The output of the operation, which takes values, weights and biases."""
+        weights = gamma / 2 * weight.abs(), None if bias is None else gamma / 2 * bias.abs()
         with torch.enable_grad():
-            ctx.plain = (values.detach().requires_grad_(), values.detach().abs().requires_grad_())
-            output = operation(ctx.plain[0], weight, bias)
-            magnitude = operation(ctx.plain[1], weight.abs(), None if bias is None else bias.abs())
-        ctx.outputs, ctx.gamma = (output, magnitude), gamma
-        return output.detach()
+            ctx.inputs = (values.detach().requires_grad_(), values.detach().abs().requires_grad_())
+            ctx.outputs = (operation(ctx.inputs[0], weight, bias), operation(ctx.inputs[1], *weights))
+        ctx.signed_weight = 1 + gamma / 2
+        return ctx.outputs[0].detach()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """The relevance of the inputs, divided by the inputs."""
+        """The relevance of the inputs, divided by the inputs.
+
+        With Z = (1 + gamma / 2) |z| + gamma / 2 sum |c|, that is sum_j g_j / Z_j ((1 + gamma / 2) |z_j| w_ij +
+        gamma / 2 z_j |w_ij| sign x_i), where g is the gradient at the outputs. In few passes over the numbers.
+        """
         output, magnitude = (tensor.detach() for tensor in ctx.outputs)
-        total = (1 + ctx.gamma / 2) * output.abs() + ctx.gamma / 2 * magnitude
-        share = torch.where(total > 0, gradients[0] * output.abs() / total, 0.0)
-        weights = ((1 + ctx.gamma / 2) * share, ctx.gamma / 2 * share * output.sign())
-        (signed,) = torch.autograd.grad(ctx.outputs[0], ctx.plain[0], weights[0])
-        (unsigned,) = torch.autograd.grad(ctx.outputs[1], ctx.plain[1], weights[1])
-        return signed + unsigned * ctx.plain[0].detach().sign(), None, None, None, None
+        size = output.abs()
+        share = gradients[0] / torch.add(magnitude, size, alpha=ctx.signed_weight).clamp_(min=TINY)
+        (signed,) = torch.autograd.grad(ctx.outputs[0], ctx.inputs[0], size.mul_(share))
+        (unsigned,) = torch.autograd.grad(ctx.outputs[1], ctx.inputs[1], share.mul_(output))
+        relevance = unsigned.mul_(ctx.inputs[0].detach().sign()).add_(signed, alpha=ctx.signed_weight)
+        return relevance, None, None, None, None
 
 
 def gamma_rule(func: Call, args: tuple[Any, ...], kwargs: dict[str, Any], gamma: float) -> Tensor:
