@@ -95,6 +95,13 @@ def test_without_references_finercam_is_its_base(make: Make, query: MakeQuery, b
     )
 
 
+def test_finercam_costs_what_gradcam_costs(make: Make, query: MakeQuery) -> None:
+    classifier = make("inplace").eval()
+    costs = [explain(classifier, method, query(classifier)).cost for method in (FinerCam(), GradCam())]
+    assert costs[0].forwards == costs[1].forwards
+    assert costs[0].backwards == costs[1].backwards
+
+
 def test_contrast_in_closed_form(closed: Classifier, query: MakeQuery) -> None:
     asked, weight = query(closed), closed.network.linear.weight.detach()  # type: ignore[union-attr]
     maps = explain(closed, GradCam(contrast="b"), asked).maps
