@@ -15,7 +15,7 @@ from typing import Any
 
 import report
 import torch
-from peers import Peer, captum_, captum_noise, grad_cam, torch_cam
+from peers import Peer, captum_, captum_noise, grad_cam, torch_cam, torch_cam_legrad
 
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.explaining.explain import explain
@@ -130,8 +130,16 @@ LARGE = (
     ),
     Contest("rise:masks=50", "1.1 x 50 F", images=4, turns=1),
 )
+TRANSFORMERS = (
+    Contest("legrad", "1.2 (F + B)", (("TorchCAM LeGrad", torch_cam_legrad),)),
+    Contest("generic_attention", "1.2 (F + B)"),
+    Contest("attnlrp", "2 (F + B)"),
+    Contest("cplrp", "2 (F + B)"),
+    Contest("gradcam", "1.15 F"),
+)
 SETTINGS = (
     Setting("resnet18", 112, 32, SMALL),
+    Setting("flowervit", 112, 32, TRANSFORMERS),
     Setting("resnet50", 224, 8, LARGE),
     Setting("vgg16", 224, 8, tuple(each for each in LARGE if not each.method.startswith("ablation"))),
 )
@@ -213,7 +221,7 @@ def main() -> None:
     about = {
         "device": str(device),
         "threads": THREADS,
-        "images": "noise; untrained weights; 32 a batch for resnet18, 8 for the others",
+        "images": "noise; untrained weights; 32 a batch for resnet18 and flowervit, 8 for the others",
         "turns": "medians of 5, of 3 where an image takes long; of 2 or 1 for the large networks",
     }
     for setting in wanted:

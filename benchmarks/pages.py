@@ -29,6 +29,7 @@ medians of ratios taken turn by turn. F is one bare batched forward pass of one 
 its way back to the pixels. Written by `make bench`; the figures are those of the machine named below each table.""",
         {
             "explainers-resnet18": "Explainers: ResNet-18 at 112 px",
+            "explainers-flowervit": "Explainers: flowervit at 112 px",
             "explainers-resnet50": "Explainers: ResNet-50 at 224 px",
             "explainers-vgg16": "Explainers: VGG-16 at 224 px",
             "memory": "Memory of explainers",

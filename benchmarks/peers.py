@@ -43,6 +43,13 @@ def torch_cam(name: str, **arguments: Any) -> Peer:
     return run
 
 
+def torch_cam_legrad(classifier: Classifier, query: Query) -> Any:
+    """TorchCAM's LeGrad over all blocks of torchvision's vision transformer, which flowervit is."""
+    network: Any = classifier.network
+    with torchcam.methods.LeGrad(network, [*network.encoder.layers]) as cam:
+        return cam(query.targets.tolist(), network(classifier.normalise(query.images)))
+
+
 def captum_(name: str, **arguments: Any) -> Peer:
     """An attribution of Captum."""
 

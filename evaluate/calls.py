@@ -76,7 +76,8 @@ def explain(
         size: the side in pixels of what the model sees; the model's own where None, else 224.
         normalise: imagenet, none, or M,M,M:S,S,S (means and standard deviations). Only for a bare network, which gets
             imagenet where this is None; a Classifier normalises by itself.
-        layer: the layer that CAM-like methods look at; the last one with spatial extent where None.
+        layer: the layer that CAM-like methods look at; where None, the last one with spatial extent, or of a known
+            vision transformer the last norm.
         target: the index of the class to explain; the row's label where None, or what is predicted of a picture.
         device: auto takes the device of the network where one was given, else a GPU if there is one, else the CPU.
 

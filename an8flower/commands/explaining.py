@@ -31,7 +31,9 @@ from .options import FILE, device_option
     "--normalise", help="For a bare network: imagenet, none, or means:deviations as M,M,M:S,S,S.  [default: imagenet]"
 )
 @click.option(
-    "--layer", help="The layer that CAMs look at.  [default: the model's, or the last one with spatial extent]"
+    "--layer",
+    help="The layer that CAMs look at.  [default: the model's, or the last one with spatial extent; of a known vision "
+    "transformer, the last norm]",
 )
 @click.option(
     "--target",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from ..case import Query
 from ..maps import normalise_range, upsample
 from ..models.classifier import Classifier
 from .attribution.activations import Activations, activations
+from .attribution.contrasts import describe_options, lead_over
 
 FAMILY = {"family": "cam", "needs": "a layer with spatial extent"}
 
@@ -44,7 +45,7 @@ class ActivationMap(ABC):
             )
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
-        maps = [self.draw(activations(classifier, query, layer)) for layer in self.layers()]
+        maps = [self.draw(self.look(classifier, query, layer)) for layer in self.layers()]
         return (
             maps[0] if len(maps) == 1 else FUSIONS[self.fuse](torch.stack([normalise_range(layer) for layer in maps]))
         )
@@ -56,9 +57,13 @@ class ActivationMap(ABC):
     def map_grid(self, classifier: Classifier, query: Query) -> tuple[int, int]:
         """The rows and columns of the map before it is scaled up; of several layers, those of the finest."""
         first = Query(*(tensor[:1] for tensor in query))
-        shapes = [activations(classifier, first, layer).channels.shape[2:] for layer in self.layers()]
+        shapes = [self.look(classifier, first, layer).channels.shape[2:] for layer in self.layers()]
         height, width = max(shapes, key=lambda shape: shape.numel())
         return height, width
+
+    def look(self, classifier: Classifier, query: Query, layer: str | None) -> Activations:
+        """Run the network up to one of the layers."""
+        return activations(classifier, query, layer)
 
     def draw(self, seen: Activations) -> Tensor:
         """Draw the map (B, H, W) of one layer at the images' resolution."""
@@ -79,3 +84,17 @@ class ActivationMap(ABC):
     def rectify(self, maps: Tensor) -> Tensor:
         """Apply h of the formula to maps (B, h, w): drop evidence against the class, unless a variant keeps it."""
         return maps.relu()
+
+
+@dataclass(frozen=True, repr=False)
+class GradientMap(ActivationMap):
+    """A class activation map whose weights come from a gradient: of the target's logit, or of its lead over a class."""
+
+    contrast: str | None = field(default=None, kw_only=True)  # a class by name: explain the lead over its logit
+
+    def look(self, classifier: Classifier, query: Query, layer: str | None) -> Activations:
+        """Run the network up to one of the layers, and choose what is differentiated."""
+        return super().look(classifier, query, layer)._replace(read=lead_over(classifier, self.contrast))
+
+    def __repr__(self) -> str:
+        return describe_options(self, ("contrast",))

@@ -9,8 +9,9 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,11 +25,12 @@ from ..maps import upsample
 from ..models.classifier import Classifier
 from ..models.networks.attention import Attending
 from ..models.networks.batched_passes import logit
-from ..models.networks.features import token_grid
+from ..models.transformers.description import Transformer
 from ..registry import explainers
 from .attribution.attention_flow import flows
 from .attribution.transformer_relevance import RelevanceAttending, relevance_of_attention
 
+T = TypeVar("T")
 FAMILY = {"family": "attention", "needs": "a vision transformer with a class token", "sign": "positive"}
 FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {  # (B, heads, N, N) -> (B, N, N)
     "mean": lambda attention: attention.mean(1),
@@ -188,7 +190,7 @@ def drop_smallest(attention: Tensor, share: float) -> Tensor:
     return torch.cat([flat[:, :1], largest[:, 1:]], 1).view_as(attention)
 
 
-def blocks_from(start: int, blocks: list[Tensor]) -> list[Tensor]:
+def blocks_from(start: int, blocks: Sequence[T]) -> Sequence[T]:
     """The blocks from number `start` on; raises WrongUsage where none is left."""
     if start >= len(blocks):
         raise WrongUsage(f"start_layer is {start}, and the network has {len(blocks)} blocks; expected a smaller number")
@@ -220,11 +222,19 @@ def attention_of(classifier: Classifier, images: Tensor) -> list[Tensor]:
 
 def check_attention(weights: list[Tensor], classifier: Classifier, images: int) -> None:
     """Raise NotApplicable unless the same tokens, the class token first, attend to each other in every block."""
+    transformer = classifier.transformer
+    if transformer is not None:
+        check_description(transformer, classifier)
     if not weights:
-        raise NotApplicable(f"this method needs attention, and {classifier.arch} has none; use gradcam")
+        raise NotApplicable(
+            f"this method needs attention, and {classifier.arch} has none; use gradcam"
+            if transformer is None
+            else f"this method needs attention that torch computes, and this {classifier.arch} computes its own; "
+            "switch the fused attention of its blocks on"
+        )
     shapes = {(len(block), block.shape[-1]) for block in weights}
     batch, tokens = next(iter(shapes))
-    if len(shapes) > 1 or batch != images or math.prod(token_grid(tokens)) == tokens:
+    if len(shapes) > 1 or batch != images or math.prod(classifier.grid_of(tokens)) == tokens:
         raise NotApplicable(
             f"this method needs a class token that attends to the same patches in every block, and {classifier.arch} "
             f"has (batch, tokens) {sorted(shapes)} for {images} images; use gradcam"
@@ -233,7 +243,19 @@ def check_attention(weights: list[Tensor], classifier: Classifier, images: int) 
 
 def patch_grid(classifier: Classifier, query: Query) -> tuple[int, int]:
     """The rows and columns of a transformer's patches, from the attention to the first picture of a query."""
-    return token_grid(attention_of(classifier, query.images[:1])[0].shape[-1])
+    attention = attention_of(classifier, query.images[:1])[0]
+    height, width = class_row(attention.mean(1), classifier).shape[1:]
+    return height, width
+
+
+def check_description(transformer: Transformer, classifier: Classifier) -> None:
+    """Raise NotApplicable where attention cannot be followed from a class token to the patches."""
+    obstacle = transformer.obstacle or ("" if transformer.class_token else "classes are not read from a class token")
+    if obstacle:
+        raise NotApplicable(
+            f"this method follows what a class token attends to through all blocks, and in {classifier.arch}, "
+            f"{transformer.family}, {obstacle}; use gradcam"
+        )
 
 
 def class_row(joint: Tensor, classifier: Classifier) -> Tensor:

@@ -11,7 +11,7 @@ from an8flower.errors import NotApplicable, WrongUsage
 
 from ..models.networks.features import at_least_single
 from ..registry import explainers
-from .activation_map import FAMILY, ActivationMap
+from .activation_map import FAMILY, ActivationMap, GradientMap
 from .attribution.activations import Activations, gradcam_pp_weights, gradcam_weights, linear_after_mean
 
 
@@ -41,8 +41,8 @@ class Cam(ActivationMap):
 
 
 @explainers.register("gradcam", **FAMILY, source="Selvaraju et al., ICCV 2017", sign="positive")
-@dataclass(frozen=True)
-class GradCam(ActivationMap):
+@dataclass(frozen=True, repr=False)
+class GradCam(GradientMap):
     """The mean, over all positions, of the logit's gradient with respect to the channel."""
 
     def weights(self, seen: Activations) -> Tensor:
@@ -51,8 +51,8 @@ class GradCam(ActivationMap):
 
 
 @explainers.register("gradcam_pp", **FAMILY, source="Chattopadhay et al., WACV 2018", sign="positive")
-@dataclass(frozen=True)
-class GradCamPlusPlus(ActivationMap):
+@dataclass(frozen=True, repr=False)
+class GradCamPlusPlus(GradientMap):
     """The channel's positive gradients, summed with coefficients that grow where few positions speak for the class.
 
     The coefficients are meant for channels without negative values; elsewhere their denominators may come near 0.
@@ -67,8 +67,8 @@ class GradCamPlusPlus(ActivationMap):
 
 
 @explainers.register("xgradcam", **FAMILY, source="Fu et al., BMVC 2020", sign="positive")
-@dataclass(frozen=True)
-class XGradCam(ActivationMap):
+@dataclass(frozen=True, repr=False)
+class XGradCam(GradientMap):
     """The mean gradient over all positions, each weighted by its share of the channel's activation ("Axiom-CAM").
 
     A channel whose activations sum to 0 has no such shares and gets weight 0; there is no epsilon.
@@ -82,8 +82,8 @@ class XGradCam(ActivationMap):
 
 
 @explainers.register("layercam", **FAMILY, source="Jiang et al., IEEE TIP 2021", sign="positive")
-@dataclass(frozen=True)
-class LayerCam(ActivationMap):
+@dataclass(frozen=True, repr=False)
+class LayerCam(GradientMap):
     """The positive gradient at each position of each channel: sharp at shallow layers too."""
 
     gamma: float | None = None  # scales maps M to tanh(gamma * M / max M); the paper takes 2 at shallow layers
@@ -107,8 +107,8 @@ class LayerCam(ActivationMap):
 
 
 @explainers.register("hirescam", **FAMILY, source="Draelos and Carin, arXiv 2020", sign="positive")
-@dataclass(frozen=True)
-class HiResCam(ActivationMap):
+@dataclass(frozen=True, repr=False)
+class HiResCam(GradientMap):
     """The gradient at each position of each channel: before its ReLU, a map of what the logit is to first order."""
 
     def weights(self, seen: Activations) -> Tensor:

@@ -28,7 +28,7 @@ from ..case import Query
 from ..maps import upsample
 from ..models.canonical import copy_canonically
 from ..models.classifier import Classifier
-from ..models.networks.batched_passes import logit
+from ..models.networks.batched_passes import Readout, logit
 from ..models.networks.features import at_least_single
 from ..models.networks.modules import (
     ACTIVATIONS,
@@ -43,6 +43,7 @@ from ..models.networks.modules import (
     tap,
 )
 from ..registry import explainers
+from .attribution.contrasts import describe_options, lead_over
 from .attribution.pixels import PixelAttribution
 
 FAMILY = {"family": "relevance", "needs": "a CNN of common layers"}
@@ -86,20 +87,22 @@ class Rules(NamedTuple):
 @explainers.register(
     "lrp", **FAMILY, source="Bach et al., PLoS ONE 2015; Kohlbrenner et al., IJCNN 2020", sign="signed"
 )
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Lrp(PixelAttribution):
     """Layer-wise relevance propagation, from the logit down, with a rule for each kind of layer.
 
     Composites, named for the rule of dense layers, of convolutions, and of the first layer where it has its own:
     `epsilon_plus_flat`, `epsilon_plus`, `epsilon` (everywhere), `epsilon_gamma_box` (the box is that of images in
     [0, 1]), `alpha2_beta1` (for convolutions; epsilon for dense layers). The map adds up to the logit but for what
-    biases and epsilon take; with alpha2_beta1, also but for neurons with contributions of one sign only.
+    biases and epsilon take; with alpha2_beta1, also but for neurons with contributions of one sign only. LRP is
+    patented, and free of charge for personal and scientific use alone, its authors say.
     """
 
     pooling: str = "sum"
     composite: str = "epsilon_plus_flat"
     epsilon: float = 1e-6  # of the epsilon rule
     gamma: float = 0.25  # of the gamma rule
+    contrast: str | None = None  # a class by name, whose logit is handed down too, with a minus sign
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,7 +113,11 @@ class Lrp(PixelAttribution):
 
     def attribution(self, classifier: Classifier, query: Query) -> Tensor:
         """The relevance of each channel of each pixel."""
-        return relevance("lrp", classifier, query, COMPOSITES[self.composite](self, classifier), start=lambda y: y)
+        lead = lead_over(classifier, self.contrast)
+        return relevance("lrp", classifier, query, COMPOSITES[self.composite](self, classifier), hand_down(lead))
+
+    def __repr__(self) -> str:
+        return describe_options(self, ("contrast",))
 
 
 @explainers.register("deep_taylor", **FAMILY, source="Montavon et al., Pattern Recognition 2017", sign="positive")
@@ -128,7 +135,7 @@ class DeepTaylor(PixelAttribution):
         """The relevance of each channel of each pixel."""
         plus = excitation()
         rules = plus._replace(first=box(classifier))
-        return relevance("deep_taylor", classifier, query, rules, start=torch.relu)
+        return relevance("deep_taylor", classifier, query, rules, at_target(torch.relu))
 
 
 @explainers.register("excitation_backprop", **FAMILY, source="Zhang et al., ECCV 2016", sign="positive")
@@ -146,7 +153,9 @@ class ExcitationBackprop:
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
         layer = self.layer or classifier.target_layer
-        probabilities = relevance("excitation_backprop", classifier, query, excitation(), torch.ones_like, layer)
+        probabilities = relevance(
+            "excitation_backprop", classifier, query, excitation(), at_target(torch.ones_like), layer
+        )
         return upsample(probabilities.sum(1), query.images)
 
 
@@ -221,6 +230,30 @@ def excitation() -> Rules:
     return Rules(rule, rule, rule, summands, RECTIFIERS)
 
 
+# Where relevance starts.
+
+Start = Callable[[Tensor, Tensor], Tensor]
+
+
+def at_target(value: Callable[[Tensor], Tensor]) -> Start:
+    """Start with some value (b,) of each row's target logit, at that logit."""
+
+    def start(logits: Tensor, targets: Tensor) -> Tensor:
+        return torch.zeros_like(logits).scatter(1, targets[:, None], value(logit(logits, targets))[:, None])
+
+    return start
+
+
+def hand_down(read: Readout) -> Start:
+    """Start with what each logit adds to a readout that is linear in the logits, such as the lead over a class."""
+
+    def start(logits: Tensor, targets: Tensor) -> Tensor:
+        leaves = logits.detach().requires_grad_()
+        return logits * torch.autograd.grad(read(leaves, targets).sum(), leaves)[0]
+
+    return start
+
+
 # Applying them.
 
 
@@ -229,14 +262,14 @@ def relevance(
     classifier: Classifier,
     query: Query,
     rules: Rules,
-    start: Callable[[Tensor], Tensor],
+    start: Start,
     layer: str | None = None,
 ) -> Tensor:
     """The relevance for the target that arrives at the pixels (B, 3, H, W), or at the output of a layer (B, K, h, w).
 
     Args:
         method: the method's name, for messages.
-        start: from the target's logit to the relevance that it starts with, (b,) -> (b,).
+        start: from logits (b, C) and targets (b,) to the relevance of the logits, (b, C), that is handed down.
         layer: the path of a submodule of the classifier's network; the pixels where None.
 
     Raises:
@@ -279,7 +312,7 @@ def propagate(
     network: nn.Module,
     images: Tensor,
     targets: Tensor,
-    start: Callable[[Tensor], Tensor],
+    start: Start,
     passes: float,
 ) -> Tensor:
     """Propagate the relevance of a portion of images, under the hooks of a composite."""
@@ -287,5 +320,4 @@ def propagate(
     logits, place = network(pixels)
     classifier.count(logits.detach(), 1.0)
     logits = classifier.count(logits, passes)
-    begin = torch.zeros_like(logits).scatter(1, targets[:, None], start(logit(logits.detach(), targets))[:, None])
-    return torch.autograd.grad(logits, place, begin)[0]
+    return torch.autograd.grad(logits, place, start(logits.detach(), targets))[0]

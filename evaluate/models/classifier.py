@@ -25,8 +25,9 @@ from .networks.code_digest import digest_code
 from .networks.features import Features, at_least_single, token_grid
 from .networks.guard import evaluating
 from .networks.random_state import seed_global_state
-from .networks.split import Split, split
+from .networks.split import ChannelsLast, Split, split
 from .safetensors_files import UNWRITABLE, write_tensors
+from .transformers.description import Transformer, describe
 
 FORMAT = "an8flower classifier 1"
 MEAN = (0.485, 0.456, 0.406)
@@ -168,8 +169,27 @@ class Classifier(nn.Module):
             Refusal: its output has no spatial extent.
         """
         if layer not in self._splits:
-            self._splits[layer] = split(self.network, layer, self.probe(2))
+            halves = split(self.network, layer, self.probe(2))
+            self._splits[layer] = ChannelsLast(halves) if self.gives_channels_last(layer) else halves
         return self._splits[layer]
+
+    @property
+    def transformer(self) -> Transformer | None:
+        """Where the network keeps what methods read of a vision transformer; None if it is none that is known."""
+        return describe(self.network)
+
+    def gives_channels_last(self, layer: str) -> bool:
+        """Whether a layer of the network gives (B, h, w, K), as those of a Swin transformer do."""
+        return self.transformer is not None and self.transformer.channels_last(layer)
+
+    def grid_of(self, tokens: int) -> tuple[int, int]:
+        """The rows and columns of the patches among that many tokens; those before them are prefix tokens."""
+        transformer = self.transformer
+        if transformer is not None and transformer.grid is not None:
+            height, width = transformer.grid
+            if tokens == transformer.prefix + height * width:
+                return height, width
+        return token_grid(tokens)
 
     def forget_halves(self) -> None:
         """Have the network cut anew when its halves are needed again."""
@@ -189,7 +209,7 @@ class Classifier(nn.Module):
         values = at_least_single(values)
         if values.ndim == 4:
             return values
-        height, width = token_grid(values.shape[1])
+        height, width = self.grid_of(values.shape[1])
         return values[:, -height * width :].transpose(1, 2).unflatten(2, (height, width))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -236,6 +256,11 @@ class Classifier(nn.Module):
             raise Refusal(f"{self.arch} gives NaN or infinity for these images; train it anew, or check its weights")
         for cost in self._costs:
             cost.forwards += len(output) * share
+        return self.count_backward(output, share)
+
+    def count_backward(self, output: Tensor, share: float) -> Tensor:
+        """Note a pass backwards in every open account once a gradient arrives at an output; see `count`."""
+        for cost in self._costs:
             if output.requires_grad:
                 output.register_hook(backward_counter(cost, len(output) * share))
         return output

@@ -17,6 +17,7 @@ from ..registry import import_attribute, is_factory
 from .classifier import MEAN, STD, Card, Classifier, wrap
 from .files import load, load_weights
 from .networks.guard import evaluating
+from .transformers.description import describe
 
 SIZE = 224  # pixels: the side of the images for a network whose user does not give it
 IMAGENET = "imagenet"
@@ -68,8 +69,9 @@ def open_model(
     """Open the classifier that a user names, for the classes and the size of a data set.
 
     A factory is called without arguments and returns a `Classifier`, or any network from images normalised by
-    ImageNet's mean and standard deviation to logits; its CAM layer is then the last one that has spatial extent.
-    `weights` are those of the network that it makes.
+    ImageNet's mean and standard deviation to logits; its CAM layer is then the last one that has spatial
+    extent, or of a vision transformer of a known family the last norm that the class depends on. `weights` are those of
+    the network that it makes.
 
     Raises Refusal where it cannot be had, or takes other classes or sizes than those of the data.
     """
@@ -230,7 +232,8 @@ def _wrap_bare(network: nn.Module, source: Source, defaults: Defaults) -> Classi
     """Make a bare network a classifier, with the user's settings if there are any."""
     size, names = source.size or defaults.size, source.class_names or defaults.class_names
     probe = probe_network(network, size)
-    layer = source.layer or probe.layer
+    transformer = describe(network)
+    layer = source.layer or (probe.layer if transformer is None else transformer.target_layer)
     if layer is None:
         raise Refusal(
             f"{type(network).__name__}: no layer has spatial extent; return a Classifier with its own target layer"

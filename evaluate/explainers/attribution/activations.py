@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ...case import Query
 from ...models.classifier import Classifier
+from ...models.networks.batched_passes import Readout, logit
 from ...models.networks.features import Features, at_least_single
 
 
@@ -19,6 +20,7 @@ class Activations(NamedTuple):
     query: Query
     layer: str | None  # the classifier's target layer where None
     features: Features
+    read: Readout = logit  # what of the logits is explained
 
     @property
     def channels(self) -> Tensor:
@@ -26,8 +28,8 @@ class Activations(NamedTuple):
         return self.classifier.spatial(self.features.values)
 
     def gradient(self) -> Tensor:
-        """The gradient (B, K, h, w) of each row's target logit with respect to the channels."""
-        return layer_gradient(self.classifier, self.features, self.query.targets, self.layer)
+        """The gradient (B, K, h, w) of each row's target logit, or what `read` takes, with respect to the channels."""
+        return layer_gradient(self.classifier, self.features, self.query.targets, self.layer, self.read)
 
     def logits(self) -> Tensor:
         """The logits (B, C) of the query, from the layer on; without gradients."""
@@ -46,11 +48,13 @@ def activations(classifier: Classifier, query: Query, layer: str | None = None) 
     return Activations(classifier, query, layer, classifier.head(query.images, layer))
 
 
-def layer_gradient(classifier: Classifier, features: Features, targets: Tensor, layer: str | None) -> Tensor:
-    """The gradient (B, K, h, w) of each row's target logit with respect to the layer; only the tail is run."""
+def layer_gradient(
+    classifier: Classifier, features: Features, targets: Tensor, layer: str | None, read: Readout = logit
+) -> Tensor:
+    """The gradient (B, K, h, w) of what is read of each row's logits with respect to the layer; the tail alone runs."""
     values = features.values.detach().requires_grad_()
     logits = classifier.tail(features._replace(values=values), layer)
-    (gradient,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), values)
+    (gradient,) = torch.autograd.grad(read(logits, targets).sum(), values)
     return classifier.spatial(gradient)
 
 

@@ -13,7 +13,7 @@ from an8flower.errors import NotApplicable
 
 from ...models.canonical import copy_canonically, faithful
 from ...models.classifier import Classifier
-from ...models.networks.features import at_least_single, token_grid
+from ...models.networks.features import at_least_single
 from ...models.networks.modules import modularise
 from ...models.networks.split import submodule
 from ...models.networks.unrolled import layers_of, unroll
@@ -56,6 +56,22 @@ class TokensToMaps(nn.Module):
         height, width = self.grid
         # Not a view, since toolkits detach in place what they get.
         return tokens[:, -height * width :].transpose(1, 2).unflatten(2, self.grid).contiguous()
+
+
+class ChannelsToFront(nn.Module):
+    """A module that turns (B, h, w, K), as the layers of a Swin transformer give it, into maps (B, K, h, w)."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """The values with their channels in front."""
+        return values.permute(0, 3, 1, 2).contiguous()
+
+
+class ChannelsToBack(nn.Module):
+    """The inverse of `ChannelsToFront`, in the place of `MapsToTokens`."""
+
+    def forward(self, maps: Tensor, values: Tensor) -> Tensor:
+        """The maps (B, K, h, w) with their channels behind; the values that they were made of are not needed."""
+        return maps.permute(0, 2, 3, 1)
 
 
 class MapsToTokens(nn.Module):
@@ -120,10 +136,11 @@ def find_layer(network: nn.Module, classifier: Classifier, layer: str | None) ->
     """
     name = layer or classifier.target_layer
     values = values_at(classifier, name)
+    forms = forms_of(classifier, name, values)
     if isinstance(network, fx.GraphModule):
-        return insert_layer(network, name, values)
-    if values.ndim == 3:
-        raise NotApplicable(f"{classifier.arch} cannot be traced by torch.fx, and its tokens are no maps; use gradcam")
+        return insert_layer(network, name, forms)
+    if forms is not None:
+        raise NotApplicable(f"{classifier.arch} cannot be traced by torch.fx, and its layer gives no maps; use gradcam")
     return submodule(network, name)
 
 
@@ -133,19 +150,26 @@ def values_at(classifier: Classifier, layer: str) -> Tensor:
         return classifier.split(layer).head(classifier.probe(1)).values
 
 
-def insert_layer(network: fx.GraphModule, layer: str, values: Tensor) -> nn.Module:
+def forms_of(classifier: Classifier, layer: str, values: Tensor) -> tuple[nn.Module, nn.Module] | None:
+    """The modules that make maps of what a layer gives, and the other way round; None where it gives maps already."""
+    if values.ndim == 3:
+        return TokensToMaps(classifier.grid_of(values.shape[1])), MapsToTokens()
+    return (ChannelsToFront(), ChannelsToBack()) if classifier.gives_channels_last(layer) else None
+
+
+def insert_layer(network: fx.GraphModule, layer: str, forms: tuple[nn.Module, nn.Module] | None) -> nn.Module:
     """Insert a module behind a layer that gives the layer's output as maps; the network is changed in place."""
     place = next((node for node in network.graph.nodes if layer in layers_of(node)), None)
     if place is None:
         raise NotApplicable(f'the layer "{layer}" does not show in the graph of the network; use another')
-    module = TokensToMaps(token_grid(values.shape[1])) if values.ndim == 3 else nn.Identity()
+    module = nn.Identity() if forms is None else forms[0]
     users = list(place.users)
     with network.graph.inserting_after(place):
         maps = add_call(network, "lent_maps", module, (place,))
     behind = maps
-    if values.ndim == 3:
+    if forms is not None:
         with network.graph.inserting_after(maps):
-            behind = add_call(network, "lent_tokens", MapsToTokens(), (maps, place))
+            behind = add_call(network, "lent_form", forms[1], (maps, place))
     for user in users:
         user.replace_input_with(place, behind)
     network.recompile()

@@ -83,10 +83,14 @@ class Attending(TorchFunctionMode):
             )
         scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
         weights = self.weigh(query, key, scale, additive_mask(attn_mask, is_causal, query))
+        self.keep(weights)
+        return self.mix(weights, value).to(value.dtype)
+
+    def keep(self, weights: Tensor) -> None:
+        """Keep the attention of a block, as part of the graph where gradients are enabled."""
         if torch.is_grad_enabled() and not weights.requires_grad:
             weights.requires_grad_()
         self.weights.append(weights)
-        return self.mix(weights, value).to(value.dtype)
 
     def weigh(self, query: Tensor, key: Tensor, scale: float, mask: Tensor | None) -> Tensor:
         """The attention (B, heads, N, N) that every query pays to every key."""
@@ -101,9 +105,18 @@ class Attending(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+class ScalingQueries(Attending):
+    """The same, but for rounding, in less time: it is the queries that are scaled, and not the scores of all pairs."""
+
+    def weigh(self, query: Tensor, key: Tensor, scale: float, mask: Tensor | None) -> Tensor:
+        """The attention (B, heads, N, N) that every query pays to every key."""
+        return attention_weights(at_least_single(query) * scale, key, 1.0, mask)
+
+
 def attention_weights(query: Tensor, key: Tensor, scale: float, mask: Tensor | None) -> Tensor:
     """Attention weights softmax(scale Q K^T + mask), in at least single precision."""
-    scores = at_least_single(query) @ at_least_single(key).transpose(-2, -1) * scale
+    scores = at_least_single(query) @ at_least_single(key).transpose(-2, -1)
+    scores = scores if scale == 1 else scores * scale
     return (scores if mask is None else scores + mask).softmax(-1)
 
 

@@ -55,6 +55,17 @@ def guard(network: nn.Module, borrower: object, gradients: bool = True) -> Itera
         )
 
 
+@contextmanager
+def freezing(network: nn.Module) -> Iterator[None]:
+    """Have no parameter of a network want a gradient inside the block, so that passes keep nothing for them."""
+    before = read_requires_grad(network)
+    try:
+        write_requires_grad(dict.fromkeys(before, False))
+        yield
+    finally:
+        write_requires_grad(before)
+
+
 def read_aspects(aspects: Iterable[Aspect], network: nn.Module) -> Readings:
     """Read some aspects of a network and the process."""
     return [(aspect, aspect.read(network)) for aspect in aspects]

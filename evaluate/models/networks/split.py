@@ -127,6 +127,22 @@ class GraphSplit:
         return self._tail(features.values.clone(), *(tensor.clone() for tensor in features.carried))
 
 
+class ChannelsLast:
+    """A split at a layer that gives (B, h, w, K): the features of its halves are maps (B, K, h, w), as elsewhere."""
+
+    def __init__(self, halves: Split) -> None:
+        self._halves = halves
+
+    def head(self, images: Tensor) -> Features:
+        """The layer's output, its channels in front."""
+        features = self._halves.head(images)
+        return features._replace(values=features.values.permute(0, 3, 1, 2))
+
+    def tail(self, features: Features) -> Tensor:
+        """Run the operations behind the layer."""
+        return self._halves.tail(features._replace(values=features.values.permute(0, 2, 3, 1)))
+
+
 @contextmanager
 def without_constants(network: nn.Module) -> Iterator[None]:
     """Take the attributes away again that torch.fx gives to a network for the constants that it meets."""

@@ -19,6 +19,8 @@ from an8flower.evaluate.case import Query
 from an8flower.evaluate.explainers.activation_map import ActivationMap
 from an8flower.evaluate.explainers.attribution.activations import activations
 from an8flower.evaluate.explainers.cam import Cam, EigenCam, GradCam, GradCamPlusPlus, HiResCam, LayerCam, XGradCam
+from an8flower.evaluate.explainers.cam_contrast import FinerCam
+from an8flower.evaluate.explainers.cam_refined import RefineCam
 from an8flower.evaluate.explainers.cam_scores import AblationCam, ScoreCam
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.models.classifier import Classifier, build, wrap
@@ -195,6 +197,40 @@ def test_torchcam_on_scorecam() -> None:
     asked = asked_of(classifier)
     theirs = torchcam("ScoreCAM", classifier, "first", asked)
     assert deviation(ScoreCam(layer="first").coarse(activations(classifier, asked, "first")), theirs.relu()) < 1e-3
+
+
+@pytest.mark.parametrize("references", ["closest", "b+d"])
+@pytest.mark.parametrize(("base", "peer"), [("gradcam", "GradCAM"), ("layercam", "LayerCAM")])
+def test_torchcam_on_finercam(references: str, base: str, peer: str) -> None:
+    """TorchCAM refuses the target among given references; its Grad-CAM++ is another one."""
+    import torchcam.methods as peers
+
+    for classifier, layer in ((trained(), "second"), (resnet(), "layer3")):
+        asked = asked_of(classifier)
+        asked = asked._replace(targets=asked.targets % 2 * 2)
+        options = {} if references == "closest" else {"comparison_idx": [1, 3]}
+        kind = getattr(peers, peer)
+        with peers.FinerCAM(classifier, f"network.{layer}", asked.images.shape[1:], base_method=kind) as finer:
+            theirs = finer(asked.targets.tolist(), classifier(asked.images), normalized=False, **options)[0].detach()
+        ours = FinerCam(base=base, references=references)
+        assert deviation(ours.coarse(ours.look(classifier, asked, layer)), theirs.relu()) < 1e-4
+
+
+@pytest.mark.parametrize(("base", "peer"), [("gradcam", "GradCAM"), ("layercam", "LayerCAM")])
+def test_torchcam_on_refinecam(base: str, peer: str) -> None:
+    """TorchCAM keeps the image out of its maps' scale where a map is constant; these are none."""
+    import torchcam.methods as peers
+
+    classifier = trained()
+    asked, layers = asked_of(classifier), ["first", "second"]
+    names = [f"network.{layer}" for layer in layers]
+    kind = getattr(peers, peer)
+    with peers.RefineCAM(classifier, names, asked.images.shape[1:], base_method=kind) as refined:
+        theirs = refined(asked.targets.tolist(), classifier(asked.images))[0].detach()
+    ours = RefineCam("+".join(layers), base)
+    maps = explain(classifier, ours, asked).maps
+    assert maps.shape == theirs.shape  # the first layer has the images' resolution
+    assert deviation(maps, theirs) < 1e-3
 
 
 def to_grid(tokens: Tensor) -> Tensor:

@@ -1,0 +1,98 @@
+"""A class activation map that several layers agree on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from an8flower.names import check_known
+
+from ..case import Query
+from ..maps import normalise_range, upsample
+from ..models.classifier import Classifier
+from ..models.networks.guard import evaluating
+from ..registry import explainers
+from .activation_map import FAMILY
+from .attribution.activations import activations
+from .cam_contrast import BASES
+
+MOST = 3  # layers, where the user names none
+
+
+@explainers.register("refinecam", **FAMILY, source="arXiv 2605.14641", sign="positive")
+@dataclass(frozen=True)
+class RefineCam:
+    """The product of the maps of several layers: high where all of them say so, as sharp as the finest of them.
+
+    Each map is scaled to [0, 1], resized to the finest layer's resolution, multiplied with the others, and the product
+    scaled to [0, 1] and upsampled. Without `layer`: the target layer and those before it, the last one of each
+    resolution, three in all; in a vision transformer, the same norm in each of the last three blocks. Costs a pass up
+    to each of the layers, and the way back from the logits to it.
+    """
+
+    layer: str | None = None  # paths of submodules, as in layer2+layer3+layer4
+    base: str = "gradcam_pp"  # or gradcam, xgradcam, layercam, hirescam
+
+    def __post_init__(self) -> None:
+        check_known("base", self.base, BASES)
+        BASES[self.base](layer=self.layer)  # which checks the paths
+
+    def __call__(self, classifier: Classifier, query: Query) -> Tensor:
+        layers = layers_to_refine(classifier) if self.layer is None else self.layer.split("+")
+        base = BASES[self.base]()
+        maps = [base.coarse(activations(classifier, query, layer.strip())) for layer in layers]
+        return upsample(refine(maps), query.images)
+
+
+def refine(maps: list[Tensor]) -> Tensor:
+    """The product, in [0, 1], of maps (B, h, w), each scaled to [0, 1], at the size of the largest of them."""
+    size = [max(sides) for sides in zip(*(layer.shape[1:] for layer in maps), strict=True)]
+    scaled = [F.interpolate(normalise_range(layer)[:, None], size, mode="bilinear")[:, 0] for layer in maps]
+    return normalise_range(torch.stack(scaled).prod(0))
+
+
+def layers_to_refine(classifier: Classifier) -> list[str]:
+    """The target layer and layers before it, at most `MOST` in all, the first one first."""
+    transformer, last = classifier.transformer, classifier.target_layer
+    if transformer is not None and transformer.blocks and last.startswith(f"{transformer.blocks[-1]}."):
+        place = last[len(transformer.blocks[-1]) :]
+        return [block + place for block in transformer.blocks[-MOST:]]
+    latest = {size: path for path, size in sizes_before(classifier, last)}
+    return [*latest.values()][-MOST:]
+
+
+def sizes_before(classifier: Classifier, last: str) -> list[tuple[str, tuple[int, ...]]]:
+    """The layers that give maps, in the order in which they are done, up to one of them, with the maps' sizes.
+
+    Modules that lie deeper than just below the last one's level are left out: the parts of a block may have the size of
+    the stage before it, and windows of attention look like maps.
+    """
+    sizes: list[tuple[str, tuple[int, ...]]] = []
+
+    def note(path: str, values: object) -> None:
+        if isinstance(values, Tensor) and values.ndim == 4:
+            places = values.shape[1:3] if classifier.gives_channels_last(path) else values.shape[2:]
+            sizes.append((path, tuple(places)))
+
+    hooks = [
+        module.register_forward_hook(lambda _module, _inputs, values, path=path: note(path, values))
+        for path, module in classifier.network.named_modules()
+        if path and path.count(".") <= last.count(".") + 1
+    ]
+    try:
+        with evaluating(classifier), torch.no_grad():
+            classifier.network(classifier.probe(1))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return up_to(sizes, last)
+
+
+def up_to(sizes: list[tuple[str, tuple[int, ...]]], last: str) -> list[tuple[str, tuple[int, ...]]]:
+    """The layers up to the last run of one of them, and those of more than one position alone."""
+    paths = [path for path, _ in sizes]
+    place = len(paths) - paths[::-1].index(last) if last in paths else len(paths)
+    return [(path, size) for path, size in sizes[:place] if max(size) > 1]
