@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same table once more, for editors and mypy; a test compares the two
-    from .calls import audit, explain, score
+    from .calls import audit, explain, save_maps, score
     from .case import Case, Explainer, Query, Truth
     from .explaining.contract import check_explainer, outcome
     from .explaining.explain import explain as explain_batch
@@ -54,6 +54,7 @@ PLACES = {
     "register_arch": "registry",
     "register_explainer": "registry",
     "register_metric": "registry",
+    "save_maps": "calls",
     "score": "calls",
     "score_all": "metrics.metric",
     "seed_of": "seeds",
@@ -90,6 +91,7 @@ __all__ = [
     "register_arch",
     "register_explainer",
     "register_metric",
+    "save_maps",
     "score",
     "score_all",
     "seed_of",

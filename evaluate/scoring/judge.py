@@ -20,6 +20,7 @@ from ..data.images import as_images
 from ..data.world import World
 from ..explaining.explain import explain
 from ..explaining.methods import Method
+from ..explaining.stored_maps import AGAIN, BoundMaps
 from ..metrics.guarded import guard_chance, merge, score_guarded
 from ..metrics.interventions.part_threshold import Thresholds
 from ..metrics.interventions.reliance import measure_reliance
@@ -35,6 +36,7 @@ from .references import evidence, evidence_for, noise, noise_for
 
 NOISE_MAPS = 8  # random maps per row, to measure the chance level of a metric that has no formula for it
 NOISE_MAPS_ASKING = 1  # of one that asks the model, whose cost is that of scoring a method
+MAPS_FROM_FILES = "it asks for maps of other pictures, classes or rows, and these maps lie in files"
 Target = Literal["label", "predicted"]
 
 
@@ -110,9 +112,19 @@ class Judge:
         explanation = explain(classifier, method.explainer, case.query, self.resources.in_flight)
         keep(explanation.maps)
         case = case._replace(explain=partial(self.explain, classifier, method), thresholds=thresholds)
-        scores = self._score_all(self.metrics, explanation.maps, case)
         about = {"predicted": predicted, "model": classifier.name, "explainer": repr(method.explainer)}
+        if isinstance(method.explainer, BoundMaps):  # what it cost to make the maps is not known
+            scores = self._score_stored(explanation.maps, case)
+            return rows_of_metrics(self.metrics, scores, case.truth, about)
+        scores = self._score_all(self.metrics, explanation.maps, case)
         return rows_of_metrics(self.metrics, scores, case.truth, about | cost_per_image(explanation.cost, len(indices)))
+
+    def _score_stored(self, maps: Tensor, case: Case) -> MetricValues:
+        """The scores of maps from files; undefined by metrics that ask for maps of other pictures, classes or rows."""
+        without = [metric for metric in self.metrics if AGAIN & set(metric.needs)]
+        scores = self._score_all([metric for metric in self.metrics if metric not in without], maps, case)
+        nothing = {metric.name: torch.full((len(maps),), torch.nan) for metric in without}
+        return scores._replace(values=scores.values | nothing, undefined=dict.fromkeys(nothing, MAPS_FROM_FILES))
 
     def score_references(self, indices: np.ndarray) -> pa.Table:
         """What the truth scores as a map, and what chance does, by the metrics that ask no model."""

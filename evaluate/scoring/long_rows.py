@@ -57,7 +57,8 @@ def _values(metric: Metric, scores: MetricValues, masks: Tensor) -> dict[str, An
     """The columns of a metric's values, curves or both, and of the reasons why rows have none."""
     values = scores.values[metric.name]
     missing = values.reshape(len(values), -1).isnan().any(1).tolist()
-    undefined = reasons(metric, masks)
+    undefined = [scores.undefined[metric.name]] * len(values) if metric.name in scores.undefined else None
+    undefined = undefined or reasons(metric, masks)
     if metric.name in scores.failed:
         undefined = [METRIC_FAILED + scores.failed[metric.name]] * len(values)
     why_none = [why if none else None for why, none in zip(undefined, missing, strict=True)]
