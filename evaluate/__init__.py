@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # the same table once more, for editors and mypy; a test compares the two
     from .calls import audit, explain, save_maps, score
     from .case import Case, Explainer, Query, Truth
+    from .data.pictures import dataset
     from .explaining.contract import check_explainer, outcome
     from .explaining.explain import explain as explain_batch
     from .explaining.methods import Method, parse_method
@@ -44,6 +45,7 @@ PLACES = {
     "audit": "calls",
     "build": "models.classifier",
     "check_explainer": "explaining.contract",
+    "dataset": "data.pictures",
     "explain": "calls",
     "explain_batch": "explaining.explain:explain",
     "generator": "seeds",
@@ -81,6 +83,7 @@ __all__ = [
     "audit",
     "build",
     "check_explainer",
+    "dataset",
     "explain",
     "explain_batch",
     "generator",
