@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tokenize
 import zipfile
 import zlib
@@ -47,6 +48,14 @@ def read_npy(path: Path, kind: FileKind) -> np.ndarray:
             return _read_array(file, path.name)
     except DAMAGE as error:
         raise Refusal(f"{path}: no array, or damaged ({shorten(error)}); {kind.remedy}") from None
+
+
+def parse_npy(content: bytes, place: Path) -> np.ndarray:
+    """The array in bytes that came out of a file; raises Refusal if they are damaged, or hold objects."""
+    try:
+        return _read_array(io.BytesIO(content), "an array")
+    except DAMAGE as error:
+        raise Refusal(f"{place}: no array, or damaged ({shorten(error)}); make the file again") from None
 
 
 def _check_sizes(sizes: list[int]) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from an8flower.evaluate import build
 from an8flower.evaluate.results.map_files import open_maps
+from an8flower.exporting.export import export
 from an8flower.store import FlowerStore
 
 PAGE = Path(__file__).parents[3] / "docs" / "interop.md"
@@ -94,6 +95,14 @@ def test_torchcam_explains() -> None:
     maps = run("TorchCAM")["maps"]
     assert maps.shape[0] == 8
     assert maps.max() > 0
+
+
+def test_hugging_face_datasets(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    pytest.importorskip("datasets").config.HF_DATASETS_CACHE = here / "cache"
+    export(Path("data/single-6c.h5"), Path("single-6c"), "parquet")
+    row = run("Hugging Face datasets")["row"]
+    assert np.array_equal(np.asarray(row["image"]), FlowerStore("data/single-6c.h5")["test"].rows(0, 1).images[0])
 
 
 @pytest.mark.usefixtures("here")
