@@ -37,7 +37,7 @@ HEADINGS = {
 def write_cards(folder: Path, store: FlowerStore, contents: Contents) -> None:
     """Write all cards of an export into its folder."""
     facts = describe_facts(store)
-    croissant = describe_croissant(store, contents, facts)
+    croissant = describe_croissant(store, contents, facts, folder)
     texts = {
         "README.md": write_readme(store, contents, facts),
         "croissant.json": json.dumps(croissant, indent=1, ensure_ascii=False) + "\n",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..store import FlowerStore
-from .contents import Contents, ExportShard
-from .layouts import column_of, flat_schema, pixel_arrays
+from .contents import Contents, ExportShard, digest_of
+from .layouts import LAYOUTS, column_of, flat_schema, pixel_arrays
 
 CONTEXT: dict[str, Any] = {
     "@language": "en",
@@ -45,14 +46,17 @@ CONTEXT: dict[str, Any] = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
-PARQUET = "application/x-parquet"
+PARQUET, PNG = "application/x-parquet", "image/png"
 
 
-def describe_croissant(store: FlowerStore, contents: Contents, facts: Mapping[str, str]) -> dict[str, Any]:
+def describe_croissant(
+    store: FlowerStore, contents: Contents, facts: Mapping[str, str], folder: Path
+) -> dict[str, Any]:
     """The document: what the data are, the files of each split, and the records in them.
 
     Args:
         facts: sentences by `made`, `limits`, `biases`, `personal`, `uses` and `maintenance`.
+        folder: where the shards lie.
     """
     licence = "https://www.apache.org/licenses/LICENSE-2.0" if store.spec else "not stated: see LICENSE"
     return {
@@ -70,8 +74,8 @@ def describe_croissant(store: FlowerStore, contents: Contents, facts: Mapping[st
         "keywords": ["explainability", "saliency", "ground truth"],
         "isLiveDataset": False,
         **_responsible(store, facts),
-        "distribution": [file_set for split in contents.splits for file_set in _file_sets(contents, split)],
-        "recordSet": [_record_set(contents, split) for split in contents.splits],
+        "distribution": [file for split in contents.splits for file in _files(contents, split, folder)],
+        "recordSet": [records for split in contents.splits for records in _record_sets(contents, split)],
     }
 
 
@@ -90,25 +94,52 @@ def _responsible(store: FlowerStore, facts: Mapping[str, str]) -> dict[str, Any]
     }
 
 
-def _file_sets(contents: Contents, split: str) -> list[dict[str, Any]]:
+def _files(contents: Contents, split: str, folder: Path) -> list[dict[str, Any]]:
+    if contents.layout == "webdataset":
+        return _archives(contents, split, folder)
     rows, pictures = (f"{split}-rows", PARQUET, f"rows/{split}-*.parquet"), f"images/{split}/*/*.png"
-    kinds = {
-        "parquet": [(split, PARQUET, f"data/{split}-*.parquet")],
-        "folder": [rows, (split, "image/png", pictures)],
-        "webdataset": [(split, "application/x-tar", f"{split}-*.tar")],
-    }[contents.layout]
-    sets = [(f"files-{name}", kind, pattern) for name, kind, pattern in kinds]
-    return [
-        {"@type": "cr:FileSet", "@id": name, "name": name, "encodingFormat": kind, "includes": pattern}
-        for name, kind, pattern in sets
+    whole = (split, PARQUET, f"data/{split}-*.parquet")
+    kinds = [whole] if contents.layout == "parquet" else [rows, (split, PNG, pictures)]
+    return [_file_set(name, kind, pattern) for name, kind, pattern in kinds]
+
+
+def _archives(contents: Contents, split: str, folder: Path) -> list[dict[str, Any]]:
+    """Every archive of a split with its checksum, then what lies in them, each kind of file by itself."""
+    shards = [shard for shard in contents.shards if shard.split == split]
+    places = [LAYOUTS["webdataset"].place(folder, shard) for shard in shards]
+    about = [{"@id": place.name, "name": place.name, "contentUrl": place.name} for place in places]
+    archives = [
+        {"@type": "cr:FileObject", **words, "encodingFormat": "application/x-tar", "sha256": digest_of(place)}
+        for words, place in zip(about, places, strict=True)
     ]
+    within = {"containedIn": [{"@id": place.name} for place in places]}
+    kinds = [(ending, kind) for ending, kind, _ in _members(contents, shards[0])]
+    return [*archives, *(_file_set(f"{split}-{ending}", kind, f"*.{ending}") | within for ending, kind in kinds)]
 
 
-def _record_set(contents: Contents, split: str) -> dict[str, Any]:
+def _members(contents: Contents, shard: ExportShard) -> list[tuple[str, str, str]]:
+    """The endings of the files of a row in an archive, with their formats and the types of their contents."""
+    pictures = [column_of(array) for array in pixel_arrays(contents, shard) if array.is_picture]
+    return [*((f"{name}.png", PNG, "sc:ImageObject") for name in pictures), ("cls", "text/plain", "sc:Text")]
+
+
+def _file_set(name: str, kind: str, pattern: str) -> dict[str, Any]:
+    place = f"files-{name}"
+    return {"@type": "cr:FileSet", "@id": place, "name": place, "encodingFormat": kind, "includes": pattern}
+
+
+def _record_sets(contents: Contents, split: str) -> list[dict[str, Any]]:
     shard = next(shard for shard in contents.shards if shard.split == split)
-    describe = {"parquet": _parquet_fields, "folder": _folder_fields, "webdataset": _archive_fields}[contents.layout]
-    about = {"@id": split, "name": split, "description": f"the rows of {split}"}
-    return {"@type": "cr:RecordSet", **about, "field": describe(contents, shard)}
+    if contents.layout == "webdataset":
+        kinds = [(f"{split}-{ending.partition('.')[0]}", ending, kind) for ending, _, kind in _members(contents, shard)]
+        return [_record_set(name, _member_fields(name, f"{split}-{ending}", kind)) for name, ending, kind in kinds]
+    describe = {"parquet": _parquet_fields, "folder": _folder_fields}[contents.layout]
+    return [_record_set(split, describe(contents, shard))]
+
+
+def _record_set(name: str, fields: list[dict[str, Any]]) -> dict[str, Any]:
+    about = {"@id": name, "name": name, "description": f"the rows of {name}"}
+    return {"@type": "cr:RecordSet", **about, "field": fields}
 
 
 def _parquet_fields(contents: Contents, shard: ExportShard) -> list[dict[str, Any]]:
@@ -128,10 +159,12 @@ def _folder_fields(contents: Contents, shard: ExportShard) -> list[dict[str, Any
     return [_column(shard.split, f"files-{shard.split}-rows", name, kind) for name, kind in values]
 
 
-def _archive_fields(contents: Contents, shard: ExportShard) -> list[dict[str, Any]]:
-    """The names of the archives: their members are grouped by what stands before the first dot."""
-    source = {"fileSet": {"@id": f"files-{shard.split}"}, "extract": {"fileProperty": "filename"}}
-    return [_field(shard.split, "archive", "sc:Text", source)]
+def _member_fields(records: str, file_set: str, kind: str) -> list[dict[str, Any]]:
+    """The key of a row, which the names of its files begin with, and what one of these files holds."""
+    files = {"fileSet": {"@id": f"files-{file_set}"}}
+    name = {**files, "extract": {"fileProperty": "filename"}, "transform": {"regex": r"^([^.]+)\..*$"}}
+    content = {**files, "extract": {"fileProperty": "content"}}
+    return [_field(records, "key", "sc:Text", name), _field(records, "content", kind, content)]
 
 
 def _values(contents: Contents, shard: ExportShard) -> list[tuple[str, str]]:

@@ -30,7 +30,7 @@ from ..spec import DatasetSpec
 from ..store import REMAKE, FlowerStore
 from ..writing import translate_errors, write_unless_there
 from .cards import write_cards
-from .contents import MANIFEST, Contents, ExportShard, describe, read_contents
+from .contents import MANIFEST, Contents, ExportShard, describe, digest_of, read_contents
 from .layouts import LABELS, LAYOUTS, PAIRS, Arrays
 
 CHECKSUMS = "checksums.sha256"
@@ -189,12 +189,3 @@ def _write_checksums(folder: Path) -> None:
     lines = [f"{digest_of(place)}  {place.relative_to(folder).as_posix()}\n" for place in files]
     with moved_into(folder / CHECKSUMS) as unfinished:
         unfinished.write_text("".join(lines), encoding="utf-8", newline="\n")
-
-
-def digest_of(place: Path) -> str:
-    """The sha256 of a file, read piece by piece."""
-    running = hashlib.sha256()
-    with place.open("rb") as file:
-        while piece := file.read(2**20):
-            running.update(piece)
-    return running.hexdigest()

@@ -113,6 +113,17 @@ def test_croissant_reads_ten_rows_of_a_folder(folders: dict[str, Path], rows: St
             assert np.array_equal(np.asarray(mask), rows.masks[i])
 
 
+def test_croissant_reads_ten_rows_of_archives(folders: dict[str, Path], rows: StoredRows) -> None:
+    pytest.importorskip("mlcroissant")
+    for name, expected in (("image", rows.images), ("mask", rows.masks), ("parts", rows.parts)):
+        read = records(folders["webdataset"], f"test-{name}", 10)
+        assert [record["key"] for record in read] == [f"test-{i:09d}".encode() for i in range(10)]
+        for i, record in enumerate(read):
+            assert np.array_equal(np.asarray(record["content"]), expected[i])  # type: ignore[index]
+    labels = [record["content"] for record in records(folders["webdataset"], "test-cls", 10)]
+    assert [int(label) for label in labels] == rows.labels[:10].tolist()
+
+
 def test_webdataset(folders: dict[str, Path], rows: StoredRows) -> None:
     webdataset = pytest.importorskip("webdataset")
     shards = [f"file:{place}" for place in sorted(folders["webdataset"].glob("test-*.tar"))]
