@@ -78,15 +78,15 @@ def test_a_run_scored_from_its_kept_maps_equals_itself(
     small_file: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All numbers, also of a metric that asks the model and of a method that draws, over several files of a folder."""
-    monkeypatch.setattr(scoring, "CELL_ROWS", 10)
-    methods, metrics = ["gradcam", "smoothgrad:samples=2"], ("iou_best", "pointing", "sm")
-    opened = scoring.Scoring(plan(small_file, model, *methods, metrics=metrics), CPU, tmp_path / "made", keep_maps=True)
+    monkeypatch.setattr(scoring, "CELL_ROWS", 5)
+    methods, asked = ["gradcam", "smoothgrad:samples=2"], {"metrics": ("iou_best", "pointing", "sm"), "rows": 12}
+    opened = scoring.Scoring(plan(small_file, model, *methods, **asked), CPU, tmp_path / "made", keep_maps=True)
     ledger = Ledger(RunFolder(tmp_path / "made"))
     scoring.settle_here(opened, ledger)
     made = opened.document(ledger)
     kept = tmp_path / "made" / "maps"
     assert len(list(kept.glob("*.h5"))) == 6
-    again = score(plan(small_file, model, f"maps:{kept}", metrics=metrics), CPU, tmp_path / "again").document
+    again = score(plan(small_file, model, f"maps:{kept}", **asked), CPU, tmp_path / "again").document
     assert numbers(again["results"]) == numbers(made["results"])
     assert numbers(again["results"]).keys() == set(methods)
     assert [entry["family"] for entry in again["results"]] == [entry["family"] for entry in made["results"]]
