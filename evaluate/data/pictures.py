@@ -62,8 +62,7 @@ class PictureDataset(Dataset[Picture]):
 def dataset(split: FlowerSplit, dtype: str = "float32") -> PictureDataset:
     """A split of a store as a torch data set of (image, label, mask, parts).
 
-    >>> from an8flower.store import FlowerStore
-    >>> pictures = dataset(FlowerStore("data/single-6c.h5")["test"])  # doctest: +SKIP
+    >>> pictures = dataset(store["test"])  # doctest: +SKIP
     >>> loader = DataLoader(pictures, 32, collate_fn=pictures.collate)  # doctest: +SKIP
 
     Args:
