@@ -7,12 +7,13 @@ from typing import Any
 import click
 
 from . import __version__
-from .commands import audit, data, explaining, factors, methods, models, scoring, shards, trust
+from .commands import audit, data, explaining, exporting, factors, methods, models, scoring, shards, trust
 from .errors import Refusal
 from .names import unknown
 
 COMMANDS = (
     *(data.generate, data.presets, data.inspect, data.verify, data.import_),
+    exporting.export,
     factors.factors,
     *(shards.shard, shards.merge),
     *(models.train, models.archs),

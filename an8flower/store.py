@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -20,6 +20,9 @@ from .gate.regular import FileKind, shorten
 from .names import unknown
 from .spec import DatasetSpec, from_json
 from .splits import SPLITS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMAT, SCHEMA = "an8flower", 2
 READ_SCHEMAS = (1, 2)  # files of schema 1 have no coverage
@@ -88,6 +91,14 @@ class StoredRows(NamedTuple):
         if self.coverage is None:
             return None
         return np.where(self.masks > 0, self.coverage != COVERED, self.coverage != 0)
+
+
+class SplitArrays(NamedTuple):
+    """Rows of a split as most libraries take them: channels first, colours in [0, 1], masks of two values."""
+
+    x: np.ndarray  # (n, 3, S, S) float32 in [0, 1]
+    y: np.ndarray  # (n,) int64
+    s: np.ndarray  # (n, 1, S, S) bool: whether a pixel is evidence, by presence or by absence
 
 
 class FlowerStore:
@@ -317,6 +328,30 @@ class FlowerSplit:
                 f"{self.store.path}: {self.name} rows {start} to {stop} are damaged ({shorten(error)}); {REMAKE}"
             ) from None
 
+    def arrays(self, start: int, stop: int) -> SplitArrays:
+        """Rows start to stop as x, y and s; raises IndexError and Refusal as `rows` does.
+
+        >>> x, y, s = FlowerStore("data/single-6c.h5")["test"].arrays(0, 64)  # doctest: +SKIP
+        """
+        rows = self.rows(start, stop)
+        x = np.ascontiguousarray(rows.images.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+        return SplitArrays(x, rows.labels, (rows.masks > 0)[:, None])
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A line for each row of the split: its number, its label, its class, the share that is evidence, the factors.
+
+        Factors are called as in a spec (`petals.colour`); several values of one are `distractors.x.0` and so on. All
+        masks are read for it, some at a time. Raises Refusal where the file is damaged.
+        """
+        import pandas as pd
+
+        starts = range(0, len(self), READ_ROWS)
+        read = (self.rows(start, min(start + READ_ROWS, len(self))) for start in starts)
+        frame = pd.concat([_to_frame(self.store.class_names, rows) for rows in read], ignore_index=True)
+        frame.insert(0, "row", range(len(frame)))
+        return frame
+
     def take(self, indices: np.ndarray) -> StoredRows:
         """Rows by their sorted indices, read stretch by stretch."""
         stretches = np.split(indices, np.flatnonzero(np.diff(indices) >= STRETCH) + 1)
@@ -353,6 +388,23 @@ class FlowerSplit:
 
     def _read(self, name: str, where: slice) -> np.ndarray | None:
         return self._group[name][where] if name in self._group else None
+
+
+def _to_frame(class_names: list[str], rows: StoredRows) -> pd.DataFrame:
+    import pandas as pd
+
+    columns: dict[str, Any] = {
+        "label": rows.labels,
+        "class": [class_names[label] for label in rows.labels],
+        "evidence": (rows.masks > 0).mean((1, 2)),
+    }
+    table = np.empty(0, []) if rows.factors is None else rows.factors
+    for name in table.dtype.names or ():
+        values = table[name]
+        values = np.char.decode(values, "ascii") if values.dtype.kind == "S" else values
+        several = values.reshape(len(values), -1).T
+        columns |= {name: values} if values.ndim == 1 else {f"{name}.{i}": of_one for i, of_one in enumerate(several)}
+    return pd.DataFrame(columns)
 
 
 def _concatenate(pieces: list[StoredRows]) -> StoredRows:

@@ -11,8 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same table once more, for editors and mypy; a test compares the two
-    from .calls import audit, explain, score
+    from .calls import audit, explain, save_maps, score
     from .case import Case, Explainer, Query, Truth
+    from .data.pictures import dataset
     from .explaining.contract import check_explainer, outcome
     from .explaining.explain import explain as explain_batch
     from .explaining.methods import Method, parse_method
@@ -44,6 +45,7 @@ PLACES = {
     "audit": "calls",
     "build": "models.classifier",
     "check_explainer": "explaining.contract",
+    "dataset": "data.pictures",
     "explain": "calls",
     "explain_batch": "explaining.explain:explain",
     "generator": "seeds",
@@ -54,6 +56,7 @@ PLACES = {
     "register_arch": "registry",
     "register_explainer": "registry",
     "register_metric": "registry",
+    "save_maps": "calls",
     "score": "calls",
     "score_all": "metrics.metric",
     "seed_of": "seeds",
@@ -80,6 +83,7 @@ __all__ = [
     "audit",
     "build",
     "check_explainer",
+    "dataset",
     "explain",
     "explain_batch",
     "generator",
@@ -90,6 +94,7 @@ __all__ = [
     "register_arch",
     "register_explainer",
     "register_metric",
+    "save_maps",
     "score",
     "score_all",
     "seed_of",

@@ -23,12 +23,15 @@ from .case import Explainer
 from .explaining.methods import Method, parse_method, parse_methods, set_precisions
 from .explaining.single_picture import Explanation, explain_picture, explain_row
 from .metrics.naming import USUAL, parse_metrics
+from .models.classifier import Classifier
 from .models.labels import read_labels
 from .models.networks.guard import evaluating
 from .models.sources import Source, pair_with_weights, parse_normalisation
 from .resources import Resources, parse_device
 from .results.files import refuse_audit
 from .results.folder import RunFolder
+from .results.kept_maps import write_map_file
+from .results.map_files import MapsManifest
 from .results.notebook import AuditResult, ScoreResult
 from .scoring.judge import Target
 from .scoring.run import ScoringPlan
@@ -221,6 +224,42 @@ def audit(
     )
     done = carry_out(wanted, None if output is None else Path(output), How(**how), fresh=fresh)
     return AuditResult.read(done.folder)
+
+
+def save_maps(
+    path: Place,
+    maps: np.ndarray | torch.Tensor,
+    *,
+    data: Place | FlowerStore,
+    model: Classifier | None,
+    rows: Sequence[int] | np.ndarray | None = None,
+    split: str = "test",
+    target: Target = "label",
+    method: str = "",
+) -> Path:
+    """Write saliency maps of any program with a manifest, so that `score --maps` and plans can score them.
+
+    >>> save_maps("mine.h5", maps, data="data/single-6c.h5", model=classifier, method="mine")  # doctest: +SKIP
+
+    Args:
+        path: the file to write, .h5 or .npz; beside the latter lies its manifest, PATH.json.
+        maps: (n, S, S) floats, larger = more evidence for the target; kept as float32.
+        data: the data set whose pictures were explained.
+        model: the classifier that was explained (`load` and `wrap` give one); None of maps that ask no model.
+        rows: the rows (n,) of the maps within the split, in any order; None if there is a map for each row, in order.
+        split: train, val or test.
+        target: whether the class that was explained is the row's `label`, or what was `predicted`.
+        method: what made the maps, in any words.
+
+    Raises:
+        WrongUsage: a name of another ending.
+        Refusal: the maps are not those of the rows: another count or shape, NaN.
+    """
+    store = data if isinstance(data, FlowerStore) else FlowerStore(data)
+    values = maps.detach().cpu().numpy() if isinstance(maps, torch.Tensor) else np.asarray(maps)
+    digest = None if model is None else model.digest
+    manifest = MapsManifest(store.digest, split, digest, target, method)
+    return write_map_file(Path(path), values, rows, manifest, store[split])
 
 
 def refuse_if_nothing_was_scored(document: Mapping[str, Any]) -> None:

@@ -14,8 +14,27 @@ from an8flower.names import unknown
 # Names may contain colons themselves: the parameters begin behind the first colon that `word=` follows.
 METHOD = re.compile(r"(?P<name>.+?)(?::(?P<parameters>\w+=.*))?", re.DOTALL)
 
+STORED = "maps:"  # how the text of a method begins whose maps lie in files
 
 TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def is_stored(text: str) -> bool:
+    """Whether the text of a method names maps in files.
+
+    >>> is_stored("maps:mine.npz"), is_stored("gradcam")
+    (True, False)
+    """
+    return text.startswith(STORED)
+
+
+def to_stored(path: object, name: str | None = None) -> str:
+    """The text by which `--method` and plans name maps in a file or a folder.
+
+    >>> to_stored("maps.npz", "mine")
+    'maps:maps.npz:name=mine'
+    """
+    return f"{STORED}{path}" if name is None else f"{STORED}{path}:name={name}"
 
 
 def parse_parameters(method: str, kind: type, text: str) -> dict[str, Any]:

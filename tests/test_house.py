@@ -76,7 +76,7 @@ ROOMS = {
     "report": {"results"},
     "explainers": {"data", "models"},
     "metrics": {"data", "models", "results"},
-    "explaining": {"data", "models", "explainers"},
+    "explaining": {"data", "models", "explainers", "results"},
     "scoring": {"data", "models", "metrics", "explaining", "results"},
     "trust": {"data", "models", "metrics", "explaining", "results"},
     "audits": {"data", "models", "explainers", "metrics", "explaining", "scoring", "trust", "results", "report"},

@@ -49,7 +49,7 @@ REPLACES = "Repeatable; replaces what the plan says."
     help="Seconds that one method may take on one block of rows.",
 )
 @click.option("--memory-limit", type=float, help="GiB of memory for each process.  [default: what the machine has]")
-@click.option("--keep-maps", is_flag=True, help="Keep the raw maps as well, in half precision.")
+@click.option("--keep-maps", is_flag=True, help="Keep the raw maps as well, for `score --maps` to read.")
 @batch_option
 @device_option
 @as_json

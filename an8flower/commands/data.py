@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import Refusal
+from ..errors import Refusal, WrongUsage
 from .options import FILE, as_json, device_option, spec_options
 from .places import DEFAULT_DATA, data_path
 from .printing import echo_json
@@ -156,24 +156,51 @@ def _measure_leak(store: FlowerStore, rows: int, epochs: int, seed: int, device:
 
 @click.command(name="import")
 @click.argument("images", type=FILE)
-@click.argument("masks", type=FILE)
+@click.argument("masks", type=FILE, required=False)
 @click.option("-o", "--output", type=FILE, required=True, help="The file to write.")
 @click.option("--size", type=click.IntRange(16, 1024), help="Scale every picture and mask to this square.")
 @click.option("--void", type=click.IntRange(0, 65535), help="The value in a mask of pixels that count for nothing.")
 @click.option("--force", is_flag=True, help="Replace a file at this place.")
 @as_json
 def import_(
-    images: Path, masks: Path, output: Path, size: int | None, void: int | None, force: bool, as_json: bool
+    images: Path, masks: Path | None, output: Path, size: int | None, void: int | None, force: bool, as_json: bool
 ) -> None:
     """Make a data set from your own pictures, IMAGES/<class>/*, and masks, MASKS/<class>/*.
 
     A mask belongs to the picture of the same class with the same file name, extensions aside. Bright pixels of a mask
     are evidence. Pixels with the value of --void, such as the borders of Pascal VOC (255), are neither evidence nor
-    not: no localisation metric counts them.
+    not: no localisation metric counts them. A folder that `an8flower export` wrote is given alone, and becomes the data
+    set that it was.
 
     \b
     Example:  an8flower import an8Flower_double_12c an8Flower_double_12c_MASK -o data/original.h5
+              an8flower import single-6c -o data/single-6c.h5
     """
+    if masks is None:
+        if size is not None or void is not None:
+            raise WrongUsage("--size and --void are for pictures and masks; an export is read as it is")
+        _import_export(images, output, force, as_json)
+    else:
+        _import_pictures(images, masks, output, size, void, force, as_json)
+
+
+def _import_export(folder: Path, output: Path, force: bool, as_json: bool) -> None:
+    from ..exporting.reading import import_export, is_export
+    from .progress import counting
+
+    if not is_export(folder):
+        raise Refusal(f"{folder}: is no export of an8flower; give a folder of masks as well")
+    with counting("importing", None) as step:
+        contents = import_export(folder, output, force=force, progress=step)
+    if as_json:
+        echo_json({"file": str(output), "digest": contents.attributes["digest"], "splits": contents.splits})
+    else:
+        click.echo(f"{output}: {sum(contents.splits.values()):,} rows of an export")
+
+
+def _import_pictures(
+    images: Path, masks: Path, output: Path, size: int | None, void: int | None, force: bool, as_json: bool
+) -> None:
     from ..importing import count_masks, import_folders
     from .progress import counting
 

@@ -37,9 +37,14 @@ if TYPE_CHECKING:
     "--method",
     "methods",
     multiple=True,
-    required=True,
     help="NAME, NAME:a=1,b=2, family:cam, all, package.module:attribute, captum:CLASS(a=1); repeatable.",
 )
+@click.option(
+    "--maps",
+    multiple=True,
+    help="A file (.npz, .npy, .h5, .safetensors) or a folder of maps, scored beside the methods; repeatable.",
+)
+@click.option("--name", "names", multiple=True, help="The name of the maps of each --maps, in the same order.")
 @data_option
 @models_option
 @weights_option
@@ -78,6 +83,8 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=FILE, help="Folder of the results.  [default: runs/DATA]")
 def score(
     methods: tuple[str, ...],
+    maps: tuple[str, ...],
+    names: tuple[str, ...],
     data: Path | None,
     models: tuple[str, ...],
     weights: tuple[Path, ...],
@@ -105,11 +112,15 @@ def score(
     Methods and metrics that are not ours (a module of yours, a plug-in, a toolkit's class) run in a process of their
     own. If one fails, hangs or dies, a sentence says so, and the others have their numbers.
 
+    Maps that were made elsewhere are scored by --maps: one for each row, with a manifest that says which data set,
+    split and model they explain.
+
     \b
     Example:  an8flower score --method gradcam --method random --rows 300
+              an8flower score --maps maps.npz --name mine --model mine.nets:factory
     """
-    if as_json and as_csv:
-        raise click.UsageError("give one of --json and --csv, not both")
+    methods = (*methods, *_name_maps(maps, names))
+    _refuse_wrong_words(methods, as_json, as_csv)
     from ..evaluate.calls import refuse_if_nothing_was_scored
     from ..evaluate.metrics.naming import USUAL, parse_metrics
     from ..evaluate.models.sources import pair_with_weights
@@ -123,12 +134,12 @@ def score(
     with open_worker(in_process, time_limit, memory_limit) as engine:
         wanted = tuple(read_methods(methods, precision, engine))
         _name_broken_plug_ins(methods)
-        names = metrics or (USUAL,)
-        parse_metrics(names)
+        metrics = metrics or (USUAL,)
+        parse_metrics(metrics)
         data = data or ensure_default_data()
         sources = pair_with_weights(models, weights) or (str(ensure_default_model(data, device)),)
         plan = ScoringPlan(
-            data=data, models=sources, methods=wanted, metrics=names, split=split, rows=rows, target=target, seed=seed
+            data=data, models=sources, methods=wanted, metrics=metrics, split=split, rows=rows, target=target, seed=seed
         )
         folder = output or run_folder(data)
         refuse_audit(folder)
@@ -136,6 +147,22 @@ def score(
             outcome = _choose_scorer(engine)(plan, resources, folder, progress)
     refuse_if_nothing_was_scored(outcome.document)
     _print_scores(outcome.document, as_json, as_csv)
+
+
+def _refuse_wrong_words(methods: tuple[str, ...], as_json: bool, as_csv: bool) -> None:
+    if not methods:
+        raise click.UsageError("Missing option '--method'; give methods with it, or maps with --maps")
+    if as_json and as_csv:
+        raise click.UsageError("give one of --json and --csv, not both")
+
+
+def _name_maps(maps: tuple[str, ...], names: tuple[str, ...]) -> list[str]:
+    """The texts by which maps in files are methods."""
+    from ..evaluate.options import to_stored
+
+    if names and len(names) != len(maps):
+        raise click.UsageError(f"{len(names)} --name came for {len(maps)} --maps; give one for each, or none")
+    return [to_stored(path, name) for path, name in zip(maps, names or [None] * len(maps), strict=True)]
 
 
 def _choose_scorer(engine: Engine | None) -> Callable[..., ScoringOutcome]:

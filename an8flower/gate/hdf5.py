@@ -47,7 +47,7 @@ ATTRIBUTES = {  # the kinds of attributes: HDF5's class, and dimensions
 class Schema(NamedTuple):
     """What an HDF5 file of some kind may hold."""
 
-    datasets: Mapping[str, tuple[str, int]]  # names, with numpy's type (V: a table) and the number of dimensions
+    datasets: Mapping[str, tuple[str, int]]  # names, with numpy's type (V: a table; a|b: either) and dimensions
     groups: Collection[str] = ()  # in which the data sets lie; at the root where empty
     attributes: Mapping[str, str] = {}  # of the root: names with one of ATTRIBUTES
 
@@ -172,7 +172,7 @@ def _is_of_type(data: h5py.Dataset, dtype: str) -> bool:
         return False
     if dtype == "V":
         return data.dtype.names is not None and not data.dtype.hasobject
-    return data.dtype == np.dtype(dtype)
+    return any(data.dtype == np.dtype(name) for name in dtype.split("|"))
 
 
 def _check_size(data: h5py.Dataset, creation: h5py.h5p.PropDCID) -> None:

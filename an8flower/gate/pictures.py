@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import warnings
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import Refusal
@@ -35,6 +37,21 @@ def open_picture(path: Path, kind: FileKind = PICTURE) -> Image.Image:
         raise
     except Exception as error:  # decoders fail in many ways
         raise Refusal(f"{path}: cannot be read as a picture ({shorten(_reason(error))}); {kind.remedy}") from None
+
+
+def parse_png(content: bytes, place: Path) -> np.ndarray:
+    """The pixels (H, W) or (H, W, 3) uint8 of a PNG whose bytes came out of a file; raises Refusal for any other."""
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(content), formats=("PNG",)) as opened:
+            warnings.simplefilter("ignore")
+            _check_pixels(opened, place)
+            if opened.mode not in ("L", "RGB"):
+                raise ValueError(f"mode {opened.mode} came, expected L or RGB")
+            return np.asarray(opened)
+    except Refusal:
+        raise
+    except Exception as error:  # decoders fail in many ways
+        raise Refusal(f"{place}: holds no picture, or a damaged one ({shorten(error)}); make the file again") from None
 
 
 @contextmanager

@@ -47,6 +47,15 @@ def check_regular(path: Path, kind: FileKind) -> int:
     return status.st_size
 
 
+def read_bytes(path: Path, kind: FileKind) -> bytes:
+    """The bytes of a small file; raises Refusal as `check_regular` does."""
+    check_regular(path, kind)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Refusal(f"{path}: cannot be read ({error.strerror}); {kind.remedy}") from None
+
+
 def shorten(text: Any) -> str:
     """What a file or a library says, on one line and cut to a length that fits into a message."""
     line = " ".join(str(text).split())

@@ -20,7 +20,7 @@ from an8flower.names import unknown
 from an8flower.toml import parse, read, sentence, tuples
 
 from ..explainers.toolkits.adapters import is_foreign
-from ..options import METHOD
+from ..options import METHOD, is_stored
 from ..registry import is_factory
 from .plan_table import Count, PlanTable, Seed
 from .stage import Stage, stages_by_name
@@ -111,7 +111,7 @@ class Plan(PlanTable):
         methods = [*self.methods, *(text for table in tables for text in getattr(table, "methods", None) or ())]
         names = [name for name in archs if ":" in name]
         names += [place for place in places if may_be_imported(place)]
-        names += [text for text in methods if is_own_code(text) and not is_foreign(text)]
+        names += [text for text in methods if is_own_code(text) and not is_foreign(text) and not is_stored(text)]
         names += [text for text in self.metrics if is_own_code(text)]
         return list(dict.fromkeys(names))
 

@@ -1,6 +1,7 @@
 """Methods as users write them: `smoothgrad:samples=50,sigma=0.1`, `family:cam`, `all`, `package.module:attribute`.
 
 Those of other toolkits are written as their classes are called: `captum:Occlusion(sliding_window_shapes=(3,8,8))`.
+Maps that lie in files are a method as well: `maps:FILE`.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from an8flower.names import unknown
 
 from ..case import Explainer
 from ..explainers.toolkits.adapters import is_foreign, parse_foreign
-from ..options import METHOD, defaults, parse_parameters
+from ..options import METHOD, defaults, is_stored, parse_parameters
 from ..registry import explainers
+from .stored_maps import expand_stored, parse_stored
 
 
 class Method(NamedTuple):
@@ -57,11 +59,13 @@ def set_precision(method: Method, precision: str) -> Method:
 
 
 def expand(text: str) -> list[str]:
-    """The names that `all` or `family:NAME` stands for; anything else stands for itself.
+    """The names that `all`, `family:NAME` or a folder of maps stands for; anything else stands for itself.
 
     Plug-ins that do not work are left out: `broken_plug_ins` tells which. What has two names, that of an entry point
     and that which it registered itself under, is there once.
     """
+    if is_stored(text):
+        return expand_stored(text)
     kind, _, family = text.partition(":")
     if text != "all" and kind != "family":
         return [text]
@@ -91,6 +95,8 @@ def stranger_of(text: str) -> str:
     """
     if is_foreign(text):
         return text.partition(":")[0]
+    if is_stored(text):
+        return ""
     match = METHOD.fullmatch(text)
     return explainers.stranger_of(match["name"]) if match else ""
 
@@ -120,6 +126,9 @@ def parse_method(text: str) -> Method:
     if is_foreign(text):
         foreign = parse_foreign(text)
         return Method(text, f"{foreign.toolkit.name}:{foreign.kind}", foreign, foreign.class_sensitive)
+    if is_stored(text):
+        name, maps, family = parse_stored(text)
+        return Method(text, name, maps, family=family)
     match = METHOD.fullmatch(text)
     if match is None:
         raise WrongUsage("an empty name of a method came; see `an8flower methods`")

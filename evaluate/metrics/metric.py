@@ -171,6 +171,7 @@ class MetricValues(NamedTuple):
     values: dict[str, Tensor]  # (B,), or (B, T) of a curve metric
     traces: dict[str, Tensor]  # (B, T) of those metrics that can tell the curve behind a value
     failed: Mapping[str, str] = {}  # by the names of the metrics that failed, why
+    undefined: Mapping[str, str] = {}  # by the names of metrics that apply to none of the rows, why
 
 
 def score_all(metrics: Iterable[Metric], maps: Tensor, case: Case) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from ..data.images import as_images
 from ..data.world import World
 from ..explaining.explain import explain
 from ..explaining.methods import Method
+from ..explaining.stored_maps import AGAIN, BoundMaps
 from ..metrics.guarded import guard_chance, merge, score_guarded
 from ..metrics.interventions.part_threshold import Thresholds
 from ..metrics.interventions.reliance import measure_reliance
@@ -37,6 +38,7 @@ from .references import evidence, evidence_at_grid, evidence_for, has_grid, nois
 NOISE_MAPS = 8  # random maps per row, to measure the chance level of a metric that has no formula for it
 NOISE_MAPS_ASKING = 1  # of one that asks the model, whose cost is that of scoring a method
 NO_OTHER_ROW = "there is no other row in this cell"
+MAPS_FROM_FILES = "it asks for maps of other pictures, classes or rows, and these maps lie in files"
 Target = Literal["label", "predicted"]
 
 
@@ -121,9 +123,14 @@ class Judge:
         explanation = explain(classifier, method.explainer, case.query, self.resources.in_flight)
         keep(explanation.maps)
         case = case._replace(explain=partial(self.explain, classifier, method), thresholds=thresholds)
-        scores = self._score_all(self.metrics, explanation.maps, case)
         about = {"predicted": predicted, "model": classifier.name, "explainer": repr(method.explainer)}
-        cost = cost_per_image(explanation.cost, len(indices))
+        stored = isinstance(method.explainer, BoundMaps)
+        scores = (
+            self._score_stored(explanation.maps, case)
+            if stored
+            else self._score_all(self.metrics, explanation.maps, case)
+        )
+        cost = {} if stored else cost_per_image(explanation.cost, len(indices))  # unknown for maps from files
         tables = [rows_of_metrics(self.metrics, scores, case.truth, about | cost)]
         tables.append(self._score_other_rows(explanation.maps, case, about))
         if has_grid(method.explainer):
@@ -148,6 +155,17 @@ class Judge:
             scores = MetricValues(nothing, {}, scores.failed)
         about = {**about, "explainer": OTHER_ROWS + about["explainer"]}
         return rows_of_metrics(metrics, scores, case.truth, about, NO_OTHER_ROW if alone else None)
+
+    def _score_made(self, maps: Tensor, case: Case) -> MetricValues:
+        """The scores of maps whose method can be asked again."""
+        return self._score_all(self.metrics, maps, case)
+
+    def _score_stored(self, maps: Tensor, case: Case) -> MetricValues:
+        """The scores of maps from files; undefined by metrics that ask for maps of other pictures, classes or rows."""
+        without = [metric for metric in self.metrics if AGAIN & set(metric.needs)]
+        scores = self._score_all([metric for metric in self.metrics if metric not in without], maps, case)
+        nothing = {metric.name: torch.full((len(maps),), torch.nan) for metric in without}
+        return scores._replace(values=scores.values | nothing, undefined=dict.fromkeys(nothing, MAPS_FROM_FILES))
 
     def score_references(self, indices: np.ndarray) -> pa.Table:
         """What the truth scores as a map, and what chance does, by the metrics that ask no model."""

@@ -59,10 +59,11 @@ def _values(metric: Metric, scores: MetricValues, truth: Truth, reason: str | No
     """The columns of a metric's values, curves or both, and of the reasons why rows have none."""
     values = scores.values[metric.name]
     missing = values.reshape(len(values), -1).isnan().any(1).tolist()
-    undefined = [reason] * len(values) if reason else reasons(metric, truth)
+    why = reason or scores.undefined.get(metric.name)
+    undefined = [why] * len(values) if why else reasons(metric, truth)
     if metric.name in scores.failed:
         undefined = [METRIC_FAILED + scores.failed[metric.name]] * len(values)
-    why_none = [why if none else None for why, none in zip(undefined, missing, strict=True)]
+    why_none = [cause if none else None for cause, none in zip(undefined, missing, strict=True)]
     columns = {"curve" if values.ndim == 2 else "value": values}
     if metric.name in scores.traces:
         columns["curve"] = scores.traces[metric.name]

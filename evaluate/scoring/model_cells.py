@@ -13,13 +13,17 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
+from an8flower.errors import Refusal
+
 from ..explaining.fitting import StoredExamples, fit_once
-from ..explaining.methods import Method
+from ..explaining.methods import Method, family_of
+from ..explaining.stored_maps import StoredMaps
 from ..metrics.interventions.reliance import FOLLOWS, SHORTCUT, VERSION, shares
 from ..models.classifier import Classifier
 from ..models.networks.guard import NotWhole, Seal
 from ..results import kept_maps
 from ..results.ledger import Cell, Content, Ledger, Work
+from ..results.map_files import MapsManifest
 from ..results.statistics.scores import AT_GRID, OTHER_ROWS
 from ..results.summary import CHANCE, ORACLE, RELIANCE, RELIES
 from .judge import Judge
@@ -139,10 +143,11 @@ class ModelCells:
     def _method_cells(self, method: Method) -> Iterator[Work]:
         """The cells of a method, which is made ready to explain only when a cell is missing."""
         ready = self._keep(partial(self.fit, method))
-        thresholds = self._keep(lambda: method_thresholds(self.judge.validation, self.classifier, ready))
+        validation = None if isinstance(method.explainer, StoredMaps) else self.judge.validation
+        thresholds = self._keep(lambda: method_thresholds(validation, self.classifier, ready))
 
         def score(block: int, cell: Cell) -> pa.Table:
-            keep = self._keeper(block, cell)
+            keep = self._keeper(block, cell, method)
             return self.judge.score(self.classifier, ready(), *self._block(block), thresholds(), keep)
 
         label = f"{self.name}-{method.name.replace(':', '.')}"
@@ -157,19 +162,41 @@ class ModelCells:
             cell = Cell(label, (*self._identity, explainer), indices, about, explains=True, content=content)
             yield self._work(cell, partial(score, number, cell))
 
-    def _keeper(self, block: int, cell: Cell) -> Callable[[Tensor], None]:
+    def _keeper(self, block: int, cell: Cell, method: Method) -> Callable[[Tensor], None]:
         """The function that gets the maps of a cell: it writes them to disk if maps are kept, and does nothing else."""
         if not self.keep_maps:
             return lambda maps: None
+        manifest = self._manifest_of(method)
         place = kept_maps.maps_path(self.folder, cell.name)
-        return lambda maps: kept_maps.write_maps(place, self.blocks[block], maps.cpu().numpy())
+        return lambda maps: kept_maps.write_maps(place, self.blocks[block], maps.cpu().numpy(), manifest)
+
+    def _manifest_of(self, method: Method) -> MapsManifest:
+        """The manifest of the maps of a method for this model."""
+        split, family = self.judge.split, method.family or family_of(method.name)
+        data = split.store.digest
+        return MapsManifest(data, split.name, self.digest, self.judge.target, method.text, family, self.judge.seed)
 
     def fit(self, method: Method) -> Method:
-        """Make a method ready to explain: fit it on the training split if it has to be fitted."""
+        """Make a method ready to explain: fit it on the training split if it has to be fitted.
+
+        Maps from files are bound to the rows and the model; raises NotApplicable or Refusal where they are others'.
+        """
+        if isinstance(method.explainer, StoredMaps):
+            bound = method.explainer.bind(self.judge.split, self.digest, self.judge.target, self.judge.seed)
+            bound.refuse_missing(np.concatenate(self.blocks))
+            return method._replace(explainer=bound)
         store, resources = self.judge.split.store, self.judge.resources
         examples, batch = StoredExamples(store, resources.device), resources.in_flight
         explainer = fit_once(method.explainer, self.classifier, examples, self.source, self.folder, batch)
         return method._replace(explainer=explainer)
+
+    def reason_against(self, method: Method) -> Refusal | None:
+        """The refusal that making a method ready ends with; None if it can be made ready."""
+        try:
+            self.fit(method)
+        except Refusal as reason:
+            return reason
+        return None
 
     def _reliance_cells(self) -> Iterator[Work]:
         """The cells that tell, row by row, whether the model relies on the designed evidence."""

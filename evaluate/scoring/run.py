@@ -27,6 +27,7 @@ from ..data.selection import select_rows
 from ..data.world import World
 from ..explaining.fitting import StoredExamples, is_fitted_first
 from ..explaining.methods import Method, family_of, parse_method
+from ..explaining.stored_maps import StoredMaps
 from ..metrics.interventions import part_threshold
 from ..metrics.interventions.reliance import redundancy_warnings, warnings
 from ..metrics.naming import parse_metrics
@@ -147,6 +148,14 @@ class Scoring:
                 "put a whole file there, or make it again"
             )
 
+    def refuse_foreign_maps(self) -> None:
+        """Raise the first Refusal of maps from files that are for none of the models."""
+        for method in self.methods:
+            if isinstance(method.explainer, StoredMaps):
+                reasons = [model.reason_against(method) for model in self.models]
+                if all(reasons):
+                    raise next(filter(None, reasons))
+
     def document(self, ledger: Ledger) -> dict[str, Any]:
         """What `score --json` prints, of cells that are settled."""
         store, plan = self.store, self.plan
@@ -191,6 +200,7 @@ def score(
     """
     opened = Scoring(plan, resources, folder)
     opened.refuse_damaged()
+    opened.refuse_foreign_maps()
     ledger = Ledger(RunFolder(folder), len(opened.cells()), progress)
     settle(opened, ledger)
     document = opened.document(ledger)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
 import shutil
 import stat
 import struct
+import tarfile
 import tempfile
 import time
 import zipfile
@@ -24,16 +27,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image
+from safetensors.numpy import save_file
 
 from an8flower.errors import Refusal
 from an8flower.gate import tables
-from an8flower.gate.arrays import read_npz
+from an8flower.gate.archives import read_tar
+from an8flower.gate.arrays import parse_npy, read_npz
 from an8flower.gate.child import walk_in_child
 from an8flower.gate.documents import parse_json, read_json, read_text, read_toml
 from an8flower.gate.parquet_pages import read_pages
-from an8flower.gate.pictures import FORMATS, open_picture
+from an8flower.gate.pictures import FORMATS, open_picture, parse_png
 from an8flower.gate.regular import FileKind
 from an8flower.gate.tables import read_parquet
+from an8flower.gate.tensors import read_safetensors
 from an8flower.picture import read_picture
 from an8flower.sharding import generate_shard, merge
 from an8flower.spec import DatasetSpec
@@ -490,3 +496,59 @@ def test_the_first_frame_of_an_animation_is_taken(tmp_path: Path) -> None:
     frames[0].save(tmp_path / "two.gif", save_all=True, append_images=frames[1:])
     assert read_picture(tmp_path / "two.gif").getpixel((0, 0)) == (255, 0, 0)
     assert open_picture(tmp_path / "two.gif").size == (4, 4)
+
+
+def _tar_of(path: Path, *members: tarfile.TarInfo, content: bytes = b"") -> Path:
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for member in members:
+            archive.addfile(member, io.BytesIO(content) if member.isreg() else None)
+    return path
+
+
+def test_archives_hold_plain_files_alone(tmp_path: Path) -> None:
+    plain, link = tarfile.TarInfo("a.txt"), tarfile.TarInfo("b.txt")
+    plain.size, link.type, link.linkname = 3, tarfile.SYMTYPE, "/etc/passwd"
+    kind = FileKind("an archive", 2**20, "make it again")
+    assert read_tar(_tar_of(tmp_path / "good.tar", plain, content=b"abc"), kind) == {"a.txt": b"abc"}
+    with pytest.raises(
+        Refusal, match=r"links.tar: no archive, or damaged \(b.txt is no plain file of it\); make it again"
+    ):
+        read_tar(_tar_of(tmp_path / "links.tar", link), kind)
+    whole = (tmp_path / "good.tar").read_bytes()
+    (tmp_path / "cut.tar").write_bytes(whole[:513])
+    with pytest.raises(Refusal, match="cut.tar: no archive, or damaged"):
+        read_tar(tmp_path / "cut.tar", kind)
+    (tmp_path / "packed.tar").write_bytes(gzip.compress(whole))
+    with pytest.raises(Refusal, match="packed.tar: no archive, or damaged"):
+        read_tar(tmp_path / "packed.tar", kind)
+
+
+@pytest.mark.parametrize("content", [b"", b"P5 1 1 255 a", b"\x89PNG\r\n\x1a\n"])
+def test_bytes_that_are_no_png_are_refused(content: bytes) -> None:
+    with pytest.raises(Refusal, match="x.parquet: holds no picture, or a damaged one"):
+        parse_png(content, Path("x.parquet"))
+
+
+def test_png_of_other_modes_are_refused() -> None:
+    content = io.BytesIO()
+    Image.new("RGBA", (3, 2)).save(content, "PNG")
+    with pytest.raises(Refusal, match="mode RGBA came, expected L or RGB"):
+        parse_png(content.getvalue(), Path("x.parquet"))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x93NUMPY\x01\x00", b"\x93NUMPY\x01\x00\x76\x00{'descr': '|O', 'fortran_order'"]
+)
+def test_bytes_that_are_no_array_are_refused(content: bytes) -> None:
+    with pytest.raises(Refusal, match="x.tar: no array, or damaged"):
+        parse_npy(content, Path("x.tar"))
+
+
+def test_safetensors_that_are_damaged_are_refused(tmp_path: Path) -> None:
+    kind = FileKind("maps", 2**20, "write them again")
+    save_file({"a": np.arange(3)}, tmp_path / "good.safetensors", {"b": "c"})
+    metadata, arrays = read_safetensors(tmp_path / "good.safetensors", kind)
+    assert (metadata, arrays["a"].tolist()) == ({"b": "c"}, [0, 1, 2])
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "good.safetensors").read_bytes()[:-5])
+    with pytest.raises(Refusal, match="cut.safetensors: not a safetensors file, or damaged .*; write them again"):
+        read_safetensors(tmp_path / "cut.safetensors", kind)

@@ -56,8 +56,17 @@ class PictureStage(Stage):
         pairs = [(model, method) for model in self.study.scoring.models for method in self.study.scoring.methods]
         shown = [(model, method, self._rows(model, method)) for model, method in pairs]
         return [
-            (model, method, rows, self.cell(model, method.text, repr(rows))) for model, method, rows in shown if rows
+            (model, method, rows, self.cell(model, method.text, self._words(method, rows)))
+            for model, method, rows in shown
+            if rows
         ]
+
+    @staticmethod
+    def _words(method: Method, rows: RoleRows) -> str:
+        """What pictures depend on besides model and method: the rows, and what files hold that a method reads."""
+        from ...explaining.stored_maps import StoredMaps
+
+        return f"{rows!r}{method.explainer!r}" if isinstance(method.explainer, StoredMaps) else repr(rows)
 
     def _rows(self, model: ModelCells, method: Method) -> RoleRows:
         """The rows that are shown of a method, by role; none if it was not scored on every row."""

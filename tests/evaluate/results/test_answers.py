@@ -23,6 +23,7 @@ from an8flower.evaluate.results.answers import (
 from an8flower.evaluate.results.arrays import read_arrays, write_arrays
 from an8flower.evaluate.results.files import write_json
 from an8flower.evaluate.results.folder import SCHEMA, RunFolder
+from an8flower.evaluate.results.map_files import MapsManifest
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=5)
 PLAIN = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
@@ -94,7 +95,7 @@ def test_long_rows_of_another_cell_count_as_missing(tmp_path: Path) -> None:
 
 def test_maps_of_another_cell_or_of_other_rows_count_as_missing(tmp_path: Path) -> None:
     place, rows = tmp_path / "cell-0.5-a.h5", np.array([2, 5])
-    kept_maps.write_maps(place, rows, np.ones((2, 4, 4), np.float32))
+    kept_maps.write_maps(place, rows, np.ones((2, 4, 4), np.float32), MapsManifest("d" * 64, "test", None))
     assert kept_maps.has_maps(place, rows)
     assert not kept_maps.has_maps(place, np.array([2, 6]))
     shutil.copy(place, tmp_path / "cell-0.5-b.h5")

@@ -1,0 +1,102 @@
+"""Read an export back: the very data set that was exported, row by row held against its recorded checksums."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from .. import atomic
+from ..errors import Refusal
+from ..store import FlowerStore, StoredRows
+from ..writing import Block, WritingPlan, write, write_unless_there
+from .contents import MANIFEST, Contents, check_rows, read_contents
+from .layouts import LAYOUTS, Arrays
+
+HELD = 4  # shards that are held at once
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder holds an export."""
+    return (folder / MANIFEST).is_file()
+
+
+def import_export(
+    folder: Path,
+    path: Path,
+    *,
+    force: bool = False,
+    workers: int | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Contents:
+    """Write the data set of an export into a file, which is equal to the one that was exported.
+
+    Raises Refusal if the file is there and `force` is not given, and if the export is damaged, or was changed.
+    """
+    contents = read_contents(folder, tuple(LAYOUTS))
+    unknown = {array.name for arrays in contents.arrays.values() for array in arrays} - set(StoredRows._fields)
+    if unknown:
+        raise Refusal(f"{folder}: holds {sorted(unknown)[0]}, which this version does not know; use a later an8flower")
+
+    def is_there() -> bool:
+        if path.exists() and not force:
+            raise Refusal(f"{path}: exists; replace it with --force, or write elsewhere with -o")
+        return False
+
+    def make() -> None:
+        unchecked = path.with_name(f"{path.name}.unchecked")
+        attributes = {
+            key: value for key, value in contents.attributes.items() if key != "digest" or "spec" in contents.attributes
+        }
+        plan = WritingPlan(unchecked, attributes, contents.splits, contents.fingerprint, _maker(folder, contents))
+        try:
+            write(plan, min(workers or os.cpu_count() or 1, HELD - 2), progress)
+            _refuse_changed(folder, contents, unchecked)
+            atomic.move(unchecked, path)
+        finally:
+            unchecked.unlink(missing_ok=True)
+
+    write_unless_there(path, is_there, make)
+    return contents
+
+
+def _maker(folder: Path, contents: Contents) -> Callable[[Block], StoredRows]:
+    """The function that gives the rows of a block, which may lie in several shards."""
+    layout = LAYOUTS[contents.layout]
+    shards = {(shard.split, shard.number): shard for shard in contents.shards}
+
+    @lru_cache(maxsize=HELD)
+    def read(split: str, number: int) -> Arrays:
+        shard = shards[split, number]
+        return check_rows(layout.read(folder, contents, shard), contents, shard, layout.place(folder, shard))
+
+    def make(block: Block) -> StoredRows:
+        step = contents.shard_rows
+        numbers = range(block.start // step, -(-block.stop // step))
+        pieces = [read(block.split, number) for number in numbers]
+        first = numbers.start * step
+        whole = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+        rows = {name: values[block.start - first : block.stop - first] for name, values in whole.items()}
+        return StoredRows(**{name: rows.get(name) for name in StoredRows._fields})  # type: ignore[arg-type]
+
+    return make
+
+
+def _refuse_changed(folder: Path, contents: Contents, path: Path) -> None:
+    """Raise a Refusal unless the rows that were read are those of the checksums."""
+    store = FlowerStore(path)
+    different = [
+        f"{split}/{array.name}"
+        for split, arrays in contents.arrays.items()
+        for array in arrays
+        if store.file[split][array.name].attrs["sha256"] != array.sha256
+    ]
+    store.close()
+    if different:
+        raise Refusal(
+            f"{folder}: {', '.join(different)} is not what was exported, so files were changed; "
+            "export the data set again"
+        )
