@@ -38,6 +38,35 @@ def time_limit_option(seconds: float, what: str) -> Callable[[Callable[..., Any]
 weights_option = click.option(
     "--weights", type=FILE, multiple=True, help="A safetensors file for each factory of --model, in the same order."
 )
+trust_option = click.option(
+    "--trust", is_flag=True, help="Let files of models import the Python modules that they name, which runs their code."
+)
+
+
+NETWORK_OPTIONS = ("labels", "normalise", "layer", "trust")
+
+
+def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what a bare network is like, --labels, --normalise and --layer, and --trust."""
+    options = (
+        click.option(
+            "--labels",
+            type=FILE,
+            help="For factories: a file of the class names in the order of the outputs.  [default: as the data's]",
+        ),
+        click.option(
+            "--normalise", help="For factories: imagenet, none, or means:deviations, M,M,M:S,S,S.  [default: imagenet]"
+        ),
+        click.option(
+            "--layer", help="For factories: the layer that CAMs look at.  [default: the last one with spatial extent]"
+        ),
+        trust_option,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 models_option = click.option(
     "--model",
     "models",

@@ -30,7 +30,7 @@ from ..explaining.methods import Method, family_of, parse_method
 from ..metrics.interventions import part_threshold
 from ..metrics.interventions.reliance import redundancy_warnings, warnings
 from ..metrics.naming import parse_metrics
-from ..models.sources import Source, open_model
+from ..models.sources import Source, open_judged
 from ..resources import Resources
 from ..results.boards import boards
 from ..results.files import write_json
@@ -81,7 +81,7 @@ class Scoring:
     def __init__(self, plan: ScoringPlan, resources: Resources, folder: Path, keep_maps: bool = False) -> None:
         self.plan, self.store = plan, FlowerStore(plan.data)
         self.data_seal = DataSeal(self.store)
-        models = [open_model(source, self.store, resources.device) for source in plan.models]
+        models = [open_judged(source, self.store, resources.device) for source in plan.models]
         lacks = missing_needs(self.store) | part_threshold.missing_needs(self.store, plan.split)
         possible = select_computable(parse_metrics(plan.metrics), lacks)
         if not possible.metrics:
@@ -103,7 +103,7 @@ class Scoring:
             ModelCells(
                 self.judge,
                 classifier,
-                str(source),
+                source,
                 self.blocks,
                 folder=folder,
                 keep_maps=keep_maps,
@@ -143,13 +143,20 @@ class Scoring:
                 "put a whole file there, or make it again"
             )
 
+    def check_accuracy(self, warn: Callable[[str], None]) -> None:
+        """Say, before anything is scored, which models are at chance or far below what their files state."""
+        for model in self.models:
+            if doubt := model.check_accuracy():
+                warn(doubt)
+
     def document(self, ledger: Ledger) -> dict[str, Any]:
         """What `score --json` prints, of cells that are settled."""
         store, plan = self.store, self.plan
         data = {"name": store.name, "digest": store.digest, "split": plan.split, "rows": len(self.chosen)}
         described = [model.describe(self.methods, ledger) for model in self.models]
         redundant = redundancy_warnings(store.spec) if store.spec else []
-        warned = [sentence for model in described for sentence in _warnings(self.judge, model)]
+        doubts = [check.doubt for model in self.models if (check := model.accuracy_check) and check.doubt]
+        warned = doubts + [sentence for model in described for sentence in _warnings(self.judge, model)]
         document = _document(self, ledger, data, described)
         return {
             **document,
@@ -175,17 +182,20 @@ def score(
     folder: Path,
     progress: Callable[[int, int], None] = lambda *_: None,
     settle: Callable[[Scoring, Ledger], None] = settle_here,
+    warn: Callable[[str], None] = lambda sentence: None,
 ) -> ScoringOutcome:
     """Do every cell that is not done, and summarise.
 
     Args:
         progress: is told how many cells are through, of how many.
         settle: does the cells, and enters into the ledger what became of them.
+        warn: is told, before anything is scored, which model is at chance or far below what its file states.
 
     Raises Refusal as `Scoring` does.
     """
     opened = Scoring(plan, resources, folder)
     opened.refuse_damaged()
+    opened.check_accuracy(warn)
     ledger = Ledger(RunFolder(folder), len(opened.cells()), progress)
     settle(opened, ledger)
     document = opened.document(ledger)
