@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ..errors import Refusal
 from .options import FILE, as_json, spec_options
 from .places import DEFAULT_DATA, data_path
-from .printing import echo_json
+from .printing import echo_json, warn
 from .with_progress import generate_with_progress
 
 
@@ -121,13 +122,18 @@ def verify(file: Path) -> None:
 @click.argument("masks", type=FILE)
 @click.option("-o", "--output", type=FILE, required=True, help="The file to write.")
 @click.option("--size", type=click.IntRange(16, 1024), help="Scale every picture and mask to this square.")
+@click.option(
+    "--fit",
+    type=click.Choice(["crop", "squeeze"]),
+    help="What is taken of a picture that is no square: its centre, or the whole, distorted.  [default: it is refused]",
+)
 @click.option("--force", is_flag=True, help="Replace a file at this place.")
 @as_json
-def import_(images: Path, masks: Path, output: Path, size: int | None, force: bool, as_json: bool) -> None:
+def import_(images: Path, masks: Path, output: Path, size: int | None, fit: Any, force: bool, as_json: bool) -> None:
     """Make a data set from your own pictures, IMAGES/<class>/*, and masks, MASKS/<class>/*.
 
     A mask belongs to the picture of the same class with the same file name, extensions aside. Bright pixels of a mask
-    are evidence.
+    are evidence. Pictures that are shared out already, IMAGES/train/<class>/*, keep their splits.
 
     \b
     Example:  an8flower import an8Flower_double_12c an8Flower_double_12c_MASK -o data/original.h5
@@ -136,7 +142,9 @@ def import_(images: Path, masks: Path, output: Path, size: int | None, force: bo
     from .progress import counting
 
     with counting("importing", None) as step:
-        pairs = import_folders(images, masks, output, size=size, force=force, progress=step)
+        pairs = import_folders(images, masks, output, size=size, fit=fit, force=force, progress=step)
+    for sentence in pairs.gaps():
+        warn(sentence)
     counts, splits = count_masks(output), {split: len(members) for split, members in pairs.splits.items()}
     if as_json:
         document = {"file": str(output), "classes": list(pairs.class_names), "splits": splits, **vars(counts)}
