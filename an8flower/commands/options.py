@@ -43,14 +43,15 @@ trust_option = click.option(
 )
 
 
-NETWORK_OPTIONS = ("labels", "normalise", "layer", "trust")
+NETWORK_OPTIONS = ("class_names", "normalise", "layer", "trust")
 
 
-def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say what a bare network is like, --labels, --normalise and --layer, and --trust."""
+def network_options_with(names_option: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add the options that say what a bare network is like: class names, --normalise and --layer; and --trust."""
     options = (
         click.option(
-            "--labels",
+            names_option,
+            "class_names",
             type=FILE,
             help="For factories: a file of the class names in the order of the outputs.  [default: as the data's]",
         ),
@@ -62,9 +63,16 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         trust_option,
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+network_options = network_options_with("--labels")
 
 
 models_option = click.option(

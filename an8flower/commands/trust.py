@@ -21,6 +21,7 @@ from .options import (
     memory_limit_option,
     models_option,
     network_options,
+    network_options_with,
     time_limit_option,
     weights_option,
 )
@@ -103,7 +104,7 @@ def certify(
 @data_option
 @click.option("--model", help="A safetensors file or package.module:factory.  [default: runs/DATA/flowernet-seed0]")
 @click.option("--weights", type=FILE, help="A safetensors file for the network that the factory makes.")
-@network_options
+@network_options_with("--class-names")
 @click.option("--split", default="test", show_default=True)
 @click.option(
     "--rows",
@@ -207,10 +208,11 @@ def _doubts(classifier: Classifier, split: FlowerSplit, resources: Resources) ->
     """Why the model's maps mean little, if it is at chance or far below what its file states; also printed."""
     from ..evaluate.models.accuracy_check import check_accuracy
 
-    doubts = list(filter(None, [check_accuracy(classifier, split, resources.in_flight).doubt]))
-    for doubt in doubts:
-        warn(doubt)
-    return doubts
+    doubt = check_accuracy(classifier, split, resources.in_flight).doubt.replace("--labels", "--class-names")
+    if not doubt:
+        return []
+    warn(doubt)
+    return [doubt]
 
 
 def _part(options: dict[str, Any], names: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:

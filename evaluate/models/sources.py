@@ -174,9 +174,9 @@ class NetworkSettings:
     trust: bool = False  # whether code that files of models name may be imported
 
     @classmethod
-    def read(cls, labels: Path | None, normalise: str | None, layer: str | None, trust: bool) -> NetworkSettings:
+    def read(cls, class_names: Path | None, normalise: str | None, layer: str | None, trust: bool) -> NetworkSettings:
         """The settings as options say them; raises WrongUsage or Refusal if one of them cannot be read."""
-        names = None if labels is None else read_labels(labels)
+        names = None if class_names is None else read_labels(class_names)
         return cls(names, None if normalise is None else parse_normalisation(normalise), layer, trust)
 
     def of(self, model: str | Path | nn.Module, weights: Path | None) -> Source:

@@ -340,7 +340,7 @@ def test_the_document_of_several_models(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     models = {"petals": wrapped(Tints(PETALS)), "tag": wrapped(Tints(TAG))}
-    monkeypatch.setattr(certifying, "open_model", lambda source, store, device: models[source])
+    monkeypatch.setattr(certifying, "open_judged", lambda source, store, device: models[source])
     document = certify_models(["petals", "tag"], world, None, 0, Resources(CPU))
     json.dumps(document, allow_nan=False)
     assert document["dataset"]["rows"] == ROWS  # fewer than the usual number are there
