@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from an8flower import spec as specs
 from an8flower.__main__ import main
 from an8flower.errors import Refusal, WrongUsage
 from an8flower.evaluate.models.classifier import build
@@ -21,6 +22,7 @@ from an8flower.evaluate.models.frozen import freeze_up_to
 from an8flower.evaluate.models.pretrained import load_pretrained
 from an8flower.evaluate.models.training import train
 from an8flower.evaluate.registry import archs
+from an8flower.generate import generate
 from an8flower.store import FlowerStore
 
 NETWORKS = """
@@ -485,3 +487,17 @@ def test_keys_of_a_plan_that_do_not_go_together(home: Path, small_file: Path, ch
     done = call("audit", "plan.toml")
     assert done.exit_code == 1
     assert sentence in done.output
+
+
+@pytest.mark.parametrize("arch", ["timm:test_resnet", "timm:test_vit"])
+def test_networks_of_timm(home: Path, small_file: Path, arch: str) -> None:
+    """One takes images of any size; the other is made for one, and gets that of the data. Neither needs --trust."""
+    pytest.importorskip("timm")
+    generate(specs.load("single-6c").with_changes(rows=60, size=32), Path("f.h5"), workers=1)
+    done = call("train", "--data", "f.h5", "--arch", arch, "--epochs", 1, "--json")
+    assert done.exit_code == 0, done.output
+    classifier = load(json.loads(done.stdout)["model"])
+    assert classifier.arch == arch
+    assert classifier.spatial(classifier.head(torch.rand(2, 3, 32, 32)).values).shape[2] > 1
+    with pytest.raises(WrongUsage, match='timm has no classifier "hf-hub:somebody/something"'):
+        build("timm:hf-hub:somebody/something", ["a", "b"], 32, 0)
