@@ -12,6 +12,7 @@ from .options import FILE, as_json, data_option, device_option
 from .places import DEFAULT_ARCH
 from .printing import echo_json, show_list
 from .with_progress import train_with_progress
+from .workers import keep_stdout
 
 
 @click.command()
@@ -60,7 +61,7 @@ def train(
 
     An architecture of your own is a function of the number of classes and the side of the pictures, `net(classes,
     size)`; or one without arguments, whose last linear layer is replaced. What was replaced, loaded and frozen is said
-    before the training begins.
+    before the training begins. With --json, several seeds give a list.
 
     \b
     Example:  an8flower train --data data/double-12c.h5 --arch resnet18 --seed 1
@@ -71,11 +72,13 @@ def train(
 
     if output is not None and len(seeds) > 1:
         raise click.UsageError(f"-o names one file, and {len(seeds)} seeds came; leave -o out, or give one --seed")
-    find_arch(arch)  # before data are rendered for it
+    with keep_stdout():  # which a module of somebody's own may print to
+        find_arch(arch)  # before data are rendered for it
     data = data or ensure_default_data()
     outcomes = []
     for seed in dict.fromkeys(seeds):
-        outcomes.append(train_with_progress(data, arch, epochs, seed, device, output, **start))
+        with keep_stdout():
+            outcomes.append(train_with_progress(data, arch, epochs, seed, device, output, **start))
         if not as_json:
             _print_training(outcomes[-1])
     if as_json:

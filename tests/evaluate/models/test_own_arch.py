@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -378,6 +379,7 @@ def test_the_recipe_of_an_architecture_counts(home: Path, store: FlowerStore) ->
 
 def test_what_was_trained_is_found_again_with_consent_alone(home: Path, small_file: Path) -> None:
     """By the commands: two seeds, files without a colon; a file that names code runs with --trust, or by its name."""
+    (home / "mynets.py").write_text(NETWORKS + "print('imported')\n")
     words = ["--data", small_file, "--arch", "mynets:net", "--epochs", 1, "--normalise", "none", "--layer", "first"]
     done = call("train", *words, "--seed", 0, "--seed", 1, "--json")
     assert done.exit_code == 0, done.output
@@ -408,7 +410,24 @@ def test_what_was_trained_is_found_again_with_consent_alone(home: Path, small_fi
     assert json.loads(by_name.stdout)["models"][0]["digest"] == models[0]["digest"]
     other = call(*score, "--model", "mynets:thousand", "--weights", places[0])
     assert other.exit_code == 1
+    explain = ["explain", "--data", small_file, "--row", 0, "--method", "gradcam", "--model", places[1]]
+    assert call(*explain).exit_code == 1
+    assert call(*explain, "--trust").exit_code == 0
     assert not [path for path in home.rglob("*") if ":" in path.name]
+
+
+def test_a_factory_of_classes_and_size_is_a_model_too(home: Path, small_file: Path) -> None:
+    """It is told the classes and the size of the data; without data, nobody knows them unless labels are named."""
+    words = ["--data", small_file, "--model", "mynets:net", "--method", "gradcam"]
+    assert call("explain", *words, "--row", 0).exit_code == 0
+    Image.new("RGB", (40, 40)).save("p.png")
+    done = call("explain", "--image", "p.png", "--size", 40, "--data", small_file, *words[2:])
+    assert done.exit_code == 0, done.output
+    done = call("explain", "--image", "p.png", "--size", 40, *words[2:])
+    assert 'mynets:net wants "classes", the number of classes; name them with --labels, or give --data' in done.output
+    Path("l.txt").write_text("a\nb\nc\n")
+    done = call("explain", "--image", "p.png", "--size", 40, *words[2:], "--labels", "l.txt", "--target", 2)
+    assert "gradcam for 'c'" in done.output
 
 
 def test_a_model_knows_that_its_code_has_changed(home: Path, store: FlowerStore) -> None:
