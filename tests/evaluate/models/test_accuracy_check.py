@@ -32,7 +32,7 @@ from an8flower.store import FlowerStore
 
 NAMES = ("dark", "middle", "pale")
 GREYS = (0.2, 0.5, 0.8)
-SIDE = 8
+SIDE = 12
 
 NETWORKS = """
 import torch
@@ -287,3 +287,18 @@ def test_an_audit_tells_it_on_its_page(home: Path, greys: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "it would be right in 12 if its outputs stood for middle, pale, dark" in done.stderr
     assert "outputs stood for middle, pale, dark" in (home / "out" / "report.html").read_text()
+
+
+def test_the_sanity_check_tells_it_too(home: Path, greys: Path) -> None:
+    """There --labels is a check of its own, so that the class names have another option."""
+    words = ["sanity", "--data", greys, "--model", "greynets:turned", "--normalise", "none", "--method", "gradcam"]
+    words += ["--rows", 3, "--steps", 1, "--draws", 1, "--no-labels", "--json", "-o", "out"]
+    done = call(*words)
+    assert done.exit_code == 0, done.output
+    assert "one a line, in a file for --class-names" in done.stderr
+    assert len(json.loads(done.stdout)["warnings"]) == 1
+    (home / "labels.txt").write_text("middle\npale\ndark\n")
+    mended = call(*words, "--class-names", "labels.txt")
+    assert mended.exit_code == 0, mended.output
+    assert json.loads(mended.stdout)["warnings"] == []
+    assert "Warning" not in mended.stderr
