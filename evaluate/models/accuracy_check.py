@@ -164,4 +164,4 @@ def _last_resort(classifier: Classifier, split: FlowerSplit) -> str:
         return f"the code of {classifier.arch} is not what it was trained with; put it back, or train it anew"
     if data.get("digest") != split.store.digest:
         return f"it was trained on other data ({data.get('name', 'unknown')}); train it on these if that is not meant"
-    return "train it anew"
+    return "train it for longer, or with another learning rate"

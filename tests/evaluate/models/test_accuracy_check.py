@@ -157,12 +157,14 @@ def test_far_below_what_a_file_states(home: Path, greys: Path, stated: float, do
     import greynets
 
     twisted = wrap(greynets.Nearest(["dark", "middle", "middle"]), NAMES, SIDE, "mean", (0.0,) * 3, (1.0,) * 3)
-    twisted.card = replace(twisted.card, accuracy=stated)
-    check = check_accuracy(twisted, FlowerStore(greys)["train"])
+    store = FlowerStore(greys)
+    twisted.card = replace(twisted.card, accuracy=stated, data={"digest": store.digest})
+    check = check_accuracy(twisted, store["train"])
     assert (check.rows, check.right) == (42, 28)
     p = stated - 0.05
     tail = sum(math.comb(42, k) * p**k * (1 - p) ** (42 - k) for k in range(29))
     assert (tail < 0.01) == doubted
+    assert ("train it for longer, or with another learning rate" in check.doubt) == doubted
     assert bool(check.doubt) == doubted
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from an8flower import spec as specs
 from an8flower.__main__ import main
 from an8flower.errors import Refusal, WrongUsage
+from an8flower.evaluate.models.accuracy_check import check_accuracy
 from an8flower.evaluate.models.classifier import build
 from an8flower.evaluate.models.files import load
 from an8flower.evaluate.models.frozen import freeze_up_to
@@ -438,6 +440,9 @@ def test_a_model_knows_that_its_code_has_changed(home: Path, store: FlowerStore)
     del sys.modules["mynets"]
     again = load("m.safetensors", trust=True)
     assert again.code != again.card.data["code"]
+    again.card = replace(again.card, accuracy=1.0)
+    doubt = check_accuracy(again, store["test"]).doubt
+    assert "the code of mynets:net is not what it was trained with; put it back, or train it anew" in doubt
 
 
 # In a plan
