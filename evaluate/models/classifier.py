@@ -283,10 +283,10 @@ def build(
     """
     entry = find_arch(arch)
     with seed_global_state(seed_of("weights", arch, seed)):
-        made, sentences = make_network(entry, len(class_names), size)
+        made, sentences = make_network(entry, len(class_names), size, _unwrap)
     for sentence in sentences:
         note(sentence)
-    network = made.network if isinstance(made, Classifier) else made
+    network = _unwrap(made)
     mean, std = normalisation or _own_normalisation(made, entry.about)
     place = layer or _own_layer(made, entry.about, size)
     in_card = layer if "layer" in entry.about else place
@@ -296,6 +296,11 @@ def build(
     if ":" in arch:
         classifier.code = digest_code(network)
     return classifier
+
+
+def _unwrap(made: nn.Module) -> nn.Module:
+    """The bare network of what a factory made."""
+    return made.network if isinstance(made, Classifier) else made
 
 
 def normalisation_of(classifier: Classifier) -> Normalisation:

@@ -14,7 +14,7 @@ from torch import nn
 
 from an8flower.errors import Refusal, WrongUsage
 
-from ..registry import Entry, archs
+from ..registry import Entry, archs, is_ours
 from .heads import REMEDY, replace_heads
 from .probing import probe_network
 
@@ -35,33 +35,45 @@ def find_arch(name: str) -> Entry:
     return archs[name]
 
 
-def make_network(entry: Entry, classes: int, size: int) -> tuple[nn.Module, list[str]]:
+def make_network(
+    entry: Entry, classes: int, size: int, unwrap: Callable[[nn.Module], nn.Module]
+) -> tuple[nn.Module, list[str]]:
     """A network that tells so many classes apart and takes images of a size; and what was done for it, in sentences.
 
     A registered function gets the two numbers. A factory of a user's gets those that it has arguments for; if it has
     none for the classes, and makes another number of logits, its last linear layer is replaced.
 
+    Args:
+        unwrap: gives the bare network of what a factory made, which may be a Classifier.
+
     Raises:
         Refusal: it cannot be called, gives no network from such images to logits, or has no last linear layer.
     """
-    if "layer" in entry.about:
-        return _check_is_network(entry.name, _call(entry.name, partial(entry.item, classes, size))), []
-    if isinstance(entry.item, nn.Module):
-        raise Refusal(
-            f"{entry.name} is a network already; name a function that makes one, so that each seed has its own"
-        )
-    arguments = _arguments_for(entry.name, entry.item, classes, size)
-    network = _check_is_network(entry.name, _call(entry.name, partial(entry.item, **arguments)))
-    inner = getattr(network, "network", network)  # a Classifier has its network inside
-    probe = probe_network(inner, size)
+    if is_ours(entry.item) and ":" not in entry.name:
+        return entry.item(classes, size), []
+    make, is_told = _bind(entry, classes, size)
+    made = _check_is_network(entry.name, _call(entry.name, make))
+    probe = probe_network(unwrap(made), size)
     if probe.classes == classes:
-        return network, []
-    if arguments.keys() & set(CLASSES):
+        return made, []
+    if is_told:
         raise Refusal(
             f"{entry.name} gives {probe.classes} logits where {classes} classes were asked for; "
             "expected one logit a class"
         )
-    return network, [replace_heads(inner, probe, classes, entry.name)]
+    return made, [replace_heads(unwrap(made), probe, classes, entry.name)]
+
+
+def _bind(entry: Entry, classes: int, size: int) -> tuple[Callable[[], Any], bool]:
+    """A factory with its arguments, and whether the number of classes is one of them."""
+    if isinstance(entry.item, nn.Module):
+        raise Refusal(
+            f"{entry.name} is a network already; name a function that makes one, so that each seed has its own"
+        )
+    if "layer" in entry.about:  # it is registered, and takes the two numbers whatever it calls them
+        return partial(entry.item, classes, size), True
+    arguments = _arguments_for(entry.name, entry.item, classes, size)
+    return partial(entry.item, **arguments), bool(arguments.keys() & set(CLASSES))
 
 
 def call_for(name: str, factory: Callable[..., Any], classes: int | None, size: int) -> Any:

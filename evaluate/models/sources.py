@@ -78,10 +78,9 @@ def open_model(
 ) -> Classifier:
     """Open the classifier that a user names, for the classes and the size of a data set.
 
-    A factory is called without arguments (one that wants them gets the number of classes and the size of the data) and
-    returns a `Classifier`, or any network from images normalised by
-    ImageNet's mean and standard deviation to logits; its CAM layer is then the last one that has spatial extent.
-    `weights` are those of the network that it makes.
+    A factory is called without arguments; one that wants them gets the number of classes and the size of the data. It
+    returns a `Classifier`, or any network from images normalised by ImageNet's mean and standard deviation to logits;
+    its CAM layer is then the last one that has spatial extent. `weights` are those of the network that it makes.
 
     Raises Refusal where it cannot be had, or takes other classes or sizes than those of the data.
     """

@@ -73,6 +73,17 @@ class Named(Functional):
         logits = super().forward(x)
         return {"out": logits} if self.training else logits
 
+class Nested(nn.Module):
+    "It calls a part of itself as a Classifier calls its network."
+
+    def __init__(self):
+        super().__init__()
+        self.network = nn.Conv2d(3, 8, 3)
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x):
+        return self.head(self.network(x).mean((2, 3)))
+
 def pair(num_classes):
     return Pair(num_classes)
 
@@ -118,6 +129,10 @@ from mynets import Functional
 
 from an8flower.evaluate import register_arch
 
+@register_arch("stubborn-functional", layer="second")
+def stubborn(k, side):
+    return Functional(k + 1)
+
 @register_arch("registered-functional", layer="second", learning_rate=3e-3, epochs=1, normalise="none")
 def registered(classes, size):
     return Functional(classes)
@@ -153,7 +168,10 @@ def call(*words: object) -> Result:
 # Built
 
 
-@pytest.mark.parametrize("arch", ["mynets:net", "mynets:thousand", "myarchs:registered", "torchvision:resnet18"])
+@pytest.mark.parametrize(
+    "arch",
+    ["mynets:net", "mynets:thousand", "mynets:Nested", "myarchs:registered", "torchvision:resnet18"],
+)
 def test_a_network_is_built_for_the_classes(home: Path, store: FlowerStore, arch: str) -> None:
     built = build(arch, store.class_names, store.size, 0)
     images = torch.rand(2, 3, store.size, store.size)
@@ -202,6 +220,7 @@ def test_what_a_network_brings_counts_and_options_more(home: Path, store: Flower
             "mynets:stubborn",
             "gives 7 logits where 6 classes were asked for; expected one logit a class",
         ),
+        ("myarchs:stubborn", "gives 7 logits where 6 classes were asked for; expected one logit a class"),
         (
             "mynets:pair",
             "Pair gives tuple for one image; expected logits (1, C): auxiliary outputs are for",
