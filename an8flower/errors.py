@@ -13,5 +13,9 @@ class WrongUsage(Refusal):
     exit_code = 2
 
 
+class DoubtfulModel(UserWarning):
+    """A model is at chance on the data, or far below the accuracy that its file states: its scores mean little."""
+
+
 class NotApplicable(Refusal):
     """A method cannot run on this kind of model: a cell is skipped for it, not failed."""

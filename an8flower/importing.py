@@ -1,7 +1,8 @@
 """Pictures and masks of somebody else as a store: the layout of the original an8Flower release.
 
-`IMAGES/<class>/*` lies beside `MASKS/<class>/*`; a mask belongs to the picture with the same stem. Nothing is guessed:
-what does not match is refused, and what is left out is named. What is hidden (its name begins with a dot) is skipped.
+`IMAGES/<class>/*` lies beside `MASKS/<class>/*`; a mask belongs to the picture with the same stem. Where pictures are
+shared out already, `IMAGES/<split>/<class>/*`, their splits are kept. Nothing is guessed: what does not match is
+refused, and what is left out is named. What is hidden (its name begins with a dot) is skipped.
 """
 
 from __future__ import annotations
@@ -9,17 +10,18 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from .errors import Refusal
 from .gate.pictures import SUFFIXES, open_picture
-from .picture import read_picture
+from .picture import frame_box, read_picture
 from .splits import SPLITS, split_sizes
 from .store import COVERED, READ_ROWS, FlowerStore, StoredRows
 from .writing import Block, WritingPlan, write, write_unless_there
@@ -29,6 +31,8 @@ WHITE = {"bool": 1, "uint8": 255, "uint16": 65535, "int32": 65535}  # Pillow kee
 OTHER_COLOURS = {"CMYK", "YCbCr", "LAB", "HSV"}  # in which white is not all numbers at their largest
 HALF_COVERED = 128  # the coverage of a void pixel
 NAMED = 3  # how many offenders a message names
+SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+Fit = Literal["crop", "squeeze"]  # how a picture that is no square becomes one
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Pair:
     image: Path
     mask: Path
     label: int
+    split: str | None = None  # the user's own; None: the pictures are shared out here
 
     @property
     def group(self) -> str:
@@ -56,14 +61,27 @@ class Pairs:
 
     @cached_property
     def splits(self) -> Mapping[str, list[Pair]]:
-        """70/10/20 of the groups of each class, in an order fixed by their names' hash."""
+        """The user's own splits, else 70/10/20 of the groups of each class, in an order fixed by their names' hash."""
         splits: dict[str, list[Pair]] = {split: [] for split in SPLITS}
+        for pair in self.pairs:
+            if pair.split is not None:
+                splits[pair.split].append(pair)
         for label in range(len(self.class_names)):
-            members = [pair for pair in self.pairs if pair.label == label]
+            members = [pair for pair in self.pairs if pair.label == label and pair.split is None]
             split_of = _split_of_groups({pair.group for pair in members})
             for pair in members:
                 splits[split_of[pair.group]].append(pair)
         return {split: sorted(pairs, key=_order_key) for split, pairs in splits.items() if pairs}
+
+    def gaps(self) -> Iterator[str]:
+        """What training and scoring will miss, in sentences: splits without rows, and classes without rows in one."""
+        if empty := [split for split in SPLITS if split not in self.splits]:
+            yield f"no rows in {', '.join(empty)}: training and scoring want some; give the classes more pictures"
+        for split, pairs in self.splits.items():
+            labels = {pair.label for pair in pairs}
+            if lacking := [name for label, name in enumerate(self.class_names) if label not in labels]:
+                more = f" and {len(lacking) - NAMED} classes more" if len(lacking) > NAMED else ""
+                yield f"no rows of {', '.join(lacking[:NAMED])}{more} in {split}; give them more pictures"
 
 
 def import_folders(
@@ -73,28 +91,32 @@ def import_folders(
     *,
     size: int | None = None,
     void: int | None = None,
+    fit: Fit | None = None,
     workers: int | None = None,
     force: bool = True,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Pairs:
     """Write a store from two parallel folders; `size` scales every picture to that square.
 
-    Pixels of a mask that have the value `void` in every channel are neither evidence nor not; None if no value says so.
+    Args:
+        void: pixels of a mask with this value in every channel are neither evidence nor not; None: no value says so.
+        fit: how a picture that is no square becomes one: `crop` keeps the square at its centre, as `explain --image`
+            does, `squeeze` the whole, in another aspect. None: such a picture is refused.
 
     Raises Refusal where a file is there already and `force` is not given, where pictures and masks do not match one to
-    one, where they differ in size, where pictures are not square or not all of one size and no `size` is given, and
-    where a mask cannot be read as foreground and background.
+    one, where they differ in size, where pictures are not square and no `fit` is given, or not all of one size and no
+    `size` is given, and where a mask cannot be read as foreground and background.
     """
     _refuse_existing(path, force)
     matched = match(images, masks)
-    side = size or _common_side(matched.pairs)
+    side = size or _common_side(matched.pairs, fit)
     attributes = {"name": path.stem, "class_names": list(matched.class_names), "part_names": [], "size": side}
     splits = {split: len(pairs) for split, pairs in matched.splits.items()}
 
     def make(block: Block) -> StoredRows:
-        return read_rows(matched.splits[block.split][block.start : block.stop], side, void)
+        return read_rows(matched.splits[block.split][block.start : block.stop], side, void, fit)
 
-    plan = WritingPlan(path, attributes, splits, f"{_key(matched, side)} {void}", make)
+    plan = WritingPlan(path, attributes, splits, f"{_key(matched, side)} {void} {fit}", make)
     write_unless_there(
         path, lambda: _refuse_existing(path, force), lambda: write(plan, workers or os.cpu_count() or 1, progress)
     )
@@ -139,6 +161,42 @@ def _mask_shares(store: FlowerStore, split: str, start: int) -> np.ndarray:
 
 def match(images: Path, masks: Path) -> Pairs:
     """Pair pictures and masks by class and stem; raises Refusal with what does not match."""
+    splits = _own_splits(images)
+    if not splits:
+        return _match_classes(images, masks)
+    theirs = _own_splits(masks)
+    _refuse_unmatched(set(splits), set(theirs), f"splits of {images}", f"splits of {masks}")
+    parts = {split: _match_classes(splits[split], theirs[split]) for split in splits}
+    names = tuple(sorted({name for part in parts.values() for name in part.class_names}))
+    pairs = [
+        replace(pair, label=names.index(part.class_names[pair.label]), split=split)
+        for split, part in parts.items()
+        for pair in part.pairs
+    ]
+    beside = [path for root in (images, masks) for path in _visible(root) if path.name not in SPLIT_FOLDERS]
+    within = [path for part in parts.values() for path in part.left_out]
+    return Pairs(names, tuple(pairs), tuple(sorted(beside + within)))
+
+
+def _own_splits(root: Path) -> dict[str, Path]:
+    """The folders train, val and test of a root if its pictures are shared out already; empty if they are not.
+
+    Raises Refusal if there is no such root, or two folders stand for one split.
+    """
+    if _folders(root):
+        return {}
+    splits: dict[str, Path] = {}
+    for folder in sorted(_visible(root)):
+        if folder.is_dir() and folder.name in SPLIT_FOLDERS and _folders(folder):
+            split = SPLIT_FOLDERS[folder.name]
+            if split in splits:
+                raise Refusal(f"{root}: {splits[split].name} and {folder.name} are the same split; leave one of them")
+            splits[split] = folder
+    return splits
+
+
+def _match_classes(images: Path, masks: Path) -> Pairs:
+    """Pair pictures and masks in folders of classes."""
     classes, theirs = _folders(images), _folders(masks)
     _refuse_unmatched(set(classes), set(theirs), f"classes of {images}", f"classes of {masks}")
     pairs: list[Pair] = []
@@ -152,25 +210,30 @@ def match(images: Path, masks: Path) -> Pairs:
     return Pairs(tuple(classes), tuple(pairs), (*_left_out(images, classes), *_left_out(masks, theirs)))
 
 
-def read_rows(pairs: Iterable[Pair], side: int, void: int | None = None) -> StoredRows:
+def read_rows(pairs: Iterable[Pair], side: int, void: int | None = None, fit: Fit | None = None) -> StoredRows:
     """Pictures (n, S, S, 3) and masks (n, S, S), scaled to a square where they are not of that size.
 
     With a value for void there is coverage as well, of which a void pixel has half.
     """
     pairs = list(pairs)
-    images, masks, voids = map(np.stack, zip(*[_read(pair, side, void) for pair in pairs], strict=True))
+    images, masks, voids = map(np.stack, zip(*[_read(pair, side, void, fit) for pair in pairs], strict=True))
     labels = np.array([pair.label for pair in pairs], np.int64)
     coverage = np.where(voids, HALF_COVERED, COVERED * masks).astype(np.uint8)
     return StoredRows(images, labels, masks, None, None, None if void is None else coverage)
 
 
-def foreground(mask: Image.Image, place: object) -> np.ndarray:
+def foreground(mask: Image.Image, place: object, unclear: np.ndarray | None = None) -> np.ndarray:
     """A mask of any mode as (H, W) bool: where a channel reaches half of what its mode can hold.
+
+    Nothing is read from the pixels that are `unclear`, (H, W) bool, and they are not marked.
 
     Raises Refusal where something is marked but nothing reaches half (a palette's or a label's numbers, say): that is
     not a picture of foreground and background.
     """
-    channels = _channels(mask)
+    counts = np.ones(mask.size[::-1], bool) if unclear is None else ~unclear
+    if mask.mode in ("P", "PA"):
+        _refuse_labels(mask, place, counts)
+    channels = _channels(mask) * counts[:, :, None]
     most = WHITE.get(channels.dtype.name)
     if most is None:
         raise Refusal(f"{place}: mode {mask.mode} came, whose white is unknown; save the mask in black and white")
@@ -194,18 +257,34 @@ def _channels(mask: Image.Image) -> np.ndarray:
     return values
 
 
-def _read(pair: Pair, side: int, void: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _refuse_labels(mask: Image.Image, place: object, counts: np.ndarray) -> None:
+    """Raise a Refusal if a palette has several colours in the pixels that count, and they are not shades of grey."""
+    pixels = np.asarray(mask.convert("RGBA"))[counts]
+    colours = np.unique(pixels[pixels[:, 3] >= 128, :3], axis=0)
+    if len(colours) > 2 and (colours != colours[:, :1]).any():
+        raise Refusal(
+            f"{place}: a palette of {len(colours)} colours came, and which of them is evidence is unclear; "
+            "save the mask in black and white"
+        )
+
+
+def _read(pair: Pair, side: int, void: int | None, fit: Fit | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A picture, its mask of 0 and 1, and its void pixels, which the mask leaves out."""
     picture, mask = read_picture(pair.image), open_picture(pair.mask)
     if picture.size != mask.size:
         raise Refusal(f"{pair.mask}: {mask.size} came, its picture {pair.image} is {picture.size}; scale one of them")
+    if picture.width != picture.height and fit is None:
+        raise Refusal(
+            f"{pair.image}: {picture.width} x {picture.height} px is no square; say with --fit whether to crop it to "
+            "the square at its centre, or to squeeze it"
+        )
     unclear = _has_value(mask, void)
-    marked = Image.fromarray(foreground(mask, pair.mask) & ~unclear)
+    marked = Image.fromarray(foreground(mask, pair.mask, unclear))
     if picture.size != (side, side):
-        smaller = side < min(picture.size)
-        picture = picture.resize((side, side), Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC)
-        marked = marked.convert("L").resize((side, side), Image.Resampling.BOX).point(lambda v: 255 * (v >= 128))
-        shares = Image.fromarray(unclear).convert("L").resize((side, side), Image.Resampling.BOX)
+        smaller, box = side < min(picture.size), frame_box(picture.size) if fit == "crop" else None
+        picture = picture.resize((side, side), Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC, box)
+        marked = marked.convert("L").resize((side, side), Image.Resampling.BOX, box).point(lambda v: 255 * (v >= 128))
+        shares = Image.fromarray(unclear).convert("L").resize((side, side), Image.Resampling.BOX, box)
         unclear = np.asarray(shares) > 0  # whatever is void in part
     return np.asarray(picture), (np.asarray(marked) > 0).astype(np.uint8), unclear
 
@@ -219,10 +298,11 @@ def _has_value(mask: Image.Image, value: int | None) -> np.ndarray:
     return np.zeros(values.shape[:2], bool) if value is None else (values == value).all(2)
 
 
-def _common_side(pairs: Iterable[Pair]) -> int:
+def _common_side(pairs: Iterable[Pair], fit: Fit | None) -> int:
     sizes: dict[tuple[int, int], Path] = {}
     for pair in pairs:
-        sizes.setdefault(open_picture(pair.image).size, pair.image)
+        size = open_picture(pair.image).size
+        sizes.setdefault((min(size), min(size)) if fit == "crop" else size, pair.image)
     (first, example), *others = sizes.items()
     if others or first[0] != first[1]:
         listed = ", ".join(f"{w}x{h} ({path.name})" for (w, h), path in list(sizes.items())[:NAMED])

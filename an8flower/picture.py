@@ -53,10 +53,15 @@ def as_rgb(picture: Image.Image) -> Image.Image:
 
 def frame(picture: Image.Image, size: int) -> Framed:
     """The centre of a picture at a model's size: its shorter side whole, its aspect ratio kept."""
-    side = min(picture.size)
-    left, upper = ((length - side) / 2 for length in picture.size)
-    box = (left, upper, left + side, upper + side)
+    box = frame_box(picture.size)
     return Framed(picture, box, np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box)))
+
+
+def frame_box(size: tuple[int, int]) -> Box:
+    """The square at the centre of a picture of some width and height, as large as fits."""
+    side = min(size)
+    left, upper = ((length - side) / 2 for length in size)
+    return left, upper, left + side, upper + side
 
 
 def _in_eight_bits(picture: Image.Image) -> Image.Image:

@@ -5,6 +5,7 @@ Unlike the commands, these calls render and train nothing by default: data and m
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from an8flower.errors import Refusal, WrongUsage
+from an8flower.errors import DoubtfulModel, Refusal, WrongUsage
 from an8flower.picture import as_rgb, read_picture
 from an8flower.store import FlowerStore
 
@@ -26,7 +27,8 @@ from .metrics.naming import USUAL, parse_metrics
 from .models.classifier import Classifier
 from .models.labels import read_labels
 from .models.networks.guard import evaluating
-from .models.sources import Source, pair_with_weights, parse_normalisation
+from .models.normalisation import parse_normalisation
+from .models.sources import NetworkSettings, Source, pair_with_weights
 from .resources import Resources, parse_device
 from .results.files import refuse_audit
 from .results.folder import RunFolder
@@ -60,6 +62,7 @@ def explain(
     layer: str | None = None,
     target: int | None = None,
     device: str = "auto",
+    trust: bool = False,
 ) -> Explanation:
     """Explain one picture, or one row of a data set, as `an8flower explain` does.
 
@@ -83,6 +86,7 @@ def explain(
             vision transformer the last norm.
         target: the index of the class to explain; the row's label where None, or what is predicted of a picture.
         device: auto takes the device of the network where one was given, else a GPU if there is one, else the CPU.
+        trust: import the module that a model's file names, which runs its code.
 
     Raises:
         WrongUsage: a name or an option is wrong.
@@ -98,6 +102,7 @@ def explain(
         size,
         None if normalise is None else parse_normalisation(normalise),
         layer,
+        trust,
     )
     store = data if isinstance(data, FlowerStore) or data is None else FlowerStore(data)
     with _restore_modes([model]):
@@ -115,6 +120,10 @@ def score(
     methods: str | Explainer | Sequence[str | Explainer],
     metrics: str | Sequence[str] = (USUAL,),
     weights: Place | Sequence[Place] = (),
+    labels: Place | Sequence[str] | None = None,
+    normalise: str | None = None,
+    layer: str | None = None,
+    trust: bool = False,
     split: str = "test",
     rows: int | None = None,
     target: Target = "label",
@@ -132,11 +141,17 @@ def score(
 
     Args:
         data: an HDF5 file of an8flower, or a FlowerStore.
-        models: safetensors files, `package.module:factory`, torch networks or Classifiers. Bare networks get pictures
-            in ImageNet's normalisation; `wrap` says another one. They come back in the mode that they had.
+        models: safetensors files, `package.module:factory`, torch networks or Classifiers. They come back in the mode
+            that they had. Of one that is at chance, or far below what its file states, a warning tells.
         methods: texts as `--method` takes them, or explainers.
         metrics: texts as `--metric` takes them; `usual` stands for those that need maps and masks alone.
         weights: safetensors files for the factories among the models, one each, in the same order.
+        labels: for factories and networks: a file of class names, or the names, in the order of the logits; those of
+            the data where None.
+        normalise: for factories and networks: imagenet, none, or M,M,M:S,S,S; imagenet where None.
+        layer: for factories and networks: the layer that CAM-like methods look at; the last one with spatial extent
+            where None.
+        trust: import the modules that models' files name, which runs their code.
         split: train, val or test.
         rows: how many rows, spread evenly over the classes; all where None.
         target: explain the `label` or the `predicted` class.
@@ -153,9 +168,11 @@ def score(
     """
     store = data if isinstance(data, FlowerStore) else FlowerStore(data)
     networks = [models] if isinstance(models, Model) else list(models)
+    normalisation = None if normalise is None else parse_normalisation(normalise)
+    settings = NetworkSettings(_read_names(labels), normalisation, layer, trust)
     plan = ScoringPlan(
         data=store.path,
-        models=pair_with_weights(networks, _to_texts(weights)),
+        models=pair_with_weights(networks, _to_texts(weights), settings),
         methods=tuple(set_precisions(_name_methods(methods), precision)),
         metrics=tuple(metric.name for metric in parse_metrics(_to_texts(metrics))),
         split=split,
@@ -167,7 +184,7 @@ def score(
     folder = Path("runs") / store.path.stem if output is None else Path(output)
     refuse_audit(folder)
     with _restore_modes(networks):
-        scored = judge(plan, resources, folder, progress or (lambda done, total: None))
+        scored = judge(plan, resources, folder, progress or (lambda done, total: None), warn=_warn)
     refuse_if_nothing_was_scored(scored.document)
     return ScoreResult(scored.document, RunFolder(folder).table(scored.filed), folder)
 
@@ -178,6 +195,9 @@ def audit(
     data: Place | Sequence[Place] = (),
     models: Place | Sequence[Place] = (),
     weights: Place | Sequence[Place] = (),
+    labels: Place | None = None,
+    normalise: str | None = None,
+    layer: str | None = None,
     methods: str | Sequence[str] = (),
     metrics: str | Sequence[str] = (),
     rows: int | None = None,
@@ -196,10 +216,11 @@ def audit(
         plan: the name of a shipped plan, a .toml file, or a plan that was read.
         data, models, weights, methods, metrics, rows: each stands in for what the plan says of it. Worker processes
             get texts alone, so models are safetensors files or `package.module:factory`.
+        labels, normalise, layer: of the factories among `models`, as in `score`; `labels` is a file.
         reduced: do the small version of the plan, which its table `[reduced]` describes.
         output: the folder of the run; `runs/NAME` where None. What is done there is not done again.
         fresh: do everything anew.
-        trust: import the modules that a .toml file names, which runs their code.
+        trust: import the modules that a .toml file, or a model's file, names, which runs their code.
         how: options of `an8flower audit` that change no number: engine, workers, threads, device, batch, time_limit,
             memory_limit, ray_address, keep_maps.
 
@@ -218,12 +239,18 @@ def audit(
         data=_to_texts(data),
         models=_to_texts(models),
         weights=_to_texts(weights),
+        settings={"labels": None if labels is None else str(labels), "normalise": normalise, "layer": layer},
         methods=_to_texts(methods),
         metrics=_to_texts(metrics),
         rows=rows,
     )
-    done = carry_out(wanted, None if output is None else Path(output), How(**how), fresh=fresh)
+    done = carry_out(wanted, None if output is None else Path(output), How(**how, trust=trust), fresh=fresh, warn=_warn)
     return AuditResult.read(done.folder)
+
+
+def _warn(sentence: str) -> None:
+    """Warn of a model whose scores mean little, at the place of the user's call."""
+    warnings.warn(sentence, DoubtfulModel, stacklevel=4)
 
 
 def save_maps(

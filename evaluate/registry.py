@@ -115,6 +115,19 @@ class Registry:
             importlib.import_module(f"{self._package}.{module.name}")
 
 
+TOOLKIT_ARCHS = ("timm", "torchvision")  # before a colon, they name an architecture of theirs and no code of a user's
+
+
+def names_code(arch: str) -> bool:
+    """Whether an architecture is named as `package.module:factory`, a user's code, which building it would import."""
+    return ":" in arch and arch.partition(":")[0] not in TOOLKIT_ARCHS
+
+
+def to_file_name(arch: str) -> str:
+    """An architecture's name as it stands in the names of files: without the colon, which not every system takes."""
+    return arch.replace(":", ".")
+
+
 def is_factory(place: str | Path) -> bool:
     """Whether a model's name would be imported as `package.module:factory`, since it has a colon and is no file."""
     return ":" in str(place) and not Path(place).exists()
@@ -182,7 +195,7 @@ def register_arch(name: str, *, layer: str, **about: Any) -> Callable[[Any], Any
     Args:
         name: how users ask for it.
         layer: the path of the submodule that CAM-like methods look at.
-        about: `family`, `source`, and what training is to do otherwise: `epochs`, `learning_rate`.
+        about: `family`, `source`, and what training is to do otherwise: `epochs`, `learning_rate`, `normalise`.
 
     Raises:
         Refusal: another architecture has this name.

@@ -229,7 +229,7 @@ def test_score_prints_json_as_designed(run: Run, trained: Path) -> None:
     document = json.loads(run(*words, cwd=trained).stdout)
     assert {"name", "digest", "split", "rows"} == set(document["dataset"])
     assert document["dataset"]["rows"] == 12
-    assert {"arch", "seed", "digest", "accuracy", "reliance"} == set(document["models"][0])
+    assert {"arch", "seed", "digest", "accuracy", "reliance", "accuracy_check"} == set(document["models"][0])
     assert {"share", "flip_rate"} == set(document["models"][0]["reliance"])
     assert all(isinstance(sentence, str) for sentence in document["warnings"])
     assert [result["method"] for result in document["results"]] == ["gradcam", "random", "edges"]

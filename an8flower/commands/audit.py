@@ -9,7 +9,7 @@ import click
 
 from ..errors import Refusal
 from .options import FILE, as_json, batch_option, device_option
-from .printing import echo_json
+from .printing import echo_json, warn
 
 if TYPE_CHECKING:
     from ..evaluate.audits.run import AuditOutcome
@@ -26,10 +26,17 @@ REPLACES = "Repeatable; replaces what the plan says."
 @click.option("--data", "data", multiple=True, help=f"A preset, a spec .toml or an .h5 file. {REPLACES}")
 @click.option("--model", "models", multiple=True, help=f"An arch, a file, or package.module:factory. {REPLACES}")
 @click.option("--weights", multiple=True, help="A safetensors file for each factory of --model, in the same order.")
+@click.option("--labels", help="A file of the class names in the order of the outputs of the factories of --model.")
+@click.option("--normalise", help="For the factories of --model: imagenet, none, or M,M,M:S,S,S.  [default: imagenet]")
+@click.option("--layer", help="For the factories of --model: the layer that CAMs look at.")
 @click.option("--method", "methods", multiple=True, help=REPLACES)
 @click.option("--metric", "metrics", multiple=True, help=REPLACES)
 @click.option("--rows", type=click.IntRange(min=1), help="How many rows are scored; replaces what the plan says.")
-@click.option("--trust", is_flag=True, help="Allow PLAN to import Python modules of your own, which runs their code.")
+@click.option(
+    "--trust",
+    is_flag=True,
+    help="Let PLAN and files of models import Python modules that they name, which runs their code.",
+)
 @click.option(
     "--engine",
     default="local",
@@ -62,6 +69,9 @@ def audit(
     data: tuple[str, ...],
     models: tuple[str, ...],
     weights: tuple[str, ...],
+    labels: str | None,
+    normalise: str | None,
+    layer: str | None,
     methods: tuple[str, ...],
     metrics: tuple[str, ...],
     rows: int | None,
@@ -91,9 +101,14 @@ def audit(
     wanted = plans.load(plan or plans.QUICK)
     refuse_untrusted(plan or plans.QUICK, wanted.own_code(), trust, "--trust")
     wanted = wanted.at_reduced_size() if reduced else wanted
-    wanted = wanted.instead(data=data, models=models, weights=weights, methods=methods, metrics=metrics, rows=rows)
+    settings = {"labels": labels, "normalise": normalise, "layer": layer}
+    wanted = wanted.instead(
+        data=data, models=models, weights=weights, settings=settings, methods=methods, metrics=metrics, rows=rows
+    )
     with Stages() as stages:
-        outcome = carry_out(wanted, output, How(**how), fresh=fresh, reporter=stages, command=_command_line())
+        outcome = carry_out(
+            wanted, output, How(**how, trust=trust), fresh=fresh, reporter=stages, command=_command_line(), warn=warn
+        )
     _print_outcome(outcome, as_json)
 
 

@@ -10,7 +10,7 @@ import click
 from ..errors import Refusal, WrongUsage
 from .options import FILE, as_json, device_option, spec_options
 from .places import DEFAULT_DATA, data_path
-from .printing import echo_json
+from .printing import echo_json, warn
 from .with_progress import generate_with_progress
 
 if TYPE_CHECKING:
@@ -160,28 +160,31 @@ def _measure_leak(store: FlowerStore, rows: int, epochs: int, seed: int, device:
 @click.option("-o", "--output", type=FILE, required=True, help="The file to write.")
 @click.option("--size", type=click.IntRange(16, 1024), help="Scale every picture and mask to this square.")
 @click.option("--void", type=click.IntRange(0, 65535), help="The value in a mask of pixels that count for nothing.")
+@click.option(
+    "--fit",
+    type=click.Choice(["crop", "squeeze"]),
+    help="What is taken of a picture that is no square: its centre, or the whole, distorted.  [default: it is refused]",
+)
 @click.option("--force", is_flag=True, help="Replace a file at this place.")
 @as_json
-def import_(
-    images: Path, masks: Path | None, output: Path, size: int | None, void: int | None, force: bool, as_json: bool
-) -> None:
+def import_(images: Path, masks: Path | None, output: Path, force: bool, as_json: bool, **reading: Any) -> None:
     """Make a data set from your own pictures, IMAGES/<class>/*, and masks, MASKS/<class>/*.
 
     A mask belongs to the picture of the same class with the same file name, extensions aside. Bright pixels of a mask
     are evidence. Pixels with the value of --void, such as the borders of Pascal VOC (255), are neither evidence nor
-    not: no localisation metric counts them. A folder that `an8flower export` wrote is given alone, and becomes the data
-    set that it was.
+    not: no localisation metric counts them. Pictures that are shared out already, IMAGES/train/<class>/*, keep their
+    splits. A folder that `an8flower export` wrote is given alone, and becomes the data set that it was.
 
     \b
     Example:  an8flower import an8Flower_double_12c an8Flower_double_12c_MASK -o data/original.h5
               an8flower import single-6c -o data/single-6c.h5
     """
-    if masks is None:
-        if size is not None or void is not None:
-            raise WrongUsage("--size and --void are for pictures and masks; an export is read as it is")
-        _import_export(images, output, force, as_json)
+    if masks is not None:
+        _import_pictures(images, masks, output, force, as_json, **reading)
+    elif unfit := [f"--{name}" for name, value in reading.items() if value is not None]:
+        raise WrongUsage(f"{', '.join(unfit)}: for pictures and masks; an export is read as it is")
     else:
-        _import_pictures(images, masks, output, size, void, force, as_json)
+        _import_export(images, output, force, as_json)
 
 
 def _import_export(folder: Path, output: Path, force: bool, as_json: bool) -> None:
@@ -198,14 +201,14 @@ def _import_export(folder: Path, output: Path, force: bool, as_json: bool) -> No
         click.echo(f"{output}: {sum(contents.splits.values()):,} rows of an export")
 
 
-def _import_pictures(
-    images: Path, masks: Path, output: Path, size: int | None, void: int | None, force: bool, as_json: bool
-) -> None:
+def _import_pictures(images: Path, masks: Path, output: Path, force: bool, as_json: bool, **reading: Any) -> None:
     from ..importing import count_masks, import_folders
     from .progress import counting
 
     with counting("importing", None) as step:
-        pairs = import_folders(images, masks, output, size=size, void=void, force=force, progress=step)
+        pairs = import_folders(images, masks, output, **reading, force=force, progress=step)
+    for sentence in pairs.gaps():
+        warn(sentence)
     counts, splits = count_masks(output), {split: len(members) for split, members in pairs.splits.items()}
     if as_json:
         document = {"file": str(output), "classes": list(pairs.class_names), "splits": splits, **vars(counts)}

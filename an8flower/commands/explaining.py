@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .ensure import ensure_default_data, ensure_default_model
-from .options import FILE, device_option
+from .options import FILE, device_option, trust_option
 
 
 @click.command()
@@ -40,6 +40,7 @@ from .options import FILE, device_option
     type=int,
     help="Index of the class to explain.  [default: the row's label; of a picture, what is predicted]",
 )
+@trust_option
 @device_option
 @click.option(
     "-o", "--output", type=FILE, default=Path("explanation.png"), show_default=True, help="The picture to write."

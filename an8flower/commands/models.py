@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,31 +12,82 @@ from .options import FILE, as_json, data_option, device_option
 from .places import DEFAULT_ARCH
 from .printing import echo_json, show_list
 from .with_progress import train_with_progress
+from .workers import keep_stdout
 
 
 @click.command()
 @data_option
-@click.option("--arch", default=DEFAULT_ARCH, show_default=True, help="The architecture; `an8flower archs` lists them.")
+@click.option(
+    "--arch",
+    default=DEFAULT_ARCH,
+    show_default=True,
+    help="A name of `an8flower archs`, timm:NAME, torchvision:NAME, or package.module:factory of your own.",
+)
 @click.option("--epochs", type=click.IntRange(min=1), help="Epochs at most.  [default: as the architecture says]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    "seeds",
+    type=click.IntRange(min=0),
+    multiple=True,
+    default=(0,),
+    show_default=True,
+    help="Repeatable: one training for each.",
+)
+@click.option("--init", type=FILE, help="Pretrained weights to start from, safetensors; the last linear layer is new.")
+@click.option("--freeze", metavar="LAYER", help="Train nothing up to this layer, statistics of batch norms included.")
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="At the top of the cycle.  [default: as the architecture says]",
+)
+@click.option(
+    "--normalise", help="imagenet, none, or means:deviations, M,M,M:S,S,S.  [default: as the architecture says]"
+)
+@click.option("--layer", help="The layer that CAMs look at.  [default: the architecture's, or the last spatial one]")
 @device_option
 @click.option("-o", "--output", type=FILE, help="The file to write.  [default: runs/DATA/ARCH-seedN.safetensors]")
 @as_json
 def train(
-    data: Path | None, arch: str, epochs: int | None, seed: int, device: str, output: Path | None, as_json: bool
+    data: Path | None,
+    arch: str,
+    epochs: int | None,
+    seeds: tuple[int, ...],
+    device: str,
+    output: Path | None,
+    as_json: bool,
+    **start: Any,
 ) -> None:
     """Train a classifier on a data set, and print its accuracy on the test rows.
 
+    An architecture of your own is a function of the number of classes and the side of the pictures, `net(classes,
+    size)`; or one without arguments, whose last linear layer is replaced. What was replaced, loaded and frozen is said
+    before the training begins. With --json, several seeds give a list.
+
     \b
     Example:  an8flower train --data data/double-12c.h5 --arch resnet18 --seed 1
+              an8flower train --arch my_model:small_network --seed 0 --seed 1
+              an8flower train --arch torchvision:resnet50 --init resnet50.safetensors --freeze layer2
     """
+    from ..evaluate.models.factories import find_arch
+
+    if output is not None and len(seeds) > 1:
+        raise click.UsageError(f"-o names one file, and {len(seeds)} seeds came; leave -o out, or give one --seed")
+    with keep_stdout():  # which a module of somebody's own may print to
+        find_arch(arch)  # before data are rendered for it
     data = data or ensure_default_data()
-    outcome = train_with_progress(data, arch, epochs, seed, device, output)
+    outcomes = []
+    for seed in dict.fromkeys(seeds):
+        with keep_stdout():
+            outcomes.append(train_with_progress(data, arch, epochs, seed, device, output, **start))
+        if not as_json:
+            _print_training(outcomes[-1])
     if as_json:
-        echo_json(outcome)
-    else:
-        effort = f"{outcome['epochs']} epochs, {outcome['seconds']:.0f} s"
-        click.echo(f"{outcome['model']}: test accuracy {outcome['accuracy']:.2%} after {effort}")
+        echo_json(outcomes if len(outcomes) > 1 else outcomes[0])
+
+
+def _print_training(outcome: dict[str, Any]) -> None:
+    effort = f"{outcome['epochs']} epochs, {outcome['seconds']:.0f} s"
+    click.echo(f"{outcome['model']}: test accuracy {outcome['accuracy']:.2%} after {effort}")
 
 
 @click.command()

@@ -38,6 +38,43 @@ def time_limit_option(seconds: float, what: str) -> Callable[[Callable[..., Any]
 weights_option = click.option(
     "--weights", type=FILE, multiple=True, help="A safetensors file for each factory of --model, in the same order."
 )
+trust_option = click.option(
+    "--trust", is_flag=True, help="Let files of models import the Python modules that they name, which runs their code."
+)
+
+
+NETWORK_OPTIONS = ("class_names", "normalise", "layer", "trust")
+
+
+def network_options_with(names_option: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add the options that say what a bare network is like: class names, --normalise and --layer; and --trust."""
+    options = (
+        click.option(
+            names_option,
+            "class_names",
+            type=FILE,
+            help="For factories: a file of the class names in the order of the outputs.  [default: as the data's]",
+        ),
+        click.option(
+            "--normalise", help="For factories: imagenet, none, or means:deviations, M,M,M:S,S,S.  [default: imagenet]"
+        ),
+        click.option(
+            "--layer", help="For factories: the layer that CAMs look at.  [default: the last one with spatial extent]"
+        ),
+        trust_option,
+    )
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+network_options = network_options_with("--labels")
+
+
 models_option = click.option(
     "--model",
     "models",

@@ -28,6 +28,11 @@ def _words(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def warn(sentence: str) -> None:
+    """Print a warning on standard error."""
+    click.echo(f"Warning: {sentence}", err=True)
+
+
 def echo_json(document: Any) -> None:
     """Print one JSON document on standard output."""
     click.echo(json.dumps(document, indent=2))

@@ -21,11 +21,12 @@ from .options import (
     in_process_option,
     memory_limit_option,
     models_option,
+    network_options,
     time_limit_option,
     weights_option,
 )
 from .places import run_folder
-from .printing import echo_json
+from .printing import echo_json, warn
 
 if TYPE_CHECKING:
     from ..evaluate.audits.engines.task import Engine
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 @data_option
 @models_option
 @weights_option
+@network_options
 @click.option(
     "--metric",
     "metrics",
@@ -102,6 +104,7 @@ def score(
     as_json: bool,
     as_csv: bool,
     output: Path | None,
+    **network: Any,
 ) -> None:
     """Score methods: explain each row by each method, and compare the maps with the truth.
 
@@ -123,7 +126,7 @@ def score(
     _refuse_wrong_words(methods, as_json, as_csv)
     from ..evaluate.calls import refuse_if_nothing_was_scored
     from ..evaluate.metrics.naming import USUAL, parse_metrics
-    from ..evaluate.models.sources import pair_with_weights
+    from ..evaluate.models.sources import NetworkSettings, pair_with_weights
     from ..evaluate.resources import Resources, parse_device
     from ..evaluate.results.files import refuse_audit
     from ..evaluate.scoring.run import ScoringPlan
@@ -136,15 +139,16 @@ def score(
         _name_broken_plug_ins(methods)
         metrics = metrics or (USUAL,)
         parse_metrics(metrics)
+        settings = NetworkSettings.read(**network)
         data = data or ensure_default_data()
-        sources = pair_with_weights(models, weights) or (str(ensure_default_model(data, device)),)
+        sources = pair_with_weights(models, weights, settings) or (str(ensure_default_model(data, device)),)
         plan = ScoringPlan(
             data=data, models=sources, methods=wanted, metrics=metrics, split=split, rows=rows, target=target, seed=seed
         )
         folder = output or run_folder(data)
         refuse_audit(folder)
         with filling("scoring") as progress:
-            outcome = _choose_scorer(engine)(plan, resources, folder, progress)
+            outcome = _choose_scorer(engine)(plan, resources, folder, progress, warn=warn)
     refuse_if_nothing_was_scored(outcome.document)
     _print_scores(outcome.document, as_json, as_csv)
 

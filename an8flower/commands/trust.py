@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,7 @@ from .check_options import check_options, values_of
 from .ensure import ensure_default_data, ensure_default_model
 from .options import (
     FILE,
+    NETWORK_OPTIONS,
     as_json,
     batch_option,
     data_option,
@@ -19,17 +20,25 @@ from .options import (
     in_process_option,
     memory_limit_option,
     models_option,
+    network_options,
+    network_options_with,
     time_limit_option,
     weights_option,
 )
 from .places import run_folder
-from .printing import echo_json, write_json
+from .printing import echo_json, warn, write_json
+
+if TYPE_CHECKING:
+    from ..evaluate.models.classifier import Classifier
+    from ..evaluate.resources import Resources
+    from ..store import FlowerSplit
 
 
 @click.command()
 @data_option
 @models_option
 @weights_option
+@network_options
 @click.option("--split", default="test", show_default=True)
 @click.option(
     "--rows", type=click.IntRange(min=1), help="How many rows, spread evenly over the classes.  [default: 300]"
@@ -56,6 +65,7 @@ def certify(
     device: str,
     as_json: bool,
     output: Path | None,
+    **network: Any,
 ) -> None:
     """Find out what a classifier relies on: change one thing in a scene, render it, and classify it again.
 
@@ -67,7 +77,7 @@ def certify(
     Example:  an8flower certify --data data/shortcut-6c.h5 --rows 200
     """
     from ..evaluate.data.world import World
-    from ..evaluate.models.sources import pair_with_weights
+    from ..evaluate.models.sources import NetworkSettings, pair_with_weights
     from ..evaluate.resources import Resources, parse_device
     from ..evaluate.trust.certificate import certify_models
     from ..store import FlowerStore
@@ -75,11 +85,12 @@ def certify(
     from .progress import filling
 
     resources = Resources(parse_device(device), batch)
+    settings = NetworkSettings.read(**network)
     data = data or ensure_default_data()
     world = World.of(FlowerStore(data)[split], resources.device)
-    sources = pair_with_weights(models, weights) or (str(ensure_default_model(data, device)),)
+    sources = pair_with_weights(models, weights, settings) or (str(ensure_default_model(data, device)),)
     with filling("certifying") as progress:
-        document = certify_models(sources, world, rows, seed, resources, progress)
+        document = certify_models(sources, world, rows, seed, resources, progress, warn)
     if output:
         write_json(document, output)
     if as_json:
@@ -93,6 +104,7 @@ def certify(
 @data_option
 @click.option("--model", help="A safetensors file or package.module:factory.  [default: runs/DATA/flowernet-seed0]")
 @click.option("--weights", type=FILE, help="A safetensors file for the network that the factory makes.")
+@network_options_with("--class-names")
 @click.option("--split", default="test", show_default=True)
 @click.option(
     "--rows",
@@ -151,7 +163,7 @@ def sanity(
     memory_limit: float | None,
     as_json: bool,
     output: Path | None,
-    **checks: Any,
+    **options: Any,
 ) -> None:
     """Do the maps of a method depend on what the model has learnt? A sanity check, not a score.
 
@@ -165,7 +177,7 @@ def sanity(
     Example:  an8flower sanity --method gradcam --method guided_backprop --method edges --rows 30
     """
     from ..evaluate.audits.scored_apart import sanity_apart
-    from ..evaluate.models.sources import Source, open_model
+    from ..evaluate.models.sources import NetworkSettings, open_judged, pair_with_weights
     from ..evaluate.resources import Resources, parse_device
     from ..evaluate.trust.sanity.plan import sanity_plan
     from ..evaluate.trust.sanity.run import ModelSanity
@@ -175,12 +187,16 @@ def sanity(
     from .workers import open_worker, read_methods
 
     resources = Resources(parse_device(device), batch)
+    network, checks = _part(options, NETWORK_OPTIONS)
     with open_worker(in_process, time_limit, memory_limit) as engine:
         wanted = read_methods(methods, "float32", engine)
+        settings = NetworkSettings.read(**network)
         data = data or ensure_default_data()
         store, folder = FlowerStore(data), output or run_folder(data)
-        source = Source(model or str(ensure_default_model(data, device)), weights)
-        classifier = open_model(source, store, resources.device)
+        places = [model or str(ensure_default_model(data, device))]
+        (source,) = pair_with_weights(places, [weights] if weights else [], settings)
+        classifier = open_judged(source, store, resources.device)
+        doubts = _doubts(classifier, store[split], resources)
         plan = sanity_plan(rows=rows, steps=steps, draws=draws, recalibrate=recalibrate, **values_of(checks))
         with filling("randomising") as progress:
             model_sanity = ModelSanity(classifier, store[split], plan, resources, folder=folder, seed=seed)
@@ -188,8 +204,25 @@ def sanity(
                 document = sanity_apart(model_sanity, source, wanted, progress, engine=engine)
             else:
                 document = check_sanity(model_sanity, wanted, progress)
-    write_json(document, folder / "sanity.json")
-    _print_sanity(document, as_json)
+    write_json(document | {"warnings": doubts}, folder / "sanity.json")
+    _print_sanity(document | {"warnings": doubts}, as_json)
+
+
+def _doubts(classifier: Classifier, split: FlowerSplit, resources: Resources) -> list[str]:
+    """Why the model's maps mean little, if it is at chance or far below what its file states; also printed."""
+    from ..evaluate.models.accuracy_check import check_accuracy
+
+    doubt = check_accuracy(classifier, split, resources.in_flight).doubt.replace("--labels", "--class-names")
+    if not doubt:
+        return []
+    warn(doubt)
+    return [doubt]
+
+
+def _part(options: dict[str, Any], names: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options by the names that are listed, and the others."""
+    listed = {name: options[name] for name in names}
+    return listed, {name: value for name, value in options.items() if name not in names}
 
 
 def _print_sanity(document: dict[str, Any], as_json: bool) -> None:

@@ -35,16 +35,21 @@ def say_waiting(path: Path) -> None:
 
 
 def train_with_progress(
-    data: Path, arch: str, epochs: int | None, seed: int, device: str, output: Path | None
+    data: Path, arch: str, epochs: int | None, seed: int, device: str, output: Path | None, **start: Any
 ) -> dict[str, Any]:
-    """Train and save a classifier while a bar counts the epochs; returns the document of `train --json`."""
+    """Train and save a classifier while a bar counts the epochs; returns the document of `train --json`.
+
+    What was done to the network before is said on standard error. `start` holds options of `train` that say how the
+    training begins.
+    """
+    from ..evaluate.models.files import file_name_of
     from ..evaluate.models.training import train
     from ..evaluate.resources import parse_device
     from ..store import FlowerStore
     from .progress import filling
 
     store = FlowerStore(data)
-    place = output or run_folder(data) / f"{arch}-seed{seed}.safetensors"
+    place = output or run_folder(data) / file_name_of(arch, seed)
     with filling(f"training {arch}") as progress:
         trained = train(
             store,
@@ -53,7 +58,10 @@ def train_with_progress(
             seed=seed,
             device=parse_device(device),
             on_epoch=lambda report: progress(report.epoch + 1, report.epochs),
+            note=lambda sentence: click.echo(sentence, err=True),
+            **start,
         )
     trained.classifier.save(place)
     numbers = {"accuracy": trained.accuracy, "epochs": trained.epochs, "seconds": trained.seconds}
-    return {"model": str(place), "arch": arch, "seed": seed, **numbers}
+    notes = {"notes": list(trained.notes)} if trained.notes else {}
+    return {"model": str(place), "arch": arch, "seed": seed, **numbers, **notes}

@@ -22,7 +22,7 @@ def open_worker(
     It has as many threads as this process unless another number is given, so that it computes the same numbers.
     In the block nothing that is printed reaches standard output, which belongs to results.
     """
-    with _keep_stdout():
+    with keep_stdout():
         if in_process:
             yield None
             return
@@ -46,7 +46,7 @@ def read_methods(texts: Sequence[str], precision: str, engine: Engine | None) ->
 
 
 @contextmanager
-def _keep_stdout() -> Iterator[None]:
+def keep_stdout() -> Iterator[None]:
     """Send what this process prints, in Python or in C, to standard error."""
     sys.stdout.flush()
     saved = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,8 +11,12 @@ import an8flower
 from an8flower.errors import Refusal
 from an8flower.store import FlowerStore
 
-from ..models.files import load
-from ..models.training import describe_data, epochs_for, train
+from ..models.files import file_name_of, load, read_classifier
+from ..models.labels import read_labels
+from ..models.normalisation import parse_normalisation
+from ..models.sources import Source
+from ..models.training import Start, describe_training, epochs_for, train
+from ..registry import to_file_name
 from ..resources import parse_device
 from ..results.files import link_or_copy
 from .cell_tasks import CellOutcome, run_cell
@@ -20,15 +26,23 @@ from .plan import Models, Plan
 
 def model_path(folder: Path, store: FlowerStore, models: Models, seed: int) -> Path:
     """The path of a trained model in the folder of a run."""
+    assert models.arch, "asked for only where a model is trained"
     epochs = f"-{models.epochs}epochs" if models.epochs else ""
-    return folder / "models" / f"{store.path.stem}-{models.arch}-seed{seed}{epochs}.safetensors"
+    name = f"{store.path.stem}-{to_file_name(models.arch)}-seed{seed}{epochs}{_mark(models)}"
+    return folder / "models" / f"{name}.safetensors"
+
+
+def _mark(models: Models) -> str:
+    """What the name of a model's file says of how its training begins: nothing where the architecture decides."""
+    words = [models.init, models.freeze, models.normalise, models.layer, models.learning_rate]
+    return f"-{hashlib.sha256(json.dumps(words).encode()).hexdigest()[:8]}" if any(words) else ""
 
 
 def find_or_take(where: Path, store: FlowerStore, models: Models, seed: int, *, neighbours: Iterable[Path]) -> bool:
     """Whether a trained model is there; one of another run, or from `an8flower train`, is taken from there first."""
     if is_meant(where, store, models, seed):
         return True
-    trained = where.parents[2] / store.path.stem / f"{models.arch}-seed{seed}.safetensors"
+    trained = where.parents[2] / store.path.stem / file_name_of(str(models.arch), seed)
     for other in [trained, *(run / "models" / where.name for run in neighbours)]:
         if is_meant(other, store, models, seed):
             link_or_copy(other, where)
@@ -37,26 +51,45 @@ def find_or_take(where: Path, store: FlowerStore, models: Models, seed: int, *, 
 
 
 def is_meant(where: Path, store: FlowerStore, models: Models, seed: int) -> bool:
-    """Whether a file holds just this model: arch, seed, rows, epochs and version of an8flower are the same.
+    """Whether a file holds just this model, trained as the plan says by this version of an8flower, and loads.
 
     The digest of a data set is that of its spec: rows that somebody edited are told by their fingerprint.
     """
     if not where.is_file():
         return False
+    assert models.arch, "asked for only where a model is trained"
     try:
-        card = load(where).card
+        card, _ = read_classifier(where)
+        if (card.arch, card.seed, card.versions.get("an8flower")) != (models.arch, seed, an8flower.__version__):
+            return False
+        classifier = load(where, trust=models.arch)
     except Refusal:
         return False
-    assert models.arch, "asked for only where a model is trained"
-    wanted = {**describe_data(store), "epochs": str(epochs_for(models.arch, models.epochs))}
-    return (card.arch, card.seed, card.data) == (models.arch, seed, wanted) and (
-        card.versions.get("an8flower") == an8flower.__version__
-    )
+    return card.data == describe_training(store, epochs_for(models.arch, models.epochs), start_of(models), classifier)
+
+
+def start_of(models: Models) -> Start:
+    """How the training of an entry of a plan begins."""
+    init = None if models.init is None else Path(models.init)
+    return Start(init, models.freeze, models.normalise, models.layer, models.learning_rate)
 
 
 def trained_models(plan: Plan) -> list[tuple[Models, int]]:
     """Every model that the plan wants trained, with its seed."""
     return [(models, seed) for models in plan.models if models.arch for seed in models.seeds]
+
+
+def named_source(models: Models, trust: bool) -> Source:
+    """The source of a model that a plan names by a file or a factory; the files that it takes are absolute paths."""
+    assert models.source, "asked for only where a plan names one"
+    return Source(
+        models.source,
+        weights=None if models.weights is None else Path(models.weights).absolute(),
+        class_names=None if models.labels is None else read_labels(Path(models.labels)),
+        normalisation=None if models.normalise is None else parse_normalisation(models.normalise),
+        layer=models.layer,
+        trust=trust,
+    )
 
 
 def train_model(place: str, data: str, models: str, seed: int, device: str) -> CellOutcome:
@@ -65,7 +98,8 @@ def train_model(place: str, data: str, models: str, seed: int, device: str) -> C
 
     def make() -> None:
         where = parse_device(here.device(device))
-        trained = train(FlowerStore(data), str(entry.arch), epochs=entry.epochs, seed=seed, device=where)
+        start = vars(start_of(entry))
+        trained = train(FlowerStore(data), str(entry.arch), epochs=entry.epochs, seed=seed, device=where, **start)
         trained.classifier.save(Path(place))
 
     return run_cell(make)

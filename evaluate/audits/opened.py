@@ -15,6 +15,7 @@ from an8flower.errors import Refusal
 from ..explaining.methods import Method, parse_method
 from ..models.classifier import Classifier
 from ..models.networks.guard import NotWhole
+from ..models.sources import Source
 from ..scoring.run import Scoring
 from .study import StudyWords
 
@@ -25,7 +26,7 @@ class ModelWords(NamedTuple):
     """A picklable description of one model on one data set: a worker opens the model by it, and checks the digest."""
 
     study: StudyWords  # the data set, and how it is scored
-    source: str  # a file, or package.module:factory, with its weights
+    source: str | Source  # a file, or package.module:factory, with its weights and what else is said of it
     digest: str
 
 

@@ -21,7 +21,7 @@ from an8flower.toml import parse, read, sentence, tuples
 
 from ..explainers.toolkits.adapters import is_foreign
 from ..options import METHOD, is_stored
-from ..registry import is_factory
+from ..registry import is_factory, names_code
 from .plan_table import Count, PlanTable, Seed
 from .stage import Stage, stages_by_name
 
@@ -53,8 +53,14 @@ class Models(PlanTable):
     arch: str | None = None
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     epochs: Count | None = None
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    init: str | None = None  # a safetensors file: pretrained weights that training starts from
+    freeze: str | None = None  # the layer up to which nothing is trained
     source: str | None = None  # a safetensors file, or package.module:factory
     weights: str | None = None  # a safetensors file for a factory's network
+    labels: str | None = None  # a file of class names, in the order of the network's outputs
+    normalise: str | None = None  # imagenet, none, or M,M,M:S,S,S
+    layer: str | None = None  # the layer that CAMs look at
 
     @model_validator(mode="after")
     def _check(self) -> Models:
@@ -64,6 +70,10 @@ class Models(PlanTable):
             )
         if self.weights and not self.source:
             raise ValueError("models: weights go with source = package.module:factory")
+        if self.labels and not self.source:
+            raise ValueError("models: labels go with source; what is trained has the classes of the data")
+        if self.source and (keys := [key for key in ("init", "freeze", "learning_rate") if getattr(self, key)]):
+            raise ValueError(f"models: {keys[0]} goes with arch, which is trained; {self.source} is as it is")
         return self
 
 
@@ -109,7 +119,7 @@ class Plan(PlanTable):
         places = [place for model in self.models for place in (model.source, model.weights) if place]
         tables = [table for key in stage_tables() if (table := getattr(self, key))]
         methods = [*self.methods, *(text for table in tables for text in getattr(table, "methods", None) or ())]
-        names = [name for name in archs if ":" in name]
+        names = [name for name in archs if names_code(name)]
         names += [place for place in places if may_be_imported(place)]
         names += [text for text in methods if is_own_code(text) and not is_foreign(text) and not is_stored(text)]
         names += [text for text in self.metrics if is_own_code(text)]
@@ -127,17 +137,19 @@ class Plan(PlanTable):
         data: Sequence[str] = (),
         models: Sequence[str] = (),
         weights: Sequence[str] = (),
+        settings: Mapping[str, str | None] | None = None,
         methods: Sequence[str] = (),
         metrics: Sequence[str] = (),
         rows: int | None = None,
     ) -> Plan:
         """A copy of the plan with values from the command line; an empty value leaves that of the plan.
 
-        If there are other metrics, the plan's leading ones are forgotten.
+        If there are other metrics, the plan's leading ones are forgotten. `settings` are labels, normalise and layer of
+        the factories among the models.
         """
         return self.with_changes(
             data=[_parse_data(text) for text in data] or None,
-            models=_parse_models(models, weights) or None,
+            models=_parse_models(models, weights, settings or {}) or None,
             methods=list(methods) or None,
             metrics=list(metrics) or None,
             leading=[] if metrics else None,
@@ -253,13 +265,21 @@ def _parse_data(text: str) -> dict[str, Any]:
     return {"file": text} if text.endswith((".h5", ".hdf5")) else {"spec": text}
 
 
-def _parse_models(texts: Sequence[str], weights: Sequence[str]) -> list[dict[str, Any]]:
+def _parse_models(
+    texts: Sequence[str], weights: Sequence[str], settings: Mapping[str, str | None]
+) -> list[dict[str, Any]]:
     """The entries of a plan for `--model` and `--weights`: files, factories with weights, or archs to train."""
     factories = [text for text in texts if is_factory(text)]
     if weights and len(weights) != len(factories):
         raise WrongUsage(f"{len(weights)} --weights came for {len(factories)} factories; give one for each, or none")
-    by_factory = dict(zip(factories, weights, strict=False))
-    return [{"source": text, "weights": by_factory.get(text)} if _is_source(text) else {"arch": text} for text in texts]
+    said = {key: value for key, value in settings.items() if value is not None}
+    if said and not factories:
+        raise WrongUsage(
+            f"--{next(iter(said))} is for --model package.module:factory; in a plan, it is a key of models"
+        )
+    by_factory = dict.fromkeys(factories, said)
+    by_factory |= {text: {**said, "weights": place} for text, place in zip(factories, weights, strict=False)}
+    return [{"source": text, **by_factory.get(text, {})} if _is_source(text) else {"arch": text} for text in texts]
 
 
 def _is_source(text: str) -> bool:

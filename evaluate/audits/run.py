@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +23,7 @@ from an8flower.writing import waiting_for
 
 from ..data.seal import DataSeal
 from ..explaining.methods import parse_methods
-from ..models.sources import Source, open_model
+from ..models.sources import Source, open_judged
 from ..registry import is_factory
 from ..report.page import write_page
 from ..resources import parse_device
@@ -64,6 +64,7 @@ class How:
     ray_address: str | None = None
     keep_maps: bool = False
     data_folder: Path = Path("data")
+    trust: bool = False  # whether code that a model's file names may be imported
 
 
 class ProgressReporter(Protocol):
@@ -113,6 +114,7 @@ def audit(
     fresh: bool = False,
     reporter: ProgressReporter | None = None,
     command: str = "",
+    warn: Callable[[str], None] = lambda sentence: None,
 ) -> AuditOutcome:
     """Carry out a plan, except for what is done already, and write `summary.json` and `report.html`.
 
@@ -120,6 +122,7 @@ def audit(
         folder: where everything is filed; `runs/NAME` where None.
         fresh: do everything anew, and take nothing from other runs.
         command: the command line that does the same again; the page shows it.
+        warn: is told, before anything is scored, which model is at chance or far below what its file states.
 
     Raises:
         Refusal: the plan cannot be begun, another audit is at work in the folder, or nothing can be written there.
@@ -130,7 +133,8 @@ def audit(
         files.sweep(folder, folders())
         try:
             neighbours = [] if fresh else files.neighbours(folder)
-            return Audit(plan, folder, how, neighbours=neighbours, reporter=reporter).run(command, fresh)
+            whole = Audit(plan, folder, how, neighbours=neighbours, reporter=reporter, warn=warn)
+            return whole.run(command, fresh)
         except OSError as error:
             raise Refusal(
                 f"{folder}: cannot be written ({error.strerror or error}); make room or choose another folder with -o; "
@@ -142,9 +146,17 @@ class Audit:
     """A plan that is being carried out in a folder."""
 
     def __init__(
-        self, plan: Plan, folder: Path, how: How, *, neighbours: Sequence[Path], reporter: ProgressReporter
+        self,
+        plan: Plan,
+        folder: Path,
+        how: How,
+        *,
+        neighbours: Sequence[Path],
+        reporter: ProgressReporter,
+        warn: Callable[[str], None],
     ) -> None:
         self.plan, self.folder, self.how, self.neighbours, self.reporter = plan, folder, how, neighbours, reporter
+        self.warn = warn
         self.device = str(parse_device(how.device))
         self.costs = CostRecord(folder / files.COSTS)
         self.training = Ledger(RunFolder(folder))
@@ -233,6 +245,8 @@ class Audit:
         """The task that trains one model."""
         where = models.model_path(self.folder, store, entry, seed)
         cell = Cell(where.stem, (), NO_ROWS, {"method": "training", "model": where.stem})
+        if entry.init is not None:
+            entry = entry.model_copy(update={"init": str(Path(entry.init).absolute())})
         arguments = (str(where), str(store.path.absolute()), entry.model_dump_json(), seed, self.device)
         gpus = 1.0 if self._on_gpu else 0.0
         return CellTask(
@@ -248,6 +262,7 @@ class Audit:
         words = self._words(store)
         scoring = words.open(*self._sources(store))
         self._refuse_unsteady(scoring)
+        scoring.check_accuracy(self.warn)
         return OpenStudy(
             plan=self.plan,
             words=words,
@@ -283,17 +298,21 @@ class Audit:
     def _refuse_unsteady(self, scoring: Scoring) -> None:
         """Raise a Refusal if a factory gives another model at a second call, since every worker calls it anew."""
         for model in scoring.models:
-            if is_factory(str(Source.of(model.source).model)):
-                again = open_model(model.source, scoring.store, scoring.judge.resources.device)
+            source = model.source if isinstance(model.source, Source) else Source.of(model.source)
+            if is_factory(str(source.model)):
+                again = open_judged(source, scoring.store, scoring.judge.resources.device)
                 if again.digest != model.digest:
                     raise Refusal(f"{model.source}: is another model each time; {STEADY}")
 
-    def _sources(self, store: FlowerStore) -> list[str]:
+    def _sources(self, store: FlowerStore) -> list[Source]:
         """The sources of all models of a data set: the trained ones, then those that the plan names."""
         trained = [(models.model_path(self.folder, store, *pair), *pair) for pair in models.trained_models(self.plan)]
-        sources = [str(where) for where, entry, seed in trained if models.is_meant(where, store, entry, seed)]
-        named = [(entry.source, entry.weights) for entry in self.plan.models if entry.source]
-        sources += [str(Source(place, Path(weights).absolute() if weights else None)) for place, weights in named]
+        sources = [
+            Source(str(where), trust=str(entry.arch))
+            for where, entry, seed in trained
+            if models.is_meant(where, store, entry, seed)
+        ]
+        sources += [models.named_source(entry, self.how.trust) for entry in self.plan.models if entry.source]
         if not sources:
             reason = self.training.failed[0]["reason"]
             raise Refusal(f"{store.path}: none of its models could be trained; the first: {reason}")

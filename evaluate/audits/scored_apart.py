@@ -34,12 +34,13 @@ def score_apart(
     progress: Callable[[int, int], None] = lambda *_: None,
     *,
     engine: Engine,
+    warn: Callable[[str], None] = lambda sentence: None,
 ) -> ScoringOutcome:
     """Score as `scoring.run.score` does, with the same numbers, but have an engine do the cells that run others' code.
 
     The plan's models are files or factories.
     """
-    return score(plan, resources, folder, progress, partial(_settle, folder=folder, engine=engine))
+    return score(plan, resources, folder, progress, partial(_settle, folder=folder, engine=engine), warn)
 
 
 def _settle(scoring: Scoring, ledger: Ledger, *, folder: Path, engine: Engine) -> None:
@@ -125,7 +126,7 @@ def _sanity_words(model: ModelSanity, source: str | Source) -> SanityWords:
     store = setting.split.store
     plan = ScoringPlan(store.path.absolute(), (), (), ("iou",), setting.split.name, seed=setting.seed)
     study = _study(plan, store.fingerprint, setting.folder, setting.resources)
-    words = ModelWords(study, str(source), setting.classifier.digest)
+    words = ModelWords(study, source, setting.classifier.digest)
     return SanityWords(words, setting.plan.model_dump_json(), str(setting.folder.absolute()))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from an8flower.errors import Refusal
 
+from ..models.sources import Source
 from ..resources import Resources, parse_device
 from ..scoring.run import Scoring, ScoringPlan
 from .engines import here
@@ -28,7 +29,7 @@ class StudyWords:
         """The device of this process, and how many images are in flight there."""
         return Resources(parse_device(here.device(self.device)), self.batch)
 
-    def open(self, *models: str) -> Scoring:
+    def open(self, *models: str | Source) -> Scoring:
         """Open the data set with some models; raises Refusal if its digest has changed."""
         plan = replace(self.plan, models=models)
         scoring = Scoring(plan, self.resources, Path(self.folder), keep_maps=self.keep_maps)

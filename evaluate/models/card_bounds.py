@@ -24,6 +24,7 @@ class CardBounds(BaseModel):
     accuracy: Annotated[float, Field(ge=0, le=1)] | None
     data: dict[Name, Name]
     versions: dict[Name, Name]
+    layer: Annotated[Name, Field(min_length=1)] | None = None
 
 
 def check_card(document: str) -> CardBounds:

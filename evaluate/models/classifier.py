@@ -17,21 +17,22 @@ from torch import Tensor, nn
 from an8flower.errors import Refusal
 from an8flower.gate.documents import parse_json
 
-from ..registry import archs
+from ..registry import to_file_name
 from ..seeds import seed_of
 from .card_bounds import check_card
 from .costs import Cost, Share, backward_counter, measure_shares
+from .factories import find_arch, make_network
 from .networks.code_digest import digest_code
 from .networks.features import Features, at_least_single, token_grid
 from .networks.guard import evaluating
 from .networks.random_state import seed_global_state
 from .networks.split import ChannelsLast, Split, split
+from .normalisation import IMAGENET, MEAN, STD, Normalisation, parse_normalisation
+from .probing import probe_network
 from .safetensors_files import UNWRITABLE, write_tensors
 from .transformers.description import Transformer, describe
 
 FORMAT = "an8flower classifier 1"
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,20 @@ class Card:
     accuracy: float | None = None  # on the test split, in [0, 1]
     data: dict[str, str] = field(default_factory=dict)  # name, digest and fingerprint of what it was trained on
     versions: dict[str, str] = field(default_factory=dict)
+    layer: str | None = None  # the target layer, where the architecture was not registered with one
 
     def to_metadata(self) -> dict[str, str]:
         """The text fields of a safetensors file."""
-        return {"format": FORMAT, **{name: json.dumps(value) for name, value in vars(self).items()}}
+        values = {name: value for name, value in vars(self).items() if name != "layer" or value is not None}
+        return {"format": FORMAT, **{name: json.dumps(value) for name, value in values.items()}}
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str]) -> Card:
         """The inverse of `to_metadata`; raises KeyError or ValueError if the metadata are not ours."""
         if metadata["format"] != FORMAT:
             raise ValueError(f"format {metadata['format']!r}")
-        values = {name: parse_json(metadata[name]) for name in cls.__dataclass_fields__}
+        names = [name for name in cls.__dataclass_fields__ if name != "layer" or name in metadata]
+        values = {name: parse_json(metadata[name]) for name in names}
         return cls(**vars(check_card(json.dumps(values))))
 
 
@@ -97,7 +101,7 @@ class Classifier(nn.Module):
     @property
     def name(self) -> str:
         """The classifier's name in results, `flowernet-seed0-1a2b3c4d`; the digest is computed anew at every call."""
-        return f"{self.arch}-seed{self.seed}-{self.digest[:8]}"
+        return f"{to_file_name(self.arch)}-seed{self.seed}-{self.digest[:8]}"
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -280,17 +284,70 @@ class Classifier(nn.Module):
         return {**self.__dict__, "_splits": {}, "_costs": []}
 
 
-def build(arch: str, class_names: Sequence[str], size: int, seed: int) -> Classifier:
+def build(
+    arch: str,
+    class_names: Sequence[str],
+    size: int,
+    seed: int,
+    layer: str | None = None,
+    normalisation: Normalisation | None = None,
+    note: Callable[[str], None] = lambda sentence: None,
+) -> Classifier:
     """An untrained classifier on the CPU, the same for the same arguments; global random state is left alone.
 
+    Args:
+        arch: a registered name, `timm:NAME`, `torchvision:NAME` or `package.module:factory`.
+        layer: the layer that CAM-like methods look at. None: the architecture's own, else the last one with spatial
+            extent.
+        normalisation: of images in [0, 1]. None: the architecture's own, else ImageNet's.
+        note: is told in a sentence if a last linear layer is replaced.
+
     Raises:
-        WrongUsage: unknown architecture.
-        Refusal: the architecture cannot take images of this size.
+        WrongUsage: unknown architecture or layer.
+        Refusal: it cannot take images of this size, or gives no logits for so many classes.
     """
-    entry = archs[arch]
+    entry = find_arch(arch)
     with seed_global_state(seed_of("weights", arch, seed)):
-        network = entry.item(len(class_names), size)
-    return Classifier(network, Card(arch, tuple(class_names), size, seed), entry.about["layer"])
+        made, sentences = make_network(entry, len(class_names), size, _unwrap)
+    for sentence in sentences:
+        note(sentence)
+    network = _unwrap(made)
+    mean, std = normalisation or _own_normalisation(made, entry.about)
+    place = layer or _own_layer(made, entry.about, size)
+    in_card = layer if "layer" in entry.about else place
+    classifier = Classifier(network, Card(arch, tuple(class_names), size, seed, layer=in_card), place, mean, std)
+    if layer or "layer" not in entry.about:
+        classifier.split(place)
+    if ":" in arch:
+        classifier.code = digest_code(network)
+    return classifier
+
+
+def _unwrap(made: nn.Module) -> nn.Module:
+    """The bare network of what a factory made."""
+    return made.network if isinstance(made, Classifier) else made
+
+
+def normalisation_of(classifier: Classifier) -> Normalisation:
+    """The means and the standard deviations by which a classifier normalises images."""
+    return Normalisation(classifier.mean.flatten().tolist(), classifier.std.flatten().tolist())
+
+
+def _own_normalisation(made: nn.Module, about: dict[str, Any]) -> Normalisation:
+    """The normalisation that a network brings with it: a Classifier's, or that of its registration; else ImageNet's."""
+    if isinstance(made, Classifier):
+        return normalisation_of(made)
+    return parse_normalisation(about.get("normalise", IMAGENET))
+
+
+def _own_layer(made: nn.Module, about: dict[str, Any], size: int) -> str:
+    """The layer of CAMs that a network brings with it, else the last one that has spatial extent."""
+    if isinstance(made, Classifier):
+        return made.target_layer
+    place = about.get("layer") or probe_network(made, size).layer
+    if place is None:
+        raise Refusal(f"{type(made).__name__}: no layer has spatial extent; name the layer that CAMs look at (--layer)")
+    return str(place)
 
 
 def wrap(

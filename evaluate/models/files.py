@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 from an8flower.errors import Refusal
 from an8flower.gate.regular import FileKind, check_regular, shorten
 
-from ..registry import archs
-from .classifier import Card, Classifier, build
-from .safetensors_files import LARGEST, read_tensors
+from ..registry import archs, names_code, to_file_name
+from .classifier import FORMAT, Card, Classifier, build
+from .safetensors_files import LARGEST, read_metadata, read_tensors
 
 PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".th", ".tar"}
 MARKS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # what torch.save and pickle start with
@@ -74,30 +75,61 @@ def _names(missing: list[str], unexpected: list[str]) -> str:
     return f"{', '.join(counts)}; have the factory make the network that was saved"
 
 
-def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Classifier:
+def load(path: str | os.PathLike[str], device: torch.device | str = "cpu", *, trust: bool | str = False) -> Classifier:
     """Read a classifier that `Classifier.save` wrote.
 
+    Args:
+        trust: whether code of somebody's own that the file names may be imported, which runs it; the name of an
+            architecture (`package.module:factory`) allows that one alone.
+
     Raises:
-        Refusal: no such file, not safetensors, not ours, or weights that do not fit their architecture.
+        Refusal: no such file, not safetensors, not ours, weights that do not fit their architecture, or an architecture
+            in code that is not trusted.
     """
-    metadata, weights = read(Path(path))
-    try:
-        card = Card.from_metadata(metadata)
-    except (KeyError, ValueError, TypeError) as error:
+    card, weights = read_classifier(Path(path))
+    # A file must not make us import what it names.
+    arch = shorten(card.arch)
+    if names_code(card.arch) and trust not in (True, card.arch):
         raise Refusal(
-            f"{path}: its metadata are not ours ({shorten(error)}); train one with `an8flower train`"
-        ) from error
-    # A file must not make us import what it names: only known architectures are built.
-    if card.arch not in archs.names():
-        arch = shorten(card.arch)
+            f'{path}: holds the architecture "{arch}", and importing a module runs its code; '
+            "read the module, and add --trust (in Python: trust=True) if you trust it"
+        )
+    if ":" not in card.arch and card.arch not in archs.names():
         raise Refusal(f'{path}: holds the architecture "{arch}", which is not registered; import its module first')
     try:
-        classifier = build(card.arch, card.class_names, card.size, card.seed or 0)
+        classifier = build(card.arch, card.class_names, card.size, card.seed or 0, card.layer)
         classifier.card = card
         classifier.load_state_dict(weights)
     except (RuntimeError, ValueError) as error:
         raise Refusal(f"{path}: its weights do not fit {card.arch} with {len(card.class_names)} classes") from error
     return classifier.to(device).eval()
+
+
+def file_name_of(arch: str, seed: int) -> str:
+    """The name of the file of a trained classifier; it has no colon, whatever the architecture is called."""
+    return f"{to_file_name(arch)}-seed{seed}.safetensors"
+
+
+def read_classifier(path: Path) -> tuple[Card, dict[str, Tensor]]:
+    """The card and the tensors in a classifier's file; nothing is imported or built for it.
+
+    Raises:
+        Refusal: no such file, not safetensors, or not ours.
+    """
+    metadata, weights = read(path)
+    try:
+        return Card.from_metadata(metadata), weights
+    except (KeyError, ValueError, TypeError) as error:
+        raise Refusal(
+            f"{path}: its metadata are not ours ({shorten(error)}); train one with `an8flower train`"
+        ) from error
+
+
+def names_arch(path: Path, arch: str) -> bool:
+    """Whether a file is one of a classifier of this architecture, as `Classifier.save` writes them."""
+    check_regular(path, WEIGHTS)
+    metadata = read_metadata(path)
+    return metadata.get("format") == FORMAT and metadata.get("arch") == json.dumps(arch)
 
 
 def read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

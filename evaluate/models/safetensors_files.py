@@ -50,6 +50,15 @@ def read_tensors(path: Path, kind: FileKind) -> tuple[dict[str, str], dict[str, 
     return metadata, tensors
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file, without its tensors; empty if it has none or cannot be read."""
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except DAMAGE:
+        return {}
+
+
 def checksum(tensors: Mapping[str, Tensor]) -> str:
     """The sha256 of contiguous tensors on the CPU, with their names, dtypes and shapes."""
     whole = hashlib.sha256()

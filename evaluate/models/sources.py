@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from an8flower.errors import Refusal, WrongUsage
 from an8flower.store import FlowerStore
 
 from ..registry import import_attribute, is_factory
-from .classifier import MEAN, STD, Card, Classifier, wrap
-from .files import load, load_weights
-from .networks.guard import evaluating
+from .classifier import Classifier, normalisation_of, wrap
+from .factories import call_for
+from .files import load, load_weights, names_arch, read_classifier
+from .heads import order_outputs
+from .labels import read_labels
+from .normalisation import Normalisation, parse_normalisation
+from .probing import probe_network
 from .transformers.description import describe
 
 SIZE = 224  # pixels: the side of the images for a network whose user does not give it
-IMAGENET = "imagenet"
 APART = " with "  # between a factory and its weights, in words
-
-
-class Normalisation(NamedTuple):
-    """The mean and the standard deviation by which the channels of images in [0, 1] are normalised."""
-
-    mean: tuple[float, ...] = MEAN
-    std: tuple[float, ...] = STD
 
 
 @dataclass(frozen=True)
@@ -41,16 +38,30 @@ class Source:
     size: int | None = None  # pixels
     normalisation: Normalisation | None = None
     layer: str | None = None  # the target layer
+    trust: bool | str = False  # whether code that the model's file names may be imported; a text: that code alone
 
     def __str__(self) -> str:
         name = type(self.model).__name__ if isinstance(self.model, nn.Module) else str(self.model)
-        return name if self.weights is None else f"{name}{APART}{self.weights}"
+        name = name if self.weights is None else f"{name}{APART}{self.weights}"
+        return f"{name} ({', '.join(self._settings)})" if self._settings else name
+
+    @property
+    def _settings(self) -> list[str]:
+        """What is said of the network besides where it comes from, in words."""
+        settings = [f"labels {', '.join(self.class_names)}"] if self.class_names else []
+        settings += [f"layer {self.layer}"] if self.layer else []
+        settings += ["normalised by {}:{}".format(*map(_to_numbers, self.normalisation))] if self.normalisation else []
+        return settings
 
     @classmethod
     def of(cls, text: str) -> Source:
         """Read a source from its `str`: a place, and perhaps the weights of the network that is made there."""
         place, apart, weights = text.partition(APART)
         return cls(place, Path(weights)) if apart and is_factory(place) else cls(text)
+
+
+def _to_numbers(values: Sequence[float]) -> str:
+    return ",".join(f"{value:g}" for value in values)
 
 
 class Defaults(NamedTuple):
@@ -68,10 +79,10 @@ def open_model(
 ) -> Classifier:
     """Open the classifier that a user names, for the classes and the size of a data set.
 
-    A factory is called without arguments and returns a `Classifier`, or any network from images normalised by
-    ImageNet's mean and standard deviation to logits; its CAM layer is then the last one that has spatial
-    extent, or of a vision transformer of a known family the last norm that the class depends on. `weights` are those of
-    the network that it makes.
+    A factory is called without arguments; one that wants them gets the number of classes and the size of the data. It
+    returns a `Classifier`, or any network from images normalised by ImageNet's mean and standard deviation to logits;
+    its CAM layer is then the last one that has spatial extent, or of a vision transformer of a known family the last
+    norm that the class depends on. `weights` are those of the network that it makes.
 
     Raises Refusal where it cannot be had, or takes other classes or sizes than those of the data.
     """
@@ -88,6 +99,41 @@ def open_model(
     return classifier
 
 
+def open_judged(source: str | Source, store: FlowerStore, device: torch.device) -> Classifier:
+    """Open the classifier that a user names, to be judged on a data set: it tells apart the data's classes, in order.
+
+    As `open_model`, but class names that the source gives have to be those of the data; if their order is another one,
+    the outputs of a bare network are put in the order of the data.
+
+    Raises Refusal as `open_model` does, and where the names are not those of the data.
+    """
+    classifier = open_model(source, store, device)
+    if tuple(store.class_names) == classifier.class_names:
+        return classifier
+    return order_classes(classifier, store.class_names)
+
+
+def order_classes(classifier: Classifier, class_names: Sequence[str]) -> Classifier:
+    """A copy of a classifier with its outputs in another order of its classes.
+
+    Raises:
+        Refusal: the names are not those of its classes, or its outputs come from no last linear layer.
+    """
+    names = list(classifier.class_names)
+    if sorted(names) != sorted(class_names) or len(set(names)) < len(names):
+        strange = [name for name in names if name not in class_names]
+        raise Refusal(
+            f"the labels name {', '.join(strange or names)}, and the data have the classes {', '.join(class_names)}; "
+            "name each class of the data once, in the order of the network's outputs"
+        )
+    order = [names.index(name) for name in class_names]
+    network = order_outputs(classifier.network, classifier.size, order, classifier.arch)
+    mean, std = normalisation_of(classifier)
+    ordered = wrap(network, class_names, classifier.size, classifier.target_layer, mean, std)
+    ordered.card = replace(classifier.card, class_names=tuple(class_names))
+    return ordered.train(classifier.training)
+
+
 def open_source(source: Source, device: torch.device, defaults: Defaults = BARE) -> Classifier:
     """Open the classifier that a user names, of any classes and size.
 
@@ -97,7 +143,8 @@ def open_source(source: Source, device: torch.device, defaults: Defaults = BARE)
         WrongUsage: it cannot be imported, has no such layer, or knows already what is said of it.
         Refusal: it cannot be had or read, or is no network from images to logits.
     """
-    model = source.model if isinstance(source.model, nn.Module) else _load_or_make(str(source.model), source)
+    source = _take_code_by_name(source)
+    model = source.model if isinstance(source.model, nn.Module) else _load_or_make(str(source.model), source, defaults)
     if source.weights is not None and model is source.model:
         raise WrongUsage(f"{source}: --weights is for package.module:factory; load them into the network yourself")
     if isinstance(model, Classifier):
@@ -110,37 +157,68 @@ def open_source(source: Source, device: torch.device, defaults: Defaults = BARE)
     return classifier if model is source.model else classifier.eval()
 
 
-def pair_with_weights(models: Sequence[str | Path | nn.Module], weights: Sequence[str | Path]) -> tuple[Source, ...]:
-    """Each model with its weights: one file for each factory, in the same order, or none at all."""
+def _take_code_by_name(source: Source) -> Source:
+    """A factory with a file that `train` wrote for it is that file, and the user has named its code."""
+    place = str(source.model)
+    if source.weights is None or isinstance(source.model, nn.Module) or not names_arch(source.weights, place):
+        return source
+    return replace(source, model=source.weights, weights=None, trust=place)
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """What a user says of bare networks, the same for all of a call; None leaves it to a default or to the data."""
+
+    class_names: tuple[str, ...] | None = None  # in the order of the outputs
+    normalisation: Normalisation | None = None
+    layer: str | None = None
+    trust: bool = False  # whether code that files of models name may be imported
+
+    @classmethod
+    def read(cls, class_names: Path | None, normalise: str | None, layer: str | None, trust: bool) -> NetworkSettings:
+        """The settings as options say them; raises WrongUsage or Refusal if one of them cannot be read."""
+        names = None if class_names is None else read_labels(class_names)
+        return cls(names, None if normalise is None else parse_normalisation(normalise), layer, trust)
+
+    def of(self, model: str | Path | nn.Module, weights: Path | None) -> Source:
+        """The source of a model with these settings, if they are for one of its kind."""
+        if isinstance(model, nn.Module) or is_factory(model):
+            return Source(model, weights, self.class_names, None, self.normalisation, self.layer, self.trust)
+        return Source(model, weights, trust=self.trust)
+
+    @property
+    def words(self) -> list[str]:
+        """The options that were given and that only bare networks take."""
+        values = {"--labels": self.class_names, "--normalise": self.normalisation, "--layer": self.layer}
+        return [word for word, value in values.items() if value is not None]
+
+
+def pair_with_weights(
+    models: Sequence[str | Path | nn.Module], weights: Sequence[str | Path], settings: NetworkSettings | None = None
+) -> tuple[Source, ...]:
+    """Each model with its weights: one file for each factory, in the same order, or none at all.
+
+    The settings go to factories and networks; a model's file has its own.
+    """
+    settings = settings or NetworkSettings()
     factories = [model for model in models if not isinstance(model, nn.Module) and is_factory(model)]
     if weights and len(weights) != len(factories):
         raise WrongUsage(
             f"{len(weights)} --weights came for {len(factories)} --model of the form package.module:factory; "
             "give one for each of them, in the same order, or none"
         )
-    files = iter(weights)
-    return tuple(Source(model, Path(next(files)) if weights and model in factories else None) for model in models)
-
-
-def parse_normalisation(text: str) -> Normalisation:
-    """`imagenet`, `none`, or `M,M,M:S,S,S`: three means and three standard deviations; raises WrongUsage."""
-    if text in (IMAGENET, "none"):
-        return Normalisation() if text == IMAGENET else Normalisation((0.0,) * 3, (1.0,) * 3)
-    try:
-        mean, std = (tuple(map(float, numbers.split(","))) for numbers in text.split(":"))
-    except ValueError:
-        mean = std = ()
-    if len(mean) != 3 or len(std) != 3 or not all(abs(m) < 1e9 for m in mean) or not all(0 < s < 1e9 for s in std):
+    if settings.words and not factories and not any(isinstance(model, nn.Module) for model in models):
         raise WrongUsage(
-            f'--normalise "{text}": expected imagenet, none, or three means and three positive standard deviations '
-            "of images in [0, 1], as in 0.5,0.5,0.5:0.25,0.25,0.25"
+            f"{settings.words[0]} is for --model package.module:factory; a model's file says it itself, and `train` "
+            "writes it there"
         )
-    return Normalisation(mean, std)
+    files = iter(weights)
+    return tuple(settings.of(model, Path(next(files)) if weights and model in factories else None) for model in models)
 
 
 def check_trained_on(path: Path, store: FlowerStore) -> None:
     """Raise a Refusal if a file's classifier was trained on other data than these; early cards tell the spec alone."""
-    described = load(path).card.data
+    described = read_classifier(path)[0].data
     if (described.get("digest"), described.get("fingerprint", store.fingerprint)) != (store.digest, store.fingerprint):
         raise Refusal(
             f"{path}: trained on other data than {store.path} holds now; train again with "
@@ -148,66 +226,20 @@ def check_trained_on(path: Path, store: FlowerStore) -> None:
         )
 
 
-class NetworkProbe(NamedTuple):
-    """What a network shows of itself when it is given one image."""
-
-    classes: int  # logits
-    layer: str | None  # the last module to give (B, K, h, w) with more than one position
-
-
-def probe_network(network: nn.Module, size: int) -> NetworkProbe:
-    """Show a network one grey image; it is given back as it was.
-
-    Raises Refusal where it does not take it, or gives anything but a tensor (1, C).
-    """
-    like = next(network.parameters(), torch.zeros(()))
-    image = torch.zeros(1, 3, size, size, dtype=like.dtype, device=like.device)
-    seen: list[str] = []
-    hooks = [
-        module.register_forward_hook(lambda _m, _i, output, name=name: seen.append(name) if _spatial(output) else None)
-        for name, module in network.named_modules()
-        if name
-    ]
-    try:
-        with evaluating(network), torch.no_grad():
-            logits = network(image)
-    except Exception as error:  # foreign code fails in any way it likes
-        raise Refusal(
-            f"{type(network).__name__} does not take an image of {size} x {size} px ({type(error).__name__}: {error}); "
-            "expected a network from (B, 3, S, S) to logits; give its S with --size, or data of that size"
-        ) from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if not (isinstance(logits, Tensor) and logits.ndim == 2 and len(logits) == 1):
-        came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise Refusal(f"{type(network).__name__} gives {came} for one image; expected logits (1, C)")
-    return NetworkProbe(logits.shape[1], seen[-1] if seen else None)
-
-
-def _load_or_make(place: str, source: Source) -> nn.Module:
+def _load_or_make(place: str, source: Source, defaults: Defaults) -> nn.Module:
     """Load the model that a file holds, or make the one that a factory gives."""
     if not is_factory(place):
         if source.weights is not None:
             raise WrongUsage(f"{place}: --weights is for --model package.module:factory; this is read as a whole model")
-        return load(Path(place))
+        return load(Path(place), trust=source.trust)
     factory = import_attribute(place)
-    model = factory if isinstance(factory, nn.Module) else _call_factory(place, factory)
+    names = source.class_names or defaults.class_names
+    count = None if names is None else len(names)
+    make = partial(call_for, place, factory, count, source.size or defaults.size)
+    model = factory if isinstance(factory, nn.Module) else make()
     if not isinstance(model, nn.Module):
         raise Refusal(f"{place} returned {type(model).__name__}; expected a torch module or a Classifier")
     return model
-
-
-def _call_factory(place: str, factory: Callable[[], Any]) -> Any:
-    try:
-        return factory()
-    except Refusal:
-        raise
-    except Exception as error:  # foreign code fails in any way it likes
-        raise Refusal(
-            f"{place} cannot be called ({type(error).__name__}: {error}); "
-            "expected a function without arguments that returns a torch module"
-        ) from error
 
 
 def _adjust(classifier: Classifier, source: Source) -> Classifier:
@@ -221,10 +253,10 @@ def _adjust(classifier: Classifier, source: Source) -> Classifier:
     if source.class_names is None and source.layer is None:
         return classifier
     names = source.class_names or classifier.class_names
-    mean, std = (values.flatten().tolist() for values in (classifier.mean, classifier.std))
+    mean, std = normalisation_of(classifier)
     _check_count(names, len(classifier.class_names), classifier.arch)
     adjusted = wrap(classifier.network, names, classifier.size, source.layer or classifier.target_layer, mean, std)
-    adjusted.card = Card(**{**vars(classifier.card), "class_names": names})
+    adjusted.card = replace(classifier.card, class_names=tuple(names))
     return adjusted
 
 
@@ -249,10 +281,6 @@ def _check_count(names: Sequence[str], classes: int, arch: str) -> None:
         raise Refusal(
             f"{len(names)} class names came, and {arch} tells {classes} classes apart; name each of them once"
         )
-
-
-def _spatial(output: object) -> bool:
-    return isinstance(output, Tensor) and output.ndim == 4 and output.shape[2:].numel() > 1
 
 
 def check_fits(classifier: Classifier, class_names: Sequence[str]) -> None:

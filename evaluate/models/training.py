@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,15 +22,20 @@ from an8flower.splits import SPLITS
 from an8flower.store import FlowerStore
 
 from ..data.batches import RowSource, open_rows
-from ..registry import archs
+from ..resources import is_out_of_memory
 from ..seeds import generator, seed_of
 from .classifier import Classifier, build
+from .factories import find_arch
+from .frozen import NOTHING, Frozen, freeze_up_to, holding_still
 from .networks.guard import evaluating
 from .networks.random_state import seed_global_state
+from .normalisation import parse_normalisation
+from .pretrained import digest_file, load_pretrained
 
 EPOCHS = 12
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.01
+AUXILIARY = 0.3  # the weight of the loss of an auxiliary output
 SHIFT = 4  # pixels that augmentation moves an image by, at most
 
 
@@ -52,6 +59,29 @@ class TrainingResult:
     epochs: int  # that were run
     seconds: float
     history: tuple[EpochReport, ...]
+    notes: tuple[str, ...] = ()  # what was done to the network before it was trained, in sentences
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a network is to begin its training with, besides its architecture; None leaves it to the architecture."""
+
+    init: Path | None = None  # a safetensors file: pretrained weights
+    freeze: str | None = None  # up to this layer nothing is trained
+    normalise: str | None = None  # imagenet, none, or M,M,M:S,S,S
+    layer: str | None = None  # that CAM-like methods look at
+    learning_rate: float | None = None
+
+    def words(self) -> dict[str, str]:
+        """What is asked, as a model's card and the name of its file tell it; the weights by their sha256."""
+        values = {
+            "init": self.init and digest_file(self.init),
+            "freeze": self.freeze,
+            "normalise": self.normalise,
+            "layer": self.layer,
+            "learning_rate": self.learning_rate and repr(self.learning_rate),
+        }
+        return {name: value for name, value in values.items() if value}
 
 
 class Recipe(NamedTuple):
@@ -76,28 +106,73 @@ def train(
     batch: int = 32,
     learning_rate: float | None = None,
     patience: int = 6,
+    init: str | os.PathLike[str] | None = None,
+    freeze: str | None = None,
+    normalise: str | None = None,
+    layer: str | None = None,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
+    note: Callable[[str], None] = lambda sentence: None,
 ) -> TrainingResult:
     """Train an architecture on a store's training rows; validation rows choose the epoch, test rows give the accuracy.
 
-    Epochs and learning rate default to what the architecture was registered with. Global random state is left alone.
+    Epochs, learning rate, normalisation and layer default to what the architecture was registered with. Global random
+    state is left alone. A network that gives several outputs in training mode gives the logits first; each further one
+    of the same shape is an auxiliary output, whose loss counts 0.3 (Szegedy et al., CVPR 2015, section 5).
+
+    Args:
+        arch: a registered name, `timm:NAME`, `torchvision:NAME`, or `package.module:factory`: a function of the number
+            of classes and the size (`classes` and `size`), or one whose network gets a new last linear layer.
+        init: a safetensors file of pretrained weights; the last linear layer may differ or be missing there.
+        freeze: the layer up to which nothing is trained, statistics of batch norms included.
+        normalise: imagenet, none, or M,M,M:S,S,S.
+        layer: the layer that CAM-like methods look at.
+        note: is told what was replaced, loaded and frozen, in sentences, before the training begins.
 
     Raises:
-        WrongUsage: unknown architecture, or fewer than one epoch.
-        Refusal: a split without rows, images of a size that it cannot take, or a loss that is no number.
+        WrongUsage: unknown architecture or layer, or fewer than one epoch.
+        Refusal: a split without rows, images of a size that it cannot take, a network that gives no logits, weights
+            that fit in part, or a loss that is no number.
     """
     began = time.perf_counter()
     if empty := [split for split in SPLITS if split not in store.splits]:
         raise Refusal(f"{store.path}: no rows in {', '.join(empty)}; training wants rows in {', '.join(SPLITS)}")
+    start = Start(None if init is None else Path(init), freeze, normalise, layer, learning_rate)
     recipe = recipe_for(arch, epochs, batch, learning_rate, patience, seed)
-    classifier = build(arch, store.class_names, store.size, seed).to(device)
+    notes: list[str] = []
+    classifier, frozen = begin(arch, store, seed, start, notes.append)
+    for sentence in notes:
+        note(sentence)
+    classifier.to(device)
     with seed_global_state(seed_of("train", arch, seed)):  # dropout draws from global generators
-        history = fit(classifier, open_rows(store, "train", device), open_rows(store, "val", device), recipe, on_epoch)
+        training, validation = (open_rows(store, split, device) for split in ("train", "val"))
+        history = fit(classifier, training, validation, recipe, on_epoch, frozen)
     reached = accuracy(classifier, open_rows(store, "test", device))
-    data = {**describe_data(store), "epochs": str(recipe.epochs)}
+    data = describe_training(store, recipe.epochs, start, classifier)
     versions = {"an8flower": an8flower.__version__, "torch": str(torch.__version__)}
     classifier.card = replace(classifier.card, accuracy=reached, data=data, versions=versions)
-    return TrainingResult(classifier, reached, len(history), time.perf_counter() - began, history)
+    return TrainingResult(classifier, reached, len(history), time.perf_counter() - began, history, tuple(notes))
+
+
+def begin(
+    arch: str, store: FlowerStore, seed: int, start: Start, note: Callable[[str], None]
+) -> tuple[Classifier, Frozen]:
+    """A classifier as its training begins, and what of it is frozen; raises as `train` does."""
+    normalisation = None if start.normalise is None else parse_normalisation(start.normalise)
+    classifier = build(arch, store.class_names, store.size, seed, start.layer, normalisation, note)
+    if start.init is not None:
+        note(load_pretrained(classifier.network, start.init, store.size))
+    if start.freeze is None:
+        return classifier, NOTHING
+    frozen = freeze_up_to(classifier.network, start.freeze, store.size)
+    count, whole = (sum(p.numel() for p in some) for some in (frozen.parameters, classifier.network.parameters()))
+    note(f"frozen up to {start.freeze}: {count:,} of {whole:,} parameters, and the statistics of batch norms there")
+    return classifier, frozen
+
+
+def describe_training(store: FlowerStore, epochs: int, start: Start, classifier: Classifier) -> dict[str, str]:
+    """What a card says of the training: by it, the model of a plan is recognised."""
+    code = {"code": classifier.code} if classifier.code else {}
+    return {**describe_data(store), "epochs": str(epochs), **start.words(), **code}
 
 
 def describe_data(store: FlowerStore) -> dict[str, str]:
@@ -109,13 +184,13 @@ def recipe_for(
     arch: str, epochs: int | None, batch: int, learning_rate: float | None, patience: int, seed: int
 ) -> Recipe:
     """The recipe for an architecture: a setting that is None is the one it was registered with."""
-    rate = learning_rate or archs[arch].about.get("learning_rate", LEARNING_RATE)
+    rate = learning_rate or find_arch(arch).about.get("learning_rate", LEARNING_RATE)
     return Recipe(epochs_for(arch, epochs), batch, rate, patience, seed)
 
 
 def epochs_for(arch: str, epochs: int | None) -> int:
     """For how many epochs an architecture is trained: the given number, else the one it was registered with."""
-    epochs = archs[arch].about.get("epochs", EPOCHS) if epochs is None else epochs
+    epochs = find_arch(arch).about.get("epochs", EPOCHS) if epochs is None else epochs
     if epochs < 1:
         raise WrongUsage(f"{epochs} epochs came; expected at least 1")
     return epochs
@@ -127,15 +202,29 @@ def fit(
     validation: RowSource,
     recipe: Recipe,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
+    frozen: Frozen = NOTHING,
 ) -> tuple[EpochReport, ...]:
     """Train until the epochs are over or nothing gets better; leaves the weights of the best epoch, in eval mode."""
+    with holding_still(frozen):
+        return _fit(classifier, training, validation, recipe, on_epoch, frozen)
+
+
+def _fit(
+    classifier: Classifier,
+    training: RowSource,
+    validation: RowSource,
+    recipe: Recipe,
+    on_epoch: Callable[[EpochReport], None],
+    frozen: Frozen,
+) -> tuple[EpochReport, ...]:
     began, best, history = time.perf_counter(), Best(classifier), []
     classifier.to(memory_format=torch.channels_last)  # in training, up to three times as fast
-    optimiser = AdamW(classifier.parameters(), recipe.learning_rate, weight_decay=WEIGHT_DECAY)
+    trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
+    optimiser = AdamW(trained, recipe.learning_rate, weight_decay=WEIGHT_DECAY)
     steps = recipe.epochs * math.ceil(len(training) / recipe.batch)
     schedule = OneCycleLR(optimiser, recipe.learning_rate, steps)
     for epoch in range(recipe.epochs):
-        loss = run_epoch(classifier, training, optimiser, schedule, recipe, epoch)
+        loss = run_epoch(classifier, training, optimiser, schedule, recipe, epoch, frozen)
         judged = measure(classifier, validation)
         report = EpochReport(epoch, recipe.epochs, loss, *judged, time.perf_counter() - began)
         history.append(report)
@@ -148,7 +237,13 @@ def fit(
 
 
 def run_epoch(
-    classifier: Classifier, training: RowSource, optimiser: AdamW, schedule: OneCycleLR, recipe: Recipe, epoch: int
+    classifier: Classifier,
+    training: RowSource,
+    optimiser: AdamW,
+    schedule: OneCycleLR,
+    recipe: Recipe,
+    epoch: int,
+    frozen: Frozen = NOTHING,
 ) -> float:
     """Train once on every row, in an order and with augmentation that the seed and the epoch fix; the mean loss."""
     device = classifier.device
@@ -156,6 +251,7 @@ def run_epoch(
     moves = generator(seed_of("augment", recipe.seed, epoch))
     total = torch.zeros((), device=device)
     classifier.train()
+    frozen.hold()
     for rows in training.batches(order, recipe.batch):
         (images,) = augment(moves, rows.images) if recipe.augmented else (rows.images,)
         loss = loss_of(classifier, images, rows.labels)
@@ -173,8 +269,40 @@ def loss_of(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
     """The mean cross entropy of uint8 images, in the precision that is fast on their device."""
     kind = precision(images.device)
     with torch.autocast(images.device.type, dtype=kind, enabled=kind is not None):
-        logits = classifier(images.float() / 255)
-    return F.cross_entropy(logits.float(), labels)
+        logits, *auxiliary = logits_of(classifier, images.float() / 255)
+    loss = F.cross_entropy(logits.float(), labels)
+    return loss + sum(AUXILIARY * F.cross_entropy(output.float(), labels) for output in auxiliary)
+
+
+def logits_of(classifier: Classifier, images: Tensor) -> list[Tensor]:
+    """What a network gives in training mode: the logits (B, C), then auxiliary outputs of the same shape.
+
+    Raises:
+        Refusal: the first output is no tensor (B, C).
+    """
+    output = _run(classifier, images)
+    several = output if isinstance(output, tuple | list) else [output]
+    expected = (len(images), len(classifier.class_names))
+    fitting = [value for value in several if isinstance(value, Tensor) and tuple(value.shape) == expected]
+    if not fitting or fitting[0] is not several[0]:
+        raise Refusal(
+            f"{classifier.arch} gives {type(output).__name__} in training mode; expected logits {expected}, "
+            "or a tuple whose first is"
+        )
+    return fitting
+
+
+def _run(classifier: Classifier, images: Tensor) -> Any:
+    """What a network gives; whatever a network of somebody's own raises becomes a Refusal, but for want of memory."""
+    try:
+        return classifier.network(classifier.normalise(images))
+    except Exception as error:
+        if ":" not in classifier.arch or is_out_of_memory(error):
+            raise
+        raise Refusal(
+            f"{classifier.arch} cannot be trained on {len(images)} images of {classifier.size} px "
+            f"({type(error).__name__}: {error}); mend what it does in training mode"
+        ) from error
 
 
 def precision(device: torch.device) -> torch.dtype | None:

@@ -19,8 +19,11 @@ from ..explaining.fitting import StoredExamples, fit_once
 from ..explaining.methods import Method, family_of
 from ..explaining.stored_maps import StoredMaps
 from ..metrics.interventions.reliance import FOLLOWS, SHORTCUT, VERSION, shares
+from ..models.accuracy_check import AccuracyCheck, check_accuracy
 from ..models.classifier import Classifier
 from ..models.networks.guard import NotWhole, Seal
+from ..models.sources import Source
+from ..registry import to_file_name
 from ..results import kept_maps
 from ..results.ledger import Cell, Content, Ledger, Work
 from ..results.map_files import MapsManifest
@@ -39,7 +42,7 @@ class ModelCells:
 
     judge: Judge
     classifier: Classifier
-    source: str  # where it came from: what is fitted for it is kept beside it
+    source: str | Source  # where it came from: what is fitted for it is kept beside it
     blocks: list[np.ndarray]  # the chosen rows, a cell's worth each
     folder: Path  # of the run
     keep_maps: bool = False
@@ -48,9 +51,15 @@ class ModelCells:
     def __post_init__(self) -> None:
         """Remember the classifier as it is now, before any method has had it."""
         self.digest = self.classifier.digest
-        self.name = f"{self.classifier.arch}-seed{self.classifier.seed}-{self.digest[:8]}"
+        self.name = f"{to_file_name(self.classifier.arch)}-seed{self.classifier.seed}-{self.digest[:8]}"
+        self.accuracy_check: AccuracyCheck | None = None  # until somebody looks
         self._seal = Seal(self.classifier)
         self._prepared: list[Any] = []  # what was made ready with the classifier
+
+    def check_accuracy(self) -> str:
+        """Look whether the classifier is what it says it is on these data; the doubt, or an empty text."""
+        self.accuracy_check = check_accuracy(self.classifier, self.judge.split, self.judge.resources.in_flight)
+        return self.accuracy_check.doubt
 
     @contextmanager
     def whole(self) -> Iterator[None]:
@@ -109,6 +118,7 @@ class ModelCells:
             "seed": self.classifier.card.seed,
             "digest": self.digest,
             "accuracy": float((np.concatenate(self._predicted) == labels).mean()),
+            **({"accuracy_check": self.accuracy_check.to_document()} if self.accuracy_check else {}),
             **self._reliance_shares(ledger),
             **self._precision_errors(methods),
         }
@@ -187,7 +197,7 @@ class ModelCells:
             return method._replace(explainer=bound)
         store, resources = self.judge.split.store, self.judge.resources
         examples, batch = StoredExamples(store, resources.device), resources.in_flight
-        explainer = fit_once(method.explainer, self.classifier, examples, self.source, self.folder, batch)
+        explainer = fit_once(method.explainer, self.classifier, examples, str(self.source), self.folder, batch)
         return method._replace(explainer=explainer)
 
     def reason_against(self, method: Method) -> Refusal | None:

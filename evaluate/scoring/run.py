@@ -31,7 +31,7 @@ from ..explaining.stored_maps import StoredMaps
 from ..metrics.interventions import part_threshold
 from ..metrics.interventions.reliance import redundancy_warnings, warnings
 from ..metrics.naming import parse_metrics
-from ..models.sources import Source, open_model
+from ..models.sources import Source, open_judged
 from ..resources import Resources
 from ..results.boards import boards
 from ..results.files import write_json
@@ -86,7 +86,7 @@ class Scoring:
         self.plan, self.store = plan, FlowerStore(plan.data)
         self.data_seal = DataSeal(self.store)
         check_leading(plan.leading, plan.metrics)
-        models = [open_model(source, self.store, resources.device) for source in plan.models]
+        models = [open_judged(source, self.store, resources.device) for source in plan.models]
         lacks = missing_needs(self.store) | part_threshold.missing_needs(self.store, plan.split)
         possible = select_computable(parse_metrics(plan.metrics), lacks)
         if not possible.metrics:
@@ -108,7 +108,7 @@ class Scoring:
             ModelCells(
                 self.judge,
                 classifier,
-                str(source),
+                source,
                 self.blocks,
                 folder=folder,
                 keep_maps=keep_maps,
@@ -156,6 +156,12 @@ class Scoring:
                 if all(reasons):
                     raise next(filter(None, reasons))
 
+    def check_accuracy(self, warn: Callable[[str], None]) -> None:
+        """Say, before anything is scored, which models are at chance or far below what their files state."""
+        for model in self.models:
+            if doubt := model.check_accuracy():
+                warn(doubt)
+
     def document(self, ledger: Ledger) -> dict[str, Any]:
         """What `score --json` prints, of cells that are settled."""
         store, plan = self.store, self.plan
@@ -163,7 +169,8 @@ class Scoring:
         described = [model.describe(self.methods, ledger) for model in self.models]
         redundant = redundancy_warnings(store.spec) if store.spec else []
         lacking = [store.lack] if store.lack else []
-        warned = [sentence for model in described for sentence in _warnings(self.judge, model)]
+        doubts = [check.doubt for model in self.models if (check := model.accuracy_check) and check.doubt]
+        warned = doubts + [sentence for model in described for sentence in _warnings(self.judge, model)]
         document = _document(self, ledger, data, described)
         return {
             **document,
@@ -189,18 +196,21 @@ def score(
     folder: Path,
     progress: Callable[[int, int], None] = lambda *_: None,
     settle: Callable[[Scoring, Ledger], None] = settle_here,
+    warn: Callable[[str], None] = lambda sentence: None,
 ) -> ScoringOutcome:
     """Do every cell that is not done, and summarise.
 
     Args:
         progress: is told how many cells are through, of how many.
         settle: does the cells, and enters into the ledger what became of them.
+        warn: is told, before anything is scored, which model is at chance or far below what its file states.
 
     Raises Refusal as `Scoring` does.
     """
     opened = Scoring(plan, resources, folder)
     opened.refuse_damaged()
     opened.refuse_foreign_maps()
+    opened.check_accuracy(warn)
     ledger = Ledger(RunFolder(folder), len(opened.cells()), progress)
     settle(opened, ledger)
     document = opened.document(ledger)

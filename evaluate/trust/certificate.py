@@ -19,9 +19,10 @@ from an8flower.factors import PARTS
 from ..data.selection import select_rows
 from ..data.world import World
 from ..metrics.interventions.reliance import classify_scenes, goes_with_shortcut, redundant_sets
+from ..models.accuracy_check import check_accuracy
 from ..models.classifier import Classifier
 from ..models.networks.guard import evaluating
-from ..models.sources import Source, open_model
+from ..models.sources import Source, open_judged
 from ..models.streamlined import streamline
 from ..resources import Resources
 from ..results.certificate_words import describe
@@ -198,11 +199,13 @@ def certify_models(
     seed: int,
     resources: Resources,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    warn: Callable[[str], None] = lambda sentence: None,
 ) -> dict[str, Any]:
     """The certificates of models (files, or package.module:factory) as `certify --json` prints them.
 
     Args:
         count: how many rows, spread evenly over the classes; None means `ROWS`, or all if there are fewer.
+        warn: is told, before anything is changed, which model is at chance or far below what its file states.
 
     Raises:
         Refusal: no such model, or it does not fit the data.
@@ -211,12 +214,16 @@ def certify_models(
     store, labels = world.split.store, world.split.labels
     count = min(ROWS, len(labels)) if count is None else count
     indices = select_rows(labels, count, seed_of("rows", seed))
-    models = [open_model(source, store, resources.device) for source in sources]
+    models = [open_judged(source, store, resources.device) for source in sources]
+    doubts = [check_accuracy(model, world.split, resources.in_flight).doubt for model in models]
+    for doubt in filter(None, doubts):
+        warn(doubt)
     certificates = [
         certify(model, world, indices, seed=seed, batch=resources.in_flight, progress=progress) for model in models
     ]
     data = {"name": store.name, "digest": store.digest, "split": world.split.name, "rows": len(indices)}
-    return {"dataset": data, "seed": seed, "certificates": [certificate.document() for certificate in certificates]}
+    documents = [certificate.document() for certificate in certificates]
+    return {"dataset": data, "seed": seed, "certificates": documents, "warnings": list(filter(None, doubts))}
 
 
 def compute_certificate(

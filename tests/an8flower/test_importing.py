@@ -11,6 +11,7 @@ from PIL import Image
 
 from an8flower.errors import Refusal
 from an8flower.importing import foreground, import_folders, match
+from an8flower.picture import frame
 from an8flower.store import FlowerStore, verify
 
 from ..conftest import Run
@@ -74,7 +75,11 @@ def test_mixed_sizes_need_a_size(tmp_path: Path) -> None:
         Image.open(path).resize((48, 40)).save(path)
     with pytest.raises(Refusal, match=r"one square size expected, 32x32 .* 48x40 .* scale them with --size PX"):
         import_folders(images, masks, tmp_path / "x.h5")
-    import_folders(images, masks, tmp_path / "x.h5", size=16)
+    with pytest.raises(
+        Refusal, match=r"class1_img0_p0_r1.jpg: 48 x 40 px is no square; say with --fit whether to crop"
+    ):
+        import_folders(images, masks, tmp_path / "x.h5", size=16)
+    import_folders(images, masks, tmp_path / "x.h5", size=16, fit="squeeze")
     rows = FlowerStore(tmp_path / "x.h5")["train"].rows(0, 5)
     assert rows.images.shape == (5, 16, 16, 3)
     assert set(np.unique(rows.masks)) <= {0, 1}
@@ -265,3 +270,109 @@ def test_without_such_a_value_nothing_is_void(tmp_path: Path) -> None:
     import_folders(images, masks, tmp_path / "x.h5")
     rows = FlowerStore(tmp_path / "x.h5")["test"].rows(0, 1)
     assert (rows.coverage, rows.void) == (None, None)
+
+
+def wide_pair(root: Path) -> tuple[Path, Path]:
+    """A picture of 48 x 16 px, green where it is marked: one square at the centre, one at the left."""
+    picture, mask = np.zeros((16, 48, 3), np.uint8), np.zeros((16, 48), np.uint8)
+    for left in (0, 20):
+        mask[4:12, left : left + 8] = 255
+    picture[..., 1] = mask
+    for name, pixels in (("I", picture), ("M", mask)):
+        (root / name / "a").mkdir(parents=True)
+        Image.fromarray(pixels).save(root / name / "a" / "x.png")
+    return root / "I", root / "M"
+
+
+def test_a_picture_that_is_no_square_is_cropped_as_explain_does(tmp_path: Path) -> None:
+    """Of picture and mask alike the square at the centre is kept; here nothing is scaled, so it is exact."""
+    images, masks = wide_pair(tmp_path)
+    import_folders(images, masks, tmp_path / "x.h5", fit="crop", workers=1)
+    rows = FlowerStore(tmp_path / "x.h5")["train"].rows(0, 1)
+    whole = np.asarray(Image.open(masks / "a" / "x.png")) > 0
+    assert (rows.masks[0] == whole[:, 16:32]).all()
+    assert (rows.images[0, :, :, 1] == 255 * whole[:, 16:32]).all()
+    seen = frame(Image.open(images / "a" / "x.png").convert("RGB"), 16).seen
+    assert (rows.images[0] == seen).all()
+
+
+def test_a_picture_that_is_no_square_is_squeezed_on_demand(tmp_path: Path) -> None:
+    images, masks = wide_pair(tmp_path)
+    import_folders(images, masks, tmp_path / "x.h5", size=16, fit="squeeze", workers=1)
+    rows = FlowerStore(tmp_path / "x.h5")["train"].rows(0, 1)
+    assert rows.masks[0, 4:12].sum(0).astype(bool).tolist() == [True] * 3 + [False] * 4 + [True] * 2 + [False] * 7
+    with pytest.raises(Refusal, match="48x16 .* scale them with --size PX"):
+        import_folders(images, masks, tmp_path / "y.h5", fit="squeeze", workers=1)
+
+
+def with_splits(root: Path, names: tuple[str, ...] = ("train", "valid", "test")) -> tuple[Path, Path]:
+    """Pictures that are shared out already: 6, 2 and 4 of each of two classes, grey by their number."""
+    for split, count in zip(names, (6, 2, 4), strict=True):
+        for label, name in enumerate("ab"):
+            for number in range(count):
+                for kind in ("I", "M"):
+                    place = root / kind / split / name / f"{number}.png"
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    Image.new("L", (16, 16), 100 * label + number if kind == "I" else 255).save(place)
+    return root / "I", root / "M"
+
+
+def test_splits_of_ones_own_are_kept(tmp_path: Path) -> None:
+    images, masks = with_splits(tmp_path)
+    import_folders(images, masks, tmp_path / "x.h5", workers=1)
+    store = FlowerStore(tmp_path / "x.h5")
+    assert store.class_names == ["a", "b"]
+    for split, count in (("train", 6), ("val", 2), ("test", 4)):
+        rows = store[split].rows(0, len(store[split]))
+        values = sorted(zip(rows.labels.tolist(), rows.images[:, 0, 0, 0].tolist(), strict=True))
+        assert values == [(label, 100 * label + number) for label in range(2) for number in range(count)]
+
+
+def test_folders_that_only_look_like_splits_are_classes(tmp_path: Path) -> None:
+    images, masks = write_release(tmp_path)
+    for root in (images, masks):
+        (root / "class0").rename(root / "train")
+        (root / "class1").rename(root / "test")
+    assert match(images, masks).class_names == ("test", "train")
+
+
+def test_splits_that_do_not_match_are_refused(tmp_path: Path) -> None:
+    images, masks = with_splits(tmp_path)
+    (masks / "test" / "b" / "3.png").unlink()
+    with pytest.raises(Refusal, match=r"pictures in .*test/b and masks in .*test/b do not match: 1 only in the first"):
+        match(images, masks)
+    (masks / "test").rename(masks / "held-out")
+    with pytest.raises(Refusal, match="splits of .* do not match"):
+        match(images, masks)
+
+
+def test_a_split_that_two_folders_claim_is_refused(tmp_path: Path) -> None:
+    images, masks = with_splits(tmp_path, ("train", "valid", "val"))
+    with pytest.raises(Refusal, match="val and valid are the same split"):
+        match(images, masks)
+
+
+def test_classes_without_rows_in_a_split_are_named(tmp_path: Path, run: Run) -> None:
+    images, masks = write_release(tmp_path, images=2)
+    done = run("import", images, masks, "-o", "x.h5", "--json")
+    assert set(json.loads(done.stdout)["splits"]) == {"train"}
+    assert "Warning: no rows in val, test: training and scoring want some" in done.stderr
+    images, masks = with_splits(tmp_path)
+    for root in (images, masks):
+        for path in (root / "test" / "b").iterdir():
+            path.unlink()
+    assert "Warning: no rows of b in test" in run("import", images, masks, "-o", "y.h5").stderr
+
+
+def test_a_palette_of_several_labels_is_no_mask(tmp_path: Path) -> None:
+    """Three labels in three colours, two of them bright: which of them is evidence nobody knows."""
+    labels = Image.new("P", (3, 1))
+    labels.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    labels.putdata([0, 1, 2])
+    with pytest.raises(Refusal, match="x: a palette of 3 colours came, and which of them is evidence is unclear"):
+        foreground(labels, "x")
+    labels.putpalette([0, 0, 0, 100, 100, 100, 255, 255, 255])  # shades of grey are the soft edge of one thing
+    assert foreground(labels, "x").tolist() == [[False, False, True]]
+    labels.putdata([0, 1, 1])
+    labels.putpalette([0, 0, 0, 255, 0, 0])
+    assert foreground(labels, "x").tolist() == [[False, True, True]]

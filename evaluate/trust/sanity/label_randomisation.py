@@ -26,11 +26,11 @@ from an8flower.store import FlowerStore
 
 from ...data.batches import Batch, ResidentRows
 from ...data.selection import select_rows
-from ...models.classifier import Classifier, build
+from ...models.classifier import Classifier, build, normalisation_of
 from ...models.files import load
 from ...models.networks.random_state import seed_global_state
 from ...models.training import EpochReport, accuracy, describe_data, fit, recipe_for
-from ...registry import archs
+from ...registry import archs, to_file_name
 from ...seeds import seed_of
 
 MEMORISED = 0.95  # accuracy on its training rows from which a model counts as having memorised them
@@ -91,13 +91,13 @@ def memorise_once(
     Raises:
         NotApplicable: the architecture is not registered, so that it cannot be built anew.
     """
-    if classifier.arch not in archs.names():
+    if ":" not in classifier.arch and classifier.arch not in archs.names():
         raise NotApplicable(f"{classifier.arch} cannot be trained anew, since it is not a registered architecture")
     memory = replace(memory, rows=min(memory.rows, len(store["train"])))
     wanted = identity(classifier, store, memory)
-    path = folder / f"{classifier.arch}-permuted-seed{memory.seed}-{wanted[:8]}.safetensors"
+    path = folder / f"{to_file_name(classifier.arch)}-permuted-seed{memory.seed}-{wanted[:8]}.safetensors"
     with suppress(Refusal, KeyError, ValueError):  # a file that is missing, damaged or another one is made anew
-        trained = load(path, classifier.device)
+        trained = load(path, classifier.device, trust=classifier.arch)
         if trained.card.data["identity"] == wanted:
             return MemorisingModel(trained, float(trained.card.data["memorised"]), memory.rows, 0.0, path)
     return memorise(classifier, store, memory, path, on_epoch=on_epoch)
@@ -105,7 +105,8 @@ def memorise_once(
 
 def identity(classifier: Classifier, store: FlowerStore, memory: Memory) -> str:
     """A digest of all that the model depends on."""
-    words = json.dumps([an8flower.__version__, classifier.arch, store.fingerprint, repr(memory)])
+    settings = [classifier.code, classifier.target_layer, *normalisation_of(classifier)] if classifier.code else []
+    words = json.dumps([an8flower.__version__, classifier.arch, store.fingerprint, repr(memory), *settings])
     return hashlib.sha256(words.encode()).hexdigest()
 
 
@@ -125,7 +126,14 @@ def memorise(
     )
     # Half the usual rate: noise that helps to generalise keeps from learning by heart.
     recipe = recipe._replace(learning_rate=recipe.learning_rate / 2, augmented=False, enough=ENOUGH)
-    fresh = build(classifier.arch, classifier.class_names, classifier.size, seed_of("memory", memory.seed))
+    fresh = build(
+        classifier.arch,
+        classifier.class_names,
+        classifier.size,
+        seed_of("memory", memory.seed),
+        classifier.card.layer,
+        normalisation_of(classifier),
+    )
     fresh.to(classifier.device)
     with seed_global_state(seed_of("memorise", classifier.arch, memory.seed)):
         fit(fresh, rows, rows, recipe, on_epoch)

@@ -96,7 +96,7 @@ def spoil(path: Path, how: str, classifier: Classifier) -> None:
         ("truncated", "not a safetensors file, or damaged"),
         ("no metadata", "its metadata are not ours"),
         ("foreign", "its metadata are not ours"),
-        ("arch", 'architecture "os:system", which is not registered'),
+        ("arch", 'architecture "os:system", and importing a module runs its code'),
         ("classes", "weights do not fit flowernet with 2 classes"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -340,8 +341,13 @@ def test_the_document_of_several_models(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     models = {"petals": wrapped(Tints(PETALS)), "tag": wrapped(Tints(TAG))}
-    monkeypatch.setattr(certifying, "open_model", lambda source, store, device: models[source])
-    document = certify_models(["petals", "tag"], world, None, 0, Resources(CPU))
+    monkeypatch.setattr(certifying, "open_judged", lambda source, store, device: models[source])
+    models["tag"].card = replace(models["tag"].card, accuracy=1.0)  # which it reaches where the tag tells the class
+    heard: list[str] = []
+    document = certify_models(["petals", "tag"], world, None, 0, Resources(CPU), warn=heard.append)
+    assert document["warnings"] == heard
+    assert len(heard) == 1
+    assert "where its file states 100%" in heard[0]
     json.dumps(document, allow_nan=False)
     assert document["dataset"]["rows"] == ROWS  # fewer than the usual number are there
     assert [each["flip_rate"]["mean"] for each in document["certificates"]] == [1, 0]

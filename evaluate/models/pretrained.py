@@ -1,0 +1,90 @@
+"""A network that starts from weights that were trained elsewhere: all but its head, which the classes decide."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from an8flower.errors import Refusal
+
+from .classifier import FORMAT
+from .files import read_weights
+from .heads import find_auxiliary_heads, find_head
+from .probing import probe_network
+from .safetensors_files import read_metadata
+
+OURS = "network."  # before the names of a network's tensors in a file that `train` wrote
+COUNTER = "num_batches_tracked"  # of a batch norm; early files have none, and nothing is computed from it
+NAMED = 3  # examples in a sentence
+
+
+def load_pretrained(network: nn.Module, path: Path, size: int) -> str:
+    """Put the tensors of a safetensors file into a network, and say which were loaded and which were not.
+
+    The head, the linear layer that gives the logits, may be another one in the file or be missing there: then it keeps
+    its new weights. Everything else of the network has to be there. What the network lacks is left out.
+
+    Args:
+        size: the side in pixels of images that the network takes.
+
+    Raises:
+        Refusal: no such file, a pickle, damaged, or weights that fit in part.
+    """
+    stored, wanted = _tensors(path), network.state_dict()
+    probe = probe_network(network, size)
+    heads = tuple(f"{head}." for head in (find_head(network, probe), *find_auxiliary_heads(network, probe)) if head)
+    fitting = [name for name in wanted if name in stored and stored[name].shape == wanted[name].shape]
+    anew = [name for name in wanted if name not in fitting]
+    lacking = [name for name in anew if not name.startswith(heads) and not name.endswith(COUNTER)] if heads else anew
+    if lacking:
+        raise Refusal(_say_partly(path, network, stored, wanted, lacking))
+    network.load_state_dict({name: stored[name] for name in fitting}, strict=False)
+    return _say_loaded(path, fitting, anew, [name for name in stored if name not in wanted])
+
+
+def digest_file(path: Path) -> str:
+    """The sha256 of all bytes of a file."""
+    whole = hashlib.sha256()
+    with path.open("rb") as file:
+        while portion := file.read(2**20):
+            whole.update(portion)
+    return whole.hexdigest()
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by the names that a bare network gives them."""
+    stored = read_weights(path)
+    if read_metadata(path).get("format") != FORMAT:
+        return stored
+    return {name.removeprefix(OURS): tensor for name, tensor in stored.items() if name.startswith(OURS)}
+
+
+def _say_partly(
+    path: Path, network: nn.Module, stored: dict[str, Tensor], wanted: dict[str, Tensor], lacking: list[str]
+) -> str:
+    """The sentence about weights that do not fit."""
+    if other := [name for name in lacking if name in stored]:
+        there, here = (tuple(tensors[other[0]].shape) for tensors in (stored, wanted))
+        reason = f"{other[0]} is {there} there and {here} in the network"
+    else:
+        reason = f"it lacks {_name(lacking)}"
+    fitting = f"{len(wanted) - len(lacking)} of its {len(wanted)} tensors"
+    return (
+        f"{path}: fits {type(network).__name__} in part, in {fitting}, but {reason}; "
+        "expected all but those of the last linear layer, by the names in the network"
+    )
+
+
+def _say_loaded(path: Path, fitting: list[str], anew: list[str], left_out: list[str]) -> str:
+    """The sentence about what was loaded and what was not."""
+    new = f"new are {_name(anew)}" if anew else "its head as well"
+    rest = f"; not taken from there: {_name(left_out)}" if left_out else ""
+    return f"{path}: {len(fitting)} tensors loaded, {new}{rest}"
+
+
+def _name(names: Iterable[str]) -> str:
+    names = list(names)
+    return f"{', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}"
