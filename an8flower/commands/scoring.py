@@ -128,7 +128,6 @@ def score(
     from ..evaluate.metrics.naming import USUAL, parse_metrics
     from ..evaluate.models.sources import NetworkSettings, pair_with_weights
     from ..evaluate.resources import Resources, parse_device
-    from ..evaluate.results.files import refuse_audit
     from ..evaluate.scoring.run import ScoringPlan
     from .progress import filling
     from .workers import open_worker, read_methods
@@ -145,12 +144,20 @@ def score(
         plan = ScoringPlan(
             data=data, models=sources, methods=wanted, metrics=metrics, split=split, rows=rows, target=target, seed=seed
         )
-        folder = output or run_folder(data)
-        refuse_audit(folder)
+        folder = _folder_of_scores(output, data)
         with filling("scoring") as progress:
             outcome = _choose_scorer(engine)(plan, resources, folder, progress, warn=warn)
     refuse_if_nothing_was_scored(outcome.document)
     _print_scores(outcome.document, as_json, as_csv)
+
+
+def _folder_of_scores(output: Path | None, data: Path) -> Path:
+    """The folder of the results, which must not be that of an audit."""
+    from ..evaluate.results.files import refuse_audit
+
+    folder = output or run_folder(data)
+    refuse_audit(folder)
+    return folder
 
 
 def _refuse_wrong_words(methods: tuple[str, ...], as_json: bool, as_csv: bool) -> None:

@@ -142,7 +142,7 @@ def test_flowernet_learns_colours(bigger: FlowerStore, tmp_path: Path) -> None:
     card = trained.classifier.card
     assert (card.accuracy, card.data) == (
         trained.accuracy,
-        {"name": "single-6c", "digest": bigger.digest, "epochs": "10"},
+        {"name": "single-6c", "digest": bigger.digest, "fingerprint": bigger.fingerprint, "epochs": "10"},
     )
     trained.classifier.save(tmp_path / "f.safetensors")
     again = load(tmp_path / "f.safetensors")
