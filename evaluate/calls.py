@@ -177,6 +177,7 @@ def audit(
     methods: str | Sequence[str] = (),
     metrics: str | Sequence[str] = (),
     rows: int | None = None,
+    require: str | Sequence[str] = (),
     reduced: bool = False,
     output: Place | None = None,
     fresh: bool = False,
@@ -192,6 +193,7 @@ def audit(
         plan: the name of a shipped plan, a .toml file, or a plan that was read.
         data, models, weights, methods, metrics, rows: each stands in for what the plan says of it. Worker processes
             get texts alone, so models are safetensors files or `package.module:factory`.
+        require: what has to hold, as `--require` takes it; `summary["requirements"]` says whether it does.
         reduced: do the small version of the plan, which its table `[reduced]` describes.
         output: the folder of the run; `runs/NAME` where None. What is done there is not done again.
         fresh: do everything anew.
@@ -217,6 +219,7 @@ def audit(
         methods=_to_texts(methods),
         metrics=_to_texts(metrics),
         rows=rows,
+        require=_to_texts(require),
     )
     done = carry_out(wanted, None if output is None else Path(output), How(**how), fresh=fresh)
     return AuditResult.read(done.folder)

@@ -10,6 +10,7 @@ import click
 from ..errors import Refusal
 from .options import FILE, as_json, batch_option, device_option
 from .printing import echo_json
+from .requirements import end_by_requirements, requirement_options, show_requirements, write_verdict_files
 
 if TYPE_CHECKING:
     from ..evaluate.audits.run import AuditOutcome
@@ -29,6 +30,7 @@ REPLACES = "Repeatable; replaces what the plan says."
 @click.option("--method", "methods", multiple=True, help=REPLACES)
 @click.option("--metric", "metrics", multiple=True, help=REPLACES)
 @click.option("--rows", type=click.IntRange(min=1), help="How many rows are scored; replaces what the plan says.")
+@requirement_options
 @click.option("--trust", is_flag=True, help="Allow PLAN to import Python modules of your own, which runs their code.")
 @click.option(
     "--engine",
@@ -65,6 +67,10 @@ def audit(
     methods: tuple[str, ...],
     metrics: tuple[str, ...],
     rows: int | None,
+    require: tuple[str, ...],
+    strict: bool,
+    junit: Path | None,
+    markdown: Path | None,
     trust: bool,
     as_json: bool,
     **how: Any,
@@ -74,6 +80,10 @@ def audit(
     PLAN is the name of a shipped plan, or a .toml file with data sets, models and their seeds, methods, metrics and
     checks. Ctrl-C stops the audit, and the same command continues it: finished work is never done again, whether it
     was done in this run or in a run in a neighbouring folder.
+
+    What the plan or --require asks for is decided by the bounds of 95 % intervals: it holds, fails, or is undecided.
+    The exit code is 3 if something fails, with --strict 4 if something is undecided, and 1 if a part of the audit
+    failed, so that less was measured than asked.
 
     \b
     Example:  an8flower audit --quick
@@ -91,10 +101,14 @@ def audit(
     wanted = plans.load(plan or plans.QUICK)
     refuse_untrusted(plan or plans.QUICK, wanted.own_code(), trust, "--trust")
     wanted = wanted.at_reduced_size() if reduced else wanted
-    wanted = wanted.instead(data=data, models=models, weights=weights, methods=methods, metrics=metrics, rows=rows)
+    wanted = wanted.instead(
+        data=data, models=models, weights=weights, methods=methods, metrics=metrics, rows=rows, require=require
+    )
     with Stages() as stages:
         outcome = carry_out(wanted, output, How(**how), fresh=fresh, reporter=stages, command=_command_line())
+    write_verdict_files(outcome.summary, junit, markdown)
     _print_outcome(outcome, as_json)
+    end_by_requirements(outcome.summary["requirements"], strict)
 
 
 def _command_line() -> str:
@@ -111,6 +125,7 @@ def _print_outcome(outcome: AuditOutcome, as_json: bool) -> None:
         echo_json(outcome.summary)
     else:
         click.echo(f"{outcome.page}: {outcome.done} cells done, {outcome.reused} taken as they were")
+        show_requirements(outcome.summary["requirements"])
     if failed := outcome.failed:
         where = " on ".join(failed[0][key] for key in ("method", "model") if key in failed[0])
         first = f"{where}: {failed[0]['reason']}"

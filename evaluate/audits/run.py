@@ -40,6 +40,7 @@ from .machine import describe_machine, list_gpus
 from .open_study import OpenStudy
 from .opened import STEADY
 from .plan import Data, Models, Plan
+from .required import check_requirements
 from .stage import Stage, folders, rounds
 from .study import StudyWords
 from .summary import document as summary
@@ -152,6 +153,7 @@ class Audit:
     def run(self, command: str, fresh: bool = False) -> AuditOutcome:
         """Compute every cell that has no result, and write the summary and the page."""
         check_leading(self.plan.leading, self.plan.metrics)
+        check_requirements(self.plan)
         with self._engine() as engine:
             stores = [self._data(entry, engine) for entry in self.plan.data]
             self._data_seals = [DataSeal(store) for store in stores]

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from ...metrics.metric import Metric
+from ...results.decisions import decide_all
 from ...results.ledger import Ledger, broken_metrics, without_metrics
 from ...results.statistics.scores import is_method
 from ..cell_tasks import failures
@@ -37,6 +38,7 @@ def summarise(plan: Plan, studies: Sequence[Stages], training: Ledger) -> dict[s
         "title": plan.title,
         "plan": plan.document(),
         "studies": documents,
+        "requirements": decide_all(plan.requirements(), documents),
         "printed": [table for name in plan.printed for table in beside_printed(name, measured)],
         "failed": failed,
     }
