@@ -141,5 +141,8 @@ def report(folder: Path) -> None:
     Example:  an8flower report runs/quick
     """
     from ..evaluate.report.page import write_page
+    from ..evaluate.results.manifest import renew_page
 
-    click.echo(str(write_page(folder)))
+    page = write_page(folder)
+    renew_page(folder)
+    click.echo(str(page))

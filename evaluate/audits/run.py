@@ -30,6 +30,7 @@ from ..resources import parse_device
 from ..results import files
 from ..results.folder import RunFolder
 from ..results.ledger import Cell, Ledger
+from ..results.manifest import write_manifest
 from ..scoring.leading import check_leading
 from ..scoring.run import Scoring, ScoringPlan, versions
 from . import datasets, models
@@ -169,6 +170,8 @@ class Audit:
             files.write_json(self.folder / "summary.json", document)
         with self.reporter.stage("writing the page"):
             page = write_page(self.folder)
+            weights = [path for store in stores for path in self._weights(store)]
+            write_manifest(self.folder, [store.path for store in stores], weights, document["versions"])
         ledgers = [self.training, *(stage.ledger for stages in studies for stage in stages.values())]
         done, reused = (sum(getattr(ledger, name) for ledger in ledgers) for name in ("done", "reused"))
         return AuditOutcome(self.folder, page, document, done, reused)
@@ -300,6 +303,12 @@ class Audit:
             reason = self.training.failed[0]["reason"]
             raise Refusal(f"{store.path}: none of its models could be trained; the first: {reason}")
         return sources
+
+    def _weights(self, store: FlowerStore) -> list[Path]:
+        """The files of the models of a data set; what a factory makes without a file has none."""
+        sources = map(Source.of, self._sources(store))
+        places = [place for source in sources for place in (source.weights, source.model) if place is not None]
+        return [path for place in places if (path := Path(str(place))).is_file()]
 
     def _carry_out_stages(self, studies: Sequence[OpenStudy], engine: Engine) -> list[Mapping[str, Stage]]:
         """Carry out every stage of every data set, round by round; returns the stages of each data set by name."""

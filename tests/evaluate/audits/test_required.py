@@ -99,6 +99,18 @@ def test_outcomes_stand_in_every_file(place: Path, tmp_path: Path, monkeypatch: 
     assert suite.skipped == 1 + 2  # one draw gives no verdict
 
 
+def test_the_manifest_lists_data_weights_plan_summary_and_page(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    folder = place / "runs" / "gated"
+    listed = {entry["role"]: entry["path"] for entry in json.loads((folder / "manifest.json").read_text())["files"]}
+    assert set(listed) == {"plan", "summary", "page", "data", "weights"}
+    assert listed["data"].startswith("../../data/single-6c")
+    assert listed["weights"].startswith("models/")
+    for command in ("verify", "report", "verify"):
+        done = CliRunner().invoke(main, [command, str(folder)])
+        assert done.exit_code == 0, done.output
+
+
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Refusal, match="choose another place with --junit"):
