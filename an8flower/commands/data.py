@@ -109,12 +109,12 @@ def inspect(file: Path, sheet: Path | None, split: str, rows: int, as_json: bool
 def verify(file: Path, leak: bool, rows: int, epochs: int, seed: int, device: str, as_json: bool) -> None:
     """Recompute every checksum of a data set, or of the folder of an audit, and report what is damaged.
 
-    Of an audit, the manifest lists the files that its page rests on: plan, data, weights, summary and page. One that has
-    another sha256 is named.
+    Of an audit, the manifest lists the files that its page rests on: plan, data, weights, summary and page. One that
+    has another sha256 is named.
 
-    Of a data set, the values are looked at as well. A process with limits of time and memory reads the file, so that a damaged one harms nothing else. With --leak a
-    small network is trained on the pictures with all evidence painted over. If it tells the classes, the exit status is
-    1: then something besides the evidence tells them.
+    Of a data set, the values are looked at as well. A process with limits of time and memory reads the file, so that a
+    damaged one harms nothing else. With --leak a small network is trained on the pictures with all evidence painted
+    over. If it tells the classes, the exit status is 1: then something besides the evidence tells them.
 
     \b
     Example:  an8flower verify --leak data/single-6c.h5
