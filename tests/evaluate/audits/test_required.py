@@ -14,6 +14,7 @@ from an8flower.commands.requirements import write_verdict_files
 from an8flower.errors import Refusal
 from an8flower.evaluate.audits import plan as plans
 from an8flower.evaluate.audits.required import check_requirements
+from an8flower.evaluate.results.summary_schema import summary_schema
 
 PLAN = """
 name = "gated"
@@ -97,6 +98,15 @@ def test_outcomes_stand_in_every_file(place: Path, tmp_path: Path, monkeypatch: 
     (suite,) = junitparser.JUnitXml.fromfile(str(junit))
     assert (suite.tests, suite.failures) == (5 + 2, 1)
     assert suite.skipped == 1 + 2  # one draw gives no verdict
+
+
+def test_the_summary_has_the_form_that_its_schema_says(place: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    summary = json.loads((place / "runs" / "gated" / "summary.json").read_text())
+    validator = jsonschema.Draft202012Validator(summary_schema())
+    assert [error.message for error in validator.iter_errors(summary)] == []
+    summary["studies"][0]["scores"]["results"][0]["metrics"]["iou_best"]["maen"] = 0.5
+    assert not validator.is_valid(summary)
 
 
 def test_the_manifest_lists_data_weights_plan_summary_and_page(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
