@@ -50,7 +50,7 @@ class Requirement:
     def condition(self) -> str:
         """The line without the subject, as it stands in the table `[require]` of a plan."""
         scale = "" if self.scale == MEAN else f"{self.scale} "
-        comparison = f" {self.relation} {self.bound!r}" if self.relation else ""
+        comparison = f" {self.relation} {_write_number(self.bound)}" if self.relation else ""
         place = f" on {self.architecture}" if self.architecture else ""
         return f"{scale}{self.quantity}{comparison}{place}"
 
@@ -58,6 +58,15 @@ class Requirement:
     def is_metric(self) -> bool:
         """Whether the quantity is a metric of a method."""
         return self.subject != CERTIFICATE and self.quantity not in (SANE, *COSTS)
+
+
+def _write_number(value: float) -> str:
+    """The shortest text that is read as the same number.
+
+    >>> _write_number(60.0), _write_number(0.1)
+    ('60', '0.1')
+    """
+    return repr(value).removesuffix(".0")
 
 
 def parse_requirement(text: str) -> Requirement:
