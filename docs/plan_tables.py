@@ -54,6 +54,8 @@ KEYS = {
     "Plan.sanity": "whether methods notice that a model is randomised; skipped if it is left out",
     "Plan.pictures": "what is shown in the gallery",
     "Plan.printed": "tables from the literature that the page sets ours beside",
+    "Plan.require": "what has to hold, as lists of conditions by their subject, a method or `certificate`; see "
+    "[Gates](ci.md)",
     "Plan.reduced": "a small version of the plan, for two cores; a key that is left out keeps its value",
     "data.spec": "a preset, or a `.toml` file; rendered if the data set does not exist yet",
     "data.file": "an HDF5 file; either this or `spec`",

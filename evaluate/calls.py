@@ -201,6 +201,7 @@ def audit(
     methods: str | Sequence[str] = (),
     metrics: str | Sequence[str] = (),
     rows: int | None = None,
+    require: str | Sequence[str] = (),
     reduced: bool = False,
     output: Place | None = None,
     fresh: bool = False,
@@ -217,6 +218,7 @@ def audit(
         data, models, weights, methods, metrics, rows: each stands in for what the plan says of it. Worker processes
             get texts alone, so models are safetensors files or `package.module:factory`.
         labels, normalise, layer: of the factories among `models`, as in `score`; `labels` is a file.
+        require: what has to hold, as `--require` takes it; `summary["requirements"]` says whether it does.
         reduced: do the small version of the plan, which its table `[reduced]` describes.
         output: the folder of the run; `runs/NAME` where None. What is done there is not done again.
         fresh: do everything anew.
@@ -243,6 +245,7 @@ def audit(
         methods=_to_texts(methods),
         metrics=_to_texts(metrics),
         rows=rows,
+        require=_to_texts(require),
     )
     done = carry_out(wanted, None if output is None else Path(output), How(**how, trust=trust), fresh=fresh, warn=_warn)
     return AuditResult.read(done.folder)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner
 from PIL import Image
 
@@ -217,6 +218,18 @@ def test_commands_are_ones(block: Block) -> None:
         check_command(words)
 
 
+@pytest.mark.parametrize("block", all_blocks("yaml"))
+def test_workflows_are_valid(block: Block) -> None:
+    """A workflow is YAML with jobs of steps, and its commands are ones of ours."""
+    document = yaml.safe_load(block.text)
+    steps = [step for job in document["jobs"].values() for step in job["steps"]]
+    assert all(("uses" in step) != ("run" in step) for step in steps)
+    typed = [words for step in steps for words in commands(step.get("run", "")) if words[0] == "an8flower"]
+    assert typed
+    for words in typed:
+        check_command(words)
+
+
 def test_examples_of_help_are_commands() -> None:
     """The examples that --help shows are valid commands, and each command has one."""
     fenced = [match[2] for match in FENCE.finditer(manual.commands()) if match[1] == "console"]
@@ -263,7 +276,7 @@ def test_toml_is_valid(block: Block) -> None:
 
 def test_every_block_has_a_language() -> None:
     """A block that says not what it is is not tested either."""
-    known = {"python", "console", "toml", "text", "json"}
+    known = {"python", "console", "toml", "text", "json", "yaml"}
     for page in [*WRITTEN, *manual.PAGES]:
         for match in FENCE.finditer((DOCS / page).read_text(encoding="utf-8")):
             assert match[1] in known, f"{page}: a block in {match[1] or 'no language'}: {match[2][:40]}"

@@ -10,6 +10,7 @@ import click
 from ..errors import Refusal
 from .options import FILE, as_json, batch_option, device_option
 from .printing import echo_json, warn
+from .requirements import end_by_requirements, requirement_options, show_requirements, write_verdict_files
 
 if TYPE_CHECKING:
     from ..evaluate.audits.run import AuditOutcome
@@ -32,6 +33,7 @@ REPLACES = "Repeatable; replaces what the plan says."
 @click.option("--method", "methods", multiple=True, help=REPLACES)
 @click.option("--metric", "metrics", multiple=True, help=REPLACES)
 @click.option("--rows", type=click.IntRange(min=1), help="How many rows are scored; replaces what the plan says.")
+@requirement_options
 @click.option(
     "--trust",
     is_flag=True,
@@ -75,6 +77,10 @@ def audit(
     methods: tuple[str, ...],
     metrics: tuple[str, ...],
     rows: int | None,
+    require: tuple[str, ...],
+    strict: bool,
+    junit: Path | None,
+    markdown: Path | None,
     trust: bool,
     as_json: bool,
     **how: Any,
@@ -84,6 +90,10 @@ def audit(
     PLAN is the name of a shipped plan, or a .toml file with data sets, models and their seeds, methods, metrics and
     checks. Ctrl-C stops the audit, and the same command continues it: finished work is never done again, whether it
     was done in this run or in a run in a neighbouring folder.
+
+    What the plan or --require asks for is decided by the bounds of 95 % intervals: it holds, fails, or is undecided.
+    The exit code is 3 if something fails, with --strict 4 if something is undecided, and 1 if a part of the audit
+    failed, so that less was measured than asked.
 
     \b
     Example:  an8flower audit --quick
@@ -101,15 +111,23 @@ def audit(
     wanted = plans.load(plan or plans.QUICK)
     refuse_untrusted(plan or plans.QUICK, wanted.own_code(), trust, "--trust")
     wanted = wanted.at_reduced_size() if reduced else wanted
-    settings = {"labels": labels, "normalise": normalise, "layer": layer}
     wanted = wanted.instead(
-        data=data, models=models, weights=weights, settings=settings, methods=methods, metrics=metrics, rows=rows
+        data=data,
+        models=models,
+        weights=weights,
+        settings={"labels": labels, "normalise": normalise, "layer": layer},
+        methods=methods,
+        metrics=metrics,
+        rows=rows,
+        require=require,
     )
     with Stages() as stages:
         outcome = carry_out(
             wanted, output, How(**how, trust=trust), fresh=fresh, reporter=stages, command=_command_line(), warn=warn
         )
+    write_verdict_files(outcome.summary, junit, markdown)
     _print_outcome(outcome, as_json)
+    end_by_requirements(outcome.summary["requirements"], strict)
 
 
 def _command_line() -> str:
@@ -126,6 +144,7 @@ def _print_outcome(outcome: AuditOutcome, as_json: bool) -> None:
         echo_json(outcome.summary)
     else:
         click.echo(f"{outcome.page}: {outcome.done} cells done, {outcome.reused} taken as they were")
+        show_requirements(outcome.summary["requirements"])
     if failed := outcome.failed:
         where = " on ".join(failed[0][key] for key in ("method", "model") if key in failed[0])
         first = f"{where}: {failed[0]['reason']}"
@@ -141,5 +160,8 @@ def report(folder: Path) -> None:
     Example:  an8flower report runs/quick
     """
     from ..evaluate.report.page import write_page
+    from ..evaluate.results.manifest import renew_page
 
-    click.echo(str(write_page(folder)))
+    page = write_page(folder)
+    renew_page(folder)
+    click.echo(str(page))

@@ -107,18 +107,26 @@ def inspect(file: Path, sheet: Path | None, split: str, rows: int, as_json: bool
 @device_option
 @as_json
 def verify(file: Path, leak: bool, rows: int, epochs: int, seed: int, device: str, as_json: bool) -> None:
-    """Recompute every checksum of a data set, look at its values, and report what is damaged.
+    """Recompute every checksum of a data set, or of the folder of an audit, and report what is damaged.
 
-    A process with limits of time and memory reads the file, so that a damaged one harms nothing else. With --leak a
-    small network is trained on the pictures with all evidence painted over. If it tells the classes, the exit status is
-    1: then something besides the evidence tells them.
+    Of an audit, the manifest lists the files that its page rests on: plan, data, weights, summary and page. One that
+    has another sha256 is named.
+
+    Of a data set, the values are looked at as well. A process with limits of time and memory reads the file, so that a
+    damaged one harms nothing else. With --leak a small network is trained on the pictures with all evidence painted
+    over. If it tells the classes, the exit status is 1: then something besides the evidence tells them.
 
     \b
     Example:  an8flower verify --leak data/single-6c.h5
+              an8flower verify runs/quick
     """
     from ..gate.child import walk_in_child
     from ..store import REMAKE, FlowerStore
     from ..store import verify as recompute
+
+    if file.is_dir():
+        _verify_run(file, leak, as_json)
+        return
 
     places = {}
     for place, holds in walk_in_child(recompute, file, REMAKE):
@@ -139,6 +147,24 @@ def verify(file: Path, leak: bool, rows: int, epochs: int, seed: int, device: st
         click.echo(f"{file}: {verdict['sentence']}")
     if verdict and verdict["leaks"]:
         raise SystemExit(1)
+
+
+def _verify_run(folder: Path, leak: bool, as_json: bool) -> None:
+    """Print the state of every file that an audit rests on; raises Refusal if one is not as it was."""
+    from ..evaluate.results.manifest import verify_run
+
+    if leak:
+        raise click.UsageError(f"--leak tests a data set; {folder} is the folder of an audit")
+    states = verify_run(folder)
+    if as_json:
+        echo_json({"run": str(folder), "files": states})
+    else:
+        for path, state in states.items():
+            click.echo(f"{state:<8} {path}")
+    if changed := [f"{path} ({state.lower()})" for path, state in states.items() if state != "ok"]:
+        raise Refusal(
+            f"{folder}: not as the audit left it: {', '.join(changed)}; put the files back, or run the audit again"
+        )
 
 
 def _measure_leak(store: FlowerStore, rows: int, epochs: int, seed: int, device: str) -> dict[str, Any]:

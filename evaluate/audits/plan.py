@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +23,7 @@ from an8flower.toml import parse, read, sentence, tuples
 from ..explainers.toolkits.adapters import is_foreign
 from ..options import METHOD, is_stored
 from ..registry import is_factory, names_code
+from ..results.requirements import Requirement, parse_requirement
 from .plan_table import Count, PlanTable, Seed
 from .stage import Stage, stages_by_name
 
@@ -106,7 +108,21 @@ class Plan(PlanTable):
     target: Literal["label", "predicted"] = "label"
     seed: Seed = 0
     printed: tuple[str, ...] = ()  # tables from the literature that the page sets ours beside
+    require: Mapping[str, tuple[str, ...]] = {}  # what has to hold: conditions by their subject
     reduced: Reduced | None = None
+
+    @model_validator(mode="after")
+    def _check_requirements(self) -> Plan:
+        try:
+            self.requirements()
+        except WrongUsage as error:
+            raise ValueError(f"require: {error}") from None
+        return self
+
+    def requirements(self) -> list[Requirement]:
+        """What the results have to show; raises WrongUsage for a text that is no requirement."""
+        texts = [f"{subject}: {text}" for subject, conditions in self.require.items() for text in conditions]
+        return list(map(parse_requirement, texts))
 
     def document(self) -> dict[str, Any]:
         """The plan as a JSON document, with the defaults filled in."""
@@ -141,11 +157,12 @@ class Plan(PlanTable):
         methods: Sequence[str] = (),
         metrics: Sequence[str] = (),
         rows: int | None = None,
+        require: Sequence[str] = (),
     ) -> Plan:
         """A copy of the plan with values from the command line; an empty value leaves that of the plan.
 
         If there are other metrics, the plan's leading ones are forgotten. `settings` are labels, normalise and layer of
-        the factories among the models.
+        the factories among the models. Requirements are added to those of the plan.
         """
         return self.with_changes(
             data=[_parse_data(text) for text in data] or None,
@@ -154,6 +171,7 @@ class Plan(PlanTable):
             metrics=list(metrics) or None,
             leading=[] if metrics else None,
             rows=rows,
+            require=_by_subject([*self.requirements(), *map(parse_requirement, require)]) if require else None,
         )
 
     def with_changes(self, **changes: Any) -> Plan:
@@ -249,10 +267,20 @@ def _shrink(plan: Plan, to: Reduced) -> Plan:
         for stage in stages_by_name().values()
         if stage.reduced and (table := getattr(plan, stage.key))
     }
+    require = [
+        replace(it, architecture=stand_ins.get(it.architecture or "", it.architecture)) for it in plan.requirements()
+    ]
+    tables |= {"rows": to.rows, "require": _by_subject(require)}
     name = f"{plan.name}-reduced"
-    return plan.with_changes(
-        name=name, data=list(map(_to_json, data)), models=list(map(_to_json, models)), rows=to.rows, **tables
-    )
+    return plan.with_changes(name=name, data=list(map(_to_json, data)), models=list(map(_to_json, models)), **tables)
+
+
+def _by_subject(requirements: Sequence[Requirement]) -> dict[str, list[str]]:
+    """The table `[require]` of a plan with these requirements, each once."""
+    table: dict[str, list[str]] = {}
+    for requirement in dict.fromkeys(requirements):
+        table.setdefault(requirement.subject, []).append(requirement.condition)
+    return table
 
 
 def _with(table: Any, **changes: Any) -> Any:

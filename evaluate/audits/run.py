@@ -30,6 +30,7 @@ from ..resources import parse_device
 from ..results import files
 from ..results.folder import RunFolder
 from ..results.ledger import Cell, Ledger
+from ..results.manifest import write_manifest
 from ..scoring.leading import check_leading
 from ..scoring.run import Scoring, ScoringPlan, versions
 from . import datasets, models
@@ -40,6 +41,7 @@ from .machine import describe_machine, list_gpus
 from .open_study import OpenStudy
 from .opened import STEADY
 from .plan import Data, Models, Plan
+from .required import check_requirements
 from .stage import Stage, folders, rounds
 from .study import StudyWords
 from .summary import document as summary
@@ -164,6 +166,7 @@ class Audit:
     def run(self, command: str, fresh: bool = False) -> AuditOutcome:
         """Compute every cell that has no result, and write the summary and the page."""
         check_leading(self.plan.leading, self.plan.metrics)
+        check_requirements(self.plan)
         with self._engine() as engine:
             stores = [self._data(entry, engine) for entry in self.plan.data]
             self._data_seals = [DataSeal(store) for store in stores]
@@ -179,6 +182,8 @@ class Audit:
             files.write_json(self.folder / "summary.json", document)
         with self.reporter.stage("writing the page"):
             page = write_page(self.folder)
+            weights = [path for store in stores for path in self._weights(store)]
+            write_manifest(self.folder, [store.path for store in stores], weights, document["versions"])
         ledgers = [self.training, *(stage.ledger for stages in studies for stage in stages.values())]
         done, reused = (sum(getattr(ledger, name) for ledger in ledgers) for name in ("done", "reused"))
         return AuditOutcome(self.folder, page, document, done, reused)
@@ -317,6 +322,12 @@ class Audit:
             reason = self.training.failed[0]["reason"]
             raise Refusal(f"{store.path}: none of its models could be trained; the first: {reason}")
         return sources
+
+    def _weights(self, store: FlowerStore) -> list[Path]:
+        """The files of the models of a data set; what a factory makes without a file has none."""
+        sources = self._sources(store)
+        places = [place for source in sources for place in (source.weights, source.model) if place is not None]
+        return [path for place in places if (path := Path(str(place))).is_file()]
 
     def _carry_out_stages(self, studies: Sequence[OpenStudy], engine: Engine) -> list[Mapping[str, Stage]]:
         """Carry out every stage of every data set, round by round; returns the stages of each data set by name."""

@@ -9,8 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from ...metrics.metric import Metric
+from ...results.decisions import decide_all
 from ...results.ledger import Ledger, broken_metrics, without_metrics
 from ...results.statistics.scores import is_method
+from ...results.summary_schema import SUMMARY_VERSION
 from ..cell_tasks import failures
 from ..open_study import OpenStudy
 from ..plan import Plan
@@ -33,10 +35,12 @@ def summarise(plan: Plan, studies: Sequence[Stages], training: Ledger) -> dict[s
     for study, stages in zip(opened, studies, strict=True):
         failed += failures([stage.ledger for stage in stages.values()], study.scoring.store.name)
     return {
+        "schema_version": SUMMARY_VERSION,
         "name": plan.name,
         "title": plan.title,
         "plan": plan.document(),
         "studies": documents,
+        "requirements": decide_all(plan.requirements(), documents),
         "printed": [table for name in plan.printed for table in beside_printed(name, measured)],
         "failed": failed,
     }

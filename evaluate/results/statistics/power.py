@@ -21,3 +21,33 @@ def rows_needed(effect: float, alpha: float = 0.05, power: float = 0.8) -> int |
     if math.isnan(effect) or abs(effect) < 1e-6:
         return None
     return math.ceil(((ndtri(1 - alpha / 2) + ndtri(power)) / effect) ** 2)
+
+
+def rows_to_decide(value: float, reach: float, n: int, bound: float) -> int | None:
+    """Rows for which the 95 % interval of a mean leaves a bound out with a probability of 80 %.
+
+    The spread of the rows is taken from the interval at hand, which reaches from the mean towards the bound. None if
+    the mean lies on the bound.
+
+    Args:
+        reach: the distance from the mean to the end of its interval on the side of the bound.
+        n: the rows that the interval is of.
+
+    >>> rows_to_decide(0.6, 0.2, 50, 0.5)
+    409
+    """
+    spread = reach * math.sqrt(n) / ndtri(0.975)
+    return rows_needed((value - bound) / spread) if spread > 0 else None
+
+
+def rows_without_exception(bound: float) -> int | None:
+    """Rows of which all agree, for which the exact 95 % interval of their share has a limit of at least the bound.
+
+    None if no number of rows is enough.
+
+    Source: Clopper, Pearson, Biometrika 26 (1934) 404-413.
+
+    >>> rows_without_exception(0.9), rows_without_exception(1.0)
+    (36, None)
+    """
+    return math.ceil(math.log(0.025) / math.log(bound)) if 0 < bound < 1 else None

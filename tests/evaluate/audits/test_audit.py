@@ -26,6 +26,7 @@ from an8flower.evaluate.audits.run import AuditOutcome, How, SilentReporter, aud
 from an8flower.evaluate.explaining.methods import parse_methods
 from an8flower.evaluate.metrics.naming import parse_metrics
 from an8flower.evaluate.registry import archs
+from an8flower.evaluate.results.summary_schema import summary_schema
 from an8flower.store import FlowerStore, verify
 
 TINY: dict[str, Any] = {
@@ -209,6 +210,12 @@ def test_another_run_beside_it_is_not_done_again(done: AuditOutcome, tmp_path: P
     beside = audit(tiny(name="other"), tmp_path / "copy" / "runs" / "other", how(tmp_path / "copy"))
     assert (beside.done, beside.reused) == (0, done.done - 1)  # the model's training is no cell that is taken
     assert numbers(beside) == numbers(done)
+
+
+def test_the_summary_has_the_form_that_its_schema_says(done: AuditOutcome) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    errors = jsonschema.Draft202012Validator(summary_schema()).iter_errors(done.summary)
+    assert [error.message for error in errors] == []
 
 
 def test_afresh_everything_is_done_again(done: AuditOutcome, tmp_path: Path) -> None:

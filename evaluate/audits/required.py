@@ -1,0 +1,35 @@
+"""The requirements of a plan held against its own names, before anything is rendered."""
+
+from __future__ import annotations
+
+from ..explaining.methods import expand as expand_methods
+from ..metrics.naming import expand as expand_metrics
+from ..results.requirements import refuse_unknown_names
+from .plan import Plan
+
+
+def check_requirements(plan: Plan) -> None:
+    """Raise WrongUsage for a requirement about a method, a metric, a check or an architecture that the plan lacks.
+
+    Nothing of a stranger's is imported for it, unless the plan has a pattern that does.
+    """
+    requirements = plan.requirements()
+    if not requirements:
+        return
+    methods = [name for text in plan.methods for name in expand_methods(text)]
+    sanity, certificate = (getattr(plan, key) for key in ("sanity", "certificate"))
+    checked = methods if sanity and not sanity.methods else (sanity.methods if sanity else ())
+    refuse_unknown_names(
+        requirements,
+        methods=methods,
+        metrics=[name for text in plan.metrics for name in expand_metrics(text)],
+        sane=[name for text in checked for name in expand_methods(text)],
+        certifies=certificate is not None,
+        architectures=_architectures(plan),
+    )
+
+
+def _architectures(plan: Plan) -> list[str] | None:
+    """The architectures of a plan; None if a model's is not known before it is opened."""
+    archs = [model.arch for model in plan.models]
+    return [arch for arch in archs if arch] if all(arch and ":" not in arch for arch in archs) else None
