@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from an8flower.errors import Refusal
@@ -36,6 +36,8 @@ SETTINGS = {
 }
 PROBING = 10.0  # seconds until the port of a cluster answers; Ray itself tries for a quarter of an hour
 JOINING = 50.0  # seconds until a cluster has let this process in
+PULSE = 5.0  # seconds after which a head that says nothing is asked whether it is still there
+LOST = 40.0  # seconds of silence after which a head is given up; Ray itself ends this process after 60
 UNSEEN = 8  # processes that may die before they are seen to begin; worn ones do, and none of that is the task's fault
 _used = False  # whether this process has carried out a task
 
@@ -50,13 +52,44 @@ class _Flight:
     cancelled: bool = False
 
 
+class _Head:
+    """The head of a cluster, which is asked now and then whether it is still there."""
+
+    def __init__(self, address: str) -> None:
+        self.address, self._place, self._silent_since = address, _host_and_port(address), NEVER
+        self.is_lost = False
+
+    def answers(self) -> bool:
+        """Whether the head takes a connexion now; raises Refusal if it has taken none for too long."""
+        if not self._place:
+            return True
+        try:
+            socket.create_connection(self._place, PULSE).close()
+        except OSError:
+            self._give_up_in_time()
+            return False
+        self._silent_since = NEVER
+        return True
+
+    def _give_up_in_time(self) -> None:
+        self._silent_since = min(self._silent_since, monotonic())
+        self.is_lost = monotonic() - self._silent_since > LOST
+        if self.is_lost:
+            raise Refusal(
+                f"the head of the Ray cluster at {self.address} has not answered for {LOST:.0f} s; start the cluster"
+                " again, and the same command goes on with what is left"
+            )
+        sleep(1)
+
+
 class OnRay:
     """The engine of Ray: a cluster by its address ("auto" for that of this machine), else `workers` processes here.
 
     A task gets `threads` CPUs, or more where it asks for them, and the GPUs that it asks for. What a worker imports
-    (this package, and methods of your own) has to be there on every machine, and files under the same path.
+    (this package, and methods of your own) has to be there on every machine, and files under the same path. Relative
+    names are those of the folder in which the run was begun.
 
-    Raises Refusal if there is no Ray, or no cluster that answers at the address within a minute.
+    Raises Refusal if there is no Ray, no cluster that answers at the address within a minute, or no head any more.
     """
 
     def __init__(
@@ -72,6 +105,7 @@ class OnRay:
         self._joined = self._ray.is_initialized()  # a session that somebody else has begun, and will end
         if not self._joined:
             _join(self._ray, address) if address else _start_here(self._ray, workers * threads)
+        self._head = _Head(_address_of_head(self._ray, address or ""))
         self._carry_out = self._ray.remote(_carry_out)
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
@@ -80,17 +114,18 @@ class OnRay:
         flying: dict[Any, _Flight] = {}
         try:
             while waiting or flying:
-                yield from self._send(waiting, flying)
+                if self._head.answers():  # else Ray would wait for it
+                    yield from self._send(waiting, flying)
                 for sign in self._signs(flying):
                     if done := self._hear(sign, flying, waiting):
                         yield done
         finally:  # also on Ctrl-C, and where nobody asks for the rest
-            for sign in flying:
+            for sign in () if self._head.is_lost else flying:
                 self._ray.cancel(sign, force=True)
 
     def close(self) -> None:
         """End what was begun here: the processes that were started, or the connexion to the cluster."""
-        if not self._joined:
+        if not self._joined and not self._head.is_lost:
             with _quietly():
                 self._ray.shutdown()
 
@@ -123,7 +158,7 @@ class OnRay:
         place = Place(cpus, self.memory_limit, "cuda" if task.gpus else "cpu")
         wants = {"num_cpus": cpus, "num_gpus": task.gpus, "max_retries": 0, "name": task.name}
         return self._carry_out.options(num_returns="streaming", **wants).remote(
-            order, place, [os.path.abspath(folder) for folder in sys.path]
+            order, place, os.getcwd(), [os.path.abspath(folder) for folder in sys.path]
         )
 
     def _signs(self, flying: dict[Any, _Flight]) -> list[Any]:
@@ -131,7 +166,7 @@ class OnRay:
         if not flying:
             return []
         deadline = min(flight.deadline for flight in flying.values())
-        patience = None if deadline == NEVER else max(0.0, deadline - monotonic())
+        patience = min(PULSE, max(0.0, deadline - monotonic()))
         heard, silent = self._ray.wait(list(flying), timeout=patience, fetch_local=True)
         for sign in silent:
             if not flying[sign].cancelled and monotonic() > flying[sign].deadline:
@@ -170,9 +205,11 @@ class OnRay:
         return None
 
 
-def _carry_out(order: bytes, place: Place, folders: list[str]) -> Iterator[str | Answer]:
+def _carry_out(order: bytes, place: Place, folder: str, folders: list[str]) -> Iterator[str | Answer]:
     """What runs in a worker of Ray. One that holds too much memory leaves, and the task goes to a fresh one."""
     global _used
+    if os.path.isdir(folder):  # a node works where it was started, and names in a plan may be relative
+        os.chdir(folder)
     sys.path += [folder for folder in folders if folder not in sys.path]  # methods of the user's own
     if _used and is_worn(place.memory_limit):
         os._exit(0)
@@ -205,6 +242,10 @@ def _join(ray: Any, address: str) -> None:
         _call_in_time(join, JOINING)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise Refusal(_why_not_joined(address, " ".join(str(error).split()))) from None
+
+
+def _address_of_head(ray: Any, address: str) -> str:
+    return address if _host_and_port(address) else str(ray.get_runtime_context().gcs_address)
 
 
 def _start_here(ray: Any, cpus: int) -> None:

@@ -156,6 +156,25 @@ def test_a_silent_cluster_is_told_in_time(monkeypatch: pytest.MonkeyPatch) -> No
             on_ray._join(fake_ray(lambda *_, **__: time.sleep(10)), address)
 
 
+def test_a_silent_head_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it answers again, its silence is forgotten."""
+    monkeypatch.setattr(on_ray, "LOST", 0.3)
+    monkeypatch.setattr(on_ray, "PULSE", 0.1)
+    monkeypatch.setattr(on_ray, "sleep", lambda seconds: time.sleep(0.2))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host, port = server.getsockname()
+        head = on_ray._Head(f"{host}:{port}")
+        assert head.answers()
+    assert not head.answers()
+    with socket.create_server((host, port)):
+        assert head.answers()
+    assert not head.answers()
+    with pytest.raises(Refusal, match=rf"the head of the Ray cluster at {host}:{port} has not answered for 0 s; start"):
+        while True:
+            head.answers()
+    assert head.is_lost
+
+
 def test_all_waits_for_a_cluster_end_within_a_minute() -> None:
     assert on_ray.PROBING < on_ray.JOINING < 60
 
