@@ -20,6 +20,7 @@ from ruler_effects import EFFECT_LINES
 from ruler_lines import LINES, RulerLine
 from ruler_setting import PRESET, TRAINED, RulerSetting
 
+OUTCOMES = {True: "holds", False: "does not hold", None: "explained"}
 BEFORE = "measured at an earlier version, commit 54e2343"
 
 
@@ -62,7 +63,7 @@ def to_row(line: RulerLine) -> dict[str, Any]:
         "measure": line.measure,
         "before": line.before,
         "after": line.after,
-        "cured / explained": f"{'holds' if line.cured else 'does not hold'}: {line.words}",
+        "cured / explained": f"{OUTCOMES[line.cured]}: {line.words}",
     }
 
 

@@ -53,7 +53,7 @@ class RulerLine(NamedTuple):
     measure: str
     before: str  # at 54e2343, from the report on it
     after: str
-    cured: bool  # whether what was measured now meets the aim
+    cured: bool | None  # whether what was measured now meets the aim; None if the figure has none and is explained
     words: str
 
 
@@ -87,7 +87,7 @@ def flat_maps(setting: RulerSetting) -> Iterator[RulerLine]:
         "Kendall's tau of the order of methods with itself: values ranked; clipped at 5 %; blurred by 2 px",
         "0.43; 0.52; 0.47",
         "; ".join(f"{tau:.2f}" for tau in taus.values()),
-        taus["ranks"] >= 0.99,
+        taus["ranks"] >= 0.99 and taus["clipped at 5 %"] > 0.52 and taus["blurred by 2 px"] > 0.47,
         "order alone counts; clipping ties the largest values, and a blur makes another map: these may move it",
     )
 
@@ -216,7 +216,7 @@ def null(setting: RulerSetting) -> Iterator[RulerLine]:
         "methods that the mean training mask, or another control, equals or beats",
         "10 of 18 on flowernet, all on flowervit (`iou`), and nothing said so",
         ", ".join(counts),
-        True,
+        None,
         "a fact of methods and data; `skill` says it: 0 is the best control that sees no model",
     )
     yield RulerLine(
@@ -224,7 +224,7 @@ def null(setting: RulerSetting) -> Iterator[RulerLine]:
         "calibrated score of a method's own maps of other pictures, of its score",
         "gradcam 0.13 of 0.24, vebi 0.10 of 0.32, lrp 0.02 of 0.15 (`iou`)",
         ", ".join(pictures),
-        True,
+        None,
         "a fact of methods and data; `of_this_picture` is what is left",
     )
 
