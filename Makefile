@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 DEMO   ?= demo
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test test-slow bench docs lint clean
+.PHONY: demo test test-slow bench ruler docs lint clean
 
 demo: $(VENV)/.installed  ## the small audit, from nothing to its page
 	mkdir -p $(DEMO)
@@ -24,6 +24,9 @@ MEASURED := rendering generation exporting localisation training shortcut explai
 	faithfulness sanity certificate metric_conformance plans pages inference metric_table
 bench: $(VENV)/.bench  ## measure, and write benchmarks/results/
 	for each in $(MEASURED); do $(BIN)/python benchmarks/$$each.py || exit 1; done
+
+ruler: $(VENV)/.installed  ## what was found wrong with scores, certificates and checks, measured anew: minutes
+	$(BIN)/python benchmarks/ruler.py
 
 docs: $(VENV)/.docs  ## the manual: pages made from the code, in place; then all of it into site/
 	$(BIN)/python docs/generate.py

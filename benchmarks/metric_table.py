@@ -159,8 +159,12 @@ class Setting:
 
     def chance(self) -> dict[str, float]:
         """What noise scores: by formula where there is one, else measured on two maps a row."""
-        masks = self.case.truth.masks
-        exact = {m.name: mean_of(m, m.chance(masks)) for m in self.judge.metrics if m.chance}
+        truth = self.case.truth
+        exact = {
+            m.name: mean_of(m, m.chance(truth.counted if m.leaves_void_out else truth.masks))
+            for m in self.judge.metrics
+            if m.chance
+        }
         repeats = [self.mean_scores(noise(self.case.truth, repeat)) for repeat in range(2)]
         return {name: float(np.mean([scores[name] for scores in repeats])) for name in repeats[0]} | exact
 

@@ -17,7 +17,7 @@ from catalogue import archs, checks, methods, metric_cards
 from command_page import commands
 from data_pages import colours, factors, pictures, presets
 from plan_tables import plan, plans
-from ruler_tables import blind_maps, criterion, right_maps
+from ruler_tables import blind_maps, criterion, measured_ruler, right_maps
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Made from the code by docs/generate.py: edits are lost. -->"
@@ -32,7 +32,8 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "api.md": api,
 }
 TABLES: Mapping[str, Callable[[], str]] = {
-    table.__name__: table for table in (factors, colours, archs, checks, plan, plans, right_maps, blind_maps, criterion)
+    table.__name__: table
+    for table in (factors, colours, archs, checks, plan, plans, right_maps, blind_maps, criterion, measured_ruler)
 }
 """What a page may ask for by a pair of lines: `<!-- table: factors -->` and `<!-- end of table -->`."""
 

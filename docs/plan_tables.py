@@ -44,7 +44,7 @@ KEYS = {
     "Plan.methods": "as `--method` takes them: names with parameters, `family:cam`, `all`",
     "Plan.metrics": "as `--metric` takes them; `usual` are those that need maps and masks alone",
     "Plan.leading": "of the metrics, those that the page leads with, written as in `metrics`; the first one ranks the "
-    "methods. By default `average_precision` and `counterfactual_deletion`, those of them that are scored, else the "
+    "methods. By default `iou_area` and `counterfactual_deletion`, those of them that are scored, else the "
     "first metric",
     "Plan.split": "the split whose rows are scored",
     "Plan.rows": "how many rows are scored, spread evenly over the classes; by default all",

@@ -1,4 +1,4 @@
-"""The tables of the page on the ruler, from what `benchmarks/metric_table.py` measured."""
+"""The tables of the page on the ruler, from what `benchmarks/metric_table.py` and `benchmarks/ruler.py` measured."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from markup import code, plain, table
 
-MEASURED = Path(__file__).parents[1] / "benchmarks" / "results" / "metric_table.json"
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 TRUTHS = ("truth", "truth at 11 x 11", "truth at 6 x 6", "truth at 3 x 3")
 EFFECTS = ("effect map", "square", "square root", "rank", "blurred 1 px", "blurred 2 px", "clipped at 1 %")
 CONTROLS = ("noise", "smooth noise", "bump", "center", "mean training mask", "mask of another row", "edges")
@@ -42,6 +42,19 @@ def criterion() -> str:
     return f"{words}\n\n{judged}\n\n{leads}"
 
 
+def measured_ruler() -> str:
+    """What was found wrong, with the figures before and after, and what became of it."""
+    document = _measured("ruler")
+    about, machine = document["about"], document["machine"]
+    keys = ("found", "measure", "before", "after", "cured / explained")
+    measured = table(list(keys), [[row[key] for key in keys] for row in document["rows"]])
+    words = (
+        f"{about['data']}; {about['models']}; {about['rows']} rows are scored ({about['folder']}). It took "
+        f"{about['seconds']:.0f} s on a machine of {machine['cores']} cores with a load of {machine['load']:.0f}."
+    )
+    return f"{measured}\n\n{words}"
+
+
 def _scores(keys: Sequence[str], titles: Sequence[str]) -> str:
     rows = [[code(row["metric"]), *(_number(row[key]) for key in keys)] for row in _measured()["rows"]]
     return table(["metric", *titles], rows)
@@ -51,6 +64,6 @@ def _number(value: float | None) -> str:
     return "-" if value is None or value != value else f"{value:.2f}"
 
 
-def _measured() -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(MEASURED.read_text(encoding="utf-8"))
+def _measured(name: str = "metric_table") -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     return document

@@ -241,7 +241,7 @@ def test_score_prints_json_as_designed(run: Run, trained: Path) -> None:
     assert (edges["skill"], edges["skill_control"]) == (0, "edges")
     assert "ceiling" in gradcam
     assert "ceiling" not in random
-    assert document["leading"] == ["average_precision"]
+    assert document["leading"] == ["iou_area"]
     assert document["versions"]["an8flower"]
     assert json.loads((trained / "runs" / "single-6c" / "summary.json").read_text())["results"] == document["results"]
 

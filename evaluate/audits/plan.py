@@ -102,7 +102,7 @@ class Plan(PlanTable):
     models: Annotated[tuple[Models, ...], Field(min_length=1)]
     methods: Annotated[tuple[str, ...], Field(min_length=1)]
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("usual",)
-    leading: tuple[str, ...] = ()  # of the metrics; average_precision and counterfactual_deletion if nothing is named
+    leading: tuple[str, ...] = ()  # of the metrics; iou_area and counterfactual_deletion if nothing is named
     split: str = "test"
     rows: Count | None = None  # all where None
     target: Literal["label", "predicted"] = "label"

@@ -12,8 +12,10 @@ from torch import Tensor
 from an8flower.errors import WrongUsage
 from an8flower.interventions import as_class
 
+from ..case import Case
 from ..models.networks.batched_passes import probability
 from .intervention import register_intervention
+from .interventions.effect_map import effects_of
 from .interventions.effects import Interventions, Memo
 from .masking import Masking
 from .metric import Asking, sentence
@@ -101,6 +103,14 @@ class CounterfactualArea:
         """The area under each row's curve, (B,) float32 in [0, 1]."""
         return area(batch.compute_once(Counterfactual), self.towards, self.steps)
 
+    def ideal_maps(self, case: Case) -> Tensor:
+        """The effect maps (B, H, W) float32, which order pixels as the model uses them; the mask in rows without one.
+
+        The mask alone leaves the order within it to chance, so a map that knows the model would score above 1.
+        """
+        effects = effects_of(case).maps
+        return effects.where(~effects.isnan(), (case.truth.masks > 0).float())
+
 
 class CounterfactualDeletion(CounterfactualArea):
     """Area under the target's probability while pixels, largest M first, become those of the scene as another class.
@@ -140,11 +150,12 @@ SHARED = {
     "unit": "probability",
     "bounds": (0.0, 1.0),
     "needs": ("model", "renderer"),
+    "version": 2,  # 1: calibrated so that the mask has 1
     "source": "after Petsiuk, Das, Saenko: RISE, BMVC 2018; the replacement: ours",
 }
 BEST = "{}: the first of n steps holds every pixel that differs; p, q: the probabilities of the image, of the other"
 NOTES = {
-    "oracle": "measured: the mask's pixels first, in an order by chance",
+    "oracle": "measured: the effect map, which orders pixels as the model uses them; the mask in rows without one",
     "replacement": "every picture on the way is made of two rendered ones: there is no black, grey or blurred pixel",
     "threshold": "steps of equal numbers of pixels, out of all pixels of the image, not only those that differ",
 }

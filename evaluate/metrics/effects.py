@@ -135,7 +135,7 @@ def register_effect(score: EffectScore, name: str, **card: Any) -> Metric:
     about["further"] = {"reference": REFERENCE, **about["further"]}
     about["needs"] = ("model", "renderer")
     return register_metric(
-        Metric(name=name, score=Asking(UsedPixels, score), definition=sentence(type(score)), **about)
+        Metric(name=name, score=Asking(UsedPixels, score, once_for_all=True), definition=sentence(type(score)), **about)
     )
 
 

@@ -110,6 +110,11 @@ class Metric:
         """Whether the score of a map depends on the model; then those of chance and truth do as well."""
         return "model" in self.needs or "method" in self.needs
 
+    @property
+    def asks_for_each_map(self) -> bool:
+        """Whether each further map of a row takes further passes through the model."""
+        return self.asks_model and not (isinstance(self.score, Asking) and self.score.once_for_all)
+
     def card(self) -> dict[str, Any]:
         """The description that travels with every result: ready for JSON, without any number that depends on data."""
         return {
@@ -159,6 +164,7 @@ class Asking:
 
     prepare: Callable[[Tensor, Case], Any]
     read: Callable[[Any], Tensor]
+    once_for_all: bool = False  # whether a further map of a row costs no further pass through the model
 
     def __call__(self, maps: Tensor, case: Case) -> Tensor:
         """The score (B,) of maps (B, H, W), computed without any other score."""

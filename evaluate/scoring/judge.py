@@ -78,7 +78,7 @@ class Judge:
     @property
     def of_other_rows(self) -> tuple[Metric, ...]:
         """The metrics that score a further map of a row without a further pass through the model."""
-        return tuple(metric for metric in self.metrics if metric.ideal or not metric.asks_model)
+        return tuple(metric for metric in self.metrics if not metric.asks_for_each_map)
 
     def predict(self, classifier: Classifier, indices: np.ndarray) -> np.ndarray:
         """The predicted classes (n,) of rows."""

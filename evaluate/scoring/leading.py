@@ -9,7 +9,7 @@ from an8flower.names import unknown
 
 from ..metrics.naming import expand, parse_metric
 
-DEFAULT = ("average_precision", "counterfactual_deletion")
+DEFAULT = ("iou_area", "counterfactual_deletion")
 """Does the map find the designed evidence? Does it order pixels as the model uses them? See `docs/ruler.md`."""
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.networks.batched_passes import Network, logit
+from ..metrics.interventions.effect_map import BlendPath, gap, integrate
+from ..models.networks.batched_passes import Network
 from .questions import CertifiedRows
 from .twins import Twins, portions_of_twins
 
@@ -121,22 +122,19 @@ def integrate_effects(network: Network, twins: Twins, predicted: Tensor, steps: 
     Source: Sundararajan, Taly, Yan: Axiomatic Attribution for Deep Networks, ICML 2017; the twin as the start: ours.
     """
 
-    def lead(images: Tensor) -> Tensor:
-        logits = network(images)
-        return logit(logits, predicted) - logit(logits, twins.classes)
-
-    path, total = twins.images - twins.others, torch.zeros_like(twins.images)
-    for step in range(steps):
-        blends = (twins.others + (step + 0.5) / steps * path).requires_grad_()
-        with torch.enable_grad():
-            leads = lead(blends)
-        if not leads.requires_grad:
-            return PixelEffects(torch.zeros_like(path[:, 0]), torch.full_like(leads, torch.nan))
-        total += torch.autograd.grad(leads.sum(), blends)[0]
-    effects = (total / steps * path).sum(1)
+    path, pairs = BlendPath(twins.others, twins.images), torch.stack([predicted, twins.classes], 1)
     with torch.no_grad():
-        difference = lead(twins.images) - lead(twins.others)
+        difference = gap(network(twins.images), pairs) - gap(network(twins.others), pairs)
+    if not _has_gradient(network, twins.images[:1]):
+        return PixelEffects(torch.zeros_like(twins.images[:, 0]), torch.full_like(difference, torch.nan))
+    effects = integrate(network, path, pairs, steps).to(difference.dtype)
     return PixelEffects(effects, (effects.flatten(1).sum(1) - difference).abs() / difference.abs())
+
+
+@torch.enable_grad()
+def _has_gradient(network: Network, images: Tensor) -> bool:
+    """Whether logits of images (n, 3, S, S) depend on them in a way that can be differentiated."""
+    return network(images.detach().clone().requires_grad_()).requires_grad
 
 
 def area_of(effects: Tensor, evidence: Tensor) -> Tensor:

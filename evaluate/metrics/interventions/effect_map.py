@@ -17,7 +17,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from an8flower.interventions import as_class
 from ...case import Case
 from ...data.world import World
 from ...models.classifier import Classifier
-from ...models.networks.batched_passes import input_gradient
+from ...models.networks.batched_passes import Network, input_gradient
 from ...models.networks.guard import evaluating
 from ...models.safetensors_files import LARGEST, UNWRITABLE, read_tensors, write_tensors
 from ...seeds import generator, seed_of
@@ -90,7 +90,7 @@ def measure_effects(case: Case, twins: Tensor | None = None, points: int | None 
         for others in twins.unbind(1):
             path = ScenePath.between(world, table, truth.labels, others, query.images)
             pairs = torch.stack([query.targets, others], 1)
-            maps += _integrate(network, path, pairs, points) / twins.shape[1]
+            maps += integrate(network, path, pairs, points) / twins.shape[1]
             rises.append((gap(before, pairs) - gap(_logits(network, path.twins), pairs)).double())
     return _close(maps, torch.stack(rises, 1))
 
@@ -121,7 +121,33 @@ def _logits(classifier: Classifier, images: Tensor) -> Tensor:
     return torch.cat([classifier(portion) for portion in images.split(classifier.in_flight)])
 
 
-def _integrate(classifier: Classifier, path: ScenePath, pairs: Tensor, points: int) -> Tensor:
+class PicturePath(Protocol):
+    """A way from pictures of one kind to pictures of another."""
+
+    @property
+    def twins(self) -> Tensor: ...  # (B, 3, H, W): where it starts
+
+    @property
+    def scenes(self) -> Tensor: ...  # (B, 3, H, W): where it ends
+
+    def at(self, place: float) -> Tensor:
+        """The pictures (B, 3, H, W) at a place of the path, 0 its start and 1 its end."""
+        ...
+
+
+@dataclass(frozen=True)
+class BlendPath:
+    """The straight way from pictures to others, through blends of the two."""
+
+    twins: Tensor  # (B, 3, H, W)
+    scenes: Tensor  # (B, 3, H, W)
+
+    def at(self, place: float) -> Tensor:
+        """The blends (B, 3, H, W) at a place of the path."""
+        return torch.lerp(self.twins, self.scenes, place)
+
+
+def integrate(network: Network, path: PicturePath, pairs: Tensor, points: int) -> Tensor:
     """The integral of the gap's gradient along a path, summed over the channels, (B, H, W) float64.
 
     The path has as many stretches as points. The gradient in the middle of each is multiplied by what the picture
@@ -132,7 +158,7 @@ def _integrate(classifier: Classifier, path: ScenePath, pairs: Tensor, points: i
     for number in range(points):
         reached = path.scenes if number == points - 1 else path.at((number + 1) / points)
         with torch.enable_grad():
-            gradient = input_gradient(classifier, path.at((number + 0.5) / points), pairs, gap)
+            gradient = input_gradient(network, path.at((number + 0.5) / points), pairs, gap)
         total += (gradient.double() * (reached - last).double()).sum(1)
         last = reached
     return total

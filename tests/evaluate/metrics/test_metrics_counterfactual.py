@@ -17,6 +17,8 @@ from an8flower.errors import WrongUsage
 from an8flower.evaluate.case import Case, Query, Truth
 from an8flower.evaluate.data.world import World
 from an8flower.evaluate.metrics.counterfactual import Counterfactual
+from an8flower.evaluate.metrics.interventions import effect_map
+from an8flower.evaluate.metrics.interventions.effect_map import effects_of
 from an8flower.evaluate.metrics.interventions.effects import Interventions
 from an8flower.evaluate.metrics.metric import score_all
 from an8flower.evaluate.metrics.naming import parse_metric
@@ -132,6 +134,24 @@ def test_the_truth_beats_chance_on_a_model_that_reads_the_petals(case: Case) -> 
     deletion, insertion = (parse_metric(name).score for name in NAMES)
     assert (deletion(truth, case) < deletion(chance, case)).all()
     assert (insertion(truth, case) > insertion(chance, case)).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_truth_is_what_the_model_uses(name: str, case: Case) -> None:
+    """The mask leaves the order within the evidence to chance; the effect map, its truth, orders it as the model."""
+    metric = parse_metric(f"{name}:steps=200")
+    truths = (metric.ideal.ideal_maps(case), (case.truth.masks > 0).float())
+    best, mask = (float(metric.score(maps, case).mean()) for maps in truths)
+    assert torch.equal(metric.ideal.ideal_maps(case), effects_of(case).maps)
+    assert best < mask if name == NAMES[0] else best > mask
+    assert metric.asks_for_each_map  # so maps of other rows are not scored
+    assert not parse_metric("effect_share").asks_for_each_map
+
+
+def test_the_mask_stands_in_for_an_effect_map_that_does_not_close(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effect_map, "BOUND", -1.0)
+    monkeypatch.setattr(effect_map, "_MEMORY", type(effect_map._MEMORY)())
+    assert torch.equal(parse_metric(NAMES[0]).ideal.ideal_maps(case), (case.truth.masks > 0).float())
 
 
 def test_a_model_that_sees_nothing_keeps_its_probability(store: FlowerStore) -> None:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.mark.parametrize(
     ("leading", "names", "chosen"),
     [
-        ((), ["iou", "counterfactual_deletion", "average_precision"], list(DEFAULT)),
+        ((), ["iou", "counterfactual_deletion", "iou_area"], list(DEFAULT)),
         ((), ["iou", "counterfactual_deletion:steps=7"], ["counterfactual_deletion:steps=7"]),
         ((), ["pointing", "iou"], ["pointing"]),
         (("iou",), ["average_precision", "iou"], ["iou"]),

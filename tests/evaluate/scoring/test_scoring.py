@@ -25,7 +25,7 @@ from an8flower.evaluate.case import Query
 from an8flower.evaluate.explaining.methods import Method, parse_methods
 from an8flower.evaluate.metrics.interventions import effect_map
 from an8flower.evaluate.metrics.metric import Metric
-from an8flower.evaluate.metrics.naming import expand
+from an8flower.evaluate.metrics.naming import expand, parse_metric
 from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.resources import Resources
 from an8flower.evaluate.results.statistics.scores import AT_GRID, OTHER_ROWS
@@ -240,11 +240,20 @@ def test_the_effect_map_is_the_truth_of_effect_metrics(
     """It scores 1 without a method of its own, is measured once for all methods, and lies in the run's folder."""
     monkeypatch.setattr(effect_map, "BOUND", 10.0)  # the model is not trained
     monkeypatch.setattr(effect_map, "_MEMORY", type(effect_map._MEMORY)())
+    deletion = "counterfactual_deletion:steps=4"
     names = ("effect_rank", "effect_mass", "iou")
-    outcome = score(replace(plan, metrics=names), CPU, tmp_path)
+    opened = scoring.Scoring(plan, CPU, tmp_path)
+    (model,) = opened.models
+    case = opened.judge.case(model.classifier, rows := np.arange(24), opened.judge.split.labels[rows])
+    metric = parse_metric(deletion)
+    with torch.no_grad():
+        expected = float(metric.score(metric.ideal.ideal_maps(case), case).mean())
+    outcome = score(replace(plan, metrics=(*names, deletion)), CPU, tmp_path)
     for entry in outcome.document["results"]:
         for name in names:
             assert entry["metrics"][name]["oracle"] == pytest.approx(1)
+        assert entry["metrics"][deletion]["oracle"] == pytest.approx(expected, abs=1e-5)
+        assert entry["metrics"][deletion]["of_this_picture"] is None
     assert len(list((tmp_path / "effects").iterdir())) == 1
 
 
