@@ -33,6 +33,7 @@ def document(*methods: str) -> dict[str, object]:
     return {
         "dataset": {"name": "[red]x", "digest": "d", "split": "test", "rows": 9},
         "target": "label",
+        "leading": ["iou"],
         "models": [{"arch": "flowernet", "seed": 0, "digest": "d", "accuracy": 1.0}],
         "results": [{"method": method, "text": method, **result} for method in methods],
         "skipped": [{"method": "cam", "model": "vit", "reason": "no GAP"}],
@@ -44,8 +45,8 @@ def test_one_method_shows_all_that_is_known(capsys: pytest.CaptureFixture[str]) 
     show_scores(document("gradcam"))
     text = capsys.readouterr().out
     assert "gradcam:[b]=2   (2.00 ms, 1 forward, 0.25 backward passes per image)" in text
-    assert " ".join(text.split()).find("iou 0.500 0.400 to 0.600 0.250 0.750 0.500 - 9 1") > 0
-    assert " ".join(text.split()).find("auroc - - to - - - - - 9 9") > 0
+    assert " ".join(text.split()).find("iou 0.500 0.400 to 0.600 0.250 0.750 0.500 - - - 9 1") > 0
+    assert " ".join(text.split()).find("auroc - - to - - - - - - - 9 9") > 0
     assert "deletion (lower is better) 0.500" in " ".join(text.split())
     assert "skipped cam on vit: no GAP" in text
 

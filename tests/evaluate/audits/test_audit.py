@@ -289,7 +289,7 @@ def test_an_audit_waits_for_another_that_renders_the_same(done: AuditOutcome, tm
             shutil.copy(rendered, place)
             lock.release()
 
-    waiting = running.Audit(tiny(), tmp_path / "run", how(tmp_path), neighbours=[], reporter=Waiting())
+    waiting = running.Audit(tiny(), tmp_path / "run", how(tmp_path), neighbours=[], reporter=Waiting(), warn=print)
     with lock:
         store = waiting._data(tiny().data[0], Inline())
     assert store.fingerprint == FlowerStore(rendered).fingerprint
@@ -302,7 +302,7 @@ def test_rendered_data_with_a_damaged_value_are_rendered_again(done: AuditOutcom
     (place,) = (tmp_path / "data").glob("*.h5")
     with h5py.File(place, "r+") as file:
         file["test/images"][0, 0, 0, 0] ^= 1
-    again = running.Audit(tiny(), tmp_path / "run", how(tmp_path), neighbours=[], reporter=SilentReporter())
+    again = running.Audit(tiny(), tmp_path / "run", how(tmp_path), neighbours=[], reporter=SilentReporter(), warn=print)
     again._data(tiny().data[0], Inline())
     assert all(holds for _, holds in verify(place))
 

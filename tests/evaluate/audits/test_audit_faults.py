@@ -105,8 +105,12 @@ def copy_of(finished: AuditOutcome, folder: Path) -> Path:
 
 
 def of_method(summary: dict[str, Any], method: str) -> dict[str, Any]:
+    """The numbers of a method by metric, without its skill, which depends on the controls that are scored beside it."""
     (found,) = [each for each in summary["studies"][0]["scores"]["results"] if each["method"] == method]
-    return dict(found["metrics"])
+    return {
+        metric: {key: value for key, value in values.items() if not key.startswith("skill")}
+        for metric, values in found["metrics"].items()
+    }
 
 
 def run(place: Path, folder: Path, *methods: str, how: How = INLINE, **given: Any) -> AuditOutcome:
