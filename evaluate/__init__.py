@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # the same table once more, for editors and mypy; a test comp
     from .models.training import TrainingResult, train
     from .registry import register_arch, register_explainer, register_metric
     from .results.notebook import AuditResult, ScoreResult
+    from .results.summary_schema import summary_schema
     from .seeds import generator, seed_of
 
 PLACES = {
@@ -60,6 +61,7 @@ PLACES = {
     "score": "calls",
     "score_all": "metrics.metric",
     "seed_of": "seeds",
+    "summary_schema": "results.summary_schema",
     "train": "models.training",
     "wrap": "models.classifier",
 }
@@ -98,6 +100,7 @@ __all__ = [
     "score",
     "score_all",
     "seed_of",
+    "summary_schema",
     "train",
     "wrap",
 ]

@@ -13,6 +13,7 @@ from .printing import echo_json, warn
 from .requirements import end_by_requirements, requirement_options, show_requirements, write_verdict_files
 
 if TYPE_CHECKING:
+    from ..evaluate.audits.plan import Plan
     from ..evaluate.audits.run import AuditOutcome
 
 REPLACES = "Repeatable; replaces what the plan says."
@@ -100,18 +101,13 @@ def audit(
               an8flower audit vebi-iou --reduced
               an8flower audit --data mine.h5 --model mine.nets:factory --method gradcam
     """
-    from ..evaluate.audits import plan as plans
     from ..evaluate.audits.run import How
     from ..evaluate.audits.run import audit as carry_out
-    from ..evaluate.calls import refuse_untrusted
     from .progress import Stages
 
     if quick and plan:
         raise click.UsageError("give either PLAN or --quick")
-    wanted = plans.load(plan or plans.QUICK)
-    refuse_untrusted(plan or plans.QUICK, wanted.own_code(), trust, "--trust")
-    wanted = wanted.at_reduced_size() if reduced else wanted
-    wanted = wanted.instead(
+    wanted = _read_plan(plan, reduced, trust).instead(
         data=data,
         models=models,
         weights=weights,
@@ -128,6 +124,16 @@ def audit(
     write_verdict_files(outcome.summary, junit, markdown)
     _print_outcome(outcome, as_json)
     end_by_requirements(outcome.summary["requirements"], strict)
+
+
+def _read_plan(name: str | None, reduced: bool, trust: bool) -> Plan:
+    """The plan of that name or file, the quick one for None, unless it wants code to run that is not trusted."""
+    from ..evaluate.audits import plan as plans
+    from ..evaluate.calls import refuse_untrusted
+
+    plan = plans.load(name or plans.QUICK)
+    refuse_untrusted(name or plans.QUICK, plan.own_code(), trust, "--trust")
+    return plan.at_reduced_size() if reduced else plan
 
 
 def _command_line() -> str:

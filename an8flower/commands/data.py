@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +125,7 @@ def verify(file: Path, leak: bool, rows: int, epochs: int, seed: int, device: st
     from ..store import REMAKE, FlowerStore
     from ..store import verify as recompute
 
-    if file.is_dir():
+    if os.path.isdir(file):  # a name that no file system takes is no folder, and is refused below
         _verify_run(file, leak, as_json)
         return
 
