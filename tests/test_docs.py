@@ -301,7 +301,8 @@ def test_all_commands_run(page: str, wide_workspace: Path, monkeypatch: pytest.M
 
 def is_large(words: list[str]) -> bool:
     """Audits at their full size, and what needs them."""
-    return words[1] == "report" or (words[1] == "audit" and "--reduced" not in words)
+    of_run = words[1] == "report" or (words[1] == "verify" and words[-1].startswith("runs/"))
+    return of_run or (words[1] == "audit" and "--reduced" not in words)
 
 
 # Pages made from the code.
