@@ -28,7 +28,9 @@ def fault_of(outcome: Outcome) -> str | None:
 
 
 def _fault_of_words(stderr: str) -> str | None:
+    """What is wrong with the sentence that a refusal is; progress and warnings before it are no part of it."""
     lines = [line for line in stderr.strip().split("\n") if not PROGRESS.fullmatch(line)]
+    lines = [line for line in lines if not line.startswith("Warning: ") or len(line) > SENTENCE]
     if len(lines) != 1 or not lines[0].startswith("Error: "):
         return f"not one sentence on stderr but {len(lines)} lines, {' | '.join(lines)[:200]}"
     if len(lines[0].removeprefix("Error: ")) > SENTENCE:
