@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from math import prod
@@ -177,12 +176,3 @@ def check_rows(
                 "export the data set again"
             )
     return arrays
-
-
-def digest_of(place: Path) -> str:
-    """The sha256 of a file, read piece by piece."""
-    running = hashlib.sha256()
-    with place.open("rb") as file:
-        while piece := file.read(2**20):
-            running.update(piece)
-    return running.hexdigest()

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..digests import digest_file
 from ..store import FlowerStore
-from .contents import Contents, ExportShard, digest_of
+from .contents import Contents, ExportShard
 from .layouts import LAYOUTS, column_of, flat_schema, pixel_arrays
 
 CONTEXT: dict[str, Any] = {
@@ -109,7 +110,7 @@ def _archives(contents: Contents, split: str, folder: Path) -> list[dict[str, An
     places = [LAYOUTS["webdataset"].place(folder, shard) for shard in shards]
     about = [{"@id": place.name, "name": place.name, "contentUrl": place.name} for place in places]
     archives = [
-        {"@type": "cr:FileObject", **words, "encodingFormat": "application/x-tar", "sha256": digest_of(place)}
+        {"@type": "cr:FileObject", **words, "encodingFormat": "application/x-tar", "sha256": digest_file(place)}
         for words, place in zip(about, places, strict=True)
     ]
     within = {"containedIn": [{"@id": place.name} for place in places]}

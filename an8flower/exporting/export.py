@@ -20,6 +20,7 @@ import numpy as np
 
 from .. import __version__
 from ..atomic import moved_into, sweep
+from ..digests import digest_file
 from ..errors import Refusal
 from ..evidence import discriminative_parts
 from ..factors import PARTS
@@ -30,7 +31,7 @@ from ..spec import DatasetSpec
 from ..store import REMAKE, FlowerStore
 from ..writing import translate_errors, write_unless_there
 from .cards import write_cards
-from .contents import MANIFEST, Contents, ExportShard, describe, digest_of, read_contents
+from .contents import MANIFEST, Contents, ExportShard, describe, read_contents
 from .layouts import LABELS, LAYOUTS, PAIRS, Arrays
 
 CHECKSUMS = "checksums.sha256"
@@ -186,6 +187,6 @@ def pair_masks(spec: DatasetSpec, labels: np.ndarray, parts: np.ndarray) -> np.n
 def _write_checksums(folder: Path) -> None:
     """The sha256 of every file, as `sha256sum --check` reads them."""
     files = sorted(place for place in folder.rglob("*") if place.is_file() and place.name != CHECKSUMS)
-    lines = [f"{digest_of(place)}  {place.relative_to(folder).as_posix()}\n" for place in files]
+    lines = [f"{digest_file(place)}  {place.relative_to(folder).as_posix()}\n" for place in files]
     with moved_into(folder / CHECKSUMS) as unfinished:
         unfinished.write_text("".join(lines), encoding="utf-8", newline="\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -43,15 +42,6 @@ def load_pretrained(network: nn.Module, path: Path, size: int) -> str:
         raise Refusal(_say_partly(path, network, stored, wanted, lacking))
     network.load_state_dict({name: stored[name] for name in fitting}, strict=False)
     return _say_loaded(path, fitting, anew, [name for name in stored if name not in wanted])
-
-
-def digest_file(path: Path) -> str:
-    """The sha256 of all bytes of a file."""
-    whole = hashlib.sha256()
-    with path.open("rb") as file:
-        while portion := file.read(2**20):
-            whole.update(portion)
-    return whole.hexdigest()
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

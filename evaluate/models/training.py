@@ -17,6 +17,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
 import an8flower
+from an8flower.digests import digest_file
 from an8flower.errors import Refusal, WrongUsage
 from an8flower.splits import SPLITS
 from an8flower.store import FlowerStore
@@ -30,7 +31,7 @@ from .frozen import NOTHING, Frozen, freeze_up_to, holding_still
 from .networks.guard import evaluating
 from .networks.random_state import seed_global_state
 from .normalisation import parse_normalisation
-from .pretrained import digest_file, load_pretrained
+from .pretrained import load_pretrained
 
 EPOCHS = 12
 LEARNING_RATE = 1e-3

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from an8flower.digests import digest_file
 from an8flower.errors import Refusal
 from an8flower.gate.documents import read_json
 from an8flower.gate.regular import FileKind, check_regular
@@ -18,7 +19,6 @@ from .files import write_json
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 OF_RUN = {"plan": "plan.json", "summary": "summary.json", "page": "report.html"}  # the files of the run by their roles
-AT_ONCE = 2**20  # bytes
 LISTED = FileKind("a file of a run", 2**50, "put it back, or run the audit again")
 KIND = FileKind("the manifest of an audit", 2**24, "run the audit again", "only a finished audit has a manifest")
 
@@ -64,11 +64,7 @@ def verify_run(folder: Path) -> dict[str, FileState]:
 def hash_file(path: Path) -> str:
     """The sha256 of a file's bytes, in hexadecimal; raises Refusal for all that is no regular file."""
     check_regular(path, LISTED)
-    whole = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(AT_ONCE):
-            whole.update(block)
-    return whole.hexdigest()
+    return digest_file(path)
 
 
 def _entry(role: str, path: Path, folder: Path) -> dict[str, str]:
