@@ -28,7 +28,7 @@ from .networks.guard import evaluating
 from .networks.random_state import seed_global_state
 from .networks.split import ChannelsLast, Split, split
 from .normalisation import IMAGENET, MEAN, STD, Normalisation, parse_normalisation
-from .probing import probe_network
+from .probing import choose_layer, probe_network
 from .safetensors_files import UNWRITABLE, write_tensors
 from .transformers.description import Transformer, describe
 
@@ -298,7 +298,7 @@ def build(
     Args:
         arch: a registered name, `timm:NAME`, `torchvision:NAME` or `package.module:factory`.
         layer: the layer that CAM-like methods look at. None: the architecture's own, else the last one with spatial
-            extent.
+            extent, or of a known vision transformer the last norm.
         normalisation: of images in [0, 1]. None: the architecture's own, else ImageNet's.
         note: is told in a sentence if a last linear layer is replaced.
 
@@ -341,10 +341,10 @@ def _own_normalisation(made: nn.Module, about: dict[str, Any]) -> Normalisation:
 
 
 def _own_layer(made: nn.Module, about: dict[str, Any], size: int) -> str:
-    """The layer of CAMs that a network brings with it, else the last one that has spatial extent."""
+    """The layer of CAMs that a network brings with it, else the one that is chosen for a bare network."""
     if isinstance(made, Classifier):
         return made.target_layer
-    place = about.get("layer") or probe_network(made, size).layer
+    place = about.get("layer") or choose_layer(made, probe_network(made, size))
     if place is None:
         raise Refusal(f"{type(made).__name__}: no layer has spatial extent; name the layer that CAMs look at (--layer)")
     return str(place)

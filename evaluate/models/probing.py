@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from an8flower.errors import Refusal
 
 from .networks.guard import evaluating
+from .transformers.description import describe
 
 
 class NetworkProbe(NamedTuple):
@@ -46,6 +47,16 @@ def probe_network(network: nn.Module, size: int) -> NetworkProbe:
             "auxiliary outputs are for training mode, so return the logits alone in eval mode"
         )
     return NetworkProbe(logits.shape[1], spatial[-1] if spatial else None, tuple(order))
+
+
+def choose_layer(network: nn.Module, probe: NetworkProbe) -> str | None:
+    """The layer that CAMs look at in a bare network, where nobody names one; None if there is none.
+
+    Of a vision transformer of a known family the last norm that the class depends on, else the last layer with spatial
+    extent.
+    """
+    transformer = describe(network)
+    return probe.layer if transformer is None else transformer.target_layer
 
 
 def run_on_grey(network: nn.Module, size: int) -> Any:

@@ -21,8 +21,7 @@ from .files import load, load_weights, names_arch, read_classifier
 from .heads import order_outputs
 from .labels import read_labels
 from .normalisation import Normalisation, parse_normalisation
-from .probing import probe_network
-from .transformers.description import describe
+from .probing import choose_layer, probe_network
 
 SIZE = 224  # pixels: the side of the images for a network whose user does not give it
 APART = " with "  # between a factory and its weights, in words
@@ -264,8 +263,7 @@ def _wrap_bare(network: nn.Module, source: Source, defaults: Defaults) -> Classi
     """Make a bare network a classifier, with the user's settings if there are any."""
     size, names = source.size or defaults.size, source.class_names or defaults.class_names
     probe = probe_network(network, size)
-    transformer = describe(network)
-    layer = source.layer or (probe.layer if transformer is None else transformer.target_layer)
+    layer = source.layer or choose_layer(network, probe)
     if layer is None:
         raise Refusal(
             f"{type(network).__name__}: no layer has spatial extent; return a Classifier with its own target layer"

@@ -118,6 +118,10 @@ def failing(classes):
 def text(classes):
     return "network"
 
+def transformer(classes, size):
+    from torchvision.models import VisionTransformer
+    return VisionTransformer(size, size // 4, 2, 2, hidden_dim=16, mlp_dim=32, num_classes=classes)
+
 ready = Functional(6)
 
 def wrapped():
@@ -206,6 +210,8 @@ def test_what_a_network_brings_counts_and_options_more(home: Path, store: Flower
         [0.5] * 3,
         tuple(names),
     )
+    transformer = build("mynets:transformer", names, store.size, 0)
+    assert transformer.target_layer == "encoder.layers.encoder_layer_1.ln_1"  # and not its first convolution
     assert build("mynets:net", names, store.size, 0, layer="first").target_layer == "first"
     with pytest.raises(WrongUsage, match='unknown layer "thirst"; did you mean "first"'):
         build("mynets:net", names, store.size, 0, layer="thirst")
