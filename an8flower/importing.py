@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from .checks import LARGEST
 from .errors import Refusal
 from .gate.pictures import SUFFIXES, open_picture
 from .picture import frame_box, read_picture
@@ -76,7 +77,9 @@ class Pairs:
     def gaps(self) -> Iterator[str]:
         """What training and scoring will miss, in sentences: splits without rows, and classes without rows in one."""
         if empty := [split for split in SPLITS if split not in self.splits]:
-            yield f"no rows in {', '.join(empty)}: training and scoring want some; give the classes more pictures"
+            own = any(pair.split for pair in self.pairs)
+            remedy = "add their folders beside the others" if own else "give the classes more pictures"
+            yield f"no rows in {', '.join(empty)}: training and scoring want some; {remedy}"
         for split, pairs in self.splits.items():
             labels = {pair.label for pair in pairs}
             if lacking := [name for label, name in enumerate(self.class_names) if label not in labels]:
@@ -110,6 +113,8 @@ def import_folders(
     _refuse_existing(path, force)
     matched = match(images, masks)
     side = size or _common_side(matched.pairs, fit)
+    if side > LARGEST:
+        raise Refusal(f"{images}: pictures of {side} px came, expected at most {LARGEST}; scale them with --size")
     attributes = {"name": path.stem, "class_names": list(matched.class_names), "part_names": [], "size": side}
     splits = {split: len(pairs) for split, pairs in matched.splits.items()}
 

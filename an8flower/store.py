@@ -98,7 +98,7 @@ class SplitArrays(NamedTuple):
 
     x: np.ndarray  # (n, 3, S, S) float32 in [0, 1]
     y: np.ndarray  # (n,) int64
-    s: np.ndarray  # (n, 1, S, S) bool: whether a pixel is evidence, by presence or by absence
+    s: np.ndarray  # (n, 1, S, S) bool: whether a pixel is evidence of any kind
 
 
 class FlowerStore:
@@ -323,6 +323,10 @@ class FlowerSplit:
             rows = StoredRows._make(self._read(name, slice(start, stop)) for name in StoredRows._fields)
             self._check_labels(rows.labels)
             return rows._replace(factors=self._with_later_factors(rows, start))
+        except MemoryError:
+            raise Refusal(
+                f"{self.store.path}: {stop - start:,} rows at once are more than the memory holds; read fewer at once"
+            ) from None
         except DAMAGE as error:
             raise Refusal(
                 f"{self.store.path}: {self.name} rows {start} to {stop} are damaged ({shorten(error)}); {REMAKE}"

@@ -14,7 +14,7 @@ from ..errors import Refusal
 from ..gate.documents import read_json
 from ..gate.regular import FileKind, shorten
 from ..splits import SPLITS
-from ..store import LARGEST_SIZE, FlowerStore
+from ..store import ALWAYS, LARGEST_SIZE, REQUIRED, FlowerStore
 
 FORMAT, VERSION = "an8flower export", 1
 MANIFEST = "an8flower.json"
@@ -64,7 +64,7 @@ class Contents(NamedTuple):
 
     @property
     def shard_rows(self) -> int:
-        """Rows of one shard: those of a few dozen megabytes."""
+        """Rows of one shard: those of a few dozen megabytes, masks of pairs aside."""
         row = max(sum(array.dtype.itemsize * prod(array.shape) for array in arrays) for arrays in self.arrays.values())
         return max(1, min(SHARD_ROWS, RAW // row))
 
@@ -137,11 +137,13 @@ def _parse(document: Any, layouts: tuple[str, ...]) -> Contents:
     if document["layout"] not in layouts:
         raise ValueError(f"layout {document['layout']}")
     attributes, splits = document["attributes"], document["splits"]
-    if not set(attributes) <= set(TRAVELLING) or not 1 <= attributes["size"] <= LARGEST_SIZE:
+    if not set(REQUIRED) <= set(attributes) <= set(TRAVELLING) or not 1 <= attributes["size"] <= LARGEST_SIZE:
         raise ValueError("its attributes are not those of a data set")
     if not splits or not all(split in SPLITS and 0 < rows <= MOST_ROWS for split, rows in splits.items()):
         raise ValueError("its splits")
     arrays = {split: tuple(map(_parse_array, document["arrays"][split])) for split in splits}
+    if any(not set(ALWAYS) <= {array.name for array in stored} for stored in arrays.values()):
+        raise ValueError("its arrays are not those of a data set")
     fingerprint = str(document["fingerprint"])
     return Contents(document["layout"], attributes, splits, arrays, bool(document["with_pairs"]), fingerprint)
 

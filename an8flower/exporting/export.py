@@ -111,6 +111,7 @@ class ExportJob(NamedTuple):
             self.waiting.mkdir(parents=True, exist_ok=True)
             for shard in self._write_shards(workers):
                 progress(shard.stop - shard.start)
+            sweep(self.waiting)  # what a killed export left unfinished beside the cards
             write_cards(self.waiting, self.store, self.contents)
             self._write(MANIFEST, self.contents.to_json())
             _write_checksums(self.waiting)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -68,6 +69,8 @@ def _maker(folder: Path, contents: Contents) -> Callable[[Block], StoredRows]:
     layout = LAYOUTS[contents.layout]
     shards = {(shard.split, shard.number): shard for shard in contents.shards}
 
+    one_at_a_time = Lock()  # two threads that want the same shard would both read it
+
     @lru_cache(maxsize=HELD)
     def read(split: str, number: int) -> Arrays:
         shard = shards[split, number]
@@ -76,7 +79,8 @@ def _maker(folder: Path, contents: Contents) -> Callable[[Block], StoredRows]:
     def make(block: Block) -> StoredRows:
         step = contents.shard_rows
         numbers = range(block.start // step, -(-block.stop // step))
-        pieces = [read(block.split, number) for number in numbers]
+        with one_at_a_time:
+            pieces = [read(block.split, number) for number in numbers]
         first = numbers.start * step
         whole = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
         rows = {name: values[block.start - first : block.stop - first] for name, values in whole.items()}

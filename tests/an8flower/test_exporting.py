@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from an8flower import atomic
 from an8flower import spec as specs
 from an8flower.__main__ import main
 from an8flower.errors import Refusal
@@ -186,7 +189,9 @@ def test_a_picture_that_was_exchanged_is_noticed(tiny_file: Path, tmp_path: Path
         ({"format": "x"}, "format x"),
         ({"splits": {"train": -1}}, "its splits"),
         ({"attributes": {"size": 10**9}}, "its attributes"),
+        ({"attributes": {"size": 16}}, "its attributes"),
         ({"arrays": {}}, "does not say what an export holds"),
+        ({"arrays": {"train": [], "val": [], "test": []}}, "its arrays are not those of a data set"),
         ({"arrays": {"train": [{"name": "labels", "dtype": "|O", "shape": [], "sha256": ""}]}}, "does not say"),
     ],
 )
@@ -197,6 +202,22 @@ def test_a_forged_description_is_refused(
     (tmp_path / "an8flower.json").write_text(json.dumps(document | change))
     with pytest.raises(Refusal, match=sentence):
         import_export(tmp_path, tmp_path / "back.h5")
+
+
+def test_what_a_killed_export_left_is_not_part_of_the_next(
+    tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A card that was being written when the process died."""
+    took_name = exporting.ExportJob._take_name
+    monkeypatch.setattr(exporting.ExportJob, "_take_name", lambda run: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        export(tiny_file, tmp_path / "out", "parquet")
+    monkeypatch.setattr(exporting.ExportJob, "_take_name", took_name)
+    (waiting,) = (place for place in tmp_path.iterdir() if place.is_dir())
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    (waiting / f"README.md.{atomic._machine()}.{int(dead.stdout)}.unfinished").write_text("half a card")
+    folder = export(tiny_file, tmp_path / "out", "parquet").folder
+    assert not list(folder.rglob("*.unfinished"))
 
 
 def test_masks_of_pairs_are_the_parts_that_differ(tiny_file: Path) -> None:

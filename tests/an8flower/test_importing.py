@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -356,12 +357,25 @@ def test_classes_without_rows_in_a_split_are_named(tmp_path: Path, run: Run) -> 
     images, masks = write_release(tmp_path, images=2)
     done = run("import", images, masks, "-o", "x.h5", "--json")
     assert set(json.loads(done.stdout)["splits"]) == {"train"}
-    assert "Warning: no rows in val, test: training and scoring want some" in done.stderr
+    assert "Warning: no rows in val, test: training and scoring want some; give the classes more" in done.stderr
     images, masks = with_splits(tmp_path)
     for root in (images, masks):
         for path in (root / "test" / "b").iterdir():
             path.unlink()
-    assert "Warning: no rows of b in test" in run("import", images, masks, "-o", "y.h5").stderr
+    shutil.rmtree(images / "valid")
+    shutil.rmtree(masks / "valid")
+    warned = run("import", images, masks, "-o", "y.h5").stderr
+    assert "Warning: no rows of b in test" in warned
+    assert "no rows in val: training and scoring want some; add their folders beside the others" in warned
+
+
+def test_pictures_larger_than_a_data_set_holds_are_refused(tmp_path: Path) -> None:
+    for name in ("I", "M"):
+        (tmp_path / name / "a").mkdir(parents=True)
+        Image.new("L", (1030, 1030), 255).save(tmp_path / name / "a" / "x.png")
+    with pytest.raises(Refusal, match="pictures of 1030 px came, expected at most 1024; scale them with --size"):
+        import_folders(tmp_path / "I", tmp_path / "M", tmp_path / "x.h5")
+    assert not list(tmp_path.glob("x.h5*"))
 
 
 def test_a_palette_of_several_labels_is_no_mask(tmp_path: Path) -> None:
