@@ -20,6 +20,11 @@ def seed_of(*names: str | int) -> int:
     return int.from_bytes(hashlib.sha256(repr(names).encode()).digest()[:8], "big") >> 1
 
 
+def row_seed(seed: int, data: str, split: str, row: int) -> int:
+    """The seed by which methods draw for a row of a split, in all runs of one seed; `data` is the store's digest."""
+    return seed_of("explain", seed, data, split, row)
+
+
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A new generator on a device, started from a seed."""
     import torch  # here, because results are read where there is no torch, and they want seeds as well

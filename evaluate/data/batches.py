@@ -19,7 +19,7 @@ class Batch(NamedTuple):
 
     images: Tensor  # (N, 3, S, S) uint8
     labels: Tensor  # (N,) int64
-    masks: Tensor  # (N, S, S) uint8: 0 none, 1 evidence by presence, 2 evidence by absence
+    masks: Tensor  # (N, S, S) uint8: 0 none, 1 evidence by presence, 2 by absence, 3 by gap
 
 
 class FlowerDataset(Dataset[Batch]):

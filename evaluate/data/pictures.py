@@ -22,7 +22,7 @@ class Picture(NamedTuple):
 
     image: Tensor  # (3, S, S): float32 in [0, 1], or uint8
     label: Tensor  # () int64
-    mask: Tensor  # (S, S) uint8: 0 none, 1 evidence by presence, 2 evidence by absence
+    mask: Tensor  # (S, S) uint8: 0 none, 1 evidence by presence, 2 by absence, 3 by gap
     parts: Tensor | None  # (S, S) uint8: id of the part at the pixel; None if the data set has no part maps
 
 

@@ -14,6 +14,7 @@ from ..case import Query
 from ..maps import normalise_range, upsample
 from ..models.classifier import Classifier
 from ..models.networks.guard import evaluating
+from ..models.probing import listening
 from ..registry import explainers
 from .activation_map import FAMILY
 from .attribution.activations import activations
@@ -30,7 +31,7 @@ class RefineCam:
     Each map is scaled to [0, 1], resized to the finest layer's resolution, multiplied with the others, and the product
     scaled to [0, 1] and upsampled. Without `layer`: the target layer and those before it, the last one of each
     resolution, three in all; in a vision transformer, the same norm in each of the last three blocks. Costs a pass up
-    to each of the layers, and the way back from the logits to it.
+    to each of the layers, and the way back from the logits to it; without `layer`, a pass of one image more.
     """
 
     layer: str | None = None  # paths of submodules, as in layer2+layer3+layer4
@@ -73,21 +74,12 @@ def sizes_before(classifier: Classifier, last: str) -> list[tuple[str, tuple[int
     sizes: list[tuple[str, tuple[int, ...]]] = []
 
     def note(path: str, values: object) -> None:
-        if isinstance(values, Tensor) and values.ndim == 4:
+        if path.count(".") <= last.count(".") + 1 and isinstance(values, Tensor) and values.ndim == 4:
             places = values.shape[1:3] if classifier.gives_channels_last(path) else values.shape[2:]
             sizes.append((path, tuple(places)))
 
-    hooks = [
-        module.register_forward_hook(lambda _module, _inputs, values, path=path: note(path, values))
-        for path, module in classifier.network.named_modules()
-        if path and path.count(".") <= last.count(".") + 1
-    ]
-    try:
-        with evaluating(classifier), torch.no_grad():
-            classifier.network(classifier.probe(1))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with listening(classifier.network, note), evaluating(classifier), torch.no_grad():
+        classifier.network(classifier.probe(1))
     return up_to(sizes, last)
 
 

@@ -24,7 +24,7 @@ from ..explainers.fittable import Fittable
 from ..models.classifier import Classifier
 from ..models.networks.guard import evaluating
 from ..models.sources import Source, open_model, open_source
-from ..seeds import seed_of
+from ..seeds import row_seed, seed_of
 from .explain import explain
 from .fitting import StoredExamples, fit_once
 from .methods import Method
@@ -122,7 +122,7 @@ def explain_row(
     classifier = open_model(source, store, device)
     wanted = int(stored.labels[0]) if target is None else target
     picture = frame(Image.fromarray(stored.images[0]), classifier.size)
-    seed = seed_of("explain", 0, store.digest, split, row)
+    seed = row_seed(0, store.digest, split, row)
     ready = _prepare_method(method, classifier, source, store)
     return _explain(classifier, picture, stored.masks[0], ready, wanted, seed)
 

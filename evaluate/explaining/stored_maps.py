@@ -25,7 +25,7 @@ from ..data.images import as_images
 from ..models.classifier import Classifier
 from ..options import STORED
 from ..results.map_files import MapCollection, MapPart, MapsManifest, open_maps, read_maps
-from ..seeds import seed_of
+from ..seeds import row_seed
 
 TEXT = re.compile(r"maps:(?P<path>.+?)(?::name=(?P<name>[^:]*))?(?::method=(?P<method>.+))?", re.DOTALL)
 NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,59}", re.ASCII)
@@ -121,9 +121,9 @@ class BoundMaps:
 
     @cached_property
     def _rows_by_seed(self) -> dict[int, int]:
-        """The row of each seed of a query: `Judge` draws them by the same words."""
-        names = ("explain", self.seed, self.split.store.digest, self.split.name)
-        return {seed_of(*names, row): row for row in self.places}
+        """The row of each seed of a query."""
+        digest, name = self.split.store.digest, self.split.name
+        return {row_seed(self.seed, digest, name, row): row for row in self.places}
 
     def _read(self, rows: np.ndarray) -> np.ndarray:
         """The maps of rows in any order, each part read once."""

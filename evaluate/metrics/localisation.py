@@ -8,7 +8,7 @@ each metric is the definition on its card.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -99,9 +99,7 @@ def _with_choice(name: str, read: RankingScore) -> RankingScore:
         return nan_where_empty(read(ranking), ranking.size)
 
     space = {"__call__": score, "__module__": __name__, "__doc__": sentence(read)}
-    chosen: Any = make_dataclass(
-        f"Of_{name}", [("strict", bool, field(default=False))], bases=(RimChoice,), namespace=space, frozen=True
-    )
+    chosen: Any = type(f"Of_{name}", (RimChoice,), space)
     return chosen()
 
 

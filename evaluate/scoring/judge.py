@@ -31,7 +31,7 @@ from ..models.streamlined import deviation
 from ..resources import Resources
 from ..results.statistics.scores import AT_GRID, OTHER_ROWS
 from ..results.summary import CHANCE, ORACLE, RELIANCE
-from ..seeds import seed_of
+from ..seeds import row_seed
 from .long_rows import cost_per_image, rows_of_metrics, rows_of_reliance
 from .references import evidence, evidence_at_grid, evidence_for, has_grid, noise, noise_for, other_rows
 
@@ -246,8 +246,8 @@ class Judge:
         return as_images(self.split.take(indices).images, self.resources.device)
 
     def _query(self, rows: StoredRows, indices: np.ndarray, targets: np.ndarray) -> Query:
-        names = ("explain", self.seed, self.split.store.digest, self.split.name)
-        seeds = torch.tensor([seed_of(*names, index) for index in indices.tolist()])
+        digest, name = self.split.store.digest, self.split.name
+        seeds = torch.tensor([row_seed(self.seed, digest, name, index) for index in indices.tolist()])
         device = self.resources.device
         return Query(as_images(rows.images, device), torch.from_numpy(targets).to(device), seeds.to(device))
 

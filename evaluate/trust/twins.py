@@ -71,7 +71,7 @@ def _render_twins(rows: CertifiedRows) -> Twins:
 
 
 def _masks(rows: CertifiedRows) -> np.ndarray:
-    """Where the masks of the rows mark evidence, by presence or by absence: (n, S, S) bool."""
+    """Where the masks of the rows mark evidence of any kind: (n, S, S) bool."""
     indices, back = np.unique(rows.indices, return_inverse=True)
     return rows.world.split.take(indices).masks[back] > 0
 

@@ -33,13 +33,18 @@ class Transformer:
     obstacle: str = ""  # why attention cannot be followed through the blocks; empty where it can
     channels_last: Callable[[str], bool] = lambda path: False  # whether a layer gives (B, h, w, K) instead of maps
 
+    def __post_init__(self) -> None:
+        if self.classify is None and not self.obstacle:
+            raise ValueError(f"{self.family}: say with `classify` how tokens are classified, or name the `obstacle`")
+
     def score(self, tokens: Tensor) -> Tensor:
         """The logits (B, C) of the mean of all tokens (B, T, D) of any block, behind the network's last norm.
 
         Source: Bousselham et al., arXiv 2404.03214, 2024 (LeGrad); as in the authors' code, the class token counts too.
 
         Raises:
-            NotImplementedError: nobody knows how the network classifies tokens; see `obstacle`.
+            NotImplementedError: nobody knows how the network classifies tokens; `obstacle` says why, and methods ask it
+                first.
         """
         if self.classify is None:
             raise NotImplementedError(self.family)

@@ -22,7 +22,5 @@ def describe_timm_swin(network: nn.Module) -> Transformer | None:
         "timm's Swin transformer",
         target_layer="norm",
         obstacle=WINDOWS,
-        channels_last=lambda path: (
-            path != "patch_embed.proj" and path.split(".")[0] in ("patch_embed", "layers", "norm")
-        ),
+        channels_last=gives_channels_last,
     )

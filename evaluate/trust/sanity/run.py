@@ -30,7 +30,7 @@ from ...resources import Resources
 from ...results.files import without_nan
 from ...results.sanity_outcomes import settle
 from ...results.statistics.draws import interval_over_draws
-from ...seeds import seed_of
+from ...seeds import row_seed, seed_of
 from .check import Setting, Subject, checks_of, merge
 from .layers import layers_of, steps_of
 from .mprt import Point, Randomisation
@@ -255,7 +255,7 @@ def query_of(
     rows = split.take(indices)
     images = as_images(rows.images, resources.device)
     guesses = torch.cat([classifier.predict(portion) for portion in images.split(resources.in_flight)])
-    seeds = torch.tensor([seed_of("explain", seed, split.store.digest, split.name, row) for row in indices.tolist()])
+    seeds = torch.tensor([row_seed(seed, split.store.digest, split.name, row) for row in indices.tolist()])
     accuracy = float((guesses.cpu().numpy() == rows.labels).mean())
     return Query(images, guesses, seeds.to(resources.device)), accuracy
 
