@@ -16,7 +16,7 @@ FADED = 0.25  # share of the picture that is left where there is no evidence
 
 
 def contact_sheet(images: np.ndarray, masks: np.ndarray, columns: int = 8) -> Image.Image:
-    """A sheet of pictures (n, S, S, 3) uint8 over their masks (n, S, S): 0 none, 1 evidence by presence, 2 by absence.
+    """A sheet of pictures (n, S, S, 3) uint8 over their masks (n, S, S): 0 none, else evidence.
 
     Evidence keeps its colours and is outlined, by presence in crimson, by absence or gap in blue; the rest fades.
     """

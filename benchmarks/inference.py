@@ -22,8 +22,8 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--repeats", type=int, default=400)
     options.add_argument("--rows", type=int, nargs="+", default=[12, 30, 60, 120, 300])
-    options.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 5])
-    options.add_argument("--methods", type=int, default=6)
+    options.add_argument("--seeds", type=int, nargs="+", default=[1, 3, 5])
+    options.add_argument("--methods", type=int, default=5)
     chosen = options.parse_args()
     settings = [
         SimulationSetting(scores, rows, seeds, interaction, chosen.methods)

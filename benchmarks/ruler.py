@@ -21,7 +21,7 @@ from ruler_lines import LINES, RulerLine
 from ruler_setting import PRESET, TRAINED, RulerSetting
 
 OUTCOMES = {True: "holds", False: "does not hold", None: "explained"}
-BEFORE = "measured at an earlier version, commit 54e2343"
+BEFORE = "measured on a development version before 0.1.0"
 
 
 def main() -> None:

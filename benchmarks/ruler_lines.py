@@ -51,7 +51,7 @@ class RulerLine(NamedTuple):
 
     found: str
     measure: str
-    before: str  # at 54e2343, from the report on it
+    before: str  # on the development version that `ruler.BEFORE` names
     after: str
     cured: bool | None  # whether what was measured now meets the aim; None if the figure has none and is explained
     words: str

@@ -48,10 +48,10 @@ def measured_ruler() -> str:
     about, machine = document["about"], document["machine"]
     keys = ("found", "measure", "before", "after", "cured / explained")
     measured = table(list(keys), [[row[key] for key in keys] for row in document["rows"]])
-    words = (
-        f"{about['data']}; {about['models']}; {about['rows']} rows are scored ({about['folder']}). It took "
-        f"{about['seconds']:.0f} s on a machine of {machine['cores']} cores with a load of {machine['load']:.0f}."
-    )
+    words = f"{about['data']}; {about['models']}; {about['rows']} rows are scored ({about['folder']})."
+    if about["folder"] == "all made anew":
+        where = f"a machine of {machine['cores']} cores with a load of {machine['load']:.0f}"
+        words += f" It took {about['seconds']:.0f} s on {where}."
     return f"{measured}\n\n{words}"
 
 

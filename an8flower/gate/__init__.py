@@ -9,7 +9,8 @@ a file says is believed before that. Raises Refusal with one sentence for everyt
 - `tables.py` `read_parquet`: known columns, and the memory that `parquet_pages.py` reads off the heads of the pages.
 - `hdf5.py` `open_hdf5`: a tree of known names, types and sizes, nothing that lies elsewhere, before a byte of data.
 - `pictures.py` `open_picture`: six formats, no other program, bounded pixels.
+- `archives.py` `read_tar`, `tensors.py` `read_safetensors`: bounded members, and arrays of plain numbers.
 - `child.py` `walk_in_child`: what may kill or hold the process that reads, done in one of its own.
 
-Models and weights are opened by `read_tensors` of `evaluate/models/safetensors_files.py`, since that loads torch.
+The weights of models are opened by `read_tensors` of `evaluate/models/safetensors_files.py`, since that loads torch.
 """
