@@ -77,8 +77,8 @@ class Pairs:
     def gaps(self) -> Iterator[str]:
         """What training and scoring will miss, in sentences: splits without rows, and classes without rows in one."""
         if empty := [split for split in SPLITS if split not in self.splits]:
-            own = any(pair.split for pair in self.pairs)
-            remedy = "add their folders beside the others" if own else "give the classes more pictures"
+            are_shared_out = any(pair.split for pair in self.pairs)
+            remedy = "add their folders beside the others" if are_shared_out else "give the classes more pictures"
             yield f"no rows in {', '.join(empty)}: training and scoring want some; {remedy}"
         for split, pairs in self.splits.items():
             labels = {pair.label for pair in pairs}

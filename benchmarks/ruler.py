@@ -1,6 +1,6 @@
 """How good is the ruler? What was found wrong with scores, certificates and checks, and what is measured of it today.
 
-`make ruler` takes a few minutes on two idle cores. The figures before were measured from outside at commit 54e2343
+`make ruler` takes a few minutes on two idle cores. The figures before were measured on a development version
 (quick audit, `single-6c` at 42 px, 60 rows, flowernet seeds 0 and 1, flowervit seed 0, unless the line says otherwise);
 they are constants here. The figures after are computed by this run.
 """

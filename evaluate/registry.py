@@ -128,6 +128,15 @@ def to_file_name(arch: str) -> str:
     return arch.replace(":", ".")
 
 
+def model_name(arch: str, seed: int | None, digest: str) -> str:
+    """The name of a model in results, from its architecture, its seed and its digest.
+
+    >>> model_name("mine:net", 0, "1a2b3c4d5e6f")
+    'mine.net-seed0-1a2b3c4d'
+    """
+    return f"{to_file_name(arch)}-seed{seed}-{digest[:8]}"
+
+
 def is_factory(place: str | Path) -> bool:
     """Whether a model's name would be imported as `package.module:factory`, since it has a colon and is no file."""
     return ":" in str(place) and not Path(place).exists()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from an8flower.errors import Refusal
 from an8flower.gate.documents import parse_json
 
-from ..registry import to_file_name
+from ..registry import model_name
 from ..seeds import seed_of
 from .card_bounds import check_card
 from .costs import Cost, Share, backward_counter, measure_shares
@@ -101,7 +101,7 @@ class Classifier(nn.Module):
     @property
     def name(self) -> str:
         """The classifier's name in results, `flowernet-seed0-1a2b3c4d`; the digest is computed anew at every call."""
-        return f"{to_file_name(self.arch)}-seed{self.seed}-{self.digest[:8]}"
+        return model_name(self.arch, self.seed, self.digest)
 
     @property
     def class_names(self) -> tuple[str, ...]:

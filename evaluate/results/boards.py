@@ -169,7 +169,7 @@ def _of_metric(ranking: BoardRanking, metric: str, kind: MetricKind) -> dict[str
         **compared,
         "ranks": ranks_document(names, values, kind, architectures, ranking.seed),
         "better_than": dict(_better_than(ranking, order, pairs)),
-        "trained_anew": _anew_document(names, values, architectures),
+        "trained_anew": _anew_document(names, values, kind, architectures),
     }
 
 
@@ -192,9 +192,11 @@ def _better_than(
         )
 
 
-def _anew_document(names: list[str], values: np.ndarray, architectures: Sequence[str]) -> dict[str, Any]:
-    """What can be said of models trained anew: every pair of methods if there are seeds enough, else why not."""
-    pairs = compare_anew(values, architectures) if has_enough_seeds(architectures) else []
+def _anew_document(
+    names: list[str], values: np.ndarray, kind: MetricKind, architectures: Sequence[str]
+) -> dict[str, Any]:
+    """What can be said of models trained anew: every pair, the better method first, if there are seeds enough."""
+    pairs = best_first(compare_anew(values, architectures), kind) if has_enough_seeds(architectures) else []
     different = [pair for pair in pairs if pair.apart]
     return {
         "scope": ANEW,

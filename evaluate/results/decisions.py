@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
+from ..registry import model_name, to_file_name
 from .requirements import CERTIFICATE, COSTS, DECIDED_BY, MEAN, RELIES, SANE, Requirement
 from .sanity_outcomes import outcome_shown
 from .statistics.power import rows_to_decide, rows_without_exception
@@ -94,7 +95,8 @@ def _check_metric(requirement: Requirement, study: Mapping[str, Any]) -> Iterato
 def _numbers_of(requirement: Requirement, scores: Mapping[str, Any], architecture: str) -> Mapping[str, Any] | str:
     """The numbers of a method by a metric on one architecture, or the reason why there are none."""
     method, metric = requirement.subject, requirement.quantity
-    board = next((board for board in scores.get("boards") or () if [*board["architectures"]] == [architecture]), None)
+    only = [to_file_name(architecture)]
+    board = next((board for board in scores.get("boards") or () if [*board["architectures"]] == only), None)
     first = next((e["text"] for e in board["methods"] if method in (e["text"], *e["equal"])), None) if board else None
     if board and first is not None:
         numbers = board["metrics"].get(metric, {}).get("results", {}).get(first)
@@ -112,7 +114,7 @@ def _why_not(method: str, document: Mapping[str, Any], architecture: str | None 
         entry["reason"]
         for entry in entries
         if entry["method"] == method
-        and (architecture is None or str(entry.get("model", "")).startswith(f"{architecture}-seed"))
+        and (architecture is None or str(entry.get("model", "")).startswith(f"{to_file_name(architecture)}-seed"))
     )
     return next(reasons, "it has no result there")
 
@@ -129,8 +131,10 @@ def _check_interval(
     requirement: Requirement, where: str, numbers: Mapping[str, Any], is_share: bool = False
 ) -> RequirementCheck:
     """Hold a mean with its interval against the bound of a requirement."""
-    if any(numbers.get(key) is None for key in ("mean", "low", "high")):
+    if numbers.get("mean") is None:
         return RequirementCheck(where, UNDECIDED, str(numbers.get("reason") or "it has no value"))
+    if numbers.get("low") is None or numbers.get("high") is None:
+        return RequirementCheck(where, UNDECIDED, f"{numbers['mean']:.3f}, without an interval on these rows")
     mean, low, high = (float(numbers[key]) for key in ("mean", "low", "high"))
     outcome = compare_with_bound(low, high, requirement.relation, requirement.bound)
     reason = f"{mean:.3f} (95 %: {low:.3f} to {high:.3f}, {numbers['n']} rows)"
@@ -218,18 +222,15 @@ def _models_of(requirement: Requirement, study: Mapping[str, Any]) -> list[str]:
 
 
 def name_of(model: Mapping[str, Any]) -> str:
-    """The name of a model in documents, from its architecture, its seed and its digest.
-
-    >>> name_of({"arch": "flowernet", "seed": 0, "digest": "1a2b3c4d5e6f"})
-    'flowernet-seed0-1a2b3c4d'
-    """
-    return f"{model['arch']}-seed{model['seed']}-{str(model['digest'])[:8]}"
+    """The name of the model that a document describes."""
+    return model_name(model["arch"], model["seed"], str(model["digest"]))
 
 
 def _share_of(certificate: Mapping[str, Any], quantity: str) -> Mapping[str, Any]:
-    if quantity in DECIDED_BY:
-        return (certificate.get("shortcut") or {"reason": "the data have no shortcut"}).get(quantity) or {}
-    return certificate.get(quantity) or {}
+    if quantity in DECIDED_BY and not certificate.get("shortcut"):
+        return {"reason": "the data have no shortcut"}
+    shares = certificate["shortcut"] if quantity in DECIDED_BY else certificate
+    return shares.get(quantity) or {}
 
 
 def _check_reliance(where: str, certificate: Mapping[str, Any]) -> RequirementCheck:

@@ -51,7 +51,7 @@ def _scores(study: Mapping[str, Any]) -> Iterator[str]:
     for board in scores.get("boards") or ():
         if metric in board["metrics"] and len(board["architectures"]) == 1:
             results = board["metrics"][metric]["results"].items()
-            ranked = sorted(results, key=lambda item: -(item[1]["calibrated"] or 0))
+            ranked = sorted(results, key=lambda item: (item[1]["calibrated"] is None, -(item[1]["calibrated"] or 0)))
             rows = [[_code(name), number(values["calibrated"]), _interval(values)] for name, values in ranked]
             yield f"### {_escape(data['name'])}, {_escape(*board['architectures'])}: {data['rows']} rows, by {metric}"
             yield _table(["method", "calibrated", "95 % interval"], rows)

@@ -48,9 +48,8 @@ def skills(
     control, name = rivals.methods[order[0]], controls[everywhere[order[0]]]
     if not _leaves_room(control, values, kind):
         return [{**NOTHING, "skill_control": name, "skill_reason": NO_ROOM}] * len(values.methods)
-    measured = calibrated_intervals(
-        values.methods, control, values.oracle, seed=seed, architectures=values.architectures
-    )
+    compared = np.where(np.isnan(control + values.oracle), np.nan, values.methods)  # where the control has a value too
+    measured = calibrated_intervals(compared, control, values.oracle, seed=seed, architectures=values.architectures)
     return [{**_document("skill", interval, NO_VALUE), "skill_control": name} for interval in measured]
 
 

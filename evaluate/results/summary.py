@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +25,10 @@ from .statistics.scores import ORACLE as ORACLE
 from .statistics.scores import RELIANCE as RELIANCE
 from .statistics.scores import RELIES as RELIES
 from .statistics.scores import ScoreArrays
+from .statistics.trained_anew import AnewComparison
 from .statistics.variance import variance_shares
+
+Pair = TypeVar("Pair", Comparison, AnewComparison)
 
 
 def summarise(
@@ -159,7 +162,7 @@ def _reference(values: Values, reference: np.ndarray, where: np.ndarray) -> floa
     return float(known_mean(rows_of(np.where(where, reference, np.nan), values.architectures), axis=0))
 
 
-def best_first(pairs: list[Comparison], kind: MetricKind) -> list[Comparison]:
+def best_first(pairs: list[Pair], kind: MetricKind) -> list[Pair]:
     """The same pairs, each with the better of its two methods first."""
     sign = 1 if kind.higher_is_better else -1
     return [pair.swap() if sign * pair.difference.mean < 0 else pair for pair in pairs]

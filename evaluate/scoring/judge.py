@@ -125,11 +125,8 @@ class Judge:
         case = case._replace(explain=partial(self.explain, classifier, method), thresholds=thresholds)
         about = {"predicted": predicted, "model": classifier.name, "explainer": repr(method.explainer)}
         stored = isinstance(method.explainer, BoundMaps)
-        scores = (
-            self._score_stored(explanation.maps, case)
-            if stored
-            else self._score_all(self.metrics, explanation.maps, case)
-        )
+        score = self._score_stored if stored else partial(self._score_all, self.metrics)
+        scores = score(explanation.maps, case)
         cost = {} if stored else cost_per_image(explanation.cost, len(indices))  # unknown for maps from files
         tables = [rows_of_metrics(self.metrics, scores, case.truth, about | cost)]
         tables.append(self._score_other_rows(explanation.maps, case, about))
@@ -155,10 +152,6 @@ class Judge:
             scores = MetricValues(nothing, {}, scores.failed)
         about = {**about, "explainer": OTHER_ROWS + about["explainer"]}
         return rows_of_metrics(metrics, scores, case.truth, about, NO_OTHER_ROW if alone else None)
-
-    def _score_made(self, maps: Tensor, case: Case) -> MetricValues:
-        """The scores of maps whose method can be asked again."""
-        return self._score_all(self.metrics, maps, case)
 
     def _score_stored(self, maps: Tensor, case: Case) -> MetricValues:
         """The scores of maps from files; undefined by metrics that ask for maps of other pictures, classes or rows."""

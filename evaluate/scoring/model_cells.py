@@ -23,7 +23,7 @@ from ..models.accuracy_check import AccuracyCheck, check_accuracy
 from ..models.classifier import Classifier
 from ..models.networks.guard import NotWhole, Seal
 from ..models.sources import Source
-from ..registry import to_file_name
+from ..registry import model_name
 from ..results import kept_maps
 from ..results.ledger import Cell, Content, Ledger, Work
 from ..results.map_files import MapsManifest
@@ -51,7 +51,7 @@ class ModelCells:
     def __post_init__(self) -> None:
         """Remember the classifier as it is now, before any method has had it."""
         self.digest = self.classifier.digest
-        self.name = f"{to_file_name(self.classifier.arch)}-seed{self.classifier.seed}-{self.digest[:8]}"
+        self.name = model_name(self.classifier.arch, self.classifier.seed, self.digest)
         self.accuracy_check: AccuracyCheck | None = None  # until somebody looks
         self._seal = Seal(self.classifier)
         self._prepared: list[Any] = []  # what was made ready with the classifier

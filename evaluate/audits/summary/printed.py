@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from scipy.stats import kendalltau, rankdata
 
 from ...metrics.metric import Metric
+from ...registry import to_file_name
 from ...results.files import without_nan
 from ...results.statistics.intervals import known_mean, resampled_means, row_means
 from ...results.statistics.scores import ScoreArrays
@@ -46,7 +47,11 @@ class Measured:
         if archs == self.archs:
             return self
         models = self.table["model"]
-        names = [name for name in pc.unique(models).to_pylist() if name and name.rsplit("-", 2)[0] in archs]
+        names = [
+            name
+            for name in pc.unique(models).to_pylist()
+            if name and name.rsplit("-", 2)[0] in map(to_file_name, archs)
+        ]
         table = self.table.filter(pc.or_(pc.is_null(models), pc.is_in(models, pa.array(names, pa.string()))))
         kinds = {
             metric.name: MetricKind(metric.select, metric.family, metric.higher_is_better, metric.bounds)

@@ -18,7 +18,7 @@ from .intervals import Interval, intervals, known_mean, rows_of
 ALPHA = 0.05
 FLIPS = 9999
 ROUNDING = 1e-6
-_FLIPS_PER_PAIR = 50  # so that the smallest possible p, times the number of pairs, stays below alpha
+FLIPS_PER_PAIR = 50  # so that the smallest possible p, times the number of pairs, stays below alpha
 _SIGNS_AT_ONCE = 2**21
 
 
@@ -99,7 +99,7 @@ def sign_flip_p(rows: np.ndarray, seed: int) -> np.ndarray:
     known = ~np.isnan(rows)
     filled = np.where(known, rows, 0).T.astype(np.float32)
     observed = np.abs(filled.sum(0, dtype=np.float64)) - 1e-6 * np.abs(filled).sum(0)  # equal sums may round apart
-    wanted = max(FLIPS, _FLIPS_PER_PAIR * len(rows))
+    wanted = max(FLIPS, FLIPS_PER_PAIR * len(rows))
     exact = 2 ** min(len(filled), 62) <= wanted
     beyond, tried = np.zeros(len(rows)), 0
     for signs in _all_signs(len(filled)) if exact else _drawn_signs(len(filled), wanted, seed):

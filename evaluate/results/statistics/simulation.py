@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from ..scopes import ANEW, THESE
-from .comparisons import ALPHA, FLIPS, holm, sign_flip_p, without_rounding
+from .comparisons import ALPHA, FLIPS, FLIPS_PER_PAIR, holm, sign_flip_p, without_rounding
 from .intervals import intervals, rows_of
 from .trained_anew import compare_anew
 
@@ -90,7 +90,9 @@ def _these(audits: np.ndarray, seed: int) -> Outcome:
     first, second = np.array(list(combinations(range(audits.shape[1]), 2))).T
     apart = audits[:, first] - audits[:, second]
     rows = without_rounding(rows_of(apart, None), audits)
-    step = max(1, FLIPS // (50 * len(first)))  # so many audits share their flips, and no more flips are needed
+    step = max(
+        1, FLIPS // (FLIPS_PER_PAIR * len(first))
+    )  # so many audits share their flips, and no more flips are needed
     p = np.concatenate([_p_values(rows[start : start + step], seed) for start in range(0, len(rows), step)])
     false = [holm(of_audit).min() < ALPHA for of_audit in p]
     means, differences = (_share_covering(values, seed) for values in (audits, apart))

@@ -132,3 +132,18 @@ def test_with_three_seeds_every_pair_is_tested() -> None:
     ]
     assert not anew["pairs"][2]["apart"]
     assert anew["sentence"] == "For models trained anew, 2 of 3 pairs of methods can be told apart (net has three)."
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_the_better_method_of_a_pair_of_models_trained_anew_comes_first(higher: bool) -> None:
+    """Whatever the order in which a plan names the methods: the page heads the columns `better` and `than`."""
+    random = np.random.default_rng(2)
+    parts = [rows(CHANCE, None, np.full(40, 0.1)), rows(ORACLE, None, np.ones(40))]
+    for seed in range(3):
+        for name, level in (("cnn", 0.5), ("both", 0.8)):
+            parts.append(rows(name, f"net-seed{seed}-d", level + 0.05 * random.random(40)))
+    (board,) = boards(pa.concat_tables(parts), {"iou": MetricKind(higher_is_better=higher)}, NAMED, {"centre"}, seed=0)
+    (pair,) = board["metrics"]["iou"]["trained_anew"]["pairs"]
+    assert (pair["a"], pair["b"]) == (("both", "cnn") if higher else ("cnn", "both"))
+    assert pair["low"] < pair["difference"] < pair["high"]
+    assert (pair["difference"] > 0) == higher

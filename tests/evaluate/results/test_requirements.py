@@ -162,6 +162,24 @@ def test_a_metric_has_to_hold_on_every_architecture() -> None:
     assert outcome_of("gradcam: iou >= 0.5 on other", document)[0] == "undecided"
 
 
+def test_a_network_of_ones_own_is_decided_on_as_well() -> None:
+    """Its architecture has a colon, which names of models and boards lack."""
+    document = study(certificates=[{"model": "mine.net-seed0-33333333", "flip_rate": share(1.0, 0.9, 1.0)}])
+    document["scores"]["models"] = [{"arch": "mine:net", "seed": 0, "digest": "3" * 64}]
+    document["scores"]["boards"] = [board("mine.net", share(0.8, 0.7, 0.9))]
+    document["scores"]["failed"] = [{"method": "lrp", "model": "mine.net-seed0-33333333", "reason": "no rule"}]
+    assert outcome_of("gradcam: iou >= 0.5", document)[0] == "holds"
+    assert outcome_of("certificate: flip_rate >= 0.5", document)[0] == "holds"
+    assert outcome_of("lrp: iou >= 0.5", document) == ("undecided", "flowers, mine:net: no rule")
+
+
+def test_a_value_without_an_interval_is_told() -> None:
+    document = study()
+    document["scores"]["boards"] = [board("net", share(0.5))]
+    reason = "flowers, net: 0.500, without an interval on these rows"
+    assert outcome_of("gradcam: iou >= 0.3 on net", document) == ("undecided", reason)
+
+
 def test_a_method_that_ran_on_some_models_alone_is_undecided() -> None:
     document = study()
     document["scores"]["boards"] = [board("net", share(0.8, 0.7, 0.9), missing={"rollout": 1})]
@@ -222,7 +240,9 @@ def test_shares_of_certificates_are_held_against_bounds() -> None:
         assert (decision["outcome"], decision["rows"]) == ("undecided", 36)
     assert outcome_of("certificate: flip_rate >= 0.5 on vit", document)[0] == "holds"
     assert "no certificate" in outcome_of("certificate: flip_rate >= 0.5", document)[1]
-    assert outcome_of("certificate: by_shortcut <= 0.1 on vit", document)[0] == "undecided"
+    outcome, reason = outcome_of("certificate: by_shortcut <= 0.1 on vit", document)
+    assert outcome == "undecided"
+    assert reason.endswith("the data have no shortcut")
     certificate["shortcut"] = {"factor": "tag", "by_shortcut": share(0.8, 0.7, 0.9)}
     assert outcome_of("certificate: by_shortcut <= 0.1 on vit", document)[0] == "fails"
 

@@ -59,6 +59,22 @@ def test_skill_is_the_way_from_the_best_control_to_the_truth(drawn: dict[str, np
     assert numbers["skill_high"] == pytest.approx(slow.high, abs=0.1 * width)
 
 
+def test_a_method_that_is_the_control_has_no_skill_wherever_the_control_has_gaps(drawn: dict[str, np.ndarray]) -> None:
+    """The control lacks half of the rows of one model, on which the method is better than on the others."""
+    values, gaps = drawn["mean"], np.where(np.arange(ROWS) < ROWS // 2, np.nan, drawn["mean"] + 0.3)
+    first, second = "net-seed0-d", "net-seed1-d"
+    table = pa.concat_tables(
+        [
+            *(rows("method", scores, model) for model, scores in ((first, values), (second, drawn["mean"] + 0.3))),
+            *(rows("mean", scores, model) for model, scores in ((first, values), (second, gaps))),
+            *(rows(name, drawn[name], None) for name in (CHANCE, ORACLE)),
+        ]
+    )
+    entries = summarise(table, {"m": MetricKind()}, 0, BLIND)
+    numbers = next(entry["metrics"]["m"] for entry in entries if entry["explainer"] == "method")
+    assert numbers["skill"] == pytest.approx(0, abs=1e-12)
+
+
 def test_of_this_picture_is_what_the_maps_of_other_rows_lack(drawn: dict[str, np.ndarray]) -> None:
     numbers = of_method(drawn)
     method, others, chance = drawn["method"], drawn[f"{OTHER_ROWS}method"], drawn[CHANCE]

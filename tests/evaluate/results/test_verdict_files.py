@@ -65,3 +65,14 @@ def test_any_text_stays_in_its_cell(text: str) -> None:
     bare = row.replace("\\\\", "")
     assert len(re.findall(r"(?<!\\)\|", bare)) == 4
     assert "<" not in row.rpartition("| fails |")[2]
+
+
+def test_methods_without_a_value_stand_last() -> None:
+    document = summary()
+    scores = {"none": None, "worse": -0.2, "better": 0.4}
+    ends = {"calibrated_low": None, "calibrated_high": None}
+    results = {name: {"calibrated": value, **ends} for name, value in scores.items()}
+    board = {"architectures": {"net": 1}, "metrics": {"iou": {"results": results}}}
+    document["studies"][0]["scores"] = {"leading": ["iou"], "boards": [board]}
+    text = to_markdown(document)
+    assert text.index("`better`") < text.index("`worse`") < text.index("`none`")
