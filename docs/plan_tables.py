@@ -56,6 +56,13 @@ KEYS = {
     "Plan.printed": "tables from the literature that the page sets ours beside",
     "Plan.require": "what has to hold, as lists of conditions by their subject, a method or `certificate`; see "
     "[Gates](ci.md)",
+    "Plan.verdict": "when a method is trusted, and when it is to be avoided; see [the rules](report.md#the-rules)",
+    "verdict.skill": "what a bound of skill has to exceed; 0 is the best control that sees no model",
+    "verdict.rows": "with fewer rows, nothing is decided",
+    "verdict.silent": "a method with a larger share of maps that say nothing is not trusted",
+    "verdict.shortcut": "a model goes by a planted shortcut if it decides at least this share of the cases",
+    "verdict.insane": "the sanity tests of which one failure means *avoid*",
+    "verdict.checked": "whether *trust* takes a passed sanity check; with `false`, one that was not made does as well",
     "Plan.reduced": "a small version of the plan, for two cores; a key that is left out keeps its value",
     "data.spec": "a preset, or a `.toml` file; rendered if the data set does not exist yet",
     "data.file": "an HDF5 file; either this or `spec`",

@@ -11,6 +11,7 @@ from ..errors import Refusal
 from .options import FILE, as_json, batch_option, device_option
 from .printing import echo_json, warn
 from .requirements import end_by_requirements, requirement_options, show_requirements, write_verdict_files
+from .verdicts import show_verdicts
 
 if TYPE_CHECKING:
     from ..evaluate.audits.plan import Plan
@@ -149,6 +150,7 @@ def _print_outcome(outcome: AuditOutcome, as_json: bool) -> None:
     if as_json:
         echo_json(outcome.summary)
     else:
+        show_verdicts(outcome.summary)
         click.echo(f"{outcome.page}: {outcome.done} cells done, {outcome.reused} taken as they were")
         show_requirements(outcome.summary["requirements"])
     if failed := outcome.failed:

@@ -23,7 +23,10 @@ from an8flower.toml import parse, read, sentence, tuples
 from ..explainers.toolkits.adapters import is_foreign
 from ..options import METHOD, is_stored
 from ..registry import is_factory, names_code
+from ..results.checks import verdict_words
+from ..results.decisions import WITHOUT_VERDICT
 from ..results.requirements import Requirement, parse_requirement
+from ..results.verdict_rules import VerdictRules
 from .plan_table import Count, PlanTable, Seed
 from .stage import Stage, stages_by_name
 
@@ -79,6 +82,24 @@ class Models(PlanTable):
         return self
 
 
+class Verdict(PlanTable):
+    """The thresholds by which methods are trusted, or not; bounds of intervals are held against them."""
+
+    skill: Annotated[float, Field(ge=0, lt=1)] = VerdictRules.skill
+    rows: Count = VerdictRules.rows
+    silent: Annotated[float, Field(ge=0, le=1)] = VerdictRules.silent
+    shortcut: Annotated[float, Field(gt=0, lt=1)] = VerdictRules.shortcut
+    insane: tuple[str, ...] = VerdictRules.insane
+    checked: bool = VerdictRules.checked
+
+    @model_validator(mode="after")
+    def _check(self) -> Verdict:
+        known = [test for test in verdict_words() if test not in WITHOUT_VERDICT]
+        if wrong := [test for test in self.insane if test not in known]:
+            raise ValueError(f"verdict: {unknown('sanity test', wrong[0], known)}")
+        return self
+
+
 class Reduced(PlanTable):
     """The same plan at a size that two cores can do in minutes: what is not given stays.
 
@@ -109,6 +130,7 @@ class Plan(PlanTable):
     seed: Seed = 0
     printed: tuple[str, ...] = ()  # tables from the literature that the page sets ours beside
     require: Mapping[str, tuple[str, ...]] = {}  # what has to hold: conditions by their subject
+    verdict: Verdict = Verdict()
     reduced: Reduced | None = None
 
     @model_validator(mode="after")
@@ -189,7 +211,14 @@ def tables() -> dict[str, type[BaseModel]]:
     """The type of every table of a plan by its key; the plan itself has the key "Plan"."""
     fields = plan_type().model_fields
     reduced = next(kind for kind in get_args(fields["reduced"].annotation) if kind is not type(None))
-    return {"Plan": plan_type(), "data": Data, "models": Models, **stage_tables(), "reduced": reduced}
+    return {
+        "Plan": plan_type(),
+        "data": Data,
+        "models": Models,
+        **stage_tables(),
+        "verdict": Verdict,
+        "reduced": reduced,
+    }
 
 
 def plan_type() -> type[Plan]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..results import wording
+from ..results.wording import join_names as join_names
 
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
@@ -70,18 +71,6 @@ def count_of(count: int, noun: str) -> str:
     ('1 model', '2 models')
     """
     return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def join_names(names: list[str], most: int = 4) -> str:
-    """Names joined for a sentence; if there are many, only the first and how many more.
-
-    >>> join_names(["a", "b", "c"]), join_names(list("abcdef"))
-    ('a, b and c', 'a, b, c, d and 2 more')
-    """
-    shown = names[:most] if len(names) > most + 1 else names
-    rest = [f"{len(names) - len(shown)} more"] if len(shown) < len(names) else []
-    words = [*shown, *rest]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
 
 
 def calibrated_interval(m: Mapping[str, Any]) -> CalibratedInterval | None:

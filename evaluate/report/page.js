@@ -88,11 +88,18 @@ function fillRow(row, content) {
   bar.querySelector(".dot").style.left = `${mean}%`;
 }
 
-function showMetric(select) {
-  const board = data.boards[select.dataset.metric][select.value];
-  const table = document.getElementById(`board-${select.dataset.metric}`);
+const metricSelect = document.getElementById("metric");
+
+// One metric for the whole page; a board that does not have it stays as it is.
+function showMetric(metric) {
+  for (const [key, boards] of Object.entries(data.boards)) if (boards[metric]) fillBoard(key, boards[metric], metric);
+  for (const head of all("[data-column]")) head.classList.toggle("chosen", head.dataset.column === metric);
+}
+
+function fillBoard(key, board, metric) {
+  const table = document.getElementById(`board-${key}`);
   for (const row of table.tBodies[0].rows) fillRow(row, board.rows[row.dataset.method]);
-  table.querySelector(".metric-name").textContent = select.value;
+  table.querySelector(".metric-name").textContent = metric;
   table.querySelector(".metric-lower").hidden = !board.lower;
   const sorted = table.querySelector("th[aria-sort]");
   sortBoard(table, Number(sorted.querySelector("button").dataset.sort), sorted.getAttribute("aria-sort"));
@@ -297,6 +304,14 @@ async function drawGallery() {
 
 // ---- Wiring: one listener for each kind of event ------------------------------------------------------------------
 
+// A link to a number shows the metric that the number is of.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-show]");
+  if (!link || !metricSelect) return;
+  metricSelect.value = link.dataset.show;
+  showMetric(metricSelect.value);
+});
+
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button) return;
@@ -309,9 +324,9 @@ document.addEventListener("click", (event) => {
 });
 
 document.addEventListener("change", (event) => {
-  const { dataset, name } = event.target;
+  const { dataset, id, name, value } = event.target;
   if (dataset.chooser) choose(event.target);
-  if (dataset.metric) showMetric(event.target);
+  if (id === "metric") showMetric(value);
   if (dataset.line !== undefined) onLine(event.target);
   if (name === "layer") drawGallery();
 });
@@ -321,7 +336,7 @@ document.querySelector(".gallery-controls")?.addEventListener("submit", (event) 
 
 // A browser may restore choices after a reload: the page follows what the controls say.
 for (const select of all("select[data-chooser]")) choose(select);
-for (const select of all("select[data-metric]")) showMetric(select);
+if (metricSelect) showMetric(metricSelect.value);
 for (const box of all("input[data-line]")) onLine(box);
 
 // On paper nothing can be opened.

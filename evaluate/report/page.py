@@ -19,13 +19,15 @@ from markupsafe import Markup, escape
 from an8flower.atomic import moved_into
 from an8flower.errors import Refusal
 
+from ..results.method_names import title_of
 from .figures import Drawing
 from .leaderboard import all_scores
 from .pictures import palette
 from .reading import AuditFolder
 from .sections import PageSection, build_sections
 from .study import StudyView
-from .verdict import verdict
+from .verdict import cautions, verdict
+from .verdicts import linked_questions, verdict_views
 
 # Characters that HTML and XML cannot hold: controls but tab and newline, halves of surrogate pairs. And characters
 # that reverse the order of the letters around them, so that a sentence would no longer say what it says.
@@ -76,6 +78,10 @@ def render(source: AuditFolder) -> str:
             summary=summary,
             studies=studies,
             verdict=verdict(studies, summary),
+            cautions=cautions(studies, summary),
+            answers=[(study, views) for study in studies if (views := verdict_views(study, summary["plan"]))],
+            questions=linked_questions(sections),
+            metrics=_metric_groups(studies),
             sections=sections,
             style=Markup(style),
             script=Markup(script),
@@ -83,6 +89,17 @@ def render(source: AuditFolder) -> str:
             data=Markup(to_script_json({**_data(studies, sections, summary), "summary": pack(source.text)})),
         )
     )
+
+
+def _metric_groups(studies: Sequence[StudyView]) -> dict[str, list[str]]:
+    """The metrics of all data sets by their families, each once: what the page lets its readers choose from."""
+    groups: dict[str, list[str]] = {}
+    for study in studies:
+        for metric in study.metrics:
+            names = groups.setdefault(study.scores.get("families", {}).get(metric, "") or "metrics", [])
+            if metric not in names:
+                names.append(metric)
+    return groups
 
 
 def security_policy(style: str, script: str) -> str:
@@ -151,7 +168,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["breaking"] = allow_breaks
+    environment.filters |= {"breaking": allow_breaks, "title_of": title_of}
     return environment
 
 

@@ -44,6 +44,7 @@ class PageSection:
     galleries: Sequence[GalleryTable] = field(default_factory=tuple)
     introduction: str = ""
     choose: str = ""  # the label of the menu, if only one plot is shown at a time
+    leads: bool = False  # whether it stands before all others
 
 
 Builder = Callable[[Sequence[StudyView], Mapping[str, Any], AuditFolder], PageSection | None]
@@ -83,7 +84,7 @@ def build_sections(studies: Sequence[StudyView], summary: Mapping[str, Any], sou
         _cards(studies),
         _reproduce(summary),
     ]
-    return [section for section in candidates if section is not None]
+    return sorted((section for section in candidates if section is not None), key=lambda section: not section.leads)
 
 
 def _certificates(studies: Sequence[StudyView]) -> PageSection:

@@ -19,6 +19,12 @@ def verdict(studies: Sequence[StudyView], summary: Mapping[str, Any]) -> list[st
     return [_truth(studies), _best(studies), _care(studies, summary)]
 
 
+def cautions(studies: Sequence[StudyView], summary: Mapping[str, Any]) -> str:
+    """A sentence on what failed or has no value, for the foot of the first screen; empty if there is nothing."""
+    points = list(_gaps(studies, summary))
+    return f"Be careful: {'; '.join(points)}." if points else ""
+
+
 def reliance(certificate: Mapping[str, Any]) -> str:
     """Whether the model of a certificate relies on the evidence: yes, part, no, or unknown."""
     return wording.reliance(certificate)

@@ -7,6 +7,7 @@ from typing import Any
 
 from .decisions import FAILS, HOLDS, UNDECIDED, name_of
 from .sanity_outcomes import outcome_shown
+from .verdict_words import by_word, where_text
 from .wording import calibrated_ends, number, reliance
 
 RELIES_WORDS = {"yes": "relies on the evidence", "part": "relies in part", "no": "does not rely", "unknown": "unknown"}
@@ -17,7 +18,7 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
     title = summary.get("title") or summary["name"]
     blocks = [f"## an8flower: {_escape(title)}", *_requirements(summary)]
     for study in summary["studies"]:
-        blocks += [*_scores(study), *_models(study)]
+        blocks += [*_verdicts(study), *_scores(study), *_models(study)]
     if failed := summary.get("failed"):
         blocks.append(f"**{len(failed)} cells failed**; the first: {_escape(failed[0]['reason'])}")
     return "\n\n".join(blocks) + "\n"
@@ -42,6 +43,14 @@ def _requirements(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"**{count_outcomes(requirements)}.**"
         rows = [[_code(entry["text"]), entry["outcome"], _escape(entry["reason"])] for entry in requirements]
         yield _table(["requirement", "outcome", "measured"], rows)
+
+
+def _verdicts(study: Mapping[str, Any]) -> Iterator[str]:
+    """A table for each architecture: which methods are to be trusted, and which not, best first."""
+    for verdict in study.get("verdicts") or ():
+        groups = ((word, methods) for word, methods in by_word(verdict).items() if methods)
+        yield f"### Verdict: {_escape(where_text(verdict, study))}"
+        yield _table(["verdict", "methods"], [[word, ", ".join(map(_code, methods))] for word, methods in groups])
 
 
 def _scores(study: Mapping[str, Any]) -> Iterator[str]:

@@ -249,3 +249,15 @@ def is_lower_better(numbers: Mapping[str, Any]) -> bool:
     """
     chance, oracle = numbers.get("chance"), numbers.get("oracle")
     return chance is not None and oracle is not None and bool(oracle < chance)
+
+
+def join_names(names: list[str], most: int = 4) -> str:
+    """Names joined for a sentence; if there are many, only the first and how many more.
+
+    >>> join_names(["a", "b", "c"]), join_names(list("abcdef"))
+    ('a, b and c', 'a, b, c, d and 2 more')
+    """
+    shown = names[:most] if len(names) > most + 1 else names
+    rest = [f"{len(names) - len(shown)} more"] if len(shown) < len(names) else []
+    words = [*shown, *rest]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""

@@ -13,6 +13,8 @@ from ...results.decisions import decide_all
 from ...results.ledger import Ledger, broken_metrics, without_metrics
 from ...results.statistics.scores import is_method
 from ...results.summary_schema import SUMMARY_VERSION
+from ...results.verdict_rules import rules_of
+from ...results.verdicts import verdicts
 from ..cell_tasks import failures
 from ..open_study import OpenStudy
 from ..plan import Plan
@@ -29,6 +31,8 @@ def summarise(plan: Plan, studies: Sequence[Stages], training: Ledger) -> dict[s
     """Make `summary.json`, without versions and machine: a study for each data set, printed tables, failures."""
     tables = [_read_scores(stages) for stages in studies]
     documents = [_describe_study(stages, table) for stages, table in zip(studies, tables, strict=True)]
+    rules = rules_of(plan.document())
+    documents = [{**document, "verdicts": verdicts(document, rules)} for document in documents]
     opened = [stages["scores"].study for stages in studies]
     measured = [_measure(*triple) for triple in zip(opened, tables, documents, strict=True)]
     failed = list(failures([training], "all"))

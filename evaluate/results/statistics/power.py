@@ -6,6 +6,8 @@ import math
 
 from scipy.special import ndtri
 
+REASON = 1000  # seeds: nobody trains more to settle a pair
+
 
 def rows_needed(effect: float, alpha: float = 0.05, power: float = 0.8) -> int | None:
     """Rows for which a two-sided paired test at `alpha` finds an effect d_z with probability `power`.
@@ -51,3 +53,26 @@ def rows_without_exception(bound: float) -> int | None:
     (36, None)
     """
     return math.ceil(math.log(0.025) / math.log(bound)) if 0 < bound < 1 else None
+
+
+def seeds_needed(
+    difference: float, from_rows: float, from_seeds: float, seeds: int, alpha: float = 0.05, power: float = 0.8
+) -> int | None:
+    """Seeds of an architecture for which two methods are told apart on models trained anew, with probability `power`.
+
+    None if no number of seeds is enough, since the rows alone leave too much open, or if it is beyond reason. Normal
+    approximation, without a correction for several pairs.
+
+    Args:
+        difference: of the means of the two methods.
+        from_rows: the part of its standard error that comes from the rows, whatever the number of seeds.
+        from_seeds: the part that comes from the seeds, with `seeds` of them; it falls with their root.
+
+    >>> seeds_needed(0.3, 0.05, 0.2, 3), seeds_needed(0.1, 0.05, 0.2, 3)
+    (14, None)
+    """
+    room = (difference / (ndtri(1 - alpha / 2) + ndtri(power))) ** 2 - from_rows**2
+    if not room > 0:
+        return None
+    count = math.ceil(seeds * from_seeds**2 / room)
+    return max(count, seeds) if count <= REASON else None

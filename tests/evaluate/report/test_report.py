@@ -30,6 +30,8 @@ from an8flower.evaluate.report.pictures import levels
 from an8flower.evaluate.report.plots import choose_looks
 from an8flower.evaluate.report.study import StudyView
 from an8flower.evaluate.report.verdict import reliance, verdict
+from an8flower.evaluate.results.verdict_words import QUESTIONS
+from an8flower.evaluate.results.verdicts import verdicts
 
 
 def _load_sample() -> Any:
@@ -464,6 +466,51 @@ def test_pairs_that_were_never_compared_are_not_tied() -> None:
         pair |= {"apart": False, "difference": None}
     _, best, _ = verdict([study(scores=scores)], {})
     assert "cannot be told from" not in best
+
+
+# ---- Verdicts on methods ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def concluding(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    document = sample.with_verdicts(sample.summary())
+    place = write_page(sample.write_folder(tmp_path_factory.mktemp("concluding"), document))
+    return Page(place.read_text(encoding="utf-8"))
+
+
+def test_the_page_begins_with_an_answer_to_each_question(concluding: Page) -> None:
+    first = concluding.text.split("A verdict on each method One line")[0]
+    for question in QUESTIONS.values():
+        assert question in first
+    assert "Grad-CAM++; not told from it: Grad-CAM" in first
+    assert "The verdict in three sentences" not in first
+    assert "Be careful: 1 part of the audit failed." in first
+
+
+def test_every_verdict_leads_to_its_evidence(concluding: Page) -> None:
+    names = {attributes["id"] for _, attributes in concluding.elements if attributes.get("id")}
+    links = [link for link in concluding.all("a") if link.get("href")]
+    assert {(link["href"] or "")[1:] for link in links} <= names
+    shown = {(link["href"], link["data-show"]) for link in links if link.get("data-show")}
+    assert shown == {(f"#board-study{n}", metric) for n in (0, 1) for metric in ("iou", "average_drop")}
+    assert len([name for name in names if name.startswith("verdicts-study0-0-")]) == len(sample.METHODS)
+
+
+def test_methods_stand_with_their_verdict_and_controls_without(concluding: Page) -> None:
+    section = concluding.text.split("A verdict on each method")[-1].split("The rules")[0]
+    assert re.search(r"Grad-CAM gradcam = HiResCAM hirescam ?trust ?finds the evidence and orders", section)
+    assert re.search(r"LayerCAM layercam ?avoid ?its maps hardly change", section)
+    assert f"Center center control {DASH}" in section
+
+
+def test_the_page_says_what_the_summary_says(tmp_path: Path) -> None:
+    """What an audit filed is shown as it is; it is not decided again."""
+    document = sample.with_verdicts(sample.summary())
+    for entry in document["studies"]:
+        entry["verdicts"] = verdicts(entry)
+    document["studies"][0]["verdicts"][0]["methods"][0]["reason"] = "as it was filed"
+    text = Page(write_page(sample.write_folder(tmp_path, document)).read_text(encoding="utf-8")).text
+    assert text.count("as it was filed") == 1
 
 
 # ---- What is missing -------------------------------------------------------------------------------------------
