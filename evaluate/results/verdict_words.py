@@ -185,5 +185,6 @@ def _anew(anew: Mapping[str, Any]) -> str:
 def _cost(cheapest: Mapping[str, Any] | None) -> str:
     if cheapest is None:
         return "No method is among the best."
-    passes = [f"{cheapest[key]:.3g} {key}" for key in ("forwards", "backwards") if cheapest.get(key)]
-    return f"{title_of(cheapest['method'])}: {1000 * cheapest['seconds']:.3g} ms for a picture ({', '.join(passes)})."
+    counts = [(key, f"{cheapest[key]:.3g}") for key in ("forwards", "backwards") if cheapest.get(key)]
+    passes = " and ".join(f"{count} pass{'' if count == '1' else 'es'} {key}" for key, count in counts)
+    return f"{title_of(cheapest['method'])}: {1000 * cheapest['seconds']:.3g} ms for a picture, {passes or 'no pass'}."

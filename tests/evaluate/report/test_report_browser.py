@@ -67,6 +67,12 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_page(sample.write_folder(tmp_path_factory.mktemp("hostile"), document))
 
 
+@pytest.fixture(scope="module")
+def concluding(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    document = sample.with_verdicts(sample.summary())
+    return write_page(sample.write_folder(tmp_path_factory.mktemp("concluding"), document))
+
+
 Visit = Callable[..., Any]
 
 
@@ -246,6 +252,37 @@ def test_the_best_and_the_worst_rows_of_a_method_are_chosen(plain: Path, visit: 
     assert "best rows of layercam" in shown.inner_text()
     assert {each.get_attribute("data-row") for each in shown.locator("canvas").all()} == {"7", "12"}
     api.expect(shown.locator("canvas").last).to_have_attribute("data-iou", re.compile(r"0\.\d+"))
+
+
+# ---- The first screen ------------------------------------------------------------------------------------------
+
+LAPTOP, SMALL_PHONE = {"width": 1366, "height": 768}, {"width": 360, "height": 740}
+
+
+def test_the_answers_fit_a_laptop_and_lead_to_their_evidence(concluding: Path, visit: Visit) -> None:
+    page = visit(concluding, viewport=LAPTOP)
+    answers = page.locator(".answers:visible")
+    assert answers.count() == 1
+    box = answers.bounding_box()
+    assert box["y"] + box["height"] <= LAPTOP["height"]
+    assert page.locator("nav.contents").bounding_box()["x"] + 100 < box["x"]
+    page.locator(".answers:visible a", has_text="Grad-CAM++").click()
+    line = page.locator("#verdicts-study0-0-1")
+    api.expect(line).to_be_in_viewport()
+    line.locator("a[data-show=average_drop]").click()
+    api.expect(page.locator("#board-study0")).to_be_in_viewport()
+    names = page.locator(".board .metric-name").all_text_contents()
+    assert set(names) == {page.locator("#metric").input_value()} == {"average_drop"}
+
+
+@pytest.mark.parametrize(("viewport", "scheme"), [(LAPTOP, "light"), (SMALL_PHONE, "dark")], ids=["laptop", "phone"])
+def test_everybody_can_read_the_answers(concluding: Path, visit: Visit, viewport: dict[str, int], scheme: str) -> None:
+    page = visit(concluding, viewport=viewport, color_scheme=scheme, bypass_csp=True)
+    page.evaluate("() => document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    assert page.evaluate("() => document.documentElement.scrollWidth") == viewport["width"]
+    sync = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    violations = sync.Axe().run(page, context={"include": [["header"], ["nav"], ["#verdict"], ["#methods"]]}).response
+    assert [(v["id"], v["nodes"][0]["html"]) for v in violations["violations"] if v["impact"] != "minor"] == []
 
 
 # ---- Downloads -------------------------------------------------------------------------------------------------

@@ -385,7 +385,7 @@ def test_every_question_has_an_answer() -> None:
     assert answers["fail"].startswith("Evidence: VarGrad; open: Gradient and SmoothGrad (samples=5). Order: VarGrad;")
     assert answers["insane"] == "RISE; 2 not checked. The control Center fails, as it has to."
     assert answers["anew"] == "Nothing can be said: that takes three seeds of an architecture; there are two."
-    assert answers["cost"] == "LRP: 2 ms for a picture (1 forwards, 1 backwards)."
+    assert answers["cost"] == "LRP: 2 ms for a picture, 1 pass forwards and 1 pass backwards."
 
 
 def test_markdown_says_the_verdicts() -> None:
