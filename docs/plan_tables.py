@@ -58,6 +58,7 @@ KEYS = {
     "[Gates](ci.md)",
     "Plan.verdict": "when a method is trusted, and when it is to be avoided; see [the rules](report.md#the-rules)",
     "verdict.skill": "what a bound of skill has to exceed; 0 is the best control that sees no model",
+    "verdict.best": "in how many of the two questions *trust* takes a place among the best",
     "verdict.rows": "with fewer rows, nothing is decided",
     "verdict.silent": "a method with a larger share of maps that say nothing is not trusted",
     "verdict.shortcut": "a model goes by a planted shortcut if it decides at least this share of the cases",

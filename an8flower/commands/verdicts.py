@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-INDENT = " " * 9
+INDENT = " " * 22
 
 
 def show_verdicts(summary: Mapping[str, Any]) -> None:

@@ -86,6 +86,7 @@ class Verdict(PlanTable):
     """The thresholds by which methods are trusted, or not; bounds of intervals are held against them."""
 
     skill: Annotated[float, Field(ge=0, lt=1)] = VerdictRules.skill
+    best: Annotated[int, Field(ge=0, le=2)] = VerdictRules.best
     rows: Count = VerdictRules.rows
     silent: Annotated[float, Field(ge=0, le=1)] = VerdictRules.silent
     shortcut: Annotated[float, Field(gt=0, lt=1)] = VerdictRules.shortcut

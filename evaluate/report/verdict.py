@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..results import wording
+from ..results.method_names import title_of
 from .boards import BoardEntry, BoardView, boards_of
 from .numbers import between, calibrated_interval, count_of, join_names, number, percent
 from .study import StudyView
@@ -21,7 +22,7 @@ def verdict(studies: Sequence[StudyView], summary: Mapping[str, Any]) -> list[st
 
 def cautions(studies: Sequence[StudyView], summary: Mapping[str, Any]) -> str:
     """A sentence on what failed or has no value, for the foot of the first screen; empty if there is nothing."""
-    points = list(_gaps(studies, summary))
+    points = list(_gaps(studies, summary, title_of))
     return f"Be careful: {'; '.join(points)}." if points else ""
 
 
@@ -166,16 +167,16 @@ def _doubts(studies: Sequence[StudyView]) -> Iterable[str]:
             yield f"{join_names(at_chance)} {are} not shown to be above chance{where}"
 
 
-def _gaps(studies: Sequence[StudyView], summary: Mapping[str, Any]) -> Iterable[str]:
-    """Points about what failed or has no value."""
+def _gaps(studies: Sequence[StudyView], summary: Mapping[str, Any], name: Callable[[str], str] = str) -> Iterable[str]:
+    """Points about what failed or has no value; `name` gives a method's name for a sentence."""
     failed = len(summary.get("failed") or ())
     if failed:
         yield f"{count_of(failed, 'part')} of the audit failed"
-    undefined = list(dict.fromkeys(name for study in studies for name in _often_undefined(study)))
+    undefined = list(dict.fromkeys(name(text) for study in studies for text in _often_undefined(study)))
     if undefined:
         have = "has" if len(undefined) == 1 else "have"
         yield f"{join_names(undefined)} {have} no value in more than {percent(UNDEFINED, 0)} of the rows"
-    silent = list(dict.fromkeys(name for study in studies for name in _often_silent(study)))
+    silent = list(dict.fromkeys(name(text) for study in studies for text in _often_silent(study)))
     if silent:
         gives = "gives" if len(silent) == 1 else "give"
         yield (

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from ..results.checks import verdict_words
-from ..results.verdict_rules import EVIDENCE, ORDER, SHORTCUT, WORDS, rules_of
-from ..results.verdict_words import QUESTIONS, QuestionAnswer, answer_all, by_word
+from ..results.verdict_rules import EVIDENCE, ORDER, SHORTCUT, rules_of
+from ..results.verdict_words import QUESTIONS, QuestionAnswer, answer_all, by_word, names_of
 from ..results.verdicts import verdicts
 from .boards import boards_of
 from .numbers import DASH, between, brief, count_of, number
@@ -20,8 +20,8 @@ COLUMNS = {EVIDENCE: "finds the evidence", ORDER: "orders pixels as the model", 
 RULES = (
     (
         "trust",
-        "It is the best method for both questions, or not told from the best; its lower bound of skill is above 0 in "
-        "both; it passes the sanity check; and a planted shortcut, if the models go by one, shows on its maps.",
+        "Its lower bound of skill is above 0 in both questions; in one at least it is the best, or not told from the "
+        "best; it passes the sanity check; and a planted shortcut, if the models go by one, shows on its maps.",
     ),
     ("caution", "It is shown to be better than the best control in one question at least, but something is missing."),
     (
@@ -87,8 +87,9 @@ class VerdictView:
     def groups(self) -> list[tuple[str, list[tuple[str, str]]]]:
         """The methods of each verdict that some method has: a name, and where its line is."""
         keys = {line.method: line.key for line in self.lines}
-        groups = by_word(self.document)
-        return [(word, [(text, keys[text]) for text in groups[word]]) for word in WORDS if groups[word]]
+        names = names_of(self.document)
+        groups = by_word(self.document).items()
+        return [(word, [(names[text], keys[text]) for text in methods]) for word, methods in groups if methods]
 
     @property
     def columns(self) -> list[str]:

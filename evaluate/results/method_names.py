@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
+
 TITLES = {
     "ablationcam": "Ablation-CAM",
     "attention_flow": "Attention Flow",
@@ -68,6 +71,12 @@ def title_of(text: str) -> str:
     return f"{TITLES[name]} ({parameters.replace(',', ', ')})" if parameters else TITLES[name]
 
 
-def titles_of(texts: list[str]) -> list[str]:
-    """The names of several methods as their authors write them."""
-    return list(map(title_of, texts))
+def short_titles(texts: Collection[str]) -> dict[str, str]:
+    """The names of methods as their authors write them, with parameters only if two would have the same name.
+
+    >>> short_titles(["lrp", "smoothgrad:samples=10"])
+    {'lrp': 'LRP', 'smoothgrad:samples=10': 'SmoothGrad'}
+    """
+    short = {text: TITLES.get(text.partition(":")[0], text) for text in texts}
+    counts = Counter(short.values())
+    return {text: title if counts[title] == 1 else title_of(text) for text, title in short.items()}

@@ -28,6 +28,7 @@ MOST_ROWS = 10_000  # nobody scores more to settle a question
 WORDS: Final = (TRUST, CAUTION, AVOID, UNKNOWN)
 
 AMONG_BEST: Final = "among the best"
+SANITY_OPEN: Final = "among the best, sanity open"
 BETTER_BUT: Final = "better than a control, but"
 IGNORES: Final = "ignores the model"
 MISSES: Final = "misses the shortcut"
@@ -37,7 +38,10 @@ NO_TRUTH: Final = "no truth"
 NO_COMPARISON: Final = "nothing to compare with"
 NOT_TOLD: Final = "not told from a control"
 PARTIAL: Final = "not on all models"
-RULES: Final = (AMONG_BEST, BETTER_BUT, IGNORES, MISSES, NO_BETTER, FEW, NO_TRUTH, NO_COMPARISON, NOT_TOLD, PARTIAL)
+RULES: Final = (
+    *(AMONG_BEST, SANITY_OPEN, BETTER_BUT, IGNORES, MISSES, NO_BETTER),
+    *(FEW, NO_TRUTH, NO_COMPARISON, NOT_TOLD, PARTIAL),
+)
 
 EVIDENCE, ORDER, SHORTCUT = "evidence", "order", "shortcut"  # the questions
 BEST, ABOVE, BELOW, OPEN, NONE = "best", "above", "below", "open", "none"  # the standings of a method in a question
@@ -48,6 +52,7 @@ class VerdictRules:
     """The thresholds of verdicts; the plan's table `[verdict]` may set others."""
 
     skill: float = 0.0  # that a bound of skill has to exceed: 0 is the best control that sees no model
+    best: int = 1  # in how many of the two questions trust takes a place among the best
     rows: int = FEW_ROWS  # with fewer, intervals are too narrow to decide
     silent: float = 0.05  # the share of maps that may say nothing
     shortcut: float = HALF  # from this share of the cases on, a model goes by a planted shortcut
@@ -99,12 +104,28 @@ def judge(candidate: Candidate, rules: VerdictRules) -> tuple[Word, str]:
         return UNKNOWN, NO_COMPARISON if candidate.truth == "yes" else NO_TRUTH
     if not {BEST, ABOVE} & known:
         return (AVOID, NO_BETTER) if BELOW in known else (UNKNOWN, NOT_TOLD)
-    return (CAUTION, BETTER_BUT) if list_doubts(candidate, rules) else (TRUST, AMONG_BEST)
+    doubts = list_doubts(candidate, rules)
+    if not doubts:
+        return TRUST, AMONG_BEST
+    return CAUTION, SANITY_OPEN if doubts == list(_doubts_of_sanity(candidate, rules)) else BETTER_BUT
 
 
 def list_doubts(candidate: Candidate, rules: VerdictRules) -> list[str]:
     """What keeps a method that is better than a control from being trusted, as clauses; the questions come first."""
-    return [*_doubts_of_questions(candidate), *_doubts_of_maps(candidate, rules)]
+    return [
+        *_doubts_of_rank(candidate, rules),
+        *_doubts_of_questions(candidate),
+        *_doubts_of_maps(candidate, rules),
+        *_doubts_of_sanity(candidate, rules),
+    ]
+
+
+def _doubts_of_rank(candidate: Candidate, rules: VerdictRules) -> Iterator[str]:
+    """That others are better, if the method is among the best in too few questions."""
+    outcomes = {key: candidate.standings[key].outcome for key in (EVIDENCE, ORDER)}
+    behind = [key for key, outcome in outcomes.items() if outcome == ABOVE]
+    if behind and list(outcomes.values()).count(BEST) < rules.best:
+        yield "others are better at both" if len(behind) == 2 else f"others {OTHERS[behind[0]]} better"
 
 
 def _doubts_of_questions(candidate: Candidate) -> Iterator[str]:
@@ -125,14 +146,17 @@ GOOD = {
     SHORTCUT: "shows the planted shortcut",
 }
 """What a standing above the controls means, by question."""
+AT_BEST = {
+    EVIDENCE: "is among the best at finding the evidence",
+    ORDER: "is among the best at ordering pixels as the model does",
+}
+OTHERS = {EVIDENCE: "find the evidence", ORDER: "order pixels"}
 SHORT_OF: Mapping[str, Mapping[str, str]] = {
     EVIDENCE: {
-        ABOVE: "others find the evidence better",
         BELOW: "finds the evidence no better than the best control",
         OPEN: "is not shown to find the evidence better than the best control",
     },
     ORDER: {
-        ABOVE: "others order pixels better",
         BELOW: "orders pixels no better than the best control",
         OPEN: "is not shown to order pixels better than the best control",
     },
@@ -141,18 +165,22 @@ SHORT_OF: Mapping[str, Mapping[str, str]] = {
         OPEN: "is not shown to mark the planted shortcut more than every control",
     },
 }
-"""What a standing that is short of the best means, by question."""
+"""What a standing that is not above the controls means, by question."""
 
 
 def _doubts_of_maps(candidate: Candidate, rules: VerdictRules) -> Iterator[str]:
     failed = [test for test, outcome in candidate.sanity.items() if outcome == "fail"]
     if failed:
         yield f"hardly notices {' and '.join(unnoticed_words().get(test, test) for test in failed)}"
+    if candidate.silent and lowest_share(*candidate.silent) > rules.silent:
+        yield "{} of its {} maps of a model say nothing".format(*candidate.silent)
+
+
+def _doubts_of_sanity(candidate: Candidate, rules: VerdictRules) -> Iterator[str]:
+    """That a sanity test which counts was not passed, and did not fail either."""
     passed = [test for test in rules.insane if candidate.sanity.get(test) == "pass"]
     if rules.checked and len(passed) < len(rules.insane):
         yield "its sanity check is undecided" if candidate.sanity else "its sanity was not checked"
-    if candidate.silent and lowest_share(*candidate.silent) > rules.silent:
-        yield "{} of its {} maps of a model say nothing".format(*candidate.silent)
 
 
 def lowest_share(count: int, of: int) -> float:
@@ -190,6 +218,7 @@ def reason_of(word: Word, rule: str, candidate: Candidate, rules: VerdictRules) 
         return f"{candidate.rows} rows were scored; a verdict takes {rules.rows}"
     if rule in (NO_COMPARISON, NO_TRUTH):
         return "; ".join(dict.fromkeys(s.reason for s in candidate.standings.values() if s.reason))
-    good = [GOOD[question] for question, s in candidate.standings.items() if s.outcome in (BEST, ABOVE)]
+    words = {BEST: {**GOOD, **AT_BEST}, ABOVE: GOOD}
+    good = [words[s.outcome][question] for question, s in candidate.standings.items() if s.outcome in words]
     doubts = list_doubts(candidate, rules) if word == CAUTION else list(_doubts_of_questions(candidate))
     return ", but ".join(filter(None, [" and ".join(good), "; ".join(doubts)]))

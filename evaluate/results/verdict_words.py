@@ -6,23 +6,27 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .method_names import title_of
+from .method_names import short_titles, title_of
 from .scopes import count_word
 from .verdict_rules import (
     ABOVE,
+    AVOID,
     BELOW,
     BEST,
+    CAUTION,
     EVIDENCE,
     IGNORES,
     NONE,
     OPEN,
     ORDER,
+    SANITY_OPEN,
     SHORTCUT,
-    WORDS,
+    TRUST,
+    UNKNOWN,
 )
 from .wording import join_names, low_of, reliance
 
-MOST = 5  # names in a sentence of the first screen, before it says how many more there are
+MOST = 3  # names in a sentence of the first screen, before it says how many more there are
 RELIES = {"yes": "on it", "part": "on it in part", "no": "on something else", "unknown": "on what cannot be told"}
 
 
@@ -54,25 +58,41 @@ def answer_all(verdict: Mapping[str, Any], study: Mapping[str, Any]) -> list[Que
         study: the document of the data set.
     """
     questions = {entry["key"]: entry for entry in verdict["questions"]}
+    names = names_of(verdict)
     sentences = {
         "truth": _truth(verdict, study),
-        EVIDENCE: _best(questions[EVIDENCE]),
-        ORDER: _best(questions[ORDER]),
-        "fail": _fail(verdict, questions),
-        "insane": _insane(verdict),
-        SHORTCUT: _shortcut(verdict, questions.get(SHORTCUT)),
+        EVIDENCE: _best(questions[EVIDENCE], names),
+        ORDER: _best(questions[ORDER], names),
+        "fail": _fail(questions, names),
+        "insane": _insane(verdict, names),
+        SHORTCUT: _shortcut(verdict, questions.get(SHORTCUT), names),
         "anew": _anew(verdict["anew"]),
-        "cost": _cost(verdict["cheapest"]),
+        "cost": _cost(verdict["cheapest"], names),
     }
     return [QuestionAnswer(key, sentences[key]) for key in QUESTIONS]
 
 
+Names = Mapping[str, str]
+"""The names of methods for sentences, by their texts."""
+
+
+def names_of(verdict: Mapping[str, Any]) -> Names:
+    """The name of each method and control of an architecture, as short as it can be."""
+    return short_titles([entry["method"] for entry in (*verdict["methods"], *verdict["controls"])])
+
+
 def by_word(verdict: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The methods of each verdict, best first; a method stands for those whose maps are equal to its own."""
-    groups: dict[str, list[str]] = {word: [] for word in WORDS}
+    """The methods of each verdict, best first; a method stands for those whose maps are equal to its own.
+
+    Those to be used with caution for want of a sanity check alone have a group of their own.
+    """
+    groups: dict[str, list[str]] = {word: [] for word in (TRUST, SANITY_MISSING, CAUTION, AVOID, UNKNOWN)}
     for entry in verdict["methods"]:
-        groups[entry["verdict"]].append(entry["method"])
+        groups[SANITY_MISSING if entry["rule"] == SANITY_OPEN else entry["verdict"]].append(entry["method"])
     return groups
+
+
+SANITY_MISSING = "caution: sanity open"
 
 
 def where_text(verdict: Mapping[str, Any], study: Mapping[str, Any]) -> str:
@@ -104,56 +124,58 @@ def _models_rely(count: int) -> str:
     return f"{'both' if count == 2 else f'all {count_word(count)}'} models rely"
 
 
-def _names(texts: Sequence[str]) -> str:
-    return join_names(list(map(title_of, texts)), MOST)
+def _join(texts: Sequence[str], names: Names) -> str:
+    return join_names([names.get(text, title_of(text)) for text in texts], MOST)
 
 
-def _best(question: Mapping[str, Any]) -> str:
+def _best(question: Mapping[str, Any], names: Names) -> str:
     """Who is in the best group of a question, and who else is better than the best control."""
     if question["reason"]:
         return f"Not known: {question['reason']}."
-    control = title_of(question["control"] or "the best control")
     if not question[BEST]:
-        return f"None is shown to be better than the best control, {control}."
+        control = question["control"]
+        return f"None is shown to be better than the best control{f', {_join([control], names)}' if control else ''}."
     first, *others = question[BEST]
-    tied = f"; not told from it: {_names(others)}" if others else ""
-    behind = f" Behind, yet better than the best control: {_names(question[ABOVE])}." if question[ABOVE] else ""
-    return f"{title_of(first)}{tied}.{behind}"
+    tied = f"; not told from it: {_join(others, names)}" if others else ""
+    behind = f" Behind, yet better than the best control: {_join(question[ABOVE], names)}." if question[ABOVE] else ""
+    return f"{_join([first], names)}{tied}.{behind}"
 
 
-def _fail(verdict: Mapping[str, Any], questions: Mapping[str, Mapping[str, Any]]) -> str:
-    """Which methods are no better than the best control in a question, and of which that is open."""
-    sentences = []
-    for key, what in ((EVIDENCE, "Evidence"), (ORDER, "Order")):
-        question = questions[key]
-        if not question["reason"]:
-            still = f"; open: {_names(question[OPEN])}" if question[OPEN] else ""
-            sentences.append(f"{what}: {_names(question[BELOW]) or 'none'}{still}.")
+def _fail(questions: Mapping[str, Mapping[str, Any]], names: Names) -> str:
+    """Which methods are no better than the best control, by question."""
+    known = {what: questions[key] for key, what in ((EVIDENCE, "Evidence"), (ORDER, "Order"))}
+    sentences = [
+        f"{what}: {_join(question[BELOW], names) or 'none'}."
+        for what, question in known.items()
+        if not question["reason"]
+    ]
     return " ".join(sentences) or "Not known."
 
 
-def _insane(verdict: Mapping[str, Any]) -> str:
-    """Which methods fail model randomisation, how many were checked, and whether the controls fail as they have to."""
-    checked = [entry for entry in verdict["methods"] if entry["sanity"]]
-    failing = [entry["method"] for entry in checked if entry["rule"] == IGNORES]
-    if not checked:
+def _insane(verdict: Mapping[str, Any], names: Names) -> str:
+    """Which methods fail model randomisation, how many pass, and whether the controls fail as they have to."""
+    methods = verdict["methods"]
+    failing = [entry["method"] for entry in methods if entry["rule"] == IGNORES]
+    passed = sum(entry["sanity"].get("model") == "pass" for entry in methods)
+    missing = sum(not entry["sanity"] for entry in methods)
+    if missing == len(methods):
         return "Not checked."
-    rest = len(verdict["methods"]) - len(checked)
-    start = _names(failing) if failing else f"None of the {len(checked)} checked"
-    return f"{start}{f'; {rest} not checked' if rest else ''}.{_controls_fail(verdict['controls'])}"
+    counts = {"pass": passed, "undecided": len(methods) - passed - missing - len(failing), "not checked": missing}
+    rest = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return f"{_join(failing, names) or 'None fails'}{f' ({rest})' if rest else ''}.{_controls_fail(verdict, names)}"
 
 
-def _controls_fail(controls: Sequence[Mapping[str, Any]]) -> str:
+def _controls_fail(verdict: Mapping[str, Any], names: Names) -> str:
     """A sentence on the controls that fail, which shows that the check can find something; empty without any."""
-    failing = [entry["method"] for entry in controls if entry["sanity"].get("model") == "fail"]
+    failing = [entry["method"] for entry in verdict["controls"] if entry["sanity"].get("model") == "fail"]
     if not failing:
         return ""
     if len(failing) == 1:
-        return f" The control {_names(failing)} fails, as it has to."
-    return f" The controls {_names(failing)} fail, as they have to."
+        return f" The control {_join(failing, names)} fails, as it has to."
+    return f" The controls {_join(failing, names)} fail, as they have to."
 
 
-def _shortcut(verdict: Mapping[str, Any], question: Mapping[str, Any] | None) -> str:
+def _shortcut(verdict: Mapping[str, Any], question: Mapping[str, Any] | None, names: Names) -> str:
     """Which methods show a planted shortcut that the models go by."""
     if verdict["shortcut"] is None:
         return "None was planted in these data."
@@ -163,9 +185,9 @@ def _shortcut(verdict: Mapping[str, Any], question: Mapping[str, Any] | None) ->
         return "One was planted; whether all models go by it cannot be told."
     if question["reason"]:
         return f"Not known: {question['reason']}."
-    shown = _names([*question[BEST], *question[ABOVE]]) or "None shows it"
+    shown = _join([*question[BEST], *question[ABOVE]], names) or "None shows it"
     words = {BELOW: "Missed by", OPEN: "Open", NONE: "Not known"}
-    rest = [f" {start}: {_names(question[key])}." for key, start in words.items() if question[key]]
+    rest = [f" {start}: {_join(question[key], names)}." for key, start in words.items() if question[key]]
     return f"{shown}.{''.join(rest)}"
 
 
@@ -182,9 +204,10 @@ def _anew(anew: Mapping[str, Any]) -> str:
     return f"{anew['hold']} of the {anew['pairs']} differences between methods hold.{settled}{'.' if settled else ''}"
 
 
-def _cost(cheapest: Mapping[str, Any] | None) -> str:
+def _cost(cheapest: Mapping[str, Any] | None, names: Names) -> str:
     if cheapest is None:
         return "No method is among the best."
     counts = [(key, f"{cheapest[key]:.3g}") for key in ("forwards", "backwards") if cheapest.get(key)]
     passes = " and ".join(f"{count} pass{'' if count == '1' else 'es'} {key}" for key, count in counts)
-    return f"{title_of(cheapest['method'])}: {1000 * cheapest['seconds']:.3g} ms for a picture, {passes or 'no pass'}."
+    name = _join([cheapest["method"]], names)
+    return f"{name}: {1000 * cheapest['seconds']:.3g} ms for a picture, {passes or 'no pass'}."

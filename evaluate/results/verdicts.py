@@ -10,15 +10,17 @@ from .decisions import WITHOUT_VERDICT, name_of
 from .sanity_outcomes import outcome_shown
 from .verdict_rules import (
     ABOVE,
+    AMONG_BEST,
     BELOW,
     BEST,
+    BETTER_BUT,
     EVIDENCE,
     NONE,
     OPEN,
     ORDER,
     PARTIAL,
+    SANITY_OPEN,
     SHORTCUT,
-    TRUST,
     UNKNOWN,
     WORDS,
     Candidate,
@@ -75,7 +77,7 @@ class ArchitectureVerdicts:
             "methods": sorted([*methods, *self._partial()], key=best_first),
             "controls": [{"method": text, "sanity": self._sanity(text)} for text in self.controls],
             "skipped": self._list_skipped(),
-            "cheapest": self._cheapest([m["method"] for m in methods if m["verdict"] == TRUST] or best),
+            "cheapest": self._cheapest(first_to_use(methods) or best),
             "anew": self._anew(),
         }
 
@@ -271,10 +273,17 @@ class ArchitectureVerdicts:
         return look_ahead(self.board["metrics"][metric] if metric else {}, self.board["architectures"], self.methods)
 
 
+def first_to_use(methods: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The trusted methods; if there are none, those that lack nothing but a passed sanity check."""
+    by_rule = [[entry["method"] for entry in methods if entry["rule"] == rule] for rule in (AMONG_BEST, SANITY_OPEN)]
+    return next(filter(None, by_rule), [])
+
+
 def best_first(entry: Mapping[str, Any]) -> tuple[int, float]:
-    """The key by which verdicts are sorted: by their words, then by the mean skill over the questions that have one."""
+    """The key by which verdicts are sorted: by their words, then by rule, then by the mean skill over the questions."""
+    rank = 2 * WORDS.index(entry["verdict"]) + (entry["rule"] == BETTER_BUT)
     values = [standing["value"] for standing in entry["standings"].values() if standing["value"] is not None]
-    return WORDS.index(entry["verdict"]), -sum(values) / len(values) if values else 0.0
+    return rank, -sum(values) / len(values) if values else 0.0
 
 
 NOT_ASKED = {

@@ -193,7 +193,7 @@ def test_lines_come_and_go(plain: Path, visit: Visit) -> None:
     plot = page.locator("#figure-iou-study0")
     lines = plot.locator(".drawing .series[data-series='2']")
     assert lines.first.is_visible()
-    plot.get_by_label("gradcam", exact=True).uncheck()
+    plot.get_by_label("Grad-CAM", exact=True).uncheck()
     assert not lines.first.is_visible()
     assert plot.locator(".drawing .series[data-series='3']").first.is_visible()
 
@@ -246,10 +246,10 @@ def test_map_overlay_and_mask_are_different_pictures(plain: Path, visit: Visit) 
 def test_the_best_and_the_worst_rows_of_a_method_are_chosen(plain: Path, visit: Visit) -> None:
     page = visit(plain)
     chooser = page.locator("select[data-chooser^=extremes]:visible").first
-    chooser.select_option(label="layercam")
+    chooser.select_option(label="LayerCAM")
     shown = page.locator(".extremes:visible")
     assert shown.count() == 1
-    assert "best rows of layercam" in shown.inner_text()
+    assert "best rows of LayerCAM" in shown.inner_text()
     assert {each.get_attribute("data-row") for each in shown.locator("canvas").all()} == {"7", "12"}
     api.expect(shown.locator("canvas").last).to_have_attribute("data-iou", re.compile(r"0\.\d+"))
 

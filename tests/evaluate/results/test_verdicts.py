@@ -45,7 +45,13 @@ candidates = st.builds(
     st.none() | st.tuples(st.integers(0, 60), st.just(60)),
     st.sampled_from(("yes", "part", "no", "unknown", "none")),
 )
-limits = st.builds(VerdictRules, rows=st.integers(1, 60), checked=st.booleans(), silent=st.sampled_from((0.0, 0.05, 1)))
+limits = st.builds(
+    VerdictRules,
+    best=st.integers(0, 2),
+    rows=st.integers(1, 60),
+    checked=st.booleans(),
+    silent=st.sampled_from((0.0, 0.05, 1)),
+)
 
 
 # ---- The rules -------------------------------------------------------------------------------------------------
@@ -60,7 +66,9 @@ def states(candidate: Candidate, rules: VerdictRules) -> dict[str, bool]:
     wrong = candidate.sanity.get("model") == "fail" or SHORTCUT in worse
     silent = candidate.silent is not None and binomtest(*candidate.silent).proportion_ci(0.95).low > rules.silent
     sane = "fail" not in candidate.sanity.values() and not (rules.checked and candidate.sanity.get("model") != "pass")
-    flawless = outcomes[EVIDENCE] == outcomes[ORDER] == "best" and SHORTCUT in {*better, *({SHORTCUT} - {*outcomes})}
+    places = [outcomes[EVIDENCE], outcomes[ORDER]]
+    flawless = {*places} <= {"best", "above"} and ("above" not in places or places.count("best") >= rules.best)
+    flawless = flawless and SHORTCUT in {*better, *({SHORTCUT} - {*outcomes})}
     return {
         "trust": not wrong and enough and flawless and sane and not silent,
         "caution": not wrong and enough and bool(better) and not (flawless and sane and not silent),
@@ -107,6 +115,8 @@ SKILLS = {  # by the localisation metric, then by the one that asks the model
     "lrp": ((0.4, 0.3, 0.5), (0.5, 0.4, 0.6)),
     "gradcam": ((0.38, 0.28, 0.48), (0.48, 0.3, 0.6)),
     "layercam": ((0.39, 0.3, 0.5), (0.2, 0.1, 0.3)),
+    "guided_backprop": ((0.2, 0.1, 0.3), (0.2, 0.1, 0.3)),
+    "vebi": ((0.35, 0.25, 0.45), (0.4, 0.3, 0.5)),
     "gradient": ((0.05, -0.1, 0.2), (0.45, 0.3, 0.6)),
     "vargrad": ((-0.3, -0.4, -0.2), (-0.2, -0.3, 0.0)),
     "smoothgrad:samples=5": ((0.01, -0.1, 0.12), (0.02, -0.1, 0.13)),
@@ -114,18 +124,20 @@ SKILLS = {  # by the localisation metric, then by the one that asks the model
     "center": ((-0.5, -0.6, -0.4), (-0.5, -0.6, -0.4)),
     "mean_mask": ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
 }
-APART = {"area": set(), "order": {("lrp", "layercam")}}
+APART = {"area": {("lrp", "guided_backprop")}, "order": {("lrp", "layercam"), ("lrp", "guided_backprop")}}
 EXPECTED = {
     "lrp": ("trust", "among the best"),
     "gradcam": ("caution", "better than a control, but"),
-    "layercam": ("caution", "better than a control, but"),
+    "layercam": ("trust", "among the best"),
+    "guided_backprop": ("caution", "better than a control, but"),
+    "vebi": ("caution", "among the best, sanity open"),
     "gradient": ("caution", "better than a control, but"),
     "vargrad": ("avoid", "no better than a control"),
     "smoothgrad:samples=5": ("unknown", "not told from a control"),
     "rise": ("avoid", "ignores the model"),
     "deeplift": ("unknown", "not on all models"),
 }
-SANITY = dict.fromkeys(("lrp", "layercam", "gradient", "vargrad"), ("pass", "pass"))
+SANITY = dict.fromkeys(("lrp", "layercam", "gradient", "vargrad", "guided_backprop"), ("pass", "pass"))
 SANITY |= {"gradcam": ("pass", "fail"), "rise": ("fail", "fail"), "center": ("fail", "fail")}
 
 
@@ -206,7 +218,9 @@ def test_each_rule_finds_its_method() -> None:
     assert words == sorted(words, key=["trust", "caution", "avoid", "unknown"].index)
     reasons = {entry["method"]: entry["reason"] for entry in document["methods"]}
     assert reasons["gradcam"].endswith("but hardly notices a random last layer")
-    assert reasons["layercam"].endswith("but others order pixels better")
+    assert reasons["layercam"] == "is among the best at finding the evidence and orders pixels as the model does"
+    assert reasons["guided_backprop"].endswith("but others are better at both")
+    assert reasons["vebi"].endswith("but its sanity was not checked")
     assert re.search(r"is not shown to find .* \(about \d+ rows would tell\)", reasons["gradient"])
     assert reasons["deeplift"] == "it ran on 1 of 2 models: the others cannot have it"
     assert document["skipped"] == [{"method": "rollout", "reason": "needs attention"}]
@@ -257,7 +271,7 @@ def test_without_a_truth_nothing_is_trusted(certificates: list[Any], truth: str,
 
 def test_an_unchecked_method_is_trusted_only_if_the_plan_says_so() -> None:
     (document,) = verdicts(study(sanity=[]))
-    assert of_methods(document)["lrp"][0] == "caution"
+    assert of_methods(document)["lrp"] == ("caution", "among the best, sanity open")
     (document,) = verdicts(study(sanity=[]), VerdictRules(checked=False))
     assert of_methods(document)["lrp"][0] == "trust"
 
@@ -380,10 +394,12 @@ def test_every_question_has_an_answer() -> None:
     answers = {answer.question: answer.sentence for answer in answer_all(verdict, document)}
     assert list(answers) == list(QUESTIONS)
     assert answers["truth"] == "Yes: both models rely on the petals (in 95% of the cases, or more)."
-    assert answers[EVIDENCE].startswith("LRP; not told from it: RISE, LayerCAM and Grad-CAM.")
-    assert answers[ORDER].startswith("LRP; not told from it: RISE, Grad-CAM and Gradient. Behind, yet better than")
-    assert answers["fail"].startswith("Evidence: VarGrad; open: Gradient and SmoothGrad (samples=5). Order: VarGrad;")
-    assert answers["insane"] == "RISE; 2 not checked. The control Center fails, as it has to."
+    assert answers[EVIDENCE].startswith("LRP; not told from it: RISE, LayerCAM, Grad-CAM and VEBI. Behind, yet better")
+    assert answers[ORDER].startswith(
+        "LRP; not told from it: RISE, Grad-CAM, Gradient and VEBI. Behind, yet better than"
+    )
+    assert answers["fail"] == "Evidence: VarGrad. Order: VarGrad."
+    assert answers["insane"] == "RISE (6 pass, 3 not checked). The control Center fails, as it has to."
     assert answers["anew"] == "Nothing can be said: that takes three seeds of an architecture; there are two."
     assert answers["cost"] == "LRP: 2 ms for a picture, 1 pass forwards and 1 pass backwards."
 
@@ -395,10 +411,11 @@ def test_markdown_says_the_verdicts() -> None:
     document["certificates"] = []
     text = to_markdown({"name": "tiny", "studies": [document]})
     assert "### Verdict: net on flowers (2 models, 60 rows)" in text
-    assert "| trust | `lrp` |" in text
+    assert "| trust | `lrp`, `layercam` |" in text
     assert "| avoid | " in text
     assert where_text(document["verdicts"][0], document) == "net on flowers (2 models, 60 rows)"
-    assert by_word(document["verdicts"][0])["trust"] == ["lrp"]
+    assert by_word(document["verdicts"][0])["trust"] == ["lrp", "layercam"]
+    assert by_word(document["verdicts"][0])["caution: sanity open"] == ["vebi"]
 
 
 def test_every_built_in_method_has_the_name_that_its_authors_gave_it() -> None:
