@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-INDENT = " " * 22
+INDENT = " " * 28
 
 
 def show_verdicts(summary: Mapping[str, Any]) -> None:

@@ -67,7 +67,7 @@ def answer_all(verdict: Mapping[str, Any], study: Mapping[str, Any]) -> list[Que
         "insane": _insane(verdict, names),
         SHORTCUT: _shortcut(verdict, questions.get(SHORTCUT), names),
         "anew": _anew(verdict["anew"]),
-        "cost": _cost(verdict["cheapest"], names),
+        "cost": _cost(verdict["cheapest"], names, has_several_architectures(study)),
     }
     return [QuestionAnswer(key, sentences[key]) for key in QUESTIONS]
 
@@ -92,7 +92,7 @@ def by_word(verdict: Mapping[str, Any]) -> dict[str, list[str]]:
     return groups
 
 
-SANITY_MISSING = "caution: sanity open"
+SANITY_MISSING = "caution: sanity check open"
 
 
 def where_text(verdict: Mapping[str, Any], study: Mapping[str, Any]) -> str:
@@ -204,10 +204,16 @@ def _anew(anew: Mapping[str, Any]) -> str:
     return f"{anew['hold']} of the {anew['pairs']} differences between methods hold.{settled}{'.' if settled else ''}"
 
 
-def _cost(cheapest: Mapping[str, Any] | None, names: Names) -> str:
+def has_several_architectures(study: Mapping[str, Any]) -> bool:
+    """Whether the models of a data set have several architectures, over which costs are means."""
+    return len({model["arch"] for model in study["scores"].get("models") or ()}) > 1
+
+
+def _cost(cheapest: Mapping[str, Any] | None, names: Names, is_mean: bool) -> str:
     if cheapest is None:
         return "No method is among the best."
     counts = [(key, f"{cheapest[key]:.3g}") for key in ("forwards", "backwards") if cheapest.get(key)]
     passes = " and ".join(f"{count} pass{'' if count == '1' else 'es'} {key}" for key, count in counts)
     name = _join([cheapest["method"]], names)
-    return f"{name}: {1000 * cheapest['seconds']:.3g} ms for a picture, {passes or 'no pass'}."
+    over = " (mean over all networks)" if is_mean else ""
+    return f"{name}: {1000 * cheapest['seconds']:.3g} ms for a picture, {passes or 'no pass'}{over}."

@@ -415,7 +415,7 @@ def test_markdown_says_the_verdicts() -> None:
     assert "| avoid | " in text
     assert where_text(document["verdicts"][0], document) == "net on flowers (2 models, 60 rows)"
     assert by_word(document["verdicts"][0])["trust"] == ["lrp", "layercam"]
-    assert by_word(document["verdicts"][0])["caution: sanity open"] == ["vebi"]
+    assert by_word(document["verdicts"][0])["caution: sanity check open"] == ["vebi"]
 
 
 def test_every_built_in_method_has_the_name_that_its_authors_gave_it() -> None:
