@@ -358,7 +358,7 @@ def test_early_certificates_stand_beside_later_ones() -> None:
     assert [column for column, _, _ in early.key_numbers] == [column for column, _, _ in later.key_numbers]
     halves = {column: share for column, share, _ in early.key_numbers}
     assert halves["its pixels alone"] == halves["all other pixels alone"] == DASH
-    assert len(later.shares) == len(early.shares) + 7
+    assert len(later.shares) == len(early.shares) + 8
     assert ["follows the petals alone", "90.0 %"] in [share[:2] for share in later.shares]
 
 

@@ -115,6 +115,7 @@ def certificate(
     """A document of `certify --json`."""
     return early_certificate(model, flip, stability) | {
         "evidence_alone": interval(alone),
+        "rim_alone": interval(0.03),
         "rest_alone": interval(rest),
         "use": {name: interval(0.6) for name in ("area", "inside", "error", "pieces", "piece_share")},
         "sufficient_sets": [{"parts": ["petals"], "flip_rate": interval(0.9)}],
