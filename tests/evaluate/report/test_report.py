@@ -191,6 +191,13 @@ def test_headings_are_in_order(page: Page) -> None:
     assert all(after <= before + 1 for before, after in pairwise(depths))
 
 
+def test_two_derivations_stand_side_by_side_with_what_is_undefined(page: Page) -> None:
+    """The sample has a model whose derivations agree, and one without a gradient."""
+    assert "Is the truth of the model sure?" in page.text
+    assert "0.8 or more for 1 of 2 models, and its lower limit for 0" in page.text
+    assert "8: the model gives no gradient" in page.text
+
+
 # ---- Hostile names ---------------------------------------------------------------------------------------------
 
 
