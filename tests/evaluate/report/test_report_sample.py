@@ -128,8 +128,9 @@ def derivation(model: str, mean: float | None) -> dict[str, Any]:
     known = mean is not None
     numbers = {"mean": mean, "low": 0.78 if known else None, "high": 0.91 if known else None}
     undefined = {} if known else {"the model gives no gradient": 8}
-    counts = {"rows": 8, "orders": 2, "n": 8 if known else 0, "forwards": 316.0, "backwards": 25.0}
-    return {"model": model, **numbers, "lowest": 0.53 if known else None, "undefined": undefined, **counts}
+    counts = {"rows": 8, "orders": 2, "n": 8 if known else 0}
+    passes = {"forwards": 316.0 if known else 0.0, "backwards": 25.0 if known else 0.0}
+    return {"model": model, **numbers, "lowest": 0.53 if known else None, "undefined": undefined, **counts, **passes}
 
 
 def early_certificate(model: str, flip: float | None = 0.97, stability: float = 0.98) -> dict[str, Any]:
