@@ -39,6 +39,7 @@ def row(store: FlowerStore, model: Path, resources: Resources, rows: int) -> dic
         "flip rate": f"{found.flip_rate.mean:.1%}",
         "stability": f"{found.stability.mean:.1%}",
         "evidence alone": f"{found.evidence_alone.mean:.1%}",
+        "rim alone": f"{found.rim_alone.mean:.1%}",
         "all else alone": f"{found.rest_alone.mean:.1%}",
         "90 % of the effect on": f"{found.use.area.mean:.1%}",
         "pieces": f"{found.use.piece_share.mean:.1%}",

@@ -51,6 +51,7 @@ KEYS = {
     "Plan.target": "explain the `label` or what is `predicted`",
     "Plan.seed": "seed of the choice of rows, of methods that draw, and of resampling",
     "Plan.certificate": "what the models rely on",
+    "Plan.derivations": "whether two derivations of what a model uses agree, where a metric asks for effect maps",
     "Plan.sanity": "whether methods notice that a model is randomised; skipped if it is left out",
     "Plan.pictures": "what is shown in the gallery",
     "Plan.printed": "tables from the literature that the page sets ours beside",
@@ -82,6 +83,9 @@ KEYS = {
     "models.normalise": "`imagenet`, `none`, or means and deviations, `M,M,M:S,S,S`",
     "models.layer": "the layer that CAMs look at; by default the last one with spatial extent",
     "certificate.rows": "how many rows are tested, or all if there are fewer",
+    "derivations.rows": "rows of which regions are swapped, or all if there are fewer",
+    "derivations.orders": "orders in which the regions of a row come in, each with its reverse: two passes each, for "
+    "each region and other class",
     "sanity.methods": "the methods to check; by default those of the plan",
     "sanity.rows": "rows whose maps are compared",
     "sanity.steps": "steps of the walk from the logits down, at most",

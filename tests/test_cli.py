@@ -305,7 +305,7 @@ def test_certify_tells_what_the_model_uses(run: Run, trained: Path) -> None:
     assert document == json.loads((trained / "certificates" / "one.json").read_text())
     assert document["dataset"]["rows"] == 6
     (certificate,) = document["certificates"]
-    shares = {"accuracy", "flip_rate", "stability", "evidence_alone", "rest_alone"}
+    shares = {"accuracy", "flip_rate", "stability", "evidence_alone", "rim_alone", "rest_alone"}
     rest = {"model", "evidence", "verdict", "stability_by_group", "effects", "shortcut"}
     assert {*rest, *shares, "use", "sufficient_sets", "best_set"} == set(certificate)
     assert all({"mean", "low", "high", "n", "undefined"} == set(certificate[share]) for share in shares)

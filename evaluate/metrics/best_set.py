@@ -17,7 +17,7 @@ from an8flower.factors import PARTS
 from ..case import Case
 from ..data.world import World
 from ..registry import metrics
-from .localisation import register_localisation
+from .localisation import SILENT, register_localisation
 from .metric import Asking, Metric, Reading, score_all, sentence
 
 
@@ -111,7 +111,9 @@ register_localisation(
     "best_set",
     Asking(Ways, BestSet()),
     sentence(BestSet),
-    undefined="that metric has no value for any of the sets: none of their parts is seen, for one",
+    constant=f"as that metric has it; by iou {SILENT}",
+    version=3,
+    undefined="that metric has no value for any of the sets: none of their parts is seen, or the map is constant",
     sign="as that metric reads it",
     ties="as that metric reads them",
     source="an8flower: a class that can be told in several ways is explained by any one of them",

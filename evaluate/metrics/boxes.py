@@ -27,16 +27,22 @@ from ..case import Case
 from ..maps import normalise_range
 from ..models.networks.batched_passes import predict_perturbed
 from .components import best_overlaps, largest_boxes
-from .localisation import EMPTY, RANGE, SHIFTED, THRESHOLDED, RimChoice, register_localisation, register_ranking
+from .localisation import (
+    EMPTY_OR_CONSTANT,
+    RANGE,
+    SHIFTED,
+    SILENT,
+    THRESHOLDED,
+    RimChoice,
+    register_localisation,
+    register_ranking,
+)
 from .metric import Asking, sentence
-from .ranking import THRESHOLDS, Ranking, nan_where_empty
+from .ranking import THRESHOLDS, Ranking, nan_where_silent
 
 CUT = "the map's mean, strictly above"
 BY_MEAN = "read as they are: negative values lower the mean"
-PIECES = (
-    f"{THRESHOLDED}; of several equally large components, the box around all of them; "
-    "a constant map has no component, and no box"
-)
+PIECES = f"{THRESHOLDED}; of several equally large components, the box around all of them"
 ONE_PIECE = (
     "the mask taken as the map: the box of its largest piece is right beside that of the whole; with truth=mask it is "
     "not, and a mask in several pieces falls short"
@@ -163,6 +169,8 @@ class _Match(RimChoice):
 
 @register_ranking(
     "le",
+    constant=SILENT,
+    version=3,
     higher_is_better=False,
     sign=BY_MEAN,
     ties=PIECES,
@@ -179,7 +187,7 @@ class BoxMisfit(_Match):
     """1 - IoU of the tight box of G (or of its largest piece) and that of the largest component of {M > mean of M}."""
 
     def __call__(self, ranking: Ranking) -> Tensor:
-        return nan_where_empty(1 - self.match(ranking, main_boxes(ranking)), ranking.strict.size)
+        return nan_where_silent(1 - self.match(ranking, main_boxes(ranking)), ranking.strict)
 
 
 @dataclass(frozen=True)
@@ -189,7 +197,7 @@ class BoxMisfitOrWrongClass(_Match):
 
     def __call__(self, cropped: Cropped) -> Tensor:
         matched = self.match(cropped.ranking, cropped.boxes)
-        return nan_where_empty(1 - matched * cropped.right, cropped.ranking.strict.size)
+        return nan_where_silent(1 - matched * cropped.right, cropped.ranking.strict)
 
 
 register_localisation(
@@ -197,7 +205,9 @@ register_localisation(
     Asking(Cropped, BoxMisfitOrWrongClass()),
     sentence(BoxMisfitOrWrongClass),
     higher_is_better=False,
-    undefined=EMPTY,
+    constant=SILENT,
+    version=3,
+    undefined=EMPTY_OR_CONSTANT,
     sign=BY_MEAN,
     ties=PIECES,
     source=OPTICAM,
@@ -225,6 +235,7 @@ register_localisation(
     unit="nats",
     bounds=(math.log(SMALLEST), math.inf),
     higher_is_better=False,
+    constant=SILENT,
     undefined="the map is constant",
     sign=BY_MEAN,
     ties=PIECES,
@@ -251,6 +262,8 @@ def best_thresholds(curves: np.ndarray) -> np.ndarray:
 
 @register_ranking(
     "box_accuracy",
+    constant=SILENT,
+    version=3,
     select=best_thresholds,
     sign=SHIFTED,
     ties=PIECES,
@@ -292,7 +305,7 @@ class BoxAccuracy(RimChoice):
         rights = true_boxes(self.choose(ranking), self.truth)
         overlaps = fits(levels, rights)
         hits = torch.cat([(overlaps >= delta).float() for delta in self._numbers()], 1)
-        return nan_where_empty(hits, ranking.strict.size)
+        return nan_where_silent(hits, ranking.strict)
 
 
 def _levels(ranking: Ranking) -> np.ndarray:

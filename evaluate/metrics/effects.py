@@ -23,7 +23,11 @@ from ..case import Case
 from ..registry import register_metric
 from .interventions.effect_map import BOUND, BUDGET, MOST_TWINS, WHY_UNDEFINED, effects_of
 from .interventions.region_effects import rank_correlation
+from .localisation import EMPTY, LIKE_CHANCE, SILENT
 from .metric import Asking, Metric, sentence
+
+NO_ORDER, NO_EFFECT = "the map does not vary inside the mask", "nothing has a positive effect"
+NO_MASS = "the map has no positive value"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +45,17 @@ class UsedPixels:
             self._effects[points] = list(maps.flatten(1).double().cpu().numpy())
         return self._effects[points]
 
+    def flat(self) -> np.ndarray:
+        """The maps, (B, N) float64."""
+        return self.maps.flatten(1).double().cpu().numpy()
+
     def masks(self) -> np.ndarray:
         """The pixels of the evidence, (B, N) bool."""
         return (self.case.truth.masks > 0).flatten(1).cpu().numpy()
 
     def score(self, points: int, score_row: Callable[[np.ndarray, np.ndarray, np.ndarray], float]) -> Tensor:
         """Score each row: (map (N,), effect map (N,), mask (N,)) -> float; (B,) float32, NaN without an effect map."""
-        maps = self.maps.flatten(1).double().cpu().numpy()
-        rows = zip(maps, self.effects(points), self.masks(), strict=True)
+        rows = zip(self.flat(), self.effects(points), self.masks(), strict=True)
         scores = [float("nan") if np.isnan(row[1]).any() else score_row(*row) for row in rows]
         return torch.tensor(scores, dtype=torch.float32, device=self.maps.device)
 
@@ -66,6 +73,18 @@ class EffectScore(ABC):
     @abstractmethod
     def __call__(self, batch: UsedPixels) -> Tensor: ...
 
+    @abstractmethod
+    def lacking(self, values: np.ndarray, effects: np.ndarray) -> str:
+        """Why a map (N,) has no value beside an effect map (N,) that is there, and a mask that is not empty."""
+
+    def why_undefined(self, batch: UsedPixels) -> list[str]:
+        """Why each row would have no value: for want of an effect map, of a mask, or for what the metric lacks."""
+        rows = zip(batch.flat(), batch.effects(self.points), batch.masks(), strict=True)
+        return [
+            WHY_UNDEFINED if np.isnan(effects).any() else self.lacking(values, effects) if mask.any() else EMPTY
+            for values, effects, mask in rows
+        ]
+
     def ideal_maps(self, case: Case) -> Tensor:
         """The maps (B, H, W) that know what the model uses: the effect maps, zeros where there is none."""
         return effects_of(case, self.points or None).maps.nan_to_num(0)
@@ -78,6 +97,10 @@ class EffectRank(EffectScore):
         """The correlation of each row, (B,) float32 in [-1, 1]."""
         return batch.score(self.points, lambda maps, effects, mask: rank_correlation(maps[mask], effects[mask]))
 
+    def lacking(self, values: np.ndarray, effects: np.ndarray) -> str:
+        """The map orders nothing, (N,) each."""
+        return NO_ORDER
+
 
 class EffectShare(EffectScore):
     """Part of the sum of max(E, 0) that lies on the |G| pixels with the largest M, wherever they are."""
@@ -85,6 +108,10 @@ class EffectShare(EffectScore):
     def __call__(self, batch: UsedPixels) -> Tensor:
         """The share of each row, (B,) float32 in [0, 1]."""
         return batch.score(self.points, share_of_top)
+
+    def lacking(self, values: np.ndarray, effects: np.ndarray) -> str:
+        """No pixel has a positive effect, (N,) each."""
+        return NO_EFFECT
 
 
 class EffectMass(EffectScore):
@@ -96,6 +123,10 @@ class EffectMass(EffectScore):
     def __call__(self, batch: UsedPixels) -> Tensor:
         """The common mass of each row, (B,) float32 in [0, 1]."""
         return batch.score(self.points, common_mass)
+
+    def lacking(self, values: np.ndarray, effects: np.ndarray) -> str:
+        """No pixel has a positive effect, or none a positive value, (N,) each."""
+        return NO_MASS if (effects > 0).any() else NO_EFFECT
 
 
 def share_of_top(values: np.ndarray, effects: np.ndarray, mask: np.ndarray) -> float:
@@ -131,7 +162,7 @@ def mask_area(masks: Tensor) -> Tensor:
 
 def register_effect(score: EffectScore, name: str, **card: Any) -> Metric:
     """Register a score as a metric of the family `effect`."""
-    about: dict[str, Any] = {"family": "effect", "version": 1, "higher_is_better": True, **card}
+    about: dict[str, Any] = {"family": "effect", "higher_is_better": True, **card}
     about["further"] = {"reference": REFERENCE, **about["further"]}
     about["needs"] = ("model", "renderer")
     return register_metric(
@@ -152,10 +183,11 @@ register_effect(
     bounds=(-1.0, 1.0),
     sign="read by rank: only the order of the values counts, and negative effects come last",
     ties="pixels of equal value share the mean of their ranks",
-    undefined=f"the map does not vary inside the mask, or {WHY_UNDEFINED}",
+    undefined=f"{NO_ORDER}, or {WHY_UNDEFINED}",
     source="ours",
     chance=no_correlation,
-    further={"oracle": "1: the effect map itself; the mask has none, as it does not vary inside"},
+    version=2,
+    further={"oracle": "1: the effect map itself; the mask has none, as it does not vary inside", "constant": SILENT},
 )
 register_effect(
     EffectShare(),
@@ -164,10 +196,14 @@ register_effect(
     bounds=(0.0, 1.0),
     sign="read by rank in the map; negative effects count as 0",
     ties="tied pixels at the cut count by their share",
-    undefined=f"the mask is empty, nothing has a positive effect, or {WHY_UNDEFINED}",
+    undefined=f"{EMPTY}, {NO_EFFECT}, or {WHY_UNDEFINED}",
     source="ours",
     chance=mask_area,
-    further={"oracle": "the share that the |G| largest effects hold: the most that any map can reach"},
+    version=1,
+    further={
+        "oracle": "the share that the |G| largest effects hold: the most that any map can reach",
+        "constant": LIKE_CHANCE,
+    },
 )
 register_effect(
     EffectMass(),
@@ -176,7 +212,11 @@ register_effect(
     bounds=(0.0, 1.0),
     sign="negative values and negative effects count as 0",
     ties="none: every pixel counts by its value",
-    undefined=f"the map has no positive value, nothing has a positive effect, or {WHY_UNDEFINED}",
+    undefined=f"{NO_MASS}, {NO_EFFECT}, or {WHY_UNDEFINED}",
     source="ours; the intersection of histograms is Swain and Ballard's, IJCV 7 (1991) 11-32",
-    further={"oracle": "1: the effect map itself"},
+    version=2,
+    further={
+        "oracle": "1: the effect map itself",
+        "constant": f"if positive, its mass is even, which is close to chance; zeros and negative values are {SILENT}",
+    },
 )

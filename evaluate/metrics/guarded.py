@@ -44,7 +44,8 @@ def merge(parts: Iterable[MetricValues]) -> MetricValues:
     """The scores of several groups of metrics as one."""
     whole = MetricValues({}, {}, {})
     for part in parts:
-        whole = MetricValues(whole.values | part.values, whole.traces | part.traces, {**whole.failed, **part.failed})
+        failed, undefined = {**whole.failed, **part.failed}, {**whole.undefined, **part.undefined}
+        whole = MetricValues(whole.values | part.values, whole.traces | part.traces, failed, undefined)
     return whole
 
 

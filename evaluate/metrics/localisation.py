@@ -17,12 +17,16 @@ from torch import Tensor
 from ..registry import register_metric
 from . import chance
 from .metric import Metric, Reading, Score, sentence
-from .ranking import Ranking, dilate, nan_where_empty, share, tolerance
+from .ranking import Ranking, dilate, nan_where_empty, nan_where_silent, share, tolerance
 
 RankingScore = Callable[[Ranking], Tensor]
 T = TypeVar("T", bound=Callable[..., Any])
 
 EMPTY = "the mask is empty"
+EMPTY_OR_CONSTANT = "the mask is empty or the map is constant"
+SILENT = "undefined: it says nothing, and counts as chance"
+LIKE_CHANCE = "scores exactly what chance does"
+POSITIVE = f"if positive, it {LIKE_CHANCE}; zeros and negative values are {SILENT}"
 RANKED = "read by rank: only the order of the values counts, whatever their sign"
 SHIFTED = "the map is range-normalised: its minimum becomes 0, whatever its sign"
 THRESHOLDED = "pixels of one value are above or below a threshold together"
@@ -46,10 +50,16 @@ def register_localisation(
     bounds: tuple[float, float] = (0.0, 1.0),
     unit: str = "share",
     higher_is_better: bool = True,
+    constant: str,
+    version: int = 2,
     further: dict[str, str],
     **card: Any,
 ) -> None:
-    """Register a metric of the family `localisation`; by default a share that is best at 1."""
+    """Register a metric of the family `localisation`; by default a share that is best at 1.
+
+    Args:
+        constant: what a map of one value scores.
+    """
     metric = Metric(
         name=name,
         family="localisation",
@@ -58,23 +68,32 @@ def register_localisation(
         bounds=bounds,
         higher_is_better=higher_is_better,
         definition=definition,
-        further={**COMMON, **further},
-        version=2,
+        further={**COMMON, **further, "constant": constant},
+        version=version,
         **card,
     )
     register_metric(metric)
 
 
-def register_ranking(name: str, *, undefined: str = EMPTY, further: dict[str, str], **card: Any) -> Callable[[T], T]:
+def register_ranking(
+    name: str, *, constant: str, undefined: str = "", further: dict[str, str], **card: Any
+) -> Callable[[T], T]:
     """Register what is read off a ranking, (B,) or (B, T), as a metric of this family; NaN for empty masks.
 
     A metric with options is the class of them, a frozen dataclass whose instances are called with a ranking.
+
+    Args:
+        constant: what a map of one value scores; if it is `SILENT`, rows with such a map get NaN.
     """
+    undefined = undefined or (EMPTY_OR_CONSTANT if constant == SILENT else EMPTY)
 
     def file(read: T) -> T:
-        score = Reading(Ranking.of, read() if isinstance(read, type) else _with_choice(name, read))
+        silence = nan_where_silent if constant == SILENT else _nan_where_empty
+        score = Reading(Ranking.of, read() if isinstance(read, type) else _with_choice(name, read, silence))
         about = {"void": VOID, **further}
-        register_localisation(name, score, sentence(read), undefined=undefined, further=about, **card)
+        register_localisation(
+            name, score, sentence(read), constant=constant, undefined=undefined, further=about, **card
+        )
         return read
 
     return file
@@ -91,12 +110,17 @@ class RimChoice:
         return ranking.strict if self.strict else ranking
 
 
-def _with_choice(name: str, read: RankingScore) -> RankingScore:
-    """Give a score that option; it gives float32, with NaN in the rows whose mask is empty."""
+def _nan_where_empty(values: Tensor, ranking: Ranking) -> Tensor:
+    """Values (B,) or (B, T) in float32, with NaN in the rows whose mask is empty."""
+    return nan_where_empty(values, ranking.size)
+
+
+def _with_choice(name: str, read: RankingScore, silence: Callable[[Tensor, Ranking], Tensor]) -> RankingScore:
+    """Give a score that option; it gives float32, with NaN in the rows that `silence` finds."""
 
     def score(options: RimChoice, ranking: Ranking) -> Tensor:
         ranking = options.choose(ranking)
-        return nan_where_empty(read(ranking), ranking.size)
+        return silence(read(ranking), ranking)
 
     space = {"__call__": score, "__module__": __name__, "__doc__": sentence(read)}
     chosen: Any = type(f"Of_{name}", (RimChoice,), space)
@@ -105,6 +129,8 @@ def _with_choice(name: str, read: RankingScore) -> RankingScore:
 
 @register_ranking(
     "iou",
+    constant=SILENT,
+    version=3,
     chance=chance.iou,
     sign=SHIFTED,
     ties=THRESHOLDED,
@@ -112,7 +138,8 @@ def _with_choice(name: str, read: RankingScore) -> RankingScore:
     further={
         "threshold": "0, 0.01, ..., 0.99, strictly above",
         "normalisation": RANGE,
-        "quirks": "some write >= (a constant map then scores |G| / N) or stop at the best threshold of each image",
+        "quirks": "some write >= (a constant map then scores |G| / N), let a constant map score 0, or stop at the best "
+        "threshold of each image",
     },
 )
 def _iou(ranking: Ranking) -> Tensor:
@@ -128,6 +155,8 @@ def best_threshold(curves: np.ndarray) -> np.ndarray:
 
 @register_ranking(
     "iou_best",
+    constant=SILENT,
+    version=3,
     chance=chance.iou_curve,
     select=best_threshold,
     sign=SHIFTED,
@@ -146,6 +175,8 @@ def _iou_best(ranking: Ranking) -> Tensor:
 
 @register_ranking(
     "iou_mean",
+    constant=SILENT,
+    version=3,
     chance=chance.iou_above_mean,
     sign="read as they are: negative values lower the mean",
     ties=THRESHOLDED,
@@ -160,6 +191,7 @@ def _iou_mean(ranking: Ranking) -> Tensor:
 
 @register_ranking(
     "iou_area",
+    constant="|G| / (2 N - |G|), a little less than chance",
     chance=chance.iou_same_area,
     sign=RANKED,
     ties=SHARED,
@@ -173,6 +205,7 @@ def _iou_area(ranking: Ranking) -> Tensor:
 
 @register_ranking(
     "pointing",
+    constant=LIKE_CHANCE,
     chance=chance.area,
     sign=RANKED,
     ties="the share of the tied maxima that lies inside the mask",
@@ -188,6 +221,7 @@ def _pointing(ranking: Ranking) -> Tensor:
 
 @register_ranking(
     "pointing_tol",
+    constant=LIKE_CHANCE,
     chance=chance.dilated_area,
     sign=RANKED,
     ties="the share of the tied maxima that lies within the tolerance",
@@ -207,7 +241,7 @@ def _pointing_tol(ranking: Ranking) -> Tensor:
     chance=chance.area,
     sign=SHIFTED,
     ties="none: every pixel counts by its value",
-    undefined="the mask is empty or the map is constant",
+    constant=SILENT,
     source="Wang et al.: Score-CAM, CVPR workshops 2020",
     further={"normalisation": RANGE, "quirks": "the code of Opti-CAM reads boxes with rows and columns exchanged"},
 )
@@ -219,6 +253,7 @@ def _energy_pointing(ranking: Ranking) -> Tensor:
 
 @register_ranking(
     "relevance_mass",
+    constant=POSITIVE,
     chance=chance.area,
     sign="negative values count as 0",
     ties="none: every pixel counts by its value",
@@ -233,6 +268,7 @@ def _relevance_mass(ranking: Ranking) -> Tensor:
 
 @register_ranking(
     "relevance_rank",
+    constant=LIKE_CHANCE,
     chance=chance.area,
     sign=RANKED,
     ties=SHARED,
@@ -246,6 +282,7 @@ def _relevance_rank(ranking: Ranking) -> Tensor:
 
 @register_ranking(
     "auroc",
+    constant=LIKE_CHANCE,
     chance=chance.half,
     sign=RANKED,
     ties="a tied pair counts half",

@@ -52,6 +52,15 @@ class Ideal(Protocol):
         ...
 
 
+@runtime_checkable
+class RowReasons(Protocol):
+    """The reading side of a score that knows of each row why it would have no value."""
+
+    def why_undefined(self, prepared: Any) -> list[str]:
+        """The reason of each row of what was prepared, whether the row has a value or not."""
+        ...
+
+
 @dataclass(frozen=True)
 class Metric:
     """A score per row with everything that a reader of its numbers has to know.
@@ -90,6 +99,12 @@ class Metric:
         """What gives the curves behind the metric's values; None if the metric has no such curves."""
         read = self._reader
         return read if isinstance(self.score, Asking) and isinstance(read, Tracer) else None
+
+    @property
+    def row_reasons(self) -> RowReasons | None:
+        """What knows why a row has no value; None if the mask and the card tell."""
+        read = self._reader
+        return read if isinstance(self.score, Asking) and isinstance(read, RowReasons) else None
 
     @property
     def ideal(self) -> Ideal | None:
@@ -177,7 +192,7 @@ class MetricValues(NamedTuple):
     values: dict[str, Tensor]  # (B,), or (B, T) of a curve metric
     traces: dict[str, Tensor]  # (B, T) of those metrics that can tell the curve behind a value
     failed: Mapping[str, str] = {}  # by the names of the metrics that failed, why
-    undefined: Mapping[str, str] = {}  # by the names of metrics that apply to none of the rows, why
+    undefined: Mapping[str, str | list[str]] = {}  # why rows have no value, of all or of each: by the metrics' names
 
 
 def score_all(metrics: Iterable[Metric], maps: Tensor, case: Case) -> dict[str, Tensor]:
@@ -202,9 +217,16 @@ def score_and_trace(metrics: Iterable[Metric], maps: Tensor, case: Case, tracing
         tracer = metric.tracer if tracing else None
         return tracer.trace(shared(metric.score.prepare)) if tracer and isinstance(metric.score, Asking) else None
 
+    def why_undefined(metric: Metric) -> list[str]:
+        assert isinstance(metric.score, Asking)
+        return list(metric.score.read.why_undefined(shared(metric.score.prepare)))  # type: ignore[attr-defined]
+
     values = {metric.name: score_metric(metric) for metric in metrics}
+    lacking = [metric for metric in metrics if metric.row_reasons and values[metric.name].isnan().any()]
+    undefined = {metric.name: why_undefined(metric) for metric in lacking}
     traces = {metric.name: trace_metric(metric) for metric in metrics}
-    return MetricValues(values, {name: curves for name, curves in traces.items() if curves is not None})
+    curves = {name: lines for name, lines in traces.items() if lines is not None}
+    return MetricValues(values, curves, undefined=undefined)
 
 
 def _read_scores(readings: Mapping[str, Reading], maps: Tensor, truth: Truth) -> dict[str, Tensor]:

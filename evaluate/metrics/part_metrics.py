@@ -11,7 +11,7 @@ from an8flower.factors import PARTS
 from an8flower.names import check_known
 
 from ..case import Truth
-from .localisation import register_localisation
+from .localisation import POSITIVE, register_localisation
 from .metric import Reading, sentence
 from .ranking import nan_where_empty, share
 
@@ -48,6 +48,7 @@ register_localisation(
     Reading(Shown.of, PartMass()),
     sentence(PartMass),
     higher_is_better=False,
+    constant=POSITIVE,
     sign="negative values count as 0",
     ties="none: every pixel counts by its value",
     undefined="the part is not seen in the row, or the map has no positive value",

@@ -71,6 +71,12 @@ class Ranking:
         """The pixels that share the largest value, (B, H, W) bool."""
         return self._count(self.maps == self.maps.flatten(1).amax(1)[:, None, None])
 
+    @cached_property
+    def constant(self) -> Tensor:
+        """Whether all pixels that count have one value, (B,) bool: such a map says nothing."""
+        flat = self.maps.flatten(1)
+        return flat.amax(1) == flat.amin(1)
+
     @property
     def positive(self) -> Tensor:
         """The maps without their negative values, (B, H, W) float32; void pixels are 0."""
@@ -184,6 +190,11 @@ def _ascending(keys: Tensor) -> Tensor:
 def nan_where_empty(values: Tensor, size: Tensor) -> Tensor:
     """Values (B,) or (B, T) in float32, with NaN in the rows whose mask, of `size` pixels (B,), is empty."""
     return values.float().where((size > 0).view(-1, *[1] * (values.ndim - 1)), torch.nan)
+
+
+def nan_where_silent(values: Tensor, ranking: Ranking) -> Tensor:
+    """Values (B,) or (B, T) in float32, with NaN in the rows whose mask is empty or whose map is constant."""
+    return nan_where_empty(values, ranking.size.where(~ranking.constant, 0))
 
 
 def share(weights: Tensor, regions: Tensor) -> Tensor:

@@ -16,20 +16,21 @@ from an8flower.names import check_known
 
 from ..maps import normalise_range
 from . import chance
-from .localisation import RANGE, RANKED, SHIFTED, THRESHOLDED, RimChoice, register_ranking
-from .ranking import Ranking, nan_where_empty
+from .localisation import RANGE, RANKED, SHIFTED, SILENT, THRESHOLDED, RimChoice, register_ranking
+from .ranking import Ranking, nan_where_empty, nan_where_silent
 
 BINS = 256
 TIBAV = "Chefer, Gur, Wolf: Transformer Interpretability Beyond Attention Visualization, CVPR 2021"
 BY_MEAN = "read as they are: negative values lower the mean"
 CUT = "the map's mean, strictly above"
-CONSTANT_IS_BACKGROUND = f"{THRESHOLDED}; a constant map is background everywhere"
 
 
 @register_ranking(
     "iou_otsu",
+    constant=SILENT,
+    version=3,
     sign="only differences of values count, whatever their sign",
-    ties=f"{THRESHOLDED}; a constant map has no pixel above, and scores 0",
+    ties=THRESHOLDED,
     source="Otsu: A Threshold Selection Method from Gray-Level Histograms, IEEE Trans. SMC 9 (1979) 62-66",
     further={
         "threshold": f"Otsu's, of a histogram of {BINS} bins from the map's minimum to its maximum, strictly above",
@@ -84,9 +85,11 @@ def round_down(values: Tensor) -> Tensor:
 
 @register_ranking(
     "f1",
+    constant=SILENT,
+    version=3,
     chance=chance.soft_f1,
     sign=SHIFTED,
-    ties="none: every pixel counts by its value; a constant map scores 0",
+    ties="none: every pixel counts by its value",
     source="Zhang et al.: Opti-CAM, CVIU 2024 (pixel-wise F1)",
     further={
         "normalisation": RANGE,
@@ -97,14 +100,16 @@ def _f1(ranking: Ranking) -> Tensor:
     """2 P R / (P + R), where P is the part of the sum of n_range(M) that lies in G, and R its mean over G."""
     inside, whole = ranking.mass
     span = ranking.shifted.flatten(1).amax(1).double()
-    return torch.where(span > 0, 2 * inside / (whole + span * ranking.size), 0)
+    return 2 * inside / (whole + span * ranking.size)
 
 
 @register_ranking(
     "pixel_accuracy",
+    constant=SILENT,
+    version=3,
     chance=chance.even,
     sign=BY_MEAN,
-    ties=CONSTANT_IS_BACKGROUND,
+    ties=THRESHOLDED,
     source=TIBAV,
     further={"threshold": CUT, "quirks": "none known: images of one size have the same mean over pixels and images"},
 )
@@ -116,9 +121,11 @@ def _pixel_accuracy(ranking: Ranking) -> Tensor:
 
 @register_ranking(
     "miou",
+    constant=SILENT,
+    version=3,
     chance=chance.miou,
     sign=BY_MEAN,
-    ties=CONSTANT_IS_BACKGROUND,
+    ties=THRESHOLDED,
     source=TIBAV + " (there summed over the data set first: miou_pooled)",
     further={"threshold": CUT, "quirks": "none known"},
 )
@@ -154,10 +161,12 @@ def pooled_iou(areas: np.ndarray) -> np.ndarray:
 
 @register_ranking(
     "miou_pooled",
+    constant=SILENT,
+    version=3,
     chance=chance.areas,
     select=pooled_iou,
     sign=BY_MEAN,
-    ties=CONSTANT_IS_BACKGROUND,
+    ties=THRESHOLDED,
     source=TIBAV,
     further={
         "threshold": CUT,
@@ -172,6 +181,9 @@ def _miou_pooled(ranking: Ranking) -> Tensor:
 
 @register_ranking(
     "average_precision",
+    constant="|G| / N, less than chance by up to (1 + ln N) / N; with classes=both undefined, and counts as chance",
+    undefined="the mask is empty or, with classes=both, the map is constant",
+    version=3,
     chance=chance.average_precision,
     sign=RANKED,
     ties="tied pixels are found together",
@@ -189,8 +201,9 @@ class AveragePrecision(RimChoice):
 
     def __call__(self, ranking: Ranking) -> Tensor:
         ranking = self.choose(ranking)
-        ranked = ranking if self.classes == "foreground" else _both_classes(ranking)
-        return nan_where_empty(_precision(ranked), ranking.size)
+        if self.classes == "both":
+            return nan_where_silent(_precision(_both_classes(ranking)), ranking)
+        return nan_where_empty(_precision(ranking), ranking.size)
 
 
 def _precision(ranking: Ranking) -> Tensor:

@@ -53,6 +53,7 @@ def _certificate_row(certificate: Mapping[str, Any]) -> CertificateRow:
         "accuracy": "is right",
         "flip_rate": "follows the evidence",
         "evidence_alone": "its pixels alone",
+        "rim_alone": "its rim alone",
         "rest_alone": "all other pixels alone",
         "stability": "stays when the rest changes",
     }

@@ -13,6 +13,8 @@ RELIES = {
     "no": "{model} does not rely on the designed evidence, the {parts} (the limits of the 95 % intervals decide):",
     "unknown": "{model}: whether it relies on the {parts} cannot be told;",
 }
+VOID = "the void pixels, the rim of the evidence and what else changes with it, which no metric counts"
+NEVER = {"mean": 0.0, "low": 0.0, "high": 0.0}  # the share of a rim that is not known
 SMALL, PART = 1 / 3, 2 / 3  # shares of the mask below which a small part, and a part, of the evidence is used
 
 
@@ -43,8 +45,9 @@ def _more_rows(certificate: Mapping[str, Any]) -> Iterator[str]:
     """Say so if the shares would do and the limits of their intervals do not, for lack of rows."""
     shares = [certificate.get(name) for name in ("flip_rate", "stability", "evidence_alone")]
     means = [share["mean"] or 0 for share in shares if share is not None]
-    rest = certificate.get("rest_alone")
-    if reliance(certificate) != "yes" and min(means) >= HIGH and not (is_known(rest) and rest["mean"] > LEAK):
+    leaks = [certificate.get(name) for name in ("rim_alone", "rest_alone")]
+    leaking = any(is_known(share) and share["mean"] > LEAK for share in leaks)
+    if reliance(certificate) != "yes" and min(means) >= HIGH and not leaking:
         yield (
             f"The shares themselves would do, but a limit of {certificate['flip_rate']['n']} rows lies beyond "
             f"{HIGH:.0%} or {LEAK:.0%}: certify more rows."
@@ -52,10 +55,12 @@ def _more_rows(certificate: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _halves(certificate: Mapping[str, Any]) -> Iterator[str]:
-    """What either half of the change does by itself."""
+    """What each part of the change does by itself."""
     if is_known(evidence := certificate.get("evidence_alone")) and is_known(rest := certificate.get("rest_alone")):
+        rim = certificate.get("rim_alone")
         yield (
             f"If only the pixels of the evidence change, it follows in {cases(evidence)}; "
+            f"{f'if only its rim does, in {cases(rim)}; ' if is_known(rim) else ''}"
             f"if only all other pixels do, in {cases(rest)}."
         )
 
@@ -63,19 +68,28 @@ def _halves(certificate: Mapping[str, Any]) -> Iterator[str]:
 def _reads(certificate: Mapping[str, Any]) -> Iterator[str]:
     """What the model reads, as far as the limits of the shares allow to say."""
     evidence, rest = certificate.get("evidence_alone"), certificate.get("rest_alone")
+    rim = certificate.get("rim_alone") or NEVER
     if high_of(certificate["flip_rate"]) < HALF:
         yield from _reads_else(certificate)
     elif not (is_known(evidence) and is_known(rest)):
         return
-    elif low_of(rest) > high_of(evidence):
-        rather = ", not" if high_of(evidence) < HALF else " more than"
-        yield f"It reads what surrounds the evidence{rather} the evidence itself."
-    elif high_of(evidence) < HALF and high_of(rest) < HALF:
+    elif max(low_of(rest), low_of(rim)) > high_of(evidence):
+        what = "what surrounds the evidence" if low_of(rest) >= low_of(rim) else VOID
+        rather = "not" if high_of(evidence) < HALF else "more than"
+        yield f"It reads {what}, {rather} the evidence itself."
+    elif high_of(evidence) < HALF and high_of(rest) < HALF and high_if_known(rim) < HALF:
         yield "It reads the evidence and what surrounds it together: neither alone turns its prediction."
     elif low_of(rest) > LEAK:
         yield "It reads the evidence, and what surrounds it as well."
+    elif low_of(rim) > LEAK:
+        yield f"It reads the evidence, and {VOID}, as well."
     elif low_of(evidence) >= HALF and high_of(rest) <= LEAK:
         yield "It reads the evidence: no pixel beside it is needed."
+
+
+def high_if_known(share: Mapping[str, Any]) -> float:
+    """The upper limit of a share; 0 if nothing is known of it."""
+    return high_of(share) if is_known(share) else 0.0
 
 
 def _reads_else(certificate: Mapping[str, Any]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from ..registry import model_name, to_file_name
 from .requirements import CERTIFICATE, COSTS, DECIDED_BY, MEAN, RELIES, SANE, Requirement
 from .sanity_outcomes import outcome_shown
 from .statistics.power import rows_to_decide, rows_without_exception
-from .wording import HIGH, LEAK
+from .wording import HIGH, LEAK, low_of
 
 RequirementOutcome = Literal["holds", "fails", "undecided"]
 HOLDS: Final = "holds"
@@ -237,6 +237,8 @@ def _check_reliance(where: str, certificate: Mapping[str, Any]) -> RequirementCh
     """Hold a certificate against the limits by which `wording.reliance` says yes."""
     limits = {"flip_rate": (">=", HIGH), "stability": (">=", HIGH)}
     limits |= {"evidence_alone": (">=", HIGH), "rest_alone": ("<=", LEAK)}
+    if low_of(certificate.get("rim_alone") or {"low": None}) > LEAK:  # else it is not shown that the rim decides
+        limits["rim_alone"] = ("<=", LEAK)
     shares = {key: certificate[key] for key in limits if certificate.get(key) is not None}
     checks = [
         _check_interval(Requirement(CERTIFICATE, key, MEAN, *limits[key]), where, share, is_share=True)

@@ -17,7 +17,7 @@ from an8flower.names import unknown
 CERTIFICATE = "certificate"  # the subject of what is required of the models
 SANE, RELIES = "sane", "relies"
 COSTS = ("seconds", "forwards", "backwards")
-SHARES = ("accuracy", "flip_rate", "stability", "evidence_alone", "rest_alone")
+SHARES = ("accuracy", "flip_rate", "stability", "evidence_alone", "rim_alone", "rest_alone")
 DECIDED_BY = ("by_shortcut", "by_evidence", "by_neither")  # where data have a shortcut that contradicts the evidence
 MEAN = "mean"
 SCALES = (MEAN, "calibrated", "skill", "of_this_picture")

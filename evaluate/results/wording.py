@@ -11,7 +11,7 @@ from .sanity_outcomes import PRIMARY, is_early, outcome_shown
 
 UNKNOWN = 10  # if half the interval of a calibrated score is this wide or wider, the score says nothing
 HIGH, HALF = 0.9, 0.5  # shares from which a certificate speaks of relying on the evidence, and of doing so in part
-LEAK = 0.1  # the share of cases that pixels beside the evidence may decide
+LEAK = 0.1  # the share of cases that pixels beside the evidence, or void pixels, may decide
 LETTERS = string.ascii_lowercase[:6]  # each set of methods that cannot be told apart has a letter
 NUMBERS = ("mean", "low", "high", "n", "undefined", "chance", "oracle", "calibrated")
 """What a document says of a method by a metric, in the order of tables."""
@@ -22,8 +22,9 @@ BESIDE = ("skill", "of_this_picture", "ceiling")
 def reliance(certificate: Mapping[str, Any]) -> str:
     """Whether a model relies on the designed evidence, in a word: yes, part, no, or unknown.
 
-    The limits of the 95 % intervals decide, not the shares. A certificate that knows neither `evidence_alone` nor
-    `rest_alone`, as early ones do not, is judged by the rest.
+    The limits of the 95 % intervals decide, not the shares. A certificate that lacks `evidence_alone`, `rim_alone` or
+    `rest_alone`, as early ones do, is judged by the rest. The rim shows the evidence in part: it has to be shown that
+    it decides, where it has to be shown of the rest that it does not.
 
     >>> sure, open_ = {"mean": 0.97, "low": 0.92, "high": 0.99}, {"mean": 0.97, "low": 0.85, "high": 1.0}
     >>> reliance({"flip_rate": sure, "stability": sure}), reliance({"flip_rate": open_, "stability": sure})
@@ -38,7 +39,8 @@ def reliance(certificate: Mapping[str, Any]) -> str:
     if certificate["flip_rate"]["mean"] is None:
         return "unknown"
     lowest, rest = min(map(low_of, follows)), certificate.get("rest_alone")
-    leaks = rest is not None and high_of(rest) > LEAK
+    rim = certificate.get("rim_alone")
+    leaks = (rest is not None and high_of(rest) > LEAK) or (rim is not None and low_of(rim) > LEAK)
     if min(lowest, low_of(certificate["stability"])) >= HIGH and not leaks:
         return "yes"
     if lowest >= HALF:
@@ -68,6 +70,7 @@ def label_shares(certificate: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]
         "is right": certificate["accuracy"],
         f"follows when the {parts} become those of another class": certificate["flip_rate"],
         "  only the pixels of the evidence": certificate.get("evidence_alone"),
+        "  only its rim, the void pixels": certificate.get("rim_alone"),
         "  only all other pixels": certificate.get("rest_alone"),
         "stays when all else is drawn again": certificate["stability"],
         **{f"  only {group}": share for group, share in certificate["stability_by_group"].items()},

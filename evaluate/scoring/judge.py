@@ -158,7 +158,8 @@ class Judge:
         without = [metric for metric in self.metrics if AGAIN & set(metric.needs)]
         scores = self._score_all([metric for metric in self.metrics if metric not in without], maps, case)
         nothing = {metric.name: torch.full((len(maps),), torch.nan) for metric in without}
-        return scores._replace(values=scores.values | nothing, undefined=dict.fromkeys(nothing, MAPS_FROM_FILES))
+        undefined = {**scores.undefined, **dict.fromkeys(nothing, MAPS_FROM_FILES)}
+        return scores._replace(values=scores.values | nothing, undefined=undefined)
 
     def score_references(self, indices: np.ndarray) -> pa.Table:
         """What the truth scores as a map, and what chance does, by the metrics that ask no model."""
@@ -208,7 +209,7 @@ class Judge:
         for metric in metrics:
             if metric.ideal:
                 best = self._score_all([metric], metric.ideal.ideal_maps(case), case)
-                scores = MetricValues(scores.values | best.values, scores.traces | best.traces)
+                scores = merge([scores, best])
         return scores
 
     def _measured_chance(self, metrics: list[Metric], case: Case) -> MetricValues:

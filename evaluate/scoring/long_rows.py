@@ -60,7 +60,9 @@ def _values(metric: Metric, scores: MetricValues, truth: Truth, reason: str | No
     values = scores.values[metric.name]
     missing = values.reshape(len(values), -1).isnan().any(1).tolist()
     why = reason or scores.undefined.get(metric.name)
-    undefined = [why] * len(values) if why else reasons(metric, truth)
+    if isinstance(why, str):
+        why = [why] * len(values)
+    undefined = why or reasons(metric, truth)
     if metric.name in scores.failed:
         undefined = [METRIC_FAILED + scores.failed[metric.name]] * len(values)
     why_none = [cause if none else None for cause, none in zip(undefined, missing, strict=True)]

@@ -101,7 +101,8 @@ class Certificate:
     effects: tuple[Effect, ...]
     shortcut: Decision | None  # None where the data have none
     evidence_alone: Interval  # only the evidence's pixels are those of another class: is that class predicted?
-    rest_alone: Interval  # likewise, if only all other pixels are
+    rim_alone: Interval  # likewise, if only void pixels are, within the mask or beside it; undefined if none is known
+    rest_alone: Interval  # likewise, if only the pixels that are neither are
     use: Usage
     sufficient_sets: tuple[SufficientSet, ...]  # empty unless some class has several
 
@@ -122,7 +123,7 @@ class Certificate:
 
     def _numbers(self) -> dict[str, Any]:
         """The document of the certificate without the verdict, which is made from it."""
-        shares = ("accuracy", "flip_rate", "stability", "evidence_alone", "rest_alone")
+        shares = ("accuracy", "flip_rate", "stability", "evidence_alone", "rim_alone", "rest_alone")
         document = {
             "model": self.model,
             "evidence": list(self.evidence),
@@ -248,6 +249,7 @@ def compute_certificate(
         ),
         _decision(rows, _select(answers, "contradicted")) if rows.spec.shortcut else None,
         _share(rows, [use.evidence_alone]),
+        _share(rows, [use.rim_alone]),
         _share(rows, [use.rest_alone]),
         Usage(**{field.name: _mean(rows, [getattr(use, field.name)]) for field in fields(Usage)}),
         tuple(

@@ -29,6 +29,13 @@ class Twins(NamedTuple):
     classes: Tensor  # (n,) int64
     evidence: Tensor  # (n, S, S) bool: where the pictures differ within the mask that maps are scored against
     pieces: Tensor  # (n, S, S) int64: which ellipsoid of the evidence is seen, from 1; 0 beside the evidence
+    rim: Tensor  # (n, S, S) bool: the void pixels, within the mask and beside it; none where nothing is known of them
+    has_rim: Tensor  # (n,) bool: whether void pixels are known
+
+    @property
+    def rest(self) -> Tensor:
+        """The pixels that are neither evidence nor void, (n, S, S) bool."""
+        return ~(self.evidence | self.rim)
 
     def mix(self, from_twin: Tensor) -> Tensor:
         """The rows' pictures (n, 3, S, S) with the twin's pixels where `from_twin` (n, S, S) bool says so."""
@@ -59,7 +66,8 @@ def _render_twins(rows: CertifiedRows) -> Twins:
     twin_table = interventions.as_class(rows.spec, rows.table, classes.cpu().numpy())
     images, seen = _photograph_pieces(rows, rows.table)
     others, seen_in_twin = _photograph_pieces(rows, twin_table)
-    evidence = _masks(rows) & (images != others).any(3)
+    masks, void = _masks(rows)
+    evidence = masks & (images != others).any(3)
     pieces = np.where(seen > 0, seen, np.where(seen_in_twin > 0, seen_in_twin + LOST, LOST))
     return Twins(
         as_images(images, device),
@@ -67,13 +75,19 @@ def _render_twins(rows: CertifiedRows) -> Twins:
         classes,
         torch.from_numpy(evidence).to(device),
         torch.from_numpy(np.where(evidence, pieces, 0)).to(device),
+        torch.from_numpy(np.zeros_like(evidence) if void is None else void).to(device),
+        torch.full((len(evidence),), void is not None, device=device),
     )
 
 
-def _masks(rows: CertifiedRows) -> np.ndarray:
-    """Where the masks of the rows mark evidence of any kind: (n, S, S) bool."""
+def _masks(rows: CertifiedRows) -> tuple[np.ndarray, np.ndarray | None]:
+    """Where the rows are marked as evidence of any kind, and where they are void: (n, S, S) bool each.
+
+    None for the void pixels of a file that tells nothing of coverage.
+    """
     indices, back = np.unique(rows.indices, return_inverse=True)
-    return rows.world.split.take(indices).masks[back] > 0
+    stored = rows.world.split.take(indices)
+    return stored.masks[back] > 0, None if stored.void is None else stored.void[back]
 
 
 def _photograph_pieces(rows: CertifiedRows, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

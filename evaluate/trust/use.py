@@ -16,7 +16,7 @@ from .twins import Twins, portions_of_twins
 
 STEPS = 16  # of the path from the twin to the row
 HELD = 0.9  # the share of the effect that the smallest set of pixels has to hold
-DETAILED = 100  # rows, spread evenly, of which more is asked than the two mixtures: it costs as much as all else
+DETAILED = 100  # rows, spread evenly, of which more is asked than the three mixtures: it costs as much as all else
 OPEN = 0.1  # beyond this error, in units of the whole effect, a row's effects are not read
 
 
@@ -24,7 +24,8 @@ class Use(NamedTuple):
     """What rows and their twins tell, a value (n,) float64 for each row; NaN where there is none."""
 
     evidence_alone: np.ndarray  # 1 if the prediction follows when only the evidence's pixels are the twin's, else 0
-    rest_alone: np.ndarray  # likewise, when only the other pixels are the twin's
+    rim_alone: np.ndarray  # likewise, when only the void pixels are the twin's
+    rest_alone: np.ndarray  # likewise, when only the pixels that are neither are the twin's
     area: np.ndarray  # share of the evidence's pixels that hold HELD of the effect within the evidence
     inside: np.ndarray  # share of the effect, without its sign, that lies on the evidence
     error: np.ndarray  # how far the effects miss the difference that they should sum to, in units of this difference
@@ -82,12 +83,13 @@ def _measure_batch(network: Network, twins: Twins, predicted: Tensor, detailed: 
     """Measure the use of one batch; the fields of the result are tensors (n,)."""
     differs = predicted != twins.classes
     evidence_alone = _follows(network, twins, twins.evidence).where(differs, torch.nan)
-    rest_alone = _follows(network, twins, ~twins.evidence).where(differs, torch.nan)
+    rim_alone = _follows(network, twins, twins.rim).where(differs & twins.has_rim, torch.nan)
+    rest_alone = _follows(network, twins, twins.rest).where(differs, torch.nan)
     turned = ((evidence_alone == 1) & detailed).nonzero()[:, 0]
     details = torch.full((5, len(predicted)), torch.nan, dtype=torch.float64, device=predicted.device)
     if len(turned):
         details[:, turned] = _measure_details(network, twins.take(turned), predicted[turned])
-    return Use(evidence_alone, rest_alone, *details)  # type: ignore[arg-type]
+    return Use(evidence_alone, rim_alone, rest_alone, *details)  # type: ignore[arg-type]
 
 
 def _measure_details(network: Network, twins: Twins, predicted: Tensor) -> Tensor:

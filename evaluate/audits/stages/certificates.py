@@ -35,7 +35,7 @@ class CertificateStage(Stage):
     name = "certificates"
     folders = ("certificates",)
     rank = 2
-    version = 2  # 1: without what either half of the change does, and how much of the evidence is used
+    version = 3  # 1: without what parts of the change do, and how much of the evidence is used; 2: without the rim
     key = "certificate"
     default = CertificateTable()
 

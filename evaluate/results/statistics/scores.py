@@ -16,7 +16,12 @@ RELIANCE = "reliance"  # filed likewise: whether a model relies on the designed 
 RELIES = "relies"  # the metric of that name
 OTHER_ROWS = "other rows: "  # begins the name of a third reference: the maps that a method gave for other rows
 AT_GRID = "truth at the grid of: "  # likewise: the truth as a method with such a grid could show it
-NO_MAP = ("the map is constant", "the map has no positive value", "the map is zero everywhere")
+NO_MAP = (
+    "the map is constant",
+    "the map has no positive value",
+    "the map is zero everywhere",
+    "the map does not vary inside the mask",
+)
 """How a reason ends that blames the map. If chance has a value there, the row is in order, and the map says nothing."""
 Select = Callable[[np.ndarray], np.ndarray]  # curves (n, T) of all rows -> values (n,)
 

@@ -20,6 +20,7 @@ from an8flower.evaluate.metrics.ranking import THRESHOLDS, dilate
 from an8flower.evaluate.registry import metrics
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+THRESHOLDED = ("iou", "iou_best", "iou_mean", "energy_pointing")
 SPATIAL = {"pointing_tol"}  # where the pixels lie counts, not only what they hold
 NAMES = [
     "iou",
@@ -102,7 +103,7 @@ def slow(one_map: np.ndarray, one_mask: np.ndarray) -> dict[str, float]:
     exact = values.astype(float)
     shifted, positive = exact - exact.min(), exact.clip(0)
     curve, size, top = _slow_curve(values, inside), inside.sum(), _slow_top(values, inside)
-    return {
+    scores = {
         "iou": float(np.mean(curve)),
         "iou_best": max(curve),
         "iou_mean": _slow_iou_at(exact, inside, math.fsum(exact) / len(exact)),
@@ -114,6 +115,8 @@ def slow(one_map: np.ndarray, one_mask: np.ndarray) -> dict[str, float]:
         "relevance_rank": top / size,
         "auroc": _slow_auroc(values, inside),
     }
+    silent = THRESHOLDED if values.min() == values.max() else ()
+    return scores | dict.fromkeys(silent, math.nan)
 
 
 @st.composite
@@ -199,9 +202,8 @@ class TestClosedForms:
             assert score(name, uniform, one_mask) == pytest.approx(10 / 80), name
         assert score("iou_area", uniform, one_mask) == pytest.approx((1 / 8) / (2 - 1 / 8))
         assert score("auroc", uniform, one_mask) == 0.5
-        assert score("iou", uniform, one_mask) == score("iou_best", uniform, one_mask) == 0
-        assert score("iou_mean", uniform, one_mask) == 0
-        assert math.isnan(score("energy_pointing", uniform, one_mask))
+        for name in THRESHOLDED:
+            assert math.isnan(score(name, uniform, one_mask)), name
 
     @pytest.mark.parametrize(("size", "radius"), [(100, 3), (500, 15), (112, 3.36)])
     def test_delta_map_hits_strictly_within_the_tolerance(self, size: int, radius: float) -> None:
@@ -304,10 +306,9 @@ class TestUndefined:
     @pytest.mark.parametrize("name", NAMES)
     def test_constant_maps(self, name: str) -> None:
         one_mask = torch.eye(6, 7)
-        undefined = {-1.0: {"energy_pointing", "relevance_mass"}, 0.0: {"energy_pointing", "relevance_mass"}}
         for value in (-1.0, 0.0, 0.1):
             found = score(name, torch.full((6, 7), value), one_mask)
-            assert math.isnan(found) == (name in undefined.get(value, {"energy_pointing"}))
+            assert math.isnan(found) == (name in THRESHOLDED or (value <= 0 and name == "relevance_mass"))
 
 
 class TestInvariance:

@@ -193,6 +193,13 @@ def test_headings_are_in_order(page: Page) -> None:
     assert all(after <= before + 1 for before, after in pairwise(depths))
 
 
+def test_two_derivations_stand_side_by_side_with_what_is_undefined(page: Page) -> None:
+    """The sample has a model whose derivations agree, and one without a gradient."""
+    assert "Is the truth of the model sure?" in page.text
+    assert "0.8 or more for 1 of 2 models, and its lower limit for 0" in page.text
+    assert "8: the model gives no gradient" in page.text
+
+
 # ---- Hostile names ---------------------------------------------------------------------------------------------
 
 
@@ -360,7 +367,7 @@ def test_early_certificates_stand_beside_later_ones() -> None:
     assert [column for column, _, _ in early.key_numbers] == [column for column, _, _ in later.key_numbers]
     halves = {column: share for column, share, _ in early.key_numbers}
     assert halves["its pixels alone"] == halves["all other pixels alone"] == DASH
-    assert len(later.shares) == len(early.shares) + 7
+    assert len(later.shares) == len(early.shares) + 8
     assert ["follows the petals alone", "90.0 %"] in [share[:2] for share in later.shares]
 
 

@@ -222,10 +222,10 @@ def test_a_method_is_sane_if_it_passes_on_every_model(second: dict[str, str], ex
 shares = st.none() | st.tuples(*[st.integers(0, 20)] * 3).map(lambda three: [n / 20 for n in sorted(three)])
 
 
-@given(st.tuples(shares, shares, shares, shares))
-def test_what_relies_is_what_the_certificate_calls_yes(four: tuple[list[float] | None, ...]) -> None:
-    keys = ("flip_rate", "stability", "evidence_alone", "rest_alone")
-    values = {key: share(v[1], v[0], v[2]) if v else share(None) for key, v in zip(keys, four, strict=True)}
+@given(st.tuples(shares, shares, shares, shares, shares))
+def test_what_relies_is_what_the_certificate_calls_yes(five: tuple[list[float] | None, ...]) -> None:
+    keys = ("flip_rate", "stability", "evidence_alone", "rim_alone", "rest_alone")
+    values = {key: share(v[1], v[0], v[2]) if v else share(None) for key, v in zip(keys, five, strict=True)}
     certificates = [{"model": "vit-seed2-22222222", **values}]
     outcome, _ = outcome_of("certificate: relies on vit", study(certificates=certificates))
     assert (outcome == "holds") == (reliance(values) == "yes")

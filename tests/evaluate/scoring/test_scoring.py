@@ -118,7 +118,10 @@ def test_the_rows_that_lie_on_disk(plan: ScoringPlan, tmp_path: Path) -> None:
     assert others[["seconds", "forwards", "backwards"]].isna().all(axis=None)
     assert (frame.groupby("metric").row.apply(list).map(len) == 24).all()
     assert frame[frame.metric == "iou_best"].curve.map(len).unique() == [100]
-    assert frame[frame.metric == "iou"].value.notna().all()
+    iou = frame[frame.metric == "iou"]
+    assert (iou.value.isna() == iou.reason.notna()).all()
+    assert set(iou.reason.dropna()) <= {"the mask is empty or the map is constant"}
+    assert iou.value.notna().any()
     assert frame.predicted.between(0, 5).all()
     assert frame.forwards.unique() == pytest.approx([1.0])
 

@@ -110,6 +110,14 @@ class Halo(Handmade):
         return 10 * mean_within(votes(images), widened(petals) - petals)
 
 
+class Mixed(Handmade):
+    """Pixels whose colour is mixed decide: those that petals cover in part."""
+
+    def read(self, images: Tensor) -> Tensor:
+        mixed = (saturation(images) > 0.1) & (saturation(images) < 0.55)
+        return mean_within(votes(images), mixed.float())
+
+
 class MeanColour(Handmade):
     """A soft histogram of the whole picture decides: how many pixels speak for each class."""
 

@@ -132,7 +132,9 @@ def test_a_network_that_looks_at_the_petals(world: World) -> None:
     assert found.shortcut
     assert (found.shortcut.by_shortcut.mean, found.shortcut.by_evidence.mean) == (0, 1)
     assert found.verdict.startswith("Tints-seedNone")
-    assert "relies on the designed evidence, the petals" in found.verdict
+    # In 24 pixels every second pixel of the mask is void, and the rim of the petals outweighs the rest in some rows.
+    assert "relies in part on the designed evidence, the petals" in found.verdict
+    assert "It reads the evidence, and the void pixels" in found.verdict
     assert effect(found, "petals", "swapped").changed.mean == 1
     assert effect(found, "petals", "swapped").probability.mean < -0.5
     for change in ("redrawn", "swapped", "removed"):

@@ -37,7 +37,8 @@ class Halves:
 
 
 def twins_of(images: Tensor, others: Tensor, pieces: Tensor) -> Twins:
-    return Twins(images, others, torch.ones(len(images), dtype=torch.int64), pieces > 0, pieces)
+    known = torch.ones(len(images), dtype=torch.bool)
+    return Twins(images, others, known.long(), pieces > 0, pieces, pieces < 0, known)
 
 
 def test_effects_of_a_linear_network_are_exact() -> None:
