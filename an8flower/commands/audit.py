@@ -10,7 +10,7 @@ import click
 from ..errors import Refusal
 from .options import FILE, as_json, batch_option, device_option
 from .printing import echo_json, warn
-from .requirements import end_by_requirements, requirement_options, show_requirements, write_verdict_files
+from .requirements import Gate, end_by_requirements, requirement_options, show_requirements, write_verdict_files
 
 if TYPE_CHECKING:
     from ..evaluate.audits.plan import Plan
@@ -78,10 +78,7 @@ def audit(
     methods: tuple[str, ...],
     metrics: tuple[str, ...],
     rows: int | None,
-    require: tuple[str, ...],
-    strict: bool,
-    junit: Path | None,
-    markdown: Path | None,
+    gate: Gate,
     trust: bool,
     as_json: bool,
     **how: Any,
@@ -115,15 +112,15 @@ def audit(
         methods=methods,
         metrics=metrics,
         rows=rows,
-        require=require,
+        require=gate.require,
     )
     with Stages() as stages:
         outcome = carry_out(
             wanted, output, How(**how, trust=trust), fresh=fresh, reporter=stages, command=_command_line(), warn=warn
         )
-    write_verdict_files(outcome.summary, junit, markdown)
+    write_verdict_files(outcome.summary, gate)
     _print_outcome(outcome, as_json)
-    end_by_requirements(outcome.summary["requirements"], strict)
+    end_by_requirements(outcome.summary["requirements"], gate.strict)
 
 
 def _read_plan(name: str | None, reduced: bool, trust: bool) -> Plan:
