@@ -207,6 +207,7 @@ def audit(
     metrics: str | Sequence[str] = (),
     rows: int | None = None,
     require: str | Sequence[str] = (),
+    against: Place | None = None,
     reduced: bool = False,
     output: Place | None = None,
     fresh: bool = False,
@@ -224,6 +225,7 @@ def audit(
             get texts alone, so models are safetensors files or `package.module:factory`.
         labels, normalise, layer: of the factories among `models`, as in `score`; `labels` is a file.
         require: what has to hold, as `--require` takes it; `summary["requirements"]` says whether it does.
+        against: the folder of a finished audit that every cell is compared with; `summary["against"]` has the changes.
         reduced: do the small version of the plan, which its table `[reduced]` describes.
         output: the folder of the run; `runs/NAME` where None. What is done there is not done again.
         fresh: do everything anew.
@@ -252,7 +254,14 @@ def audit(
         rows=rows,
         require=_to_texts(require),
     )
-    done = carry_out(wanted, None if output is None else Path(output), How(**how, trust=trust), fresh=fresh, warn=_warn)
+    done = carry_out(
+        wanted,
+        None if output is None else Path(output),
+        How(**how, trust=trust),
+        fresh=fresh,
+        warn=_warn,
+        against=None if against is None else Path(against),
+    )
     return AuditResult.read(done.folder)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import Refusal
+from .changes import show_changes
 from .options import FILE, as_json, batch_option, device_option
 from .printing import echo_json, warn
 from .requirements import Gate, end_by_requirements, requirement_options, show_requirements, write_verdict_files
@@ -34,6 +35,11 @@ REPLACES = "Repeatable; replaces what the plan says."
 @click.option("--method", "methods", multiple=True, help=REPLACES)
 @click.option("--metric", "metrics", multiple=True, help=REPLACES)
 @click.option("--rows", type=click.IntRange(min=1), help="How many rows are scored; replaces what the plan says.")
+@click.option(
+    "--against",
+    type=FILE,
+    help='Folder of a finished audit that every cell is compared with; see also --require "no worse".',
+)
 @requirement_options
 @click.option(
     "--trust",
@@ -72,16 +78,14 @@ def audit(
     data: tuple[str, ...],
     models: tuple[str, ...],
     weights: tuple[str, ...],
-    labels: str | None,
-    normalise: str | None,
-    layer: str | None,
     methods: tuple[str, ...],
     metrics: tuple[str, ...],
     rows: int | None,
+    against: Path | None,
     gate: Gate,
     trust: bool,
     as_json: bool,
-    **how: Any,
+    **more: Any,
 ) -> None:
     """Carry out a plan, and write one page of results: report.html.
 
@@ -92,6 +96,9 @@ def audit(
     What the plan or --require asks for is decided by the bounds of 95 % intervals: it holds, fails, or is undecided.
     The exit code is 3 if something fails, with --strict 4 if something is undecided, and 1 if a part of the audit
     failed, so that less was measured than asked.
+
+    With --against, every data set, model, method and metric is paired with that of an earlier audit, row by row, and is
+    better, worse, equal, new or gone, or cannot be told.
 
     \b
     Example:  an8flower audit --quick
@@ -108,7 +115,7 @@ def audit(
         data=data,
         models=models,
         weights=weights,
-        settings={"labels": labels, "normalise": normalise, "layer": layer},
+        settings={key: more.pop(key) for key in ("labels", "normalise", "layer")},
         methods=methods,
         metrics=metrics,
         rows=rows,
@@ -116,8 +123,20 @@ def audit(
     )
     with Stages() as stages:
         outcome = carry_out(
-            wanted, output, How(**how, trust=trust), fresh=fresh, reporter=stages, command=_command_line(), warn=warn
+            wanted,
+            output,
+            How(**more, trust=trust),
+            fresh=fresh,
+            reporter=stages,
+            command=_command_line(),
+            warn=warn,
+            against=against,
         )
+    _conclude(outcome, gate, as_json)
+
+
+def _conclude(outcome: AuditOutcome, gate: Gate, as_json: bool) -> None:
+    """Write and print what came out, and end with the exit code that the requirements give."""
     write_verdict_files(outcome.summary, gate)
     _print_outcome(outcome, as_json)
     end_by_requirements(outcome.summary["requirements"], gate.strict)
@@ -147,6 +166,7 @@ def _print_outcome(outcome: AuditOutcome, as_json: bool) -> None:
         echo_json(outcome.summary)
     else:
         click.echo(f"{outcome.page}: {outcome.done} cells done, {outcome.reused} taken as they were")
+        show_changes(outcome.summary.get("against"))
         show_requirements(outcome.summary["requirements"])
     if failed := outcome.failed:
         where = " on ".join(failed[0][key] for key in ("method", "model") if key in failed[0])

@@ -152,7 +152,7 @@ def verify(file: Path, leak: bool, rows: int, epochs: int, seed: int, device: st
 
 def _verify_run(folder: Path, leak: bool, as_json: bool) -> None:
     """Print the state of every file that an audit rests on; raises Refusal if one is not as it was."""
-    from ..evaluate.results.manifest import verify_run
+    from ..evaluate.results.manifest import roles_of, verify_run
 
     if leak:
         raise click.UsageError(f"--leak tests a data set; {folder} is the folder of an audit")
@@ -160,8 +160,13 @@ def _verify_run(folder: Path, leak: bool, as_json: bool) -> None:
     if as_json:
         echo_json({"run": str(folder), "files": states})
     else:
+        roles = roles_of(folder)
+        rows = [path for path, state in states.items() if roles.get(path) == "rows" and state == "ok"]
         for path, state in states.items():
-            click.echo(f"{state:<8} {path}")
+            if path not in rows:
+                click.echo(f"{state:<8} {path}")
+        if rows:
+            click.echo(f"ok       {len(rows)} files with the scores of rows")
     if changed := [f"{path} ({state.lower()})" for path, state in states.items() if state != "ok"]:
         raise Refusal(
             f"{folder}: not as the audit left it: {', '.join(changed)}; put the files back, or run the audit again"

@@ -26,7 +26,11 @@ FileState = Literal["ok", "CHANGED", "MISSING"]
 
 
 def write_manifest(
-    folder: Path, data: Iterable[Path], weights: Iterable[Path], versions: Mapping[str, Any]
+    folder: Path,
+    data: Iterable[Path],
+    weights: Iterable[Path],
+    versions: Mapping[str, Any],
+    rows: Iterable[Path] = (),
 ) -> dict[str, Any]:
     """Write `manifest.json` into the folder of a finished audit, and return it.
 
@@ -34,9 +38,11 @@ def write_manifest(
         data: the files of the data sets.
         weights: the files of the models.
         versions: of the code that computed the numbers.
+        rows: the files of the long rows that the summary is made of.
     """
     places = [(role, folder / name) for role, name in OF_RUN.items()]
     places += [("data", path) for path in data] + [("weights", path) for path in weights]
+    places += [("rows", path) for path in rows]
     files = [_entry(role, path, folder) for role, path in dict.fromkeys(places)]
     return _write(folder, {"schema_version": SCHEMA_VERSION, "versions": dict(versions), "files": files})
 
@@ -59,6 +65,11 @@ def verify_run(folder: Path) -> dict[str, FileState]:
     manifest = _read(folder)
     states: dict[str, FileState] = {MANIFEST: "ok" if manifest.get("digest") == _digest(manifest) else "CHANGED"}
     return states | {entry["path"]: _state(folder / entry["path"], entry) for entry in manifest["files"]}
+
+
+def roles_of(folder: Path) -> dict[str, str]:
+    """The role of every file that the manifest of an audit lists, by its path; raises Refusal as `verify_run`."""
+    return {entry["path"]: entry["role"] for entry in _read(folder)["files"]}
 
 
 def hash_file(path: Path) -> str:
