@@ -14,9 +14,12 @@ from .printing import echo_json, warn
 from .requirements import Gate, end_by_requirements, requirement_options, show_requirements, write_verdict_files
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from ..evaluate.audits.plan import Plan
     from ..evaluate.audits.run import AuditOutcome
 
+STALE = "the signature there is that of an earlier manifest; sign the audit again with `an8flower sign`"
 REPLACES = "Repeatable; replaces what the plan says."
 
 
@@ -40,6 +43,7 @@ REPLACES = "Repeatable; replaces what the plan says."
     type=FILE,
     help='Folder of a finished audit that every cell is compared with; see also --require "no worse".',
 )
+@click.option("--sign", type=FILE, help="Sign the audit with this private key (Ed25519, PEM), as `sign` does.")
 @requirement_options
 @click.option(
     "--trust",
@@ -82,6 +86,7 @@ def audit(
     metrics: tuple[str, ...],
     rows: int | None,
     against: Path | None,
+    sign: Path | None,
     gate: Gate,
     trust: bool,
     as_json: bool,
@@ -121,6 +126,7 @@ def audit(
         rows=rows,
         require=gate.require,
     )
+    key = _open_key(sign)
     with Stages() as stages:
         outcome = carry_out(
             wanted,
@@ -132,11 +138,22 @@ def audit(
             warn=warn,
             against=against,
         )
-    _conclude(outcome, gate, as_json)
+    _conclude(outcome, gate, key, as_json)
 
 
-def _conclude(outcome: AuditOutcome, gate: Gate, as_json: bool) -> None:
-    """Write and print what came out, and end with the exit code that the requirements give."""
+def _open_key(path: Path | None) -> Ed25519PrivateKey | None:
+    """The private key of a file, before anything is computed; None without a file."""
+    from ..evaluate.results.signature import open_private_key
+
+    return None if path is None else open_private_key(path)
+
+
+def _conclude(outcome: AuditOutcome, gate: Gate, key: Ed25519PrivateKey | None, as_json: bool) -> None:
+    """Sign, write and print what came out, and end with the exit code that the requirements give."""
+    from ..evaluate.results.signature import sign_run
+
+    if key is not None:
+        sign_run(outcome.folder, key)
     write_verdict_files(outcome.summary, gate)
     _print_outcome(outcome, as_json)
     end_by_requirements(outcome.summary["requirements"], gate.strict)
@@ -184,7 +201,10 @@ def report(folder: Path) -> None:
     """
     from ..evaluate.report.page import write_page
     from ..evaluate.results.manifest import renew_page
+    from ..evaluate.results.signature import is_signed
 
     page = write_page(folder)
-    renew_page(folder)
+    changed = renew_page(folder)
     click.echo(str(page))
+    if changed and is_signed(folder):
+        warn(STALE)

@@ -19,6 +19,8 @@ from .files import write_json
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 OF_RUN = {"plan": "plan.json", "summary": "summary.json", "page": "report.html"}  # the files of the run by their roles
+WRITTEN = ("page", "card")  # what is written again from the same summary
+CARDS = ("model_card.md", "explanation_card.md")
 LISTED = FileKind("a file of a run", 2**50, "put it back, or run the audit again")
 KIND = FileKind("the manifest of an audit", 2**24, "run the audit again", "only a finished audit has a manifest")
 
@@ -43,18 +45,21 @@ def write_manifest(
     places = [(role, folder / name) for role, name in OF_RUN.items()]
     places += [("data", path) for path in data] + [("weights", path) for path in weights]
     places += [("rows", path) for path in rows]
+    places += [("card", path) for name in CARDS if (path := folder / name).is_file()]
     files = [_entry(role, path, folder) for role, path in dict.fromkeys(places)]
     return _write(folder, {"schema_version": SCHEMA_VERSION, "versions": dict(versions), "files": files})
 
 
-def renew_page(folder: Path) -> None:
-    """Enter a page that was written again from the same summary; nothing where there is no manifest."""
-    if (folder / MANIFEST).exists():
-        manifest = _read(folder)
-        files = [
-            _entry("page", folder / OF_RUN["page"], folder) if e["role"] == "page" else e for e in manifest["files"]
-        ]
-        _write(folder, {**manifest, "files": files})
+def renew_page(folder: Path) -> bool:
+    """Enter a page and cards that were written again from the same summary, and say whether that changes the manifest.
+
+    Where there is no manifest, nothing is done.
+    """
+    if not (folder / MANIFEST).exists():
+        return False
+    before = _read(folder)
+    files = [_entry(e["role"], folder / e["path"], folder) if e["role"] in WRITTEN else e for e in before["files"]]
+    return _write(folder, {**before, "files": files}) != before
 
 
 def verify_run(folder: Path) -> dict[str, FileState]:

@@ -95,6 +95,24 @@ def test_a_run_without_its_rows_is_compared_by_means(place: Path, monkeypatch: p
     assert "undecided  gradcam: no worse" in done.stdout
 
 
+def test_an_audit_is_signed_when_it_is_finished(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cryptography")
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+    monkeypatch.chdir(place)
+    key, private, public = Ed25519PrivateKey.generate(), tmp_path / "key.pem", tmp_path / "public.pem"
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    assert audit("-o", "runs/signed", "--sign", str(private)).exit_code == 0
+    verify = ["verify", "runs/signed", "--public-key", str(public)]
+    assert CliRunner().invoke(main, verify).exit_code == 0
+    assert audit("-o", "runs/signed", "--rows", "18").exit_code == 0  # another manifest
+    assert CliRunner().invoke(main, verify).exit_code == 1
+    assert audit("-o", "runs/none", "--sign", str(public)).exit_code == 1
+    assert not Path("runs/none").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [

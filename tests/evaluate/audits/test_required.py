@@ -113,9 +113,10 @@ def test_the_manifest_lists_data_weights_plan_summary_and_page(place: Path, monk
     monkeypatch.chdir(place)
     folder = place / "runs" / "gated"
     listed = {entry["role"]: entry["path"] for entry in json.loads((folder / "manifest.json").read_text())["files"]}
-    assert set(listed) == {"plan", "summary", "page", "data", "weights"}
+    assert set(listed) == {"plan", "summary", "page", "data", "weights", "rows"}
     assert listed["data"].startswith("../../data/single-6c")
     assert listed["weights"].startswith("models/")
+    assert listed["rows"].startswith("scores/")
     for command in ("verify", "report", "verify"):
         done = CliRunner().invoke(main, [command, str(folder)])
         assert done.exit_code == 0, done.output
