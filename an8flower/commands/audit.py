@@ -194,16 +194,18 @@ def _print_outcome(outcome: AuditOutcome, as_json: bool) -> None:
 @click.command()
 @click.argument("folder", type=FILE)
 def report(folder: Path) -> None:
-    """Write the page of an audit again, from the results in its FOLDER. Needs no torch.
+    """Write the page and the cards of an audit again, from the results in its FOLDER. Needs no torch.
 
     \b
     Example:  an8flower report runs/quick
     """
     from ..evaluate.report.page import write_page
+    from ..evaluate.report.summary_cards import write_cards
     from ..evaluate.results.manifest import renew_page
     from ..evaluate.results.signature import is_signed
 
     page = write_page(folder)
+    write_cards(folder)
     changed = renew_page(folder)
     click.echo(str(page))
     if changed and is_signed(folder):

@@ -27,6 +27,7 @@ from ..metrics.naming import expand as expand_metrics
 from ..models.sources import Source, open_judged
 from ..registry import is_factory
 from ..report.page import write_page
+from ..report.summary_cards import write_cards
 from ..resources import parse_device
 from ..results import files
 from ..results.baseline import Baseline, open_baseline
@@ -191,6 +192,7 @@ class Audit:
             files.write_json(self.folder / "summary.json", document)
         with self.reporter.stage("writing the page"):
             page = write_page(self.folder)
+            write_cards(self.folder)
             weights = [path for store in stores for path in self._weights(store)]
             parts = [RunFolder(self.folder).part(name) for name in list_parts(document)]
             write_manifest(self.folder, [store.path for store in stores], weights, document["versions"], parts)

@@ -113,7 +113,7 @@ def test_the_manifest_lists_data_weights_plan_summary_and_page(place: Path, monk
     monkeypatch.chdir(place)
     folder = place / "runs" / "gated"
     listed = {entry["role"]: entry["path"] for entry in json.loads((folder / "manifest.json").read_text())["files"]}
-    assert set(listed) == {"plan", "summary", "page", "data", "weights", "rows"}
+    assert set(listed) == {"plan", "summary", "page", "data", "weights", "rows", "card"}
     assert listed["data"].startswith("../../data/single-6c")
     assert listed["weights"].startswith("models/")
     assert listed["rows"].startswith("scores/")
