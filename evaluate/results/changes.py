@@ -287,9 +287,11 @@ def _compare_two_means(change: Change, before: Mapping[str, Any], now: Mapping[s
     numbers = replace(
         change, before=mean, now=other, difference=difference, low=difference - down, high=difference + up
     )
+    if (mean, low, high) == (other, other_low, other_high):  # to the last digit: of the same scores
+        return replace(numbers, outcome=EQUAL)
     reach = down if difference > 0 else up  # towards zero
     if not difference or not reach:
-        return replace(numbers, outcome=EQUAL) if not difference and down == up == 0 else numbers
+        return numbers
     return replace(numbers, p=float(2 * norm.sf(abs(difference) / reach * norm.ppf(1 - ALPHA / 2))))
 
 

@@ -17,6 +17,7 @@ from an8flower.names import unknown
 CERTIFICATE = "certificate"  # the subject of what is required of the models
 BASELINE = "baseline"  # the subject of what is required of all methods beside an earlier run
 SANE, RELIES, NO_WORSE = "sane", "relies", "no worse"
+# A further word about a method, such as the agreement of its maps, is one more of these, and a check in `decisions`.
 COSTS = ("seconds", "forwards", "backwards")
 SHARES = ("accuracy", "flip_rate", "stability", "evidence_alone", "rest_alone")
 DECIDED_BY = ("by_shortcut", "by_evidence", "by_neither")  # where data have a shortcut that contradicts the evidence

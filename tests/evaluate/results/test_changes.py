@@ -170,7 +170,8 @@ def board(mean: float, low: float, high: float) -> list[dict[str, Any]]:
         ((0.50, 0.45, 0.55), (0.60, 0.55, 0.65), BETTER),  # 0.1 +- hypot(0.05, 0.05) = 0.07
         ((0.60, 0.55, 0.65), (0.50, 0.45, 0.55), WORSE),
         ((0.50, 0.45, 0.55), (0.56, 0.51, 0.61), UNTOLD),
-        ((0.50, 0.50, 0.50), (0.50, 0.50, 0.50), EQUAL),
+        ((0.50, 0.45, 0.55), (0.50, 0.45, 0.55), EQUAL),
+        ((0.50, 0.45, 0.55), (0.50, 0.44, 0.56), UNTOLD),
     ],
 )
 def test_means_are_compared_where_rows_are_not_at_hand(
@@ -187,6 +188,7 @@ def test_means_are_compared_where_rows_are_not_at_hand(
         assert (change["low"], change["high"]) == pytest.approx((difference - reach, difference + reach))
         # Two cells are corrected together, so the interval of one has to stay away from zero by more.
         assert (change["outcome"] == outcome) or (outcome, change["outcome"]) == (BETTER, UNTOLD)
+        assert (change["p"] is None) == (difference == 0)
         if change["p"] is not None:
             assert (change["p"] < 0.05) == (abs(difference) > reach)
 
