@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from . import __version__
-from .commands import audit, data, explaining, exporting, factors, methods, models, scoring, shards, trust
+from .commands import audit, data, explaining, exporting, factors, methods, models, scoring, shards, signing, trust
 from .errors import Refusal
 from .names import unknown
 
@@ -20,7 +20,7 @@ COMMANDS = (
     *(methods.methods, methods.check, methods.metrics),
     explaining.explain,
     *(trust.certify, scoring.score, trust.sanity),
-    *(audit.audit, audit.report),
+    *(audit.audit, audit.report, signing.sign),
 )
 
 

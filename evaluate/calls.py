@@ -36,6 +36,7 @@ from .results.kept_maps import write_map_file
 from .results.map_files import MapsManifest
 from .results.notebook import AuditResult, ScoreResult
 from .scoring.judge import Target
+from .scoring.required import decide_scores, read_requirements
 from .scoring.run import ScoringPlan
 from .scoring.run import score as judge
 
@@ -128,6 +129,7 @@ def score(
     rows: int | None = None,
     target: Target = "label",
     seed: int = 0,
+    require: str | Sequence[str] = (),
     batch: int | None = None,
     precision: str = "float32",
     device: str = "auto",
@@ -156,6 +158,7 @@ def score(
         rows: how many rows, spread evenly over the classes; all where None.
         target: explain the `label` or the `predicted` class.
         seed: of the choice of rows, of stochastic methods and of resampling.
+        require: what has to hold, as `--require` takes it; `document["requirements"]` says whether it does.
         batch: images in the network at once; what suits the device where None.
         precision: float32, or bf16 for methods that mask; the error of bf16 stands in the result.
         device: auto takes the device of the first network that was given, else a GPU if there is one, else the CPU.
@@ -170,23 +173,25 @@ def score(
     networks = [models] if isinstance(models, Model) else list(models)
     normalisation = None if normalise is None else parse_normalisation(normalise)
     settings = NetworkSettings(_read_names(labels), normalisation, layer, trust)
+    named = set_precisions(_name_methods(methods), precision)
     plan = ScoringPlan(
         data=store.path,
         models=pair_with_weights(networks, _to_texts(weights), settings),
-        methods=tuple(set_precisions(_name_methods(methods), precision)),
+        methods=tuple(named),
         metrics=tuple(metric.name for metric in parse_metrics(_to_texts(metrics))),
         split=split,
         rows=rows,
         target=target,
         seed=seed,
     )
+    requirements = read_requirements(_to_texts(require), named, plan.metrics)
     resources = Resources(_choose_device(device, networks), batch)
     folder = Path("runs") / store.path.stem if output is None else Path(output)
     refuse_audit(folder)
     with _restore_modes(networks):
         scored = judge(plan, resources, folder, progress or (lambda done, total: None), warn=_warn)
     refuse_if_nothing_was_scored(scored.document)
-    return ScoreResult(scored.document, RunFolder(folder).table(scored.filed), folder)
+    return ScoreResult(decide_scores(requirements, scored.document), RunFolder(folder).table(scored.filed), folder)
 
 
 def audit(
@@ -202,6 +207,7 @@ def audit(
     metrics: str | Sequence[str] = (),
     rows: int | None = None,
     require: str | Sequence[str] = (),
+    against: Place | None = None,
     reduced: bool = False,
     output: Place | None = None,
     fresh: bool = False,
@@ -219,6 +225,7 @@ def audit(
             get texts alone, so models are safetensors files or `package.module:factory`.
         labels, normalise, layer: of the factories among `models`, as in `score`; `labels` is a file.
         require: what has to hold, as `--require` takes it; `summary["requirements"]` says whether it does.
+        against: the folder of a finished audit that every cell is compared with; `summary["against"]` has the changes.
         reduced: do the small version of the plan, which its table `[reduced]` describes.
         output: the folder of the run; `runs/NAME` where None. What is done there is not done again.
         fresh: do everything anew.
@@ -247,7 +254,14 @@ def audit(
         rows=rows,
         require=_to_texts(require),
     )
-    done = carry_out(wanted, None if output is None else Path(output), How(**how, trust=trust), fresh=fresh, warn=_warn)
+    done = carry_out(
+        wanted,
+        None if output is None else Path(output),
+        How(**how, trust=trust),
+        fresh=fresh,
+        warn=_warn,
+        against=None if against is None else Path(against),
+    )
     return AuditResult.read(done.folder)
 
 

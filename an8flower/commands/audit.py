@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import Refusal
+from .changes import show_changes
 from .options import FILE, as_json, batch_option, device_option
 from .printing import echo_json, warn
-from .requirements import end_by_requirements, requirement_options, show_requirements, write_verdict_files
+from .requirements import Gate, end_by_requirements, requirement_options, show_requirements, write_verdict_files
 from .verdicts import show_verdicts
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from ..evaluate.audits.plan import Plan
     from ..evaluate.audits.run import AuditOutcome
 
+STALE = "the signature there is that of an earlier manifest; sign the audit again with `an8flower sign`"
 REPLACES = "Repeatable; replaces what the plan says."
 
 
@@ -35,6 +39,12 @@ REPLACES = "Repeatable; replaces what the plan says."
 @click.option("--method", "methods", multiple=True, help=REPLACES)
 @click.option("--metric", "metrics", multiple=True, help=REPLACES)
 @click.option("--rows", type=click.IntRange(min=1), help="How many rows are scored; replaces what the plan says.")
+@click.option(
+    "--against",
+    type=FILE,
+    help='Folder of a finished audit that every cell is compared with; see also --require "no worse".',
+)
+@click.option("--sign", type=FILE, help="Sign the audit with this private key (Ed25519, PEM), as `sign` does.")
 @requirement_options
 @click.option(
     "--trust",
@@ -73,19 +83,15 @@ def audit(
     data: tuple[str, ...],
     models: tuple[str, ...],
     weights: tuple[str, ...],
-    labels: str | None,
-    normalise: str | None,
-    layer: str | None,
     methods: tuple[str, ...],
     metrics: tuple[str, ...],
     rows: int | None,
-    require: tuple[str, ...],
-    strict: bool,
-    junit: Path | None,
-    markdown: Path | None,
+    against: Path | None,
+    sign: Path | None,
+    gate: Gate,
     trust: bool,
     as_json: bool,
-    **how: Any,
+    **more: Any,
 ) -> None:
     """Carry out a plan, and write one page of results: report.html.
 
@@ -96,6 +102,9 @@ def audit(
     What the plan or --require asks for is decided by the bounds of 95 % intervals: it holds, fails, or is undecided.
     The exit code is 3 if something fails, with --strict 4 if something is undecided, and 1 if a part of the audit
     failed, so that less was measured than asked.
+
+    With --against, every data set, model, method and metric is paired with that of an earlier audit, row by row, and is
+    better, worse, equal, new or gone, or cannot be told.
 
     \b
     Example:  an8flower audit --quick
@@ -112,19 +121,43 @@ def audit(
         data=data,
         models=models,
         weights=weights,
-        settings={"labels": labels, "normalise": normalise, "layer": layer},
+        settings={key: more.pop(key) for key in ("labels", "normalise", "layer")},
         methods=methods,
         metrics=metrics,
         rows=rows,
-        require=require,
+        require=gate.require,
     )
+    key = _open_key(sign)
     with Stages() as stages:
         outcome = carry_out(
-            wanted, output, How(**how, trust=trust), fresh=fresh, reporter=stages, command=_command_line(), warn=warn
+            wanted,
+            output,
+            How(**more, trust=trust),
+            fresh=fresh,
+            reporter=stages,
+            command=_command_line(),
+            warn=warn,
+            against=against,
         )
-    write_verdict_files(outcome.summary, junit, markdown)
+    _conclude(outcome, gate, key, as_json)
+
+
+def _open_key(path: Path | None) -> Ed25519PrivateKey | None:
+    """The private key of a file, before anything is computed; None without a file."""
+    from ..evaluate.results.signature import open_private_key
+
+    return None if path is None else open_private_key(path)
+
+
+def _conclude(outcome: AuditOutcome, gate: Gate, key: Ed25519PrivateKey | None, as_json: bool) -> None:
+    """Sign, write and print what came out, and end with the exit code that the requirements give."""
+    from ..evaluate.results.signature import sign_run
+
+    if key is not None:
+        sign_run(outcome.folder, key)
+    write_verdict_files(outcome.summary, gate)
     _print_outcome(outcome, as_json)
-    end_by_requirements(outcome.summary["requirements"], strict)
+    end_by_requirements(outcome.summary["requirements"], gate.strict)
 
 
 def _read_plan(name: str | None, reduced: bool, trust: bool) -> Plan:
@@ -152,6 +185,7 @@ def _print_outcome(outcome: AuditOutcome, as_json: bool) -> None:
     else:
         show_verdicts(outcome.summary)
         click.echo(f"{outcome.page}: {outcome.done} cells done, {outcome.reused} taken as they were")
+        show_changes(outcome.summary.get("against"))
         show_requirements(outcome.summary["requirements"])
     if failed := outcome.failed:
         where = " on ".join(failed[0][key] for key in ("method", "model") if key in failed[0])
@@ -162,14 +196,19 @@ def _print_outcome(outcome: AuditOutcome, as_json: bool) -> None:
 @click.command()
 @click.argument("folder", type=FILE)
 def report(folder: Path) -> None:
-    """Write the page of an audit again, from the results in its FOLDER. Needs no torch.
+    """Write the page and the cards of an audit again, from the results in its FOLDER. Needs no torch.
 
     \b
     Example:  an8flower report runs/quick
     """
     from ..evaluate.report.page import write_page
+    from ..evaluate.report.summary_cards import write_cards
     from ..evaluate.results.manifest import renew_page
+    from ..evaluate.results.signature import is_signed
 
     page = write_page(folder)
-    renew_page(folder)
+    write_cards(folder)
+    changed = renew_page(folder)
     click.echo(str(page))
+    if changed and is_signed(folder):
+        warn(STALE)

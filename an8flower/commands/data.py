@@ -12,6 +12,7 @@ from ..errors import Refusal, WrongUsage
 from .options import FILE, as_json, device_option, spec_options
 from .places import DEFAULT_DATA, data_path
 from .printing import echo_json, warn
+from .signing import refuse_wrong_signature, show_signature, verify_signature
 from .with_progress import generate_with_progress
 
 if TYPE_CHECKING:
@@ -105,13 +106,17 @@ def inspect(file: Path, sheet: Path | None, split: str, rows: int, as_json: bool
 @click.option("--rows", type=click.IntRange(min=1), default=3000, show_default=True, help="Of each split, for --leak.")
 @click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True, help="Of training, for --leak.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the network of --leak.")
+@click.option("--public-key", type=FILE, help="Of an audit: the key (Ed25519, PEM) that has to have signed it.")
 @device_option
 @as_json
-def verify(file: Path, leak: bool, rows: int, epochs: int, seed: int, device: str, as_json: bool) -> None:
+def verify(
+    file: Path, leak: bool, rows: int, epochs: int, seed: int, public_key: Path | None, device: str, as_json: bool
+) -> None:
     """Recompute every checksum of a data set, or of the folder of an audit, and report what is damaged.
 
-    Of an audit, the manifest lists the files that its page rests on: plan, data, weights, summary and page. One that
-    has another sha256 is named.
+    Of an audit, the manifest lists the files that its page rests on: plan, data, weights, scores, summary and page. One
+    that has another sha256 is named. With --public-key, the manifest has to be signed by that key. Nothing that is read
+    is run.
 
     Of a data set, the values are looked at as well. A process with limits of time and memory reads the file, so that a
     damaged one harms nothing else. With --leak a small network is trained on the pictures with all evidence painted
@@ -119,15 +124,17 @@ def verify(file: Path, leak: bool, rows: int, epochs: int, seed: int, device: st
 
     \b
     Example:  an8flower verify --leak data/single-6c.h5
-              an8flower verify runs/quick
+              an8flower verify runs/quick --public-key public.pem
     """
     from ..gate.child import walk_in_child
     from ..store import REMAKE, FlowerStore
     from ..store import verify as recompute
 
     if os.path.isdir(file):  # a name that no file system takes is no folder, and is refused below
-        _verify_run(file, leak, as_json)
+        _verify_run(file, leak, public_key, as_json)
         return
+    if public_key:
+        raise click.UsageError(f"--public-key is for the folder of an audit; {file} is none")
 
     places = {}
     for place, holds in walk_in_child(recompute, file, REMAKE):
@@ -150,22 +157,29 @@ def verify(file: Path, leak: bool, rows: int, epochs: int, seed: int, device: st
         raise SystemExit(1)
 
 
-def _verify_run(folder: Path, leak: bool, as_json: bool) -> None:
-    """Print the state of every file that an audit rests on; raises Refusal if one is not as it was."""
-    from ..evaluate.results.manifest import verify_run
+def _verify_run(folder: Path, leak: bool, public_key: Path | None, as_json: bool) -> None:
+    """Print the state of every file that an audit rests on; raises Refusal if one is not as it was, or not signed."""
+    from ..evaluate.results.manifest import roles_of, verify_run
 
     if leak:
         raise click.UsageError(f"--leak tests a data set; {folder} is the folder of an audit")
-    states = verify_run(folder)
+    states, signature = verify_run(folder), verify_signature(folder, public_key)
     if as_json:
-        echo_json({"run": str(folder), "files": states})
+        echo_json({"run": str(folder), "files": states, "signature": signature})
     else:
+        roles = roles_of(folder)
+        rows = [path for path, state in states.items() if roles.get(path) == "rows" and state == "ok"]
         for path, state in states.items():
-            click.echo(f"{state:<8} {path}")
+            if path not in rows:
+                click.echo(f"{state:<8} {path}")
+        if rows:
+            click.echo(f"ok       {len(rows)} files with the scores of rows")
+        show_signature(signature, folder)
     if changed := [f"{path} ({state.lower()})" for path, state in states.items() if state != "ok"]:
         raise Refusal(
             f"{folder}: not as the audit left it: {', '.join(changed)}; put the files back, or run the audit again"
         )
+    refuse_wrong_signature(signature, folder, public_key)
 
 
 def _measure_leak(store: FlowerStore, rows: int, epochs: int, seed: int, device: str) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -24,13 +25,28 @@ class RequirementUndecided(Refusal):
     exit_code = 4
 
 
+class Gate(NamedTuple):
+    """What a command was told about requirements: those of the command line, what counts, and which files to write."""
+
+    require: tuple[str, ...]
+    strict: bool
+    junit: Path | None
+    markdown: Path | None
+
+
 def requirement_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options --require, --strict, --junit and --markdown."""
+    """Add the options --require, --strict, --junit and --markdown, which the command gets as a `Gate` named `gate`."""
+
+    @wraps(command)
+    def call(**options: Any) -> Any:
+        gate = Gate(*(options.pop(name) for name in Gate._fields))
+        return command(**options, gate=gate)
+
     options = (
         click.option(
             "--require",
             multiple=True,
-            help='What has to hold, as in "gradcam: average_precision >= 0.5". Repeatable; added to what the plan '
+            help='What has to hold, as in "gradcam: average_precision >= 0.5". Repeatable; added to what a plan '
             "requires. Exit code 3 if one fails.",
         ),
         click.option("--strict", is_flag=True, help="Exit code 4 if none fails and one is undecided."),
@@ -38,17 +54,17 @@ def requirement_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--markdown", type=FILE, help="Also write a summary for a pull request."),
     )
     for option in reversed(options):
-        command = option(command)
-    return command
+        call = option(call)
+    return call
 
 
-def write_verdict_files(summary: Mapping[str, Any], junit: Path | None, markdown: Path | None) -> None:
+def write_verdict_files(summary: Mapping[str, Any], gate: Gate) -> None:
     """Write the files that the user asked for; a Refusal if one cannot be written."""
     from ..atomic import moved_into
     from ..evaluate.results.junit import to_junit
     from ..evaluate.results.pull_request import to_markdown
 
-    for path, to_text, option in ((junit, to_junit, "--junit"), (markdown, to_markdown, "--markdown")):
+    for path, to_text, option in ((gate.junit, to_junit, "--junit"), (gate.markdown, to_markdown, "--markdown")):
         if path is not None:
             try:
                 with moved_into(path) as unfinished:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,9 +27,11 @@ from .options import (
 )
 from .places import run_folder
 from .printing import echo_json, warn
+from .requirements import Gate, end_by_requirements, requirement_options, show_requirements, write_verdict_files
 
 if TYPE_CHECKING:
     from ..evaluate.audits.engines.task import Engine
+    from ..evaluate.results.requirements import Requirement
     from ..evaluate.scoring.run import ScoringOutcome
 
 
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seed of the choice of rows and of methods that draw.",
 )
+@requirement_options
 @batch_option
 @click.option(
     "--precision",
@@ -95,6 +98,7 @@ def score(
     rows: int | None,
     target: Any,
     seed: int,
+    gate: Gate,
     batch: int | None,
     precision: str,
     device: str,
@@ -118,16 +122,18 @@ def score(
     Maps that were made elsewhere are scored by --maps: one for each row, with a manifest that says which data set,
     split and model they explain.
 
+    What --require asks for is decided by the bounds of 95 % intervals: it holds, fails, or is undecided. The exit code
+    is 3 if something fails, with --strict 4 if something is undecided, and 1 if some method failed.
+
     \b
     Example:  an8flower score --method gradcam --method random --rows 300
               an8flower score --maps maps.npz --name mine --model mine.nets:factory
     """
-    methods = (*methods, *_name_maps(maps, names))
-    _refuse_wrong_words(methods, as_json, as_csv)
-    from ..evaluate.calls import refuse_if_nothing_was_scored
+    methods = _take_words((*methods, *_name_maps(maps, names)), as_json, as_csv)
     from ..evaluate.metrics.naming import USUAL, parse_metrics
     from ..evaluate.models.sources import NetworkSettings, pair_with_weights
     from ..evaluate.resources import Resources, parse_device
+    from ..evaluate.scoring.required import read_requirements
     from ..evaluate.scoring.run import ScoringPlan
     from .progress import filling
     from .workers import open_worker, read_methods
@@ -138,6 +144,7 @@ def score(
         _name_broken_plug_ins(methods)
         metrics = metrics or (USUAL,)
         parse_metrics(metrics)
+        requirements = read_requirements(gate.require, wanted, metrics)
         settings = NetworkSettings.read(**network)
         data = data or ensure_default_data()
         sources = pair_with_weights(models, weights, settings) or (str(ensure_default_model(data, device)),)
@@ -147,8 +154,7 @@ def score(
         folder = _folder_of_scores(output, data)
         with filling("scoring") as progress:
             outcome = _choose_scorer(engine)(plan, resources, folder, progress, warn=warn)
-    refuse_if_nothing_was_scored(outcome.document)
-    _print_scores(outcome.document, as_json, as_csv)
+    _conclude(outcome.document, requirements, gate, as_json, as_csv)
 
 
 def _folder_of_scores(output: Path | None, data: Path) -> Path:
@@ -160,11 +166,13 @@ def _folder_of_scores(output: Path | None, data: Path) -> Path:
     return folder
 
 
-def _refuse_wrong_words(methods: tuple[str, ...], as_json: bool, as_csv: bool) -> None:
+def _take_words(methods: tuple[str, ...], as_json: bool, as_csv: bool) -> tuple[str, ...]:
+    """The words for methods as they are; raises UsageError if there are none, or two ways of printing."""
     if not methods:
         raise click.UsageError("Missing option '--method'; give methods with it, or maps with --maps")
     if as_json and as_csv:
         raise click.UsageError("give one of --json and --csv, not both")
+    return methods
 
 
 def _name_maps(maps: tuple[str, ...], names: tuple[str, ...]) -> list[str]:
@@ -193,6 +201,20 @@ def _name_broken_plug_ins(methods: tuple[str, ...]) -> None:
             click.echo(f"left out: {reason}", err=True)
 
 
+def _conclude(
+    document: dict[str, Any], requirements: Sequence[Requirement], gate: Gate, as_json: bool, as_csv: bool
+) -> None:
+    """Decide what was required, write and print what came out, and end with the exit code that it gives."""
+    from ..evaluate.calls import refuse_if_nothing_was_scored
+    from ..evaluate.scoring.required import decide_scores, to_summary
+
+    refuse_if_nothing_was_scored(document)
+    decided = decide_scores(requirements, document)
+    write_verdict_files(to_summary(decided), gate)
+    _print_scores(decided, as_json, as_csv)
+    end_by_requirements(decided["requirements"], gate.strict)
+
+
 def _print_scores(document: dict[str, Any], as_json: bool, as_csv: bool) -> None:
     """Print scores as JSON, as CSV or as tables; raises Refusal if some cells failed."""
     from .tables import show_scores, write_csv
@@ -203,5 +225,6 @@ def _print_scores(document: dict[str, Any], as_json: bool, as_csv: bool) -> None
         write_csv(document, sys.stdout)
     else:
         show_scores(document)
+        show_requirements(document["requirements"])
     if failed := document["failed"]:
         raise Refusal(f"{len(failed)} cells failed; the first: {failed[0]['method']}: {failed[0]['reason']}")

@@ -8,10 +8,13 @@ from ..results.requirements import refuse_unknown_names
 from .plan import Plan
 
 
-def check_requirements(plan: Plan) -> None:
+def check_requirements(plan: Plan, compares: bool = False) -> None:
     """Raise WrongUsage for a requirement about a method, a metric, a check or an architecture that the plan lacks.
 
     Nothing of a stranger's is imported for it, unless the plan has a pattern that does.
+
+    Args:
+        compares: whether there is an earlier run to compare with.
     """
     requirements = plan.requirements()
     if not requirements:
@@ -26,6 +29,7 @@ def check_requirements(plan: Plan) -> None:
         sane=[name for text in checked for name in expand_methods(text)],
         certifies=certificate is not None,
         architectures=_architectures(plan),
+        compares=compares,
     )
 
 

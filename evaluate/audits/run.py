@@ -23,12 +23,15 @@ from an8flower.writing import waiting_for
 
 from ..data.seal import DataSeal
 from ..explaining.methods import parse_methods
+from ..metrics.naming import expand as expand_metrics
 from ..models.sources import Source, open_judged
 from ..registry import is_factory
 from ..report.page import write_page
+from ..report.summary_cards import write_cards
 from ..resources import parse_device
 from ..results import files
-from ..results.folder import RunFolder
+from ..results.baseline import Baseline, open_baseline
+from ..results.folder import RunFolder, list_parts
 from ..results.ledger import Cell, Ledger
 from ..results.manifest import write_manifest
 from ..scoring.leading import check_leading
@@ -117,6 +120,7 @@ def audit(
     reporter: ProgressReporter | None = None,
     command: str = "",
     warn: Callable[[str], None] = lambda sentence: None,
+    against: Path | None = None,
 ) -> AuditOutcome:
     """Carry out a plan, except for what is done already, and write `summary.json` and `report.html`.
 
@@ -125,17 +129,20 @@ def audit(
         fresh: do everything anew, and take nothing from other runs.
         command: the command line that does the same again; the page shows it.
         warn: is told, before anything is scored, which model is at chance or far below what its file states.
+        against: the folder of a finished audit that every cell is compared with.
 
     Raises:
-        Refusal: the plan cannot be begun, another audit is at work in the folder, or nothing can be written there.
+        Refusal: the plan cannot be begun, another audit is at work in the folder, nothing can be written there, or
+            there is nothing to compare with.
     """
     folder = (folder or Path("runs") / plan.name).absolute()
     how, reporter = how or How(), reporter or SilentReporter()
+    baseline = None if against is None else _open_baseline(against, folder, plan)
     with _alone_in(folder):
         files.sweep(folder, folders())
         try:
             neighbours = [] if fresh else files.neighbours(folder)
-            whole = Audit(plan, folder, how, neighbours=neighbours, reporter=reporter, warn=warn)
+            whole = Audit(plan, folder, how, neighbours=neighbours, reporter=reporter, warn=warn, baseline=baseline)
             return whole.run(command, fresh)
         except OSError as error:
             raise Refusal(
@@ -156,9 +163,10 @@ class Audit:
         neighbours: Sequence[Path],
         reporter: ProgressReporter,
         warn: Callable[[str], None],
+        baseline: Baseline | None = None,
     ) -> None:
         self.plan, self.folder, self.how, self.neighbours, self.reporter = plan, folder, how, neighbours, reporter
-        self.warn = warn
+        self.warn, self.baseline = warn, baseline
         self.device = str(parse_device(how.device))
         self.costs = CostRecord(folder / files.COSTS)
         self.training = Ledger(RunFolder(folder))
@@ -166,9 +174,11 @@ class Audit:
     def run(self, command: str, fresh: bool = False) -> AuditOutcome:
         """Compute every cell that has no result, and write the summary and the page."""
         check_leading(self.plan.leading, self.plan.metrics)
-        check_requirements(self.plan)
+        check_requirements(self.plan, compares=self.baseline is not None)
+        self._compare_data([(self._data_name(entry), None) for entry in self.plan.data])
         with self._engine() as engine:
             stores = [self._data(entry, engine) for entry in self.plan.data]
+            self._compare_data([(store.name, store.digest) for store in stores])
             self._data_seals = [DataSeal(store) for store in stores]
             if fresh:  # not before: an audit that cannot begin removes nothing
                 files.clear(self.folder, folders())
@@ -177,13 +187,15 @@ class Audit:
             self._train(stores, engine)
             studies = self._carry_out_stages([self._open(store) for store in stores], engine)
         with self.reporter.stage("summing up"):
-            document = summary.summarise(self.plan, studies, self.training)
+            document = summary.summarise(self.plan, studies, self.training, self.baseline)
             document |= {**self._circumstances(), "command": command, "seconds": sum(self.costs.seconds.values())}
             files.write_json(self.folder / "summary.json", document)
         with self.reporter.stage("writing the page"):
             page = write_page(self.folder)
+            write_cards(self.folder)
             weights = [path for store in stores for path in self._weights(store)]
-            write_manifest(self.folder, [store.path for store in stores], weights, document["versions"])
+            parts = [RunFolder(self.folder).part(name) for name in list_parts(document)]
+            write_manifest(self.folder, [store.path for store in stores], weights, document["versions"], parts)
         ledgers = [self.training, *(stage.ledger for stages in studies for stage in stages.values())]
         done, reused = (sum(getattr(ledger, name) for ledger in ledgers) for name in ("done", "reused"))
         return AuditOutcome(self.folder, page, document, done, reused)
@@ -208,6 +220,14 @@ class Audit:
             with self.reporter.stage(f"rendering {wanted.name}") as progress:
                 self._render(wanted, path, engine, progress)
         return FlowerStore(path)
+
+    def _compare_data(self, data: Sequence[tuple[str, str | None]]) -> None:
+        """Raise a Refusal if there is an earlier run to compare with, and it is of other data."""
+        if self.baseline:
+            self.baseline.refuse_other_data(data, self.plan.split, self.plan.target)
+
+    def _data_name(self, entry: Data) -> str:
+        return FlowerStore(entry.file).name if entry.file else specs.load(str(entry.spec)).name
 
     def _render(self, spec: DatasetSpec, path: Path, engine: Engine, progress: Progress) -> None:
         """Render a data set in this process on all cores; a large one on a Ray cluster, in shards.
@@ -267,6 +287,8 @@ class Audit:
         words = self._words(store)
         scoring = words.open(*self._sources(store))
         self._refuse_unsteady(scoring)
+        if self.baseline:
+            self.baseline.refuse_other_cards(scoring.cards())
         scoring.check_accuracy(self.warn)
         return OpenStudy(
             plan=self.plan,
@@ -349,6 +371,17 @@ class Audit:
     def _circumstances(self) -> dict[str, Any]:
         """The versions and the machine that the numbers may depend on."""
         return {"versions": versions(), "machine": describe_machine(self.device)}
+
+
+def _open_baseline(against: Path, folder: Path, plan: Plan) -> Baseline:
+    """Open the run that a plan is compared with; raises Refusal if it is the audit itself, or of other metrics."""
+    if against.resolve() == folder.resolve():
+        raise Refusal(
+            f"{against}: is the folder of this audit itself, whose results it replaces; choose another one with -o"
+        )
+    baseline = open_baseline(against)
+    baseline.refuse_other_metrics([name for text in plan.metrics for name in expand_metrics(text)])
+    return baseline
 
 
 @contextmanager

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from ..registry import model_name, to_file_name
-from .requirements import CERTIFICATE, COSTS, DECIDED_BY, MEAN, RELIES, SANE, Requirement
+from .requirements import BASELINE, CERTIFICATE, COSTS, DECIDED_BY, MEAN, NO_WORSE, RELIES, SANE, Requirement
 from .sanity_outcomes import outcome_shown
 from .statistics.power import rows_to_decide, rows_without_exception
 from .wording import HIGH, LEAK, low_of
@@ -31,18 +32,28 @@ class RequirementCheck:
     rows: int | None = None  # that would decide
 
 
-def decide_all(requirements: Iterable[Requirement], studies: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def decide_all(
+    requirements: Iterable[Requirement],
+    studies: Sequence[Mapping[str, Any]],
+    against: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
     """The part `requirements` of a summary: each with its outcome, and the checks that gave it."""
-    return [decide(requirement, studies) for requirement in requirements]
+    return [decide(requirement, studies, against) for requirement in requirements]
 
 
-def decide(requirement: Requirement, studies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def decide(
+    requirement: Requirement, studies: Sequence[Mapping[str, Any]], against: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Decide a requirement: it holds if it holds on every data set and architecture, and fails if it fails on one.
 
     Args:
         studies: the documents of the data sets, as in a summary.
+        against: what has changed since an earlier run, as in a summary; None without such a run.
     """
-    checks = [check for study in studies for check in _check(requirement, study)]
+    if requirement.quantity == NO_WORSE:
+        checks = list(_check_changes(requirement, against))
+    else:
+        checks = [check for study in studies for check in _check(requirement, study)]
     outcome = combine(check.outcome for check in checks)
     reasons = [f"{check.where}: {check.reason}" for check in checks if check.outcome == outcome]
     rows = [check.rows for check in checks if check.outcome == UNDECIDED and check.rows]
@@ -77,6 +88,34 @@ def _check(requirement: Requirement, study: Mapping[str, Any]) -> Iterator[Requi
         yield _check_cost(requirement, study)
     else:
         yield from _check_metric(requirement, study)
+
+
+def _check_changes(requirement: Requirement, against: Mapping[str, Any] | None) -> Iterator[RequirementCheck]:
+    """Hold what has changed since an earlier run against `no worse`, on each data set and architecture.
+
+    One cell that is worse fails; one that is gone, or cannot be told, leaves it open; new ones do not count.
+    """
+    places: dict[str, list[Mapping[str, Any]]] = {}
+    for change in (against or {}).get("changes", ()):
+        wanted = requirement.subject in (BASELINE, change["method"])
+        if wanted and requirement.architecture in (None, change["architecture"]) and change["outcome"] != "new":
+            places.setdefault(f"{change['dataset']}, {change['architecture']}", []).append(change)
+    for where, changes in places.items():
+        worse = [change for change in changes if change["outcome"] == "worse"]
+        open_ones = [change for change in changes if change["outcome"] in ("gone", "cannot be told")]
+        outcome: RequirementOutcome = "fails" if worse else "undecided" if open_ones else "holds"
+        yield RequirementCheck(where, outcome, _count_changes(changes, worse or open_ones))
+
+
+def _count_changes(changes: Sequence[Mapping[str, Any]], deciding: Sequence[Mapping[str, Any]]) -> str:
+    """How many of the cells of a place decide, by their outcomes, and the first of them."""
+    if not deciding:
+        return f"{len(changes)} cells, none worse"
+    counts = Counter(change["outcome"] for change in deciding)
+    words = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    first = deciding[0]
+    numbers = "" if first["now"] is None else f", {first['before']:.3f} then and {first['now']:.3f} now"
+    return f"of {len(changes)} cells {words}; such as {first['method']} by {first['metric']}{numbers}"
 
 
 def _check_metric(requirement: Requirement, study: Mapping[str, Any]) -> Iterator[RequirementCheck]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -92,3 +93,8 @@ def read_part(place: Path) -> pa.Table | None:
     except Refusal:
         return None
     return rows if (rows.schema.metadata or {}).get(CELL.encode()) == place.stem.encode() else None
+
+
+def list_parts(summary: Mapping[str, Any]) -> list[str]:
+    """The names of the cells whose long rows an audit's summary rests on; none in summaries that do not say."""
+    return [name for study in summary["studies"] for name in (study.get("long_rows") or {}).get("parts", ())]

@@ -19,6 +19,8 @@ from .files import write_json
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 OF_RUN = {"plan": "plan.json", "summary": "summary.json", "page": "report.html"}  # the files of the run by their roles
+WRITTEN = ("page", "card")  # what is written again from the same summary
+CARDS = ("model_card.md", "explanation_card.md")
 LISTED = FileKind("a file of a run", 2**50, "put it back, or run the audit again")
 KIND = FileKind("the manifest of an audit", 2**24, "run the audit again", "only a finished audit has a manifest")
 
@@ -26,7 +28,11 @@ FileState = Literal["ok", "CHANGED", "MISSING"]
 
 
 def write_manifest(
-    folder: Path, data: Iterable[Path], weights: Iterable[Path], versions: Mapping[str, Any]
+    folder: Path,
+    data: Iterable[Path],
+    weights: Iterable[Path],
+    versions: Mapping[str, Any],
+    rows: Iterable[Path] = (),
 ) -> dict[str, Any]:
     """Write `manifest.json` into the folder of a finished audit, and return it.
 
@@ -34,21 +40,26 @@ def write_manifest(
         data: the files of the data sets.
         weights: the files of the models.
         versions: of the code that computed the numbers.
+        rows: the files of the long rows that the summary is made of.
     """
     places = [(role, folder / name) for role, name in OF_RUN.items()]
     places += [("data", path) for path in data] + [("weights", path) for path in weights]
+    places += [("rows", path) for path in rows]
+    places += [("card", path) for name in CARDS if (path := folder / name).is_file()]
     files = [_entry(role, path, folder) for role, path in dict.fromkeys(places)]
     return _write(folder, {"schema_version": SCHEMA_VERSION, "versions": dict(versions), "files": files})
 
 
-def renew_page(folder: Path) -> None:
-    """Enter a page that was written again from the same summary; nothing where there is no manifest."""
-    if (folder / MANIFEST).exists():
-        manifest = _read(folder)
-        files = [
-            _entry("page", folder / OF_RUN["page"], folder) if e["role"] == "page" else e for e in manifest["files"]
-        ]
-        _write(folder, {**manifest, "files": files})
+def renew_page(folder: Path) -> bool:
+    """Enter a page and cards that were written again from the same summary, and say whether that changes the manifest.
+
+    Where there is no manifest, nothing is done.
+    """
+    if not (folder / MANIFEST).exists():
+        return False
+    before = _read(folder)
+    files = [_entry(e["role"], folder / e["path"], folder) if e["role"] in WRITTEN else e for e in before["files"]]
+    return _write(folder, {**before, "files": files}) != before
 
 
 def verify_run(folder: Path) -> dict[str, FileState]:
@@ -59,6 +70,11 @@ def verify_run(folder: Path) -> dict[str, FileState]:
     manifest = _read(folder)
     states: dict[str, FileState] = {MANIFEST: "ok" if manifest.get("digest") == _digest(manifest) else "CHANGED"}
     return states | {entry["path"]: _state(folder / entry["path"], entry) for entry in manifest["files"]}
+
+
+def roles_of(folder: Path) -> dict[str, str]:
+    """The role of every file that the manifest of an audit lists, by its path; raises Refusal as `verify_run`."""
+    return {entry["path"]: entry["role"] for entry in _read(folder)["files"]}
 
 
 def hash_file(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from .change_words import count_changes, ends_of, list_changes, lone_cells, model_of
 from .decisions import FAILS, HOLDS, UNDECIDED, name_of
 from .sanity_outcomes import outcome_shown
 from .verdict_words import by_word, where_text
@@ -16,7 +17,7 @@ RELIES_WORDS = {"yes": "relies on the evidence", "part": "relies in part", "no":
 def to_markdown(summary: Mapping[str, Any]) -> str:
     """A summary as Markdown: what was required, the best methods of each architecture, and what the models rely on."""
     title = summary.get("title") or summary["name"]
-    blocks = [f"## an8flower: {_escape(title)}", *_requirements(summary)]
+    blocks = [f"## an8flower: {_escape(title)}", *_requirements(summary), *_changes(summary)]
     for study in summary["studies"]:
         blocks += [*_verdicts(study), *_scores(study), *_models(study)]
     if failed := summary.get("failed"):
@@ -51,6 +52,27 @@ def _verdicts(study: Mapping[str, Any]) -> Iterator[str]:
         groups = ((word, methods) for word, methods in by_word(verdict).items() if methods)
         yield f"### Verdict: {_escape(where_text(verdict, study))}"
         yield _table(["verdict", "methods"], [[word, ", ".join(map(_code, methods))] for word, methods in groups])
+
+
+def _changes(summary: Mapping[str, Any]) -> Iterator[str]:
+    """What has changed since an earlier run: the counts, and a table of the cells that are better or worse."""
+    if against := summary.get("against"):
+        yield f"**Against {_code(against['run'])}: {count_changes(against)}.**"
+        rows = [
+            [
+                change["outcome"],
+                _code(change["method"]),
+                _escape(change["metric"]),
+                _escape(f"{model_of(change)}, {change['dataset']}"),
+                *(number(change[key], 3) for key in ("before", "now", "difference")),
+                ends_of(change),
+            ]
+            for change in list_changes(against)
+        ]
+        if rows:
+            columns = ["outcome", "method", "metric", "model, data", "then", "now", "difference", "95 % interval"]
+            yield _table(columns, rows)
+        yield from (_escape(sentence) for sentence in [*lone_cells(against), *against["notes"]])
 
 
 def _scores(study: Mapping[str, Any]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Requirements: what the result of an audit has to show, written as one line of text. No torch in here.
 
-`METHOD: METRIC >= NUMBER`, `METHOD: sane`, `certificate: relies`; a scale may stand before the metric, and an
-architecture at the end: `gradcam: skill average_precision >= 0.2 on flowernet`.
+`METHOD: METRIC >= NUMBER`, `METHOD: sane`, `certificate: relies`, `baseline: no worse`; a scale may stand before the
+metric, and an architecture at the end: `gradcam: skill average_precision >= 0.2 on flowernet`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from an8flower.errors import WrongUsage
 from an8flower.names import unknown
 
 CERTIFICATE = "certificate"  # the subject of what is required of the models
-SANE, RELIES = "sane", "relies"
+BASELINE = "baseline"  # the subject of what is required of all methods beside an earlier run
+SANE, RELIES, NO_WORSE = "sane", "relies", "no worse"
+# A further word about a method, such as the agreement of its maps, is one more of these, and a check in `decisions`.
 COSTS = ("seconds", "forwards", "backwards")
 SHARES = ("accuracy", "flip_rate", "stability", "evidence_alone", "rim_alone", "rest_alone")
 DECIDED_BY = ("by_shortcut", "by_evidence", "by_neither")  # where data have a shortcut that contradicts the evidence
@@ -23,19 +25,20 @@ MEAN = "mean"
 SCALES = (MEAN, "calibrated", "skill", "of_this_picture")
 TEXT = re.compile(
     r"\s*(?P<subject>\S(?:.*\S)?)\s*:\s+"
-    rf"(?:(?P<word>{SANE}|{RELIES})"
+    rf"(?:(?P<word>{SANE}|{RELIES}|no\s+worse)"
     rf"|(?:(?P<scale>{'|'.join(SCALES)})\s+)?(?P<quantity>[^\s<>]+)\s*"
     r"(?P<relation><=|>=|<|>)\s*(?P<bound>[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?))"
     r"(?:\s+on\s+(?P<architecture>\S+))?\s*"
 )
+SHORT = re.compile(r"\s*no\s+worse(\s+on\s+\S+)?\s*")  # `baseline: ` may be left out
 
 
 @dataclass(frozen=True)
 class Requirement:
     """One requirement: of a method or of the certificates, a number on one side of a bound, or a word."""
 
-    subject: str  # a method as the plan writes it, or CERTIFICATE
-    quantity: str  # a metric as the plan writes it, one of COSTS, SHARES or DECIDED_BY, SANE or RELIES
+    subject: str  # a method as the plan writes it, CERTIFICATE or BASELINE
+    quantity: str  # a metric as the plan writes it, one of COSTS, SHARES or DECIDED_BY, SANE, RELIES or NO_WORSE
     scale: str = MEAN
     relation: str = ""  # <=, >=, < or >; empty for a word
     bound: float = 0.0
@@ -57,7 +60,7 @@ class Requirement:
     @property
     def is_metric(self) -> bool:
         """Whether the quantity is a metric of a method."""
-        return self.subject != CERTIFICATE and self.quantity not in (SANE, *COSTS)
+        return self.subject != CERTIFICATE and self.quantity not in (SANE, NO_WORSE, *COSTS)
 
 
 def _write_number(value: float) -> str:
@@ -76,7 +79,11 @@ def parse_requirement(text: str) -> Requirement:
     0.5
     >>> parse_requirement("smoothgrad:samples=20: skill deletion:steps=28 > 0 on flowernet").architecture
     'flowernet'
+    >>> parse_requirement("no worse").text
+    'baseline: no worse'
     """
+    if SHORT.fullmatch(text):
+        text = f"{BASELINE}: {text}"
     match = TEXT.fullmatch(text)
     if match is None or not math.isfinite(float(match["bound"] or 0)):
         raise WrongUsage(
@@ -85,7 +92,7 @@ def parse_requirement(text: str) -> Requirement:
         )
     requirement = Requirement(
         match["subject"],
-        match["word"] or match["quantity"],
+        " ".join((match["word"] or match["quantity"]).split()),
         match["scale"] or MEAN,
         match["relation"] or "",
         float(match["bound"] or 0),
@@ -103,6 +110,8 @@ def _refuse_wrong_pair(requirement: Requirement, text: str) -> None:
         raise WrongUsage(f'"{text}": {unknown("share of a certificate", requirement.quantity, known)}')
     if not of_models and requirement.quantity == RELIES:
         raise WrongUsage(f'"{text}": only a model relies on the evidence; write {CERTIFICATE}: {RELIES}')
+    if requirement.subject == BASELINE and requirement.quantity != NO_WORSE:
+        raise WrongUsage(f'"{text}": beside an earlier run there is {NO_WORSE} alone; write {BASELINE}: {NO_WORSE}')
     if requirement.scale != MEAN and not requirement.is_metric:
         raise WrongUsage(f'"{text}": {requirement.scale} is a scale of metrics; leave it out')
     if requirement.quantity in COSTS and requirement.architecture:
@@ -117,6 +126,7 @@ def refuse_unknown_names(
     sane: Collection[str],
     certifies: bool,
     architectures: Collection[str] | None,
+    compares: bool = False,
 ) -> None:
     """Raise WrongUsage for the first requirement that the results cannot speak about.
 
@@ -125,6 +135,7 @@ def refuse_unknown_names(
         sane: the methods whose sanity is checked.
         certifies: whether the models are certified.
         architectures: of the models; None if they are not known before the models are opened.
+        compares: whether there is an earlier run to compare with.
     """
     for requirement in requirements:
         for kind, name, names in _names(requirement, methods, metrics, sane, architectures):
@@ -132,6 +143,8 @@ def refuse_unknown_names(
                 raise WrongUsage(f"require: {_lack(kind, name, names)} (in {requirement.text!r})")
         if requirement.subject == CERTIFICATE and not certifies:
             raise WrongUsage(f"require: no model is certified here; leave {requirement.text!r} out")
+        if requirement.quantity == NO_WORSE and not compares:
+            raise WrongUsage(f"require: {requirement.text!r} than what? give the folder of an audit with --against")
 
 
 def _lack(kind: str, name: str, names: Collection[str]) -> str:
@@ -148,7 +161,7 @@ def _names(
     """The names of a requirement that have to be known: what each is, the name, and those that are known."""
     if requirement.quantity == SANE:
         yield "method of the sanity checks", requirement.subject, sane
-    elif requirement.subject != CERTIFICATE:
+    elif requirement.subject not in (CERTIFICATE, BASELINE):
         yield "method", requirement.subject, methods
     if requirement.is_metric:
         yield "metric", requirement.quantity, metrics

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from ...metrics.metric import Metric
+from ...results.baseline import Baseline
 from ...results.decisions import decide_all
 from ...results.ledger import Ledger, broken_metrics, without_metrics
 from ...results.statistics.scores import is_method
@@ -19,6 +20,7 @@ from ..cell_tasks import failures
 from ..open_study import OpenStudy
 from ..plan import Plan
 from ..stage import Stage
+from .against import compare
 from .curves import curves
 from .printed import Measured, beside_printed
 from .slices import row_properties, slices
@@ -27,14 +29,21 @@ Stages = Mapping[str, Stage]
 """The stages of one data set by their names."""
 
 
-def summarise(plan: Plan, studies: Sequence[Stages], training: Ledger) -> dict[str, Any]:
-    """Make `summary.json`, without versions and machine: a study for each data set, printed tables, failures."""
+def summarise(
+    plan: Plan, studies: Sequence[Stages], training: Ledger, baseline: Baseline | None = None
+) -> dict[str, Any]:
+    """Make `summary.json`, without versions and machine: a study for each data set, printed tables, failures.
+
+    Args:
+        baseline: an earlier run that every cell is compared with.
+    """
     tables = [_read_scores(stages) for stages in studies]
     documents = [_describe_study(stages, table) for stages, table in zip(studies, tables, strict=True)]
     rules = rules_of(plan.document())
     documents = [{**document, "verdicts": verdicts(document, rules)} for document in documents]
     opened = [stages["scores"].study for stages in studies]
     measured = [_measure(*triple) for triple in zip(opened, tables, documents, strict=True)]
+    against = compare(plan, opened, documents, tables, baseline) if baseline else None
     failed = list(failures([training], "all"))
     for study, stages in zip(opened, studies, strict=True):
         failed += failures([stage.ledger for stage in stages.values()], study.scoring.store.name)
@@ -44,9 +53,10 @@ def summarise(plan: Plan, studies: Sequence[Stages], training: Ledger) -> dict[s
         "title": plan.title,
         "plan": plan.document(),
         "studies": documents,
-        "requirements": decide_all(plan.requirements(), documents),
+        "requirements": decide_all(plan.requirements(), documents, against),
         "printed": [table for name in plan.printed for table in beside_printed(name, measured)],
         "failed": failed,
+        **({"against": against} if against else {}),
     }
 
 
@@ -82,6 +92,10 @@ def _describe_study(stages: Stages, table: pa.Table) -> dict[str, Any]:
     return {
         "dataset": _describe_dataset(study),
         **results,
+        "long_rows": {
+            "parts": stages["scores"].ledger.filed,
+            "explainers": {text: explainer for explainer, text in study.methods.items()},
+        },
         "curves": curves(table, study.methods, metrics, store.size, seed),
         "slices": slices(table, study.methods, metrics, properties, seed),
         "reasons": _count_reasons(table),

@@ -90,16 +90,19 @@ def without_rounding(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.where(np.abs(rows) <= ROUNDING * np.nanmax(np.abs(values), initial=0), 0, rows)
 
 
-def sign_flip_p(rows: np.ndarray, seed: int) -> np.ndarray:
+def sign_flip_p(rows: np.ndarray, seed: int, tests: int | None = None) -> np.ndarray:
     """Two-sided p (pairs,) of differences (pairs, rows): the share of sign flips with at least so large a mean.
 
     NaN is left out. For few rows every choice of signs is tried; for more, FLIPS or more choices are drawn, and the
     observed one counts as one of them.
+
+    Args:
+        tests: how many tests are corrected together; as many as there are pairs where None.
     """
     known = ~np.isnan(rows)
     filled = np.where(known, rows, 0).T.astype(np.float32)
     observed = np.abs(filled.sum(0, dtype=np.float64)) - 1e-6 * np.abs(filled).sum(0)  # equal sums may round apart
-    wanted = max(FLIPS, FLIPS_PER_PAIR * len(rows))
+    wanted = max(FLIPS, FLIPS_PER_PAIR * (tests or len(rows)))
     exact = 2 ** min(len(filled), 62) <= wanted
     beyond, tried = np.zeros(len(rows)), 0
     for signs in _all_signs(len(filled)) if exact else _drawn_signs(len(filled), wanted, seed):

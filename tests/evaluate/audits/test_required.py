@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from an8flower.__main__ import main
-from an8flower.commands.requirements import write_verdict_files
+from an8flower.commands.requirements import Gate, write_verdict_files
 from an8flower.errors import Refusal
 from an8flower.evaluate.audits import plan as plans
 from an8flower.evaluate.audits.required import check_requirements
@@ -113,9 +113,10 @@ def test_the_manifest_lists_data_weights_plan_summary_and_page(place: Path, monk
     monkeypatch.chdir(place)
     folder = place / "runs" / "gated"
     listed = {entry["role"]: entry["path"] for entry in json.loads((folder / "manifest.json").read_text())["files"]}
-    assert set(listed) == {"plan", "summary", "page", "data", "weights"}
+    assert set(listed) == {"plan", "summary", "page", "data", "weights", "rows", "card"}
     assert listed["data"].startswith("../../data/single-6c")
     assert listed["weights"].startswith("models/")
+    assert listed["rows"].startswith("scores/")
     for command in ("verify", "report", "verify"):
         done = CliRunner().invoke(main, [command, str(folder)])
         assert done.exit_code == 0, done.output
@@ -124,7 +125,7 @@ def test_the_manifest_lists_data_weights_plan_summary_and_page(place: Path, monk
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Refusal, match="choose another place with --junit"):
-        write_verdict_files({"name": "p", "studies": []}, tmp_path / "file" / "junit.xml", None)
+        write_verdict_files({"name": "p", "studies": []}, Gate((), False, tmp_path / "file" / "junit.xml", None))
 
 
 @pytest.mark.parametrize(

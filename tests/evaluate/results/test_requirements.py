@@ -37,6 +37,7 @@ requirements = st.one_of(
     st.builds(Requirement, methods, st.sampled_from(COSTS), st.just("mean"), relations, numbers),
     st.builds(Requirement, methods, st.just("sane"), architecture=places),
     st.builds(Requirement, st.just("certificate"), st.just("relies"), architecture=places),
+    st.builds(Requirement, methods | st.just("baseline"), st.just("no worse"), architecture=places),
     st.builds(
         Requirement, st.just("certificate"), st.sampled_from(SHARES + DECIDED_BY), st.just("mean"), relations, numbers
     ),
