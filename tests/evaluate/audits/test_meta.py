@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from collections.abc import Iterator
+from html import escape
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from scipy.stats import kendalltau, spearmanr
 
+from an8flower.__main__ import main
 from an8flower.evaluate.audits import known_maps
 from an8flower.evaluate.audits import plan as plans
 from an8flower.evaluate.audits.run import AuditOutcome, How, audit
 from an8flower.evaluate.results.folder import RunFolder
 from an8flower.evaluate.results.metric_tests import ADVERSARIES, LEVELS, MAPS
+from an8flower.evaluate.results.metric_words import agreement_sentences
+from an8flower.evaluate.results.summary_schema import summary_schema
 from an8flower.generate import generate
 from an8flower.spec import from_mapping
+
+jsonschema = pytest.importorskip("jsonschema")
 
 ROWS = 40  # 36 rows without an exception are the fewest that put a lower limit above 90 %
 PROXIES = ["deletion:steps=4", "average_drop", "sparseness"]
@@ -175,3 +183,51 @@ def test_what_was_scored_is_not_scored_again(done: AuditOutcome) -> None:
     assert again.done == 0
     key = "metric_tests"
     assert again.summary["studies"][0][key] == done.summary["studies"][0][key]
+
+
+@pytest.mark.slow
+def test_the_command_and_the_page_say_the_same(done: AuditOutcome) -> None:
+    printed = CliRunner().invoke(main, ["metrics", "--meta", str(done.folder)])
+    assert printed.exit_code == 0, printed.output
+    page = done.page.read_text()
+    for entry in done.summary["studies"][0]["metric_agreement"]:
+        for sentence in agreement_sentences(entry):
+            assert sentence in printed.output
+            assert escape(sentence) in page
+    assert "Which metric may be believed?" in page
+    document = json.loads(CliRunner().invoke(main, ["metrics", "--meta", str(done.folder), "--json"]).output)
+    assert document[0]["metric_tests"] == done.summary["studies"][0]["metric_tests"]
+    one = CliRunner().invoke(main, ["metrics", "average_drop", "--meta", str(done.folder), "--json"])
+    (study,) = json.loads(one.output)
+    assert {pair["metric"] for entry in study["metric_agreement"] for pair in entry["pairs"]} == {"average_drop"}
+    assert jsonschema.Draft202012Validator(summary_schema()).is_valid(done.summary)
+
+
+# The command, without an audit.
+
+
+@pytest.mark.parametrize(
+    ("study", "sentence"),
+    [
+        ({"dataset": {"name": "x"}}, "run the same audit again"),
+        ({"dataset": {"name": "x"}, "metric_agreement": []}, "run the plan `metrics`"),
+    ],
+)
+def test_runs_that_say_nothing_of_metrics_are_refused_with_the_remedy(
+    study: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps({"studies": [study]}))
+    refused = CliRunner().invoke(main, ["metrics", "--meta", str(tmp_path)])
+    assert refused.exit_code == 1
+    assert sentence in refused.output
+    assert "Traceback" not in refused.output
+
+
+def test_an_unknown_metric_is_named_with_its_neighbour(tmp_path: Path) -> None:
+    pair = {"metric": "deletion", "truth": "iou_area"}
+    agreement = [{"architecture": "net", "proxies": ["deletion"], "pairs": [pair]}]
+    studies = [{"dataset": {"name": "x"}, "metric_agreement": agreement}]
+    (tmp_path / "summary.json").write_text(json.dumps({"studies": studies}))
+    refused = CliRunner().invoke(main, ["metrics", "deletio", "--meta", str(tmp_path)])
+    assert refused.exit_code == 2
+    assert "deletion" in refused.output

@@ -1,0 +1,151 @@
+"""Which metric may be believed, in sentences and tables: what the terminal, the page and the manual say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from .metric_agreement import QUESTIONS
+from .metric_tests import ADVERSARIES
+from .wording import number
+
+Rows = list[list[str]]
+AGREES, UNDECIDED, DISAGREES = "agrees", "cannot be told", "disagrees"
+AGREEMENT_COLUMNS = ("metric", "tau", "95 % interval", "without controls", "tau by row", "rho by row")
+TEST_COLUMNS = ("metric", "in order", "95 % interval", "lost at", "takes for the truth", "prefers to the truth")
+
+
+def outcome_of_pair(pair: Mapping[str, Any]) -> str | None:
+    """Whether a metric agrees with a truth, by the interval of tau: above 0, below 0, or neither; None without a tau.
+
+    >>> outcome_of_pair({"tau": {"mean": 0.5, "low": 0.1, "high": 0.8}})
+    'agrees'
+    """
+    tau = pair["tau"]
+    if tau["mean"] is None:
+        return None
+    if tau["low"] is None:
+        return UNDECIDED
+    return AGREES if tau["low"] > 0 else DISAGREES if tau["high"] < 0 else UNDECIDED
+
+
+def pairs_of(entry: Mapping[str, Any], truth: str) -> list[Mapping[str, Any]]:
+    """The pairs of an architecture's agreement with one truth."""
+    return [pair for pair in entry["pairs"] if pair["truth"] == truth]
+
+
+def agreement_rows(entry: Mapping[str, Any], truth: str) -> Rows:
+    """The rows of the table of AGREEMENT_COLUMNS for one truth: the proxies, then the other truths."""
+    return [
+        [
+            pair["metric"],
+            number(pair["tau"]["mean"]),
+            span_words(pair["tau"]),
+            with_span(pair["tau_without_controls"]),
+            number(pair["row_tau"]["mean"]),
+            number(pair["row_spearman"]["mean"]),
+        ]
+        for pair in pairs_of(entry, truth)
+    ]
+
+
+def wide_rows(entry: Mapping[str, Any]) -> Rows:
+    """The rows of a table with a column for each truth: the metric, then tau with its interval."""
+    truths = [truth["metric"] for truth in entry["truths"]]
+    taus = {(pair["metric"], pair["truth"]): with_span(pair["tau"]) for pair in entry["pairs"]}
+    return [[metric, *(taus.get((metric, truth), "") for truth in truths)] for metric in (*entry["proxies"], *truths)]
+
+
+def known_map_rows(entry: Mapping[str, Any]) -> Rows:
+    """The rows of the table of TEST_COLUMNS, one for each metric."""
+    return [
+        [
+            metric,
+            number(test["in_order"]["mean"]),
+            span_words(test["in_order"]),
+            _percent(test["lost_at"]),
+            _adversaries(test, "not told"),
+            _adversaries(test, "preferred"),
+        ]
+        for metric, test in entry["metrics"].items()
+    ]
+
+
+def agreement_sentences(entry: Mapping[str, Any]) -> Iterator[str]:
+    """What may be said of the proxies of one architecture, a sentence for each truth, or why nothing can be said."""
+    if not entry["pairs"]:
+        yield f"{entry['architecture']}: {entry.get('reason', 'nothing was compared')}."
+        return
+    for truth in entry["truths"]:
+        outcomes = {
+            pair["metric"]: outcome_of_pair(pair)
+            for pair in pairs_of(entry, truth["metric"])
+            if pair["metric"] in entry["proxies"]
+        }
+        said = [
+            f"{words}: {', '.join(names)}"
+            for outcome, words in WORDS.items()
+            if (names := [name for name, value in outcomes.items() if value == outcome])
+        ]
+        yield f"{QUESTIONS[truth['question']].capitalize()} ({truth['metric']}) {'; '.join(said)}."
+
+
+WORDS = {
+    AGREES: "Ordering methods as the truth does, in part at least",
+    UNDECIDED: "not told from chance",
+    DISAGREES: "ordering them the other way round",
+    None: "without a tau",
+}
+"""What is said of proxies by their outcome; in part: the interval of tau lies above 0, which is far from 1."""
+
+
+def about_words(entry: Mapping[str, Any]) -> str:
+    """The scope of the numbers of one architecture, in words."""
+    left_out = "".join(f" {out['model']} is left out: {out['reason']}." for out in entry["left_out"])
+    methods = f"{len(entry['methods'])} methods, " if entry.get("methods") else ""
+    models = ", ".join(entry["models"]) or "none"
+    return f"{entry['scope'].capitalize()} ({models}), {methods}{entry['rows']} rows.{left_out}"
+
+
+def anew_sentence(entry: Mapping[str, Any]) -> str:
+    """What can be said of models trained anew, in a sentence; empty if there is nothing to be said of any."""
+    anew = entry.get("trained_anew")
+    if anew is None:
+        return ""
+    if anew["models"] < anew["least"]:
+        return (
+            f"Of models trained anew nothing can be said: that takes {anew['least']} certified models, "
+            f"and there {'is' if anew['models'] == 1 else 'are'} {anew['models']}."
+        )
+    known = [pair for pair in entry["pairs"] if pair["trained_anew"] and pair["metric"] in entry["proxies"]]
+    sure = [f"{pair['metric']} with {pair['truth']}" for pair in known if (pair["trained_anew"]["low"] or 0) > 0]
+    return f"For models trained anew, the interval of tau lies above 0 for: {', '.join(sure) or 'none'}."
+
+
+def with_span(share: Mapping[str, Any]) -> str:
+    """A mean with its interval in brackets.
+
+    >>> with_span({"mean": 0.5, "low": 0.25, "high": 0.75}), with_span({"mean": None, "low": None, "high": None})
+    ('0.50 (0.25 to 0.75)', '-')
+    """
+    return number(share["mean"]) + (f" ({span_words(share)})" if share["low"] is not None else "")
+
+
+def span_words(share: Mapping[str, Any]) -> str:
+    """The ends of an interval in words; a dash if it has none."""
+    return "-" if share["low"] is None else f"{number(share['low'])} to {number(share['high'])}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%} noise"
+
+
+def _adversaries(test: Mapping[str, Any], outcome: str) -> str:
+    """The adversaries of a metric with an outcome."""
+    names = [name for name, entry in test["adversaries"].items() if entry["outcome"] == outcome]
+    return ", ".join(names) or "none"
+
+
+def describe_adversaries() -> Sequence[tuple[str, str]]:
+    """Each adversary with what it is."""
+    return list(ADVERSARIES.items())
