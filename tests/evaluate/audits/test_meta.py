@@ -15,12 +15,16 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import kendalltau, spearmanr
 
 from an8flower.__main__ import main
+from an8flower.errors import NotApplicable
 from an8flower.evaluate.audits import known_maps
 from an8flower.evaluate.audits import plan as plans
 from an8flower.evaluate.audits.run import AuditOutcome, How, audit
+from an8flower.evaluate.case import Case, Query, Truth
 from an8flower.evaluate.results.folder import RunFolder
 from an8flower.evaluate.results.metric_tests import ADVERSARIES, LEVELS, MAPS
 from an8flower.evaluate.results.metric_words import agreement_sentences
@@ -90,6 +94,38 @@ def test_the_order_of_the_truth_is_whole_until_a_third_is_noise_and_is_lost_at_t
     assert all(later <= earlier for earlier, later in pairwise(aurocs))
     noise = static[0].numpy()
     assert aurocs[-1] == pytest.approx(np.mean(noise[mask > 0][:, None] > noise[mask == 0]))
+
+
+def case_of(labels: list[int]) -> Case:
+    """Rows whose masks are their own numbers in binary, so that a mask says whose it is."""
+    count = len(labels)
+    masks = torch.tensor([[[row >> bit & 1 for bit in range(4)]] for row in range(1, count + 1)], dtype=torch.uint8)
+    query = Query(torch.zeros(count, 3, 1, 4), torch.tensor(labels), torch.arange(count))
+    return Case(None, query, Truth(torch.arange(count), torch.tensor(labels), masks, None))
+
+
+@given(st.lists(st.integers(0, 2), min_size=2, max_size=15), st.integers(0, 5))
+def test_the_truth_of_another_class_is_one(labels: list[int], seed: int) -> None:
+    case = case_of(labels)
+    if len(set(labels)) < 2:
+        with pytest.raises(NotApplicable, match="all rows are of one class"):
+            known_maps.make_map("other_class", case, seed)
+        return
+    maps = known_maps.make_map("other_class", case, seed)
+    owners = [sum(int(value) << bit for bit, value in enumerate(row[0])) - 1 for row in maps.tolist()]
+    assert all(labels[owner] != label for owner, label in zip(owners, labels, strict=True))
+    assert torch.equal(maps, known_maps.make_map("other_class", case, seed))
+
+
+def test_maps_that_are_asked_for_again_are_those_of_the_same_picture_unless_they_are_noise() -> None:
+    """A metric that explains a picture twice gets the same truth, and other noise for another picture."""
+    case = case_of([0, 1, 1])
+    for name in ("truth", "shifted", "inverted", "other_class"):
+        again = known_maps.make_map_again(name, case, 0, case.query)
+        assert torch.equal(again, known_maps.make_map(name, case, 0)), name
+    other = case.query._replace(images=case.query.images + 0.5)
+    first, second = (known_maps.make_map_again("noise-100", case, 0, query) for query in (case.query, other))
+    assert not torch.equal(first, second)
 
 
 # An audit.
