@@ -72,6 +72,11 @@ def main() -> None:
         plan = plans.load("metrics").at_reduced_size()
         outcome = audit(plan, place / "runs" / plan.name, How(device="cpu", data_folder=place / "data"))
         (study,) = outcome.summary["studies"]
+    publish(study)
+
+
+def publish(study: Mapping[str, Any]) -> None:
+    """Write both results of a data set of a finished audit."""
     data = study["dataset"]
     about = {"command": "an8flower audit metrics --reduced", "data": f"{data['name']}, {data['size']} px"}
     truths = {truth["metric"]: truth["question"] for truth in study["metric_agreement"][0]["truths"]}

@@ -70,9 +70,9 @@ def _show_study(document: Mapping[str, Any]) -> None:
             rows = words.agreement_rows(entry, truth["metric"])
             if rows:
                 show(words.AGREEMENT_COLUMNS, rows, title=f"Agreement with {truth['metric']} on the order of methods")
-        for sentence in (*words.agreement_sentences(entry), words.anew_sentence(entry)):
-            if sentence:
-                click.echo(sentence)
+        said = [*words.agreement_sentences(entry), words.anew_sentence(entry), words.truth_sentence(entry)]
+        for sentence in filter(None, said):
+            click.echo(sentence)
     for entry in document["metric_tests"]:
         if entry["metrics"]:
             click.echo(f"{document['dataset']}, {entry['architecture']}. {words.about_words(entry)}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..results import metric_words as words
-from .numbers import MINUS
+from .numbers import DASH, MINUS
 from .reading import AuditFolder
 from .sections import PageSection, add_section
 from .study import StudyView
@@ -51,17 +51,22 @@ def _describe(
 ) -> BelievedMetrics:
     """What is said of the metrics of one architecture."""
     entry = agreement or test or {}
-    sentences = [*words.agreement_sentences(agreement), words.anew_sentence(agreement)] if agreement else []
+    sentences = _sentences(agreement) if agreement else []
     has_pairs, has_tests = bool(agreement and agreement["pairs"]), bool(test and test["metrics"])
     return BelievedMetrics(
         architecture,
         words.about_words(entry),
-        list(filter(None, sentences)),
+        sentences,
         _taus(agreement) if agreement and has_pairs else None,
         _details(agreement) if agreement and has_pairs else [],
         _typeset(words.TEST_COLUMNS, words.known_map_rows(test)) if test and has_tests else None,
         words.about_words(test) if test and has_tests else "",
     )
+
+
+def _sentences(agreement: Mapping[str, Any]) -> list[str]:
+    said = [*words.agreement_sentences(agreement), words.anew_sentence(agreement)]
+    return [sentence for sentence in (*said, words.truth_sentence(agreement)) if sentence]
 
 
 def _taus(agreement: Mapping[str, Any]) -> Table:
@@ -87,5 +92,7 @@ def _with_minus(cell: str) -> str:
     >>> _with_minus("-0.50 (-0.60 to -0.20)") == f"{MINUS}0.50 ({MINUS}0.60 to {MINUS}0.20)"
     True
     """
+    if cell == "-":
+        return DASH
     words_of_cell = cell.replace("(-", f"({MINUS}").split(" ")
     return " ".join(MINUS + word[1:] if word[:1] == "-" and word[1:] else word for word in words_of_cell)

@@ -72,31 +72,40 @@ def known_map_rows(entry: Mapping[str, Any]) -> Rows:
 
 
 def agreement_sentences(entry: Mapping[str, Any]) -> Iterator[str]:
-    """What may be said of the proxies of one architecture, a sentence for each truth, or why nothing can be said."""
+    """What may be said of the proxies of one architecture, in sentences, or why nothing can be said."""
     if not entry["pairs"]:
         yield f"{entry['architecture']}: {entry.get('reason', 'nothing was compared')}."
         return
-    for truth in entry["truths"]:
-        outcomes = {
-            pair["metric"]: outcome_of_pair(pair)
-            for pair in pairs_of(entry, truth["metric"])
-            if pair["metric"] in entry["proxies"]
-        }
-        said = [
-            f"{words}: {', '.join(names)}"
-            for outcome, words in WORDS.items()
-            if (names := [name for name, value in outcomes.items() if value == outcome])
-        ]
-        yield f"{QUESTIONS[truth['question']].capitalize()} ({truth['metric']}) {'; '.join(said)}."
+    outcomes = {proxy: outcome_of_proxy(entry, proxy) for proxy in entry["proxies"]}
+    for outcome, words in WORDS.items():
+        names = [name for name, value in outcomes.items() if value == outcome]
+        if names:
+            yield f"{words}: {', '.join(names)}."
+
+
+def outcome_of_proxy(entry: Mapping[str, Any], proxy: str) -> str:
+    """Whether a proxy agrees with every truth, disagrees with one at least, or neither."""
+    outcomes = {outcome_of_pair(pair) for pair in entry["pairs"] if pair["metric"] == proxy}
+    if outcomes == {AGREES}:
+        return AGREES
+    return DISAGREES if DISAGREES in outcomes else UNDECIDED
 
 
 WORDS = {
-    AGREES: "Ordering methods as the truth does, in part at least",
-    UNDECIDED: "not told from chance",
-    DISAGREES: "ordering them the other way round",
-    None: "without a tau",
+    AGREES: "Ordering methods as every truth does, in part at least (the interval of tau lies above 0)",
+    UNDECIDED: "Not told from chance by one truth at least (the interval reaches 0)",
+    DISAGREES: "Ordering methods the other way round by one truth at least (the interval lies below 0)",
 }
-"""What is said of proxies by their outcome; in part: the interval of tau lies above 0, which is far from 1."""
+"""What is said of proxies by their outcome."""
+
+
+def truth_sentence(entry: Mapping[str, Any]) -> str:
+    """The metrics that stand for the truth, each with its question; metrics with one question stand together."""
+    by_question: dict[str, list[str]] = {}
+    for truth in entry["truths"]:
+        by_question.setdefault(truth["question"], []).append(truth["metric"])
+    truths = [f"{' and '.join(names)} ({QUESTIONS[question]})" for question, names in by_question.items()]
+    return f"Truths: {'; '.join(truths)}."
 
 
 def about_words(entry: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from an8flower.evaluate.results.metric_words import (
     agreement_sentences,
     anew_sentence,
     known_map_rows,
+    truth_sentence,
     wide_rows,
 )
 from an8flower.evaluate.results.statistics.scores import ScoreArrays
@@ -87,11 +88,12 @@ def test_direction_counts_and_the_reverse_is_seen(agreement: dict[str, Any]) -> 
 
 
 def test_what_is_said_follows_from_the_intervals(agreement: dict[str, Any]) -> None:
-    (sentence,) = agreement_sentences(agreement)
-    assert sentence == (
-        "Does the map find the designed evidence? (iou_area) Ordering methods as the truth does, in part at least: "
-        "deletion; not told from chance: insertion; ordering them the other way round: sparseness."
-    )
+    agrees, undecided, disagrees = agreement_sentences(agreement)
+    assert agrees.startswith("Ordering methods as every truth does")
+    assert agrees.endswith(": deletion.")
+    assert undecided.endswith("(the interval reaches 0): insertion.")
+    assert disagrees.endswith("(the interval lies below 0): sparseness.")
+    assert truth_sentence(agreement) == "Truths: iou_area (does the map find the designed evidence?)."
     assert anew_sentence(agreement).endswith("the interval of tau lies above 0 for: deletion with iou_area.")
     assert agreement_rows(agreement, "iou_area")[0][:3] == ["deletion", "1.00", "1.00 to 1.00"]
     assert wide_rows(agreement)[1] == ["sparseness", "-1.00 (-1.00 to -1.00)"]
