@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..results import metric_words as words
+from .degradation import draw_degradation
+from .figures import Drawing
 from .numbers import DASH, MINUS
 from .reading import AuditFolder
 from .sections import PageSection, add_section
@@ -24,6 +26,7 @@ class BelievedMetrics(NamedTuple):
     details: Sequence[tuple[str, Table]]  # the truth, and all numbers beside it
     tests: Table | None
     test_about: str
+    curves: Drawing | None
 
 
 @add_section
@@ -36,20 +39,26 @@ def show_believed_metrics(
     if not by_study:
         return None
     content = {"by_study": by_study, "adversaries": words.describe_adversaries()}
-    return PageSection("believed", "Which metric may be believed?", content, "believed")
+    drawings = [entry.curves for _, entries in by_study for entry in entries if entry.curves]
+    return PageSection("believed", "Which metric may be believed?", content, "believed", drawings)
 
 
 def _list_metrics(study: StudyView) -> list[BelievedMetrics]:
-    """What is said of the metrics of each architecture of a study."""
+    """What is said of the metrics of each architecture of a study; nothing if none of its models has a certificate."""
+    if not study.document.get("certificates"):
+        return []
     agreements = {entry["architecture"]: entry for entry in study.document.get("metric_agreement") or ()}
     tests = {entry["architecture"]: entry for entry in study.document.get("metric_tests") or ()}
-    return [_describe(name, agreements.get(name), tests.get(name)) for name in dict.fromkeys([*agreements, *tests])]
+    names = enumerate(dict.fromkeys([*agreements, *tests]))
+    return [
+        _describe(f"believed-{study.key}-{place}", name, agreements.get(name), tests.get(name)) for place, name in names
+    ]
 
 
 def _describe(
-    architecture: str, agreement: Mapping[str, Any] | None, test: Mapping[str, Any] | None
+    key: str, architecture: str, agreement: Mapping[str, Any] | None, test: Mapping[str, Any] | None
 ) -> BelievedMetrics:
-    """What is said of the metrics of one architecture."""
+    """What is said of the metrics of one architecture; the key names its plot."""
     entry = agreement or test or {}
     sentences = _sentences(agreement) if agreement else []
     has_pairs, has_tests = bool(agreement and agreement["pairs"]), bool(test and test["metrics"])
@@ -61,6 +70,7 @@ def _describe(
         _details(agreement) if agreement and has_pairs else [],
         _typeset(words.TEST_COLUMNS, words.known_map_rows(test)) if test and has_tests else None,
         words.about_words(test) if test and has_tests else "",
+        draw_degradation(key, test, frozenset(agreement["proxies"])) if agreement and test and has_tests else None,
     )
 
 
