@@ -29,6 +29,35 @@ def _taus_of(document: Mapping[str, Any], architecture: str) -> str:
     return table(["metric", *map(code, truths)], cells)
 
 
+def proxy_verdicts() -> str:
+    """For each proxy the lowest and the highest tau over the truths, and how many intervals lie off 0."""
+    document = _measured("metric_agreement")
+    proxies = dict.fromkeys((row["architecture"], row["metric"]) for row in document["rows"] if row["proxy"])
+    rows = []
+    for architecture, metric in proxies:
+        of_metric = [row for row in document["rows"] if (row["architecture"], row["metric"]) == (architecture, metric)]
+        spans = [[(row[key], row[low], row[high]) for row in of_metric] for key, low, high in TAUS]
+        rows.append([architecture, code(metric), *(cell for span in spans for cell in _range_of(span))])
+    head = ["network", "metric", "tau", "above 0, below 0", "tau without controls", "above 0, below 0"]
+    return table(head, rows)
+
+
+TAUS = (
+    ("tau", "low", "high"),
+    ("without controls", "without controls, low", "without controls, high"),
+)
+
+
+def _range_of(spans: list[tuple[float | None, float | None, float | None]]) -> list[str]:
+    """The lowest and the highest of several values with intervals, and how many intervals lie above and below 0."""
+    known = [(value, low, high) for value, low, high in spans if None not in (value, low, high)]
+    if not known:
+        return ["-", "-"]
+    values = [value for value, _, _ in known]
+    above, below = sum(low > 0 for _, low, _ in known), sum(high < 0 for _, _, high in known)
+    return [f"{_number(min(values))} to {_number(max(values))}", f"{above}, {below} of {len(known)}"]
+
+
 def row_taus() -> str:
     """Tau without the controls, and the means over rows of tau and of Spearman's correlation."""
     document = _measured("metric_agreement")

@@ -77,5 +77,7 @@ def _show_study(document: Mapping[str, Any]) -> None:
         if entry["metrics"]:
             click.echo(f"{document['dataset']}, {entry['architecture']}. {words.about_words(entry)}")
             show(words.TEST_COLUMNS, words.known_map_rows(entry), title="Maps of known worth")
+            if sentence := words.misled_sentence(entry):
+                click.echo(sentence)
         else:
             click.echo(f"{document['dataset']}, {entry['architecture']}: {entry['reason']}.")

@@ -26,6 +26,7 @@ class BelievedMetrics(NamedTuple):
     details: Sequence[tuple[str, Table]]  # the truth, and all numbers beside it
     tests: Table | None
     test_about: str
+    misled: str  # a sentence on metrics that take a map of other pixels for the truth; may be empty
     curves: Drawing | None
 
 
@@ -70,6 +71,7 @@ def _describe(
         _details(agreement) if agreement and has_pairs else [],
         _typeset(words.TEST_COLUMNS, words.known_map_rows(test)) if test and has_tests else None,
         words.about_words(test) if test and has_tests else "",
+        words.misled_sentence(test) if test and has_tests else "",
         draw_degradation(key, test, frozenset(agreement["proxies"])) if agreement and test and has_tests else None,
     )
 

@@ -12,6 +12,8 @@ from .wording import number
 Rows = list[list[str]]
 AGREES, UNDECIDED, DISAGREES = "agrees", "cannot be told", "disagrees"
 AGREEMENT_COLUMNS = ("metric", "tau", "95 % interval", "without controls", "tau by row", "rho by row")
+WRONG_PIXELS = ("shifted", "inverted", "edges", "other_class")
+"""The adversaries that show other pixels than the evidence; the others show it too large, too small or blurred."""
 TEST_COLUMNS = ("metric", "in order", "95 % interval", "lost at", "takes for the truth", "prefers to the truth")
 
 
@@ -106,6 +108,19 @@ def truth_sentence(entry: Mapping[str, Any]) -> str:
         by_question.setdefault(truth["question"], []).append(truth["metric"])
     truths = [f"{' and '.join(names)} ({QUESTIONS[question]})" for question, names in by_question.items()]
     return f"Truths: {'; '.join(truths)}."
+
+
+def misled_sentence(entry: Mapping[str, Any]) -> str:
+    """The metrics that take a map of other pixels than the evidence for the truth, or prefer it, each with these maps.
+
+    Empty if there is none.
+    """
+    misled = {
+        metric: [name for name in WRONG_PIXELS if test["adversaries"][name]["outcome"] in ("not told", "preferred")]
+        for metric, test in entry["metrics"].items()
+    }
+    named = [f"{metric} ({', '.join(names)})" for metric, names in misled.items() if names]
+    return f"Taking maps of other pixels for the truth, or preferring them: {'; '.join(named)}." if named else ""
 
 
 def about_words(entry: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from an8flower.evaluate.results.metric_words import (
     agreement_sentences,
     anew_sentence,
     known_map_rows,
+    misled_sentence,
     truth_sentence,
     wide_rows,
 )
@@ -148,6 +149,9 @@ def test_known_maps_are_judged() -> None:
         ["m", "1.00", "1.00 to 1.00", "100% noise", "blurred", "eroded"],
         ["none", "-", "-", "-", "none", "none"],
     ]
+    assert misled_sentence(entry) == ""  # blurred and eroded maps show no other pixels than the evidence
+    (other,) = describe_tests({"a": known_scores()}, [CertifiedModels("net", ("a",), ())], {"m": False}, 0)
+    assert misled_sentence(other).endswith(": m (shifted, inverted, edges, other_class).")
     assert entry["metrics"]["m"]["adversaries"]["shifted"]["mean"] == pytest.approx(0.8)
     assert entry["metrics"]["none"]["adversaries"]["shifted"]["outcome"] is None
     assert is_valid("metric_tests", entry)
