@@ -53,6 +53,8 @@ KEYS = {
     "Plan.certificate": "what the models rely on",
     "Plan.derivations": "whether two derivations of what a model uses agree, where a metric asks for effect maps",
     "Plan.sanity": "whether methods notice that a model is randomised; skipped if it is left out",
+    "Plan.meta": "which metric may be believed: maps of known worth, scored by every metric on the models that rely on "
+    "the evidence; skipped if it is left out",
     "Plan.pictures": "what is shown in the gallery",
     "Plan.printed": "tables from the literature that the page sets ours beside",
     "Plan.require": "what has to hold, as lists of conditions by their subject, a method or `certificate`; see "
@@ -93,6 +95,7 @@ KEYS = {
     "sanity.recalibrate": "whether batch norms take new statistics from the rows; else they keep theirs",
     "sanity.smooth": "noisy images of smooth MPRT, which costs as many times as much; not done where it is left out",
     "sanity.labels": "whether a model is trained on permuted labels as well, which takes minutes",
+    "meta.rows": "rows on which the maps are scored, or all if there are fewer",
     "pictures.rows": "rows in the gallery, the same for all methods",
     "pictures.extremes": "the best and the worst rows of each method",
     "reduced.rows": "rows that are scored",
@@ -101,6 +104,7 @@ KEYS = {
     "reduced.seeds": "the seeds of the trainings",
     "reduced.epochs": "epochs at most",
     "reduced.archs": 'architectures that stand in for others: `{ resnet50 = "flowernet" }`',
+    "reduced.meta_rows": "rows of the maps of known worth",
     "reduced.sanity_rows": "rows of the sanity checks",
     "reduced.labels": "whether the sanity checks train a model on permuted labels",
 }

@@ -206,7 +206,7 @@ def test_python_runs_and_quick_commands_do(page: str, workspace: Path, monkeypat
         exec(compile(text, str(workspace / f"{name}.py"), "exec"), module.__dict__)
     for block in blocks(page, "console"):
         for words in commands(block.text):
-            if words[0] == "an8flower" and words[1] in QUICK:
+            if words[0] == "an8flower" and words[1] in QUICK and not is_large(words):
                 done = CliRunner().invoke(main, words[1:])
                 assert done.exit_code == 0, f"{page}:{block.line}: {done.output}"
 
@@ -301,7 +301,7 @@ def test_all_commands_run(page: str, wide_workspace: Path, monkeypatch: pytest.M
 
 def is_large(words: list[str]) -> bool:
     """Audits at their full size, and what needs them."""
-    of_run = words[1] == "report" or (words[1] == "verify" and words[-1].startswith("runs/"))
+    of_run = words[1] == "report" or (words[1] in ("metrics", "verify") and words[-1].startswith("runs/"))
     return of_run or (words[1] == "audit" and "--reduced" not in words)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..case import Case, Truth
+from ..results.metric_values import MetricKind
 
 Score = Callable[[Tensor, Case], Tensor]
 """(maps (B, H, W) float32, case) -> (B,) float32; NaN where undefined; never aggregates."""
@@ -87,6 +88,11 @@ class Metric:
     select: Callable[[np.ndarray], np.ndarray] | None = None
     needs: tuple[Need, ...] = ()
     further: Mapping[str, str] = field(default_factory=dict, hash=False)  # oracle, threshold, resize, quirks, ...
+
+    @property
+    def kind(self) -> MetricKind:
+        """What a summary has to know of the metric."""
+        return MetricKind(self.select, self.family, self.higher_is_better, self.bounds)
 
     @property
     def options(self) -> Any:

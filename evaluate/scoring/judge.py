@@ -134,6 +134,10 @@ class Judge:
             tables.append(self._score_at_grid(method.explainer, case, about))
         return pa.concat_tables(tables)
 
+    def score_maps(self, metrics: Iterable[Metric], maps: Tensor, case: Case) -> MetricValues:
+        """The scores of maps (B, H, W) by the metrics' names, whoever made the maps."""
+        return self._score_all(metrics, maps, case)
+
     def _score_at_grid(self, explainer: Any, case: Case, about: dict[str, Any]) -> pa.Table:
         """What the truth scores when a method with such a grid shows it, as long rows."""
         assert case.classifier is not None, "a method explains a model"

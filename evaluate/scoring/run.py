@@ -39,7 +39,7 @@ from ..results.folder import RunFolder
 from ..results.ledger import Cell, Content, Ledger, Work, broken_metrics, without_metrics
 from ..results.reliability import reliability_warnings
 from ..results.skill import SKILL_CONTROLS
-from ..results.summary import CHANCE, ORACLE, RELIANCE, MetricKind, contrasts, summarise
+from ..results.summary import CHANCE, ORACLE, RELIANCE, contrasts, summarise
 from ..seeds import seed_of
 from .judge import Judge, Target
 from .leading import check_leading, choose_leading
@@ -243,10 +243,7 @@ def _document(scoring: Scoring, ledger: Ledger, data: dict[str, Any], models: li
     plan, judge = scoring.plan, scoring.judge
     named = {repr(method.explainer): method for method in scoring.methods}
     incomplete = {entry["method"] for entry in ledger.failed}
-    kinds = {
-        metric.name: MetricKind(metric.select, metric.family, metric.higher_is_better, metric.bounds)
-        for metric in judge.metrics
-    }
+    kinds = {metric.name: metric.kind for metric in judge.metrics}
     table, results = ledger.run.table(ledger.filed), []
     broken = broken_metrics(table)
     table, kinds = without_metrics(table, broken), {name: kind for name, kind in kinds.items() if name not in broken}
@@ -265,14 +262,14 @@ def _document(scoring: Scoring, ledger: Ledger, data: dict[str, Any], models: li
         "leading": choose_leading(plan.leading, kinds),
         "families": {name: kind.family for name, kind in kinds.items()},
         **contrasts(table, kinds, complete, plan.seed),
-        "boards": boards(table, kinds, complete, _controls(scoring), plan.seed, blind),
+        "boards": boards(table, kinds, complete, controls_of(scoring), plan.seed, blind),
         "skipped": list({json.dumps(entry): entry for entry in ledger.skipped}.values()),
         "failed": ledger.failures,
         "versions": versions(),
     }
 
 
-def _controls(scoring: Scoring) -> set[str]:
+def controls_of(scoring: Scoring) -> set[str]:
     """The methods that explain nothing, by the repr of their explainers."""
     return {repr(method.explainer) for method in scoring.methods if family_of(method.name) == "baselines"}
 

@@ -18,7 +18,7 @@ from ...registry import to_file_name
 from ...results.files import without_nan
 from ...results.statistics.intervals import known_mean, resampled_means, row_means
 from ...results.statistics.scores import ScoreArrays
-from ...results.summary import MetricKind, contrasts
+from ...results.summary import contrasts
 from ...seeds import seed_of
 from .literature import SECONDS, Literature, PrintedTable, load
 from .trends import Difference, Ours, decide
@@ -53,10 +53,7 @@ class Measured:
             if name and name.rsplit("-", 2)[0] in map(to_file_name, archs)
         ]
         table = self.table.filter(pc.or_(pc.is_null(models), pc.is_in(models, pa.array(names, pa.string()))))
-        kinds = {
-            metric.name: MetricKind(metric.select, metric.family, metric.higher_is_better, metric.bounds)
-            for metric in self.metrics
-        }
+        kinds = {metric.name: metric.kind for metric in self.metrics}
         whole = {entry["text"] for entry in self.document["results"]}
         methods = {name: text for name, text in self.methods.items() if text in whole}
         comparisons = contrasts(table, kinds, methods, self.seed)["comparisons"]
