@@ -219,7 +219,7 @@ def score(
 
 
 def world_of(store: FlowerStore, plan: ScoringPlan, resources: Resources, folder: Path) -> World | None:
-    """The world of the split that is scored, with a folder for what is measured once for all methods; None without a spec."""
+    """The world of the split that is scored, with a folder for what is measured once; None without a spec."""
     return replace(World.of(store[plan.split], resources.device), folder=folder) if store.spec else None
 
 
