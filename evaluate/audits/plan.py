@@ -29,6 +29,7 @@ from ..results.requirements import Requirement, parse_requirement
 from ..results.verdict_rules import VerdictRules
 from .plan_table import Count, PlanTable, Seed
 from .stage import Stage, stages_by_name
+from .titles import title_of
 
 SHIPPED = files("an8flower.evaluate.audits") / "plans"
 QUICK = "quick"  # the plan of `--quick`
@@ -184,10 +185,11 @@ class Plan(PlanTable):
     ) -> Plan:
         """A copy of the plan with values from the command line; an empty value leaves that of the plan.
 
-        If there are other metrics, the plan's leading ones are forgotten. `settings` are labels, normalise and layer of
-        the factories among the models. Requirements are added to those of the plan.
+        If there are other metrics, the plan's leading ones are forgotten. With other data, models or methods the plan's
+        title would be false, and another is made. `settings` are labels, normalise and layer of the factories among the
+        models. Requirements are added to those of the plan.
         """
-        return self.with_changes(
+        changed = self.with_changes(
             data=[_parse_data(text) for text in data] or None,
             models=_parse_models(models, weights, settings or {}) or None,
             methods=list(methods) or None,
@@ -196,6 +198,7 @@ class Plan(PlanTable):
             rows=rows,
             require=_by_subject([*self.requirements(), *map(parse_requirement, require)]) if require else None,
         )
+        return changed.with_changes(title=title_of(changed)) if data or models or methods else changed
 
     def with_changes(self, **changes: Any) -> Plan:
         """A validated copy of the plan with other values; None leaves that of the plan."""

@@ -32,6 +32,11 @@ class Counterfactual:
     @cached_property
     def other(self) -> Tensor:
         """The same scenes with every class factor of the near class, (B, 3, H, W) float32."""
+        filed = self.batch.measure_once("near", lambda: {"pictures": pack(self.render_other())}, asks_model=False)
+        return unpack(filed["pictures"])
+
+    def render_other(self) -> Tensor:
+        """Render the same scenes as the near class, (B, 3, H, W) float32 in [0, 1]."""
         truth, world = self.batch.case.truth, self.batch.world
         near = world.near_classes(truth.rows, self.batch.case.query.targets).cpu().numpy()
         pictures = self.batch.photograph(as_class(world.spec, self.batch.table, near))
@@ -87,6 +92,17 @@ class Counterfactual:
         rows = torch.arange(len(keys), device=keys.device).repeat_interleave(steps + 1)
         logits = self._memo(rows, keys.flatten())
         return probability(logits, self.batch.case.query.targets[rows]).view(keys.shape)
+
+
+def pack(images: Tensor) -> Tensor:
+    """Images in [0, 1] that were made of bytes as bytes again, uint8; others as they are."""
+    whole = (images * 255).round().byte()
+    return whole if torch.equal(unpack(whole), images) else images
+
+
+def unpack(images: Tensor) -> Tensor:
+    """Images in [0, 1] as floats, whether they are bytes or floats."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ class ModelCells:
         """The cells of a method, which is made ready to explain only when a cell is missing."""
         ready = self._keep(partial(self.fit, method))
         validation = None if isinstance(method.explainer, StoredMaps) else self.judge.validation
-        thresholds = self._keep(lambda: method_thresholds(validation, self.classifier, ready))
+        thresholds = self._keep(lambda: method_thresholds(validation, self.classifier, method, ready))
 
         def score(block: int, cell: Cell) -> pa.Table:
             keep = self._keeper(block, cell, method)

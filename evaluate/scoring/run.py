@@ -219,7 +219,7 @@ def score(
 
 
 def world_of(store: FlowerStore, plan: ScoringPlan, resources: Resources, folder: Path) -> World | None:
-    """The world of the split that is scored, which keeps its effect maps in a folder; None without a spec."""
+    """The world of the split that is scored, with a folder for what is measured once; None without a spec."""
     return replace(World.of(store[plan.split], resources.device), folder=folder) if store.spec else None
 
 
@@ -227,8 +227,9 @@ def _with_validation(judge: Judge, store: FlowerStore) -> Judge:
     """The judge with one for the validation rows beside it, where a metric asks for what is chosen on them."""
     if not any("threshold" in metric.needs for metric in judge.metrics):
         return judge
-    split = store[part_threshold.SPLIT]
-    return replace(judge, validation=replace(judge, split=split, world=World.of(split, judge.resources.device)))
+    split, folder = store[part_threshold.SPLIT], judge.world.folder if judge.world else None
+    world = replace(World.of(split, judge.resources.device), folder=folder)
+    return replace(judge, validation=replace(judge, split=split, world=world))
 
 
 def _warnings(judge: Judge, model: dict[str, Any]) -> list[str]:

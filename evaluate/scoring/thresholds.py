@@ -2,45 +2,83 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from ..case import Case
+from ..case import Case, Truth
 from ..data.selection import select_rows
-from ..explaining.methods import Method
+from ..explaining.methods import Method, stranger_of
+from ..metrics.interventions.important_parts import RELEVANCE
 from ..metrics.interventions.part_threshold import ROWS, Thresholds, choose_thresholds
 from ..models.classifier import Classifier
 from ..models.networks.guard import evaluating
+from ..results import answers
 from ..results.summary import CHANCE, ORACLE
 from ..seeds import seed_of
 from .judge import Judge
 from .references import evidence, noise
 
+VERSION = 1  # of how thresholds are chosen
+
 
 def method_thresholds(
-    validation: Judge | None, classifier: Classifier, ready: Callable[[], Method]
+    validation: Judge | None, classifier: Classifier, method: Method, ready: Callable[[], Method]
 ) -> Thresholds | None:
-    """From which share of a method's maps on a part counts as important.
+    """From which share of a method's maps on a part counts as important; chosen once for a method and a model.
 
     Args:
         validation: judges the validation rows; None if no metric needs a threshold, and then nothing is chosen.
-        ready: gives the method, ready to explain; it is called only if a threshold is needed.
+        method: as it was asked for.
+        ready: gives the method, ready to explain; it is called only if a threshold is needed and none is filed.
     """
     if validation is None:
         return None
-    case = _sample(validation, classifier)
-    return _choose(validation, classifier, validation.explain(classifier, ready(), case.query), case)
+    judge = validation
+
+    def choose() -> Thresholds:
+        case = _sample(judge, classifier)
+        return _choose(judge, classifier, judge.explain(classifier, ready(), case.query), case)
+
+    if stranger_of(method.text):  # whose code may be another tomorrow, and may not have kept its contract
+        return choose()
+    return _choose_once(judge, classifier, repr(method.explainer), choose)
 
 
 def reference_thresholds(validation: Judge | None, classifier: Classifier) -> dict[str, Thresholds | None]:
     """From which share of the maps of the truth, and of chance, on a part counts as important."""
     if validation is None:
         return {ORACLE: None, CHANCE: None}
-    case = _sample(validation, classifier)
-    maps = {ORACLE: evidence(case.truth), CHANCE: noise(case.truth, 0)}
-    return {name: _choose(validation, classifier, reference, case) for name, reference in maps.items()}
+    judge = validation
+    references = {ORACLE: evidence, CHANCE: lambda truth: noise(truth, 0)}
+
+    def choose(maps: Callable[[Truth], Tensor]) -> Thresholds:
+        case = _sample(judge, classifier)
+        return _choose(judge, classifier, maps(case.truth), case)
+
+    return {name: _choose_once(judge, classifier, name, partial(choose, maps)) for name, maps in references.items()}
+
+
+def _choose_once(judge: Judge, classifier: Classifier, name: str, choose: Callable[[], Thresholds]) -> Thresholds:
+    """The filed thresholds of a method, or of a reference, for a model; where none are filed, choose and file them."""
+    folder = judge.world.folder if judge.world else None
+    if folder is None:
+        return choose()
+    identity = [str(VERSION), *judge.data, str(judge.seed), judge.target, classifier.digest, name]
+    place = folder / f"thresholds-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]}.json"
+    filed = answers.read_document(place)
+    if filed is not None and filed.keys() == RELEVANCE.keys():
+        return {relevance: float(value) for relevance, value in filed.items()}
+    thresholds = choose()
+    with suppress(OSError):  # a disk that is full is told of where the scores are filed
+        folder.mkdir(parents=True, exist_ok=True)
+        answers.write_document(place, dict(thresholds))
+    return thresholds
 
 
 def _sample(judge: Judge, classifier: Classifier) -> Case:

@@ -22,6 +22,7 @@ from an8flower.spec import DatasetSpec
 from ...case import Case
 from ...data.world import IN_SIGHT, Photographs, World
 from ...models.streamlined import Streamlined, streamline
+from .filed import AnswerFile, KnownLogits, Tensors, measure_once
 
 BITS = 2 ** torch.arange(len(PARTS))
 """A set of parts is written as the sum of its parts' bits, by part id: (P,) int64."""
@@ -32,16 +33,20 @@ Value = TypeVar("Value")
 class Memo:
     """Logits of changed rows by row and key: each pair is asked once, whoever wants it."""
 
-    def __init__(self, ask: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, ask: Callable[[Tensor, Tensor], Tensor], filed: KnownLogits | None = None) -> None:
         self._ask = ask  # (rows (n,), keys (n,)) -> logits (n, C), n > 0
-        self._known: dict[tuple[int, int], Tensor] = {}
+        self._filed = filed  # what was asked in other cells; None where keys mean something else for each map
+        self._known = dict(filed.values) if filed else {}
 
     def __call__(self, rows: Tensor, keys: Tensor) -> Tensor:
         """The logits (n, C) of rows (n,) int64 under keys (n,) int64, n > 0; pairs may come repeatedly."""
         pairs = list(zip(rows.tolist(), keys.tolist(), strict=True))
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self._known]
         if new:
-            self._known.update(zip(new, self._ask(*torch.tensor(new).T), strict=True))
+            answers = dict(zip(new, self._ask(*torch.tensor(new).T), strict=True))
+            self._known.update(answers)
+            if self._filed:
+                self._filed.add(answers)
         return torch.stack([self._known[pair] for pair in pairs])
 
 
@@ -101,7 +106,8 @@ class Interventions:
     @cached_property
     def logits(self) -> Tensor:
         """The model's logits (B, C) of the rows as they are."""
-        return self.logits_of(self.case.query.images)
+        images = self.case.query.images
+        return self.measure_once("logits", lambda: {"logits": self.logits_of(images)})["logits"]
 
     def logits_of(self, images: Tensor) -> Tensor:
         """The model's logits (n, C) of images (n, 3, H, W), n > 0."""
@@ -136,7 +142,11 @@ class Interventions:
     @cached_property
     def logits_without(self) -> Memo:
         """The logits of rows without a set of parts; evidence by absence is taken away by putting the part there."""
-        return Memo(self._ask_without)
+        return Memo(self._ask_without, KnownLogits.read(AnswerFile.of(self.case, "without"), self.maps.device))
+
+    def measure_once(self, kind: str, measure: Callable[[], Tensors], asks_model: bool = True) -> Tensors:
+        """What the rows and the model alone decide, measured once for all methods of a run and filed."""
+        return measure_once(AnswerFile.of(self.case, kind, asks_model), self.maps.device, measure)
 
     def _ask_without(self, rows: Tensor, sets: Tensor) -> Tensor:
         logits, changed = self.logits[rows], sets > 0

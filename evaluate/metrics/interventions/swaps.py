@@ -64,7 +64,21 @@ class Effects:
 
 
 def measure_swaps(batch: Interventions) -> Effects:
-    """The effects of changing each part, the background too, as the data vary it; the mean of the random changes."""
+    """The effects of changing each part, the background too, as the data vary it; the mean of the random changes.
+
+    They are measured once for all methods of a run.
+    """
+    values = dict(batch.measure_once("swaps", lambda: pack_effects(render_swaps(batch))))
+    return Effects(values.pop("drops"), values.pop("visible_pixels"), Unseen(**values))
+
+
+def pack_effects(effects: Effects) -> dict[str, Tensor]:
+    """Effects as tensors by name."""
+    return {"drops": effects.drops, "visible_pixels": effects.visible_pixels, **effects.unseen._asdict()}
+
+
+def render_swaps(batch: Interventions) -> Effects:
+    """The effects of swaps, from rows that are rendered with each part changed."""
     changes = list_swaps(batch)
     logits, unseen = classify_changes(batch, changes)
     rows, parts = changes.rows, changes.parts

@@ -28,12 +28,17 @@ def flowervit(classes: int, size: int) -> nn.Module:
     Raises:
         Refusal: the size cannot be divided into 14 patches a side.
     """
+    check_size("flowervit", size)
+    return VisionTransformer(size, size // GRID, DEPTH, 4, hidden_dim=128, mlp_dim=256, num_classes=classes)
+
+
+def check_size(arch: str, size: int) -> None:
+    """Raise a Refusal unless images of a size can be cut into the patches of an architecture."""
     if size % GRID:
         raise Refusal(
-            f"flowervit cuts images into {GRID} x {GRID} patches, and {size} px is no multiple of {GRID}; "
+            f"{arch} cuts images into {GRID} x {GRID} patches, and {size} px is no multiple of {GRID}; "
             f"use {near(size)} px"
         )
-    return VisionTransformer(size, size // GRID, DEPTH, 4, hidden_dim=128, mlp_dim=256, num_classes=classes)
 
 
 def near(size: int) -> int:

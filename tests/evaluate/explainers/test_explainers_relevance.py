@@ -496,13 +496,18 @@ def test_architectures_need_no_table(arch: str) -> None:
 
 REFUSED = [
     ("flowervit", Lrp(), "lrp has no rule for add and LayerNorm and MultiheadAttention in flowervit; use tibav"),
+    (
+        "flowervit_tiny",
+        Lrp(),
+        "lrp has no rule for .* MultiheadAttention in flowervit_tiny; use tibav",
+    ),
     ("convnext_tiny", DeepTaylor(), "deep_taylor has no rule for layer_norm and .* in convnext_tiny; use gradcam"),
 ]
 
 
 @pytest.mark.parametrize(("arch", "explainer", "says"), REFUSED)
 def test_others_are_refused(arch: str, explainer: Any, says: str) -> None:
-    classifier = build(arch, CLASSES, 28 if arch == "flowervit" else 64, seed=0)
+    classifier = build(arch, CLASSES, 28 if arch.startswith("flowervit") else 64, seed=0)
     with pytest.raises(NotApplicable, match=says):
         explain(classifier, explainer, query(classifier))
 

@@ -364,7 +364,7 @@ def test_an_unfitted_method_says_what_it_needs(colours: Classifier) -> None:
 
 
 @pytest.mark.parametrize(("method", "says"), [(Vebi, "uses gelu"), (UpsamActRelevant, "has no ReLU that gives maps")])
-@pytest.mark.parametrize("arch", ["flowervit", "convnext_tiny"])
+@pytest.mark.parametrize("arch", ["flowervit", "flowervit_tiny", "convnext_tiny"])
 def test_networks_without_relus(method: type[RelevantFilters], says: str, arch: str) -> None:
     classifier = build(arch, "abcd", 56, seed=0)
     with pytest.raises(NotApplicable, match=says):

@@ -25,6 +25,7 @@ LAYERS = {
     "mobilenet_v2": ["features.18", "features.3.conv.1", "features.3"],
     "convnext_tiny": ["features.7", "features.1.0.block.0"],
     "flowervit": ["encoder.layers.encoder_layer_3.ln_1", "encoder.layers.encoder_layer_1", "conv_proj", "encoder.ln"],
+    "flowervit_tiny": ["encoder.layers.encoder_layer_1.ln_1", "encoder.layers.encoder_layer_0", "conv_proj"],
 }
 
 
@@ -56,7 +57,7 @@ def check_halves(network: nn.Module, layer: str, images: Tensor, kind: type = Gr
 
 @pytest.mark.parametrize("arch", LAYERS)
 def test_halves_compose_to_the_whole(arch: str) -> None:
-    size = 56 if arch in ("flowernet", "vgg16", "flowervit") else 64
+    size = 56 if arch in ("flowernet", "vgg16", "flowervit", "flowervit_tiny") else 64
     network = build(arch, "abcd", size, seed=0).network
     images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
     for layer in LAYERS[arch]:

@@ -249,8 +249,8 @@ def test_attention_that_timm_computes_itself() -> None:
 
 
 def test_networks_of_ours_keep_their_target_layers() -> None:
-    for arch in ("flowervit", "resnet18"):
+    for arch in ("flowervit", "flowervit_tiny", "resnet18"):
         classifier = build(arch, "abcd", 28, seed=0)
         transformer = classifier.transformer
-        assert (transformer is not None) == (arch == "flowervit")
+        assert (transformer is not None) == (arch != "resnet18")
         assert transformer is None or transformer.target_layer == classifier.target_layer
