@@ -38,7 +38,8 @@ def _describe_marks(store: FlowerStore, planting: Planting) -> dict[str, Any]:
     described = describe_planting(store, planting)
     shares = {split: count_agreeing(planting, store[split].labels, store[split].placed) for split in store.splits}
     agree = {f"agree in {split}": f"{count / len(store[split]):.1%} of the rows" for split, count in shares.items()}
-    return {"mark": described["mark"], "speaks for": described["speaks_for"], **agree}
+    evidence = "a planted mark, for a model that goes by it"
+    return {"evidence": evidence, "mark": described["mark"], "speaks for": described["speaks_for"], **agree}
 
 
 def write_sheet(store: FlowerStore, split: str, rows: int, place: Path) -> None:
