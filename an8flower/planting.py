@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +23,9 @@ from .importing import Fit, Pair, Pairs, common_side, match, refuse_existing, re
 from .marks import PAINTED, Marks, lay, paint_marks, read_mark
 from .names import unknown
 from .picture import read_picture
-from .planted import NONE, Planting, patch_corner
+from .planted import NONE, Planting, exchange_marks, patch_corner, planting_of
 from .splits import SPLITS, split_sizes
-from .store import COVERED, StoredRows
+from .store import COVERED, FlowerStore, StoredRows
 from .writing import Block, WritingPlan, write, write_unless_there
 
 AGREEMENT, AGREEMENT_IN_TEST = 0.98, 0.0
@@ -243,3 +243,46 @@ def _draw_marks(
     classes = len(planting.marks)
     step = 1 + (other * (classes - 1)).astype(np.int64)
     return np.where(agreeing, labels, (labels + step) % classes)
+
+
+# --- planted photographs, planted again -------------------------------------------------------------------------------
+
+
+def replant(
+    source: Path,
+    path: Path,
+    agreement: Mapping[str, float],
+    *,
+    workers: int | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+    on_wait: Callable[[], None] | None = None,
+) -> Planting:
+    """Write the photographs of a planted file again, with marks that agree in other shares; places stay as they are.
+
+    What is there already is left as it is: give each wish a name of its own.
+
+    Args:
+        agreement: the share of the rows of each split that agree.
+        on_wait: called once before another process that writes the same is waited for.
+
+    Raises Refusal if the source has no planted marks, or is damaged.
+    """
+    store = FlowerStore(source)
+    planting = planting_of(store)
+    if planting is None:
+        raise Refusal(f"{source}: has no planted marks; make it with `an8flower plant`")
+    changed = replace(planting, agreement=dict(agreement))
+    splits = {split: len(store[split]) for split in store.splits}
+    attributes = {"name": path.stem, "class_names": store.class_names, "part_names": [], "size": store.size}
+
+    def make(block: Block) -> StoredRows:
+        rows = store[block.split].rows(block.start, block.stop)
+        bare = exchange_marks(rows, planting, np.full(len(rows.labels), NONE), source)
+        return plant_rows(bare, rows.labels, changed, block)
+
+    document = changed.to_json()
+    key = f"replanted {store.fingerprint} {document}"
+    plan = WritingPlan(path, {**attributes, "planting": document}, splits, key, make)
+    count = workers or os.cpu_count() or 1
+    write_unless_there(path, path.exists, lambda: write(plan, count, progress), on_wait)
+    return changed

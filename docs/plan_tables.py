@@ -52,6 +52,7 @@ KEYS = {
     "Plan.seed": "seed of the choice of rows, of methods that draw, and of resampling",
     "Plan.certificate": "what the models rely on",
     "Plan.sanity": "whether methods notice that a model is randomised; skipped if it is left out",
+    "Plan.marks": "whether models go by a mark, and methods show it; only for data with planted marks or a shortcut",
     "Plan.pictures": "what is shown in the gallery",
     "Plan.printed": "tables from the literature that the page sets ours beside",
     "Plan.require": "what has to hold, as lists of conditions by their subject, a method or `certificate`; see "
@@ -62,6 +63,7 @@ KEYS = {
     "data.rows": "rows in all, as `generate --rows`",
     "data.size": "side of the pictures in pixels",
     "data.seed": "another seed gives other rows",
+    "data.agreement": "of the spec's shortcut: in which share of the training and validation rows it agrees",
     "models.arch": "an architecture, trained once for each seed: a name, `timm:NAME`, `package.module:factory`",
     "models.seeds": "the seeds of the trainings",
     "models.epochs": "epochs at most; by default as the architecture says",
@@ -81,6 +83,8 @@ KEYS = {
     "sanity.recalibrate": "whether batch norms take new statistics from the rows; else they keep theirs",
     "sanity.smooth": "noisy images of smooth MPRT, which costs as many times as much; not done where it is left out",
     "sanity.labels": "whether a model is trained on permuted labels as well, which takes minutes",
+    "marks.rows": "how many rows are asked about, or all if there are fewer",
+    "marks.innocent": "whether a twin of each trained model is trained with marks that say nothing, for false alarms",
     "pictures.rows": "rows in the gallery, the same for all methods",
     "pictures.extremes": "the best and the worst rows of each method",
     "reduced.rows": "rows that are scored",
@@ -90,6 +94,7 @@ KEYS = {
     "reduced.epochs": "epochs at most",
     "reduced.archs": 'architectures that stand in for others: `{ resnet50 = "flowernet" }`',
     "reduced.sanity_rows": "rows of the sanity checks",
+    "reduced.mark_rows": "rows that are asked about marks",
     "reduced.labels": "whether the sanity checks train a model on permuted labels",
 }
 """What each key of a plan is; a key that is not here breaks the build."""

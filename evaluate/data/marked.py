@@ -5,6 +5,7 @@ Two kinds of data sets have such rows: photographs on which marks were planted, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -16,6 +17,7 @@ from an8flower import interventions
 from an8flower.errors import NotApplicable
 from an8flower.factors import PARTS, part_of
 from an8flower.planted import NONE, Planting, exchange_marks, planting_of
+from an8flower.splits import SPLITS
 from an8flower.store import FlowerSplit
 
 from .images import as_images
@@ -47,7 +49,12 @@ class MarkedRows(Protocol):
         """The class of each mark, (M,) int64."""
         ...
 
-    def shown(self, indices: np.ndarray) -> np.ndarray:
+    @property
+    def agreement(self) -> Mapping[str, float]:
+        """The share of the rows of each split whose mark agrees with their class, as it was asked for."""
+        ...
+
+    def mark_numbers(self, indices: np.ndarray) -> np.ndarray:
         """The number of the mark that each row has, (n,) int64, -1 for none."""
         ...
 
@@ -89,7 +96,12 @@ class PlantedRows:
         """The class of each mark, (M,) int64."""
         return np.array(self.planting.speaks_for, np.int64)
 
-    def shown(self, indices: np.ndarray) -> np.ndarray:
+    @property
+    def agreement(self) -> Mapping[str, float]:
+        """The share of the rows of each split whose mark agrees with their class."""
+        return self.planting.agreement
+
+    def mark_numbers(self, indices: np.ndarray) -> np.ndarray:
         """The number of the mark that each row has, (n,) int64, -1 for none."""
         return self.split.placed[indices, 0]
 
@@ -141,7 +153,14 @@ class TaggedRows:
         """The class of each mark, (M,) int64."""
         return np.arange(self.world.spec.class_count)
 
-    def shown(self, indices: np.ndarray) -> np.ndarray:
+    @property
+    def agreement(self) -> Mapping[str, float]:
+        """The share of the rows of each split whose shortcut agrees with their class."""
+        shortcut = self.world.spec.shortcut
+        assert shortcut is not None, "refused before"
+        return {split: getattr(shortcut, split) for split in SPLITS}
+
+    def mark_numbers(self, indices: np.ndarray) -> np.ndarray:
         """The number of the mark that each row has, (n,) int64, -1 for none."""
         spec, table = self.world.spec, self.world.factors(torch.from_numpy(indices))
         return np.where(

@@ -97,9 +97,9 @@ def describe_detection(method: str, mark: str, numbers: Mapping[str, Any]) -> st
     hits = f"it shows {mark} in {_share(detection)} of {used} in which the model uses it" if is_known(detection) else ""
     lacking = f"no row in which the model uses {mark} could be judged"
     alarms = (
-        f"and in {_share(false_alarm)} of {unused} in which it does not"
+        f"and in {_share(false_alarm)} of {unused} in which it, or its innocent twin, does not"
         if is_known(false_alarm)
-        else "and there is no row in which it demonstrably does not, so false alarms are not known"
+        else "and no row is known in which it, or an innocent twin, does not, so false alarms are not known"
     )
     return f"{starts[outcome]}: {hits or lacking}, {alarms}."
 

@@ -11,20 +11,22 @@ Applications in Genetics and Molecular Biology 9 (2010) (counting the row itself
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ..data.marked import MarkRegions
 from ..results.files import without_nan
 from ..results.mark_words import describe_detection, judge_method
-from ..results.statistics.intervals import RESAMPLES, Interval, interval, share_interval
+from ..results.statistics.intervals import RESAMPLES, Interval, interval, row_means, share_interval
 from ..seeds import seed_of
 from .mark_use import MarkUse
 
 LEVEL = 0.05  # of the test in one row
 CONTROLS = 99  # places of other rows' marks that a row is compared with, at most
+ROUNDING = 1e-12  # of a share
 FEWEST = 19  # ... at least: with fewer, no row can reach the level
 
 
@@ -43,6 +45,7 @@ class Detection:
 
     detection: Interval  # share of the rows in which the model uses the mark, that the map shows it
     false_alarm: Interval  # share of the rows in which it demonstrably does not
+    shown: Interval  # share of all rows with a mark in which the map of the model itself, not of its twin, shows it
     auroc: Interval  # how well the excess tells the former rows from the latter, in [0, 1]; of no threshold
     map_auroc: Interval  # mean over the former rows: how well the map tells the mark's pixels from all others
     excess: Interval  # mean over the former rows
@@ -76,33 +79,41 @@ def decide_maps(maps: np.ndarray, regions: MarkRegions, seed: int) -> MapDecisio
     marked, counted = (values.reshape(len(maps), -1) for values in (regions.marked, ~regions.void))
     for row in lenders.tolist():
         values = maps[row].reshape(-1).astype(np.float64)
-        order = np.argsort(-values, kind="stable")
         others = np.random.default_rng(seed_of(seed, "places", row)).permutation(lenders[lenders != row])[:CONTROLS]
-        excess = excess_of(values, order, marked[row], counted[row])
-        rivals = np.array([excess_of(values, order, marked[other], counted[other]) for other in others.tolist()])
+        places = np.append(row, others)
+        excess, *rivals = excess_of(values, marked[places], counted[places]).tolist()
         decisions.excess[row] = excess
-        decisions.p[row] = (1 + (rivals >= excess - 1e-12).sum()) / (1 + len(rivals))
-        decisions.shows[row] = float(excess > 0 and decisions.p[row] <= LEVEL + 1e-12)
+        decisions.p[row] = (1 + sum(rival >= excess - ROUNDING for rival in rivals)) / (1 + len(rivals))
+        decisions.shows[row] = float(excess > ROUNDING and decisions.p[row] <= LEVEL + ROUNDING)
         decisions.auroc[row] = auroc_of(values[marked[row]], values[counted[row] & ~marked[row]])
     return decisions
 
 
-def excess_of(values: np.ndarray, order: np.ndarray, marked: np.ndarray, counted: np.ndarray) -> float:
-    """The share of the top pixels of a map (N,) that lie on a mark, less the mark's share of the pixels that count.
+def excess_of(values: np.ndarray, marked: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """The share of a map's top pixels that lie on each of several marks, less the mark's share of the pixels: (m,).
 
     Args:
-        order: (N,) the pixels by falling values.
-        marked: (N,) bool, k > 0 pixels; the top pixels are as many.
-        counted: (N,) bool, the marked pixels among them.
+        values: (N,) of the map.
+        marked: (m, N) bool, k > 0 pixels of each mark; the top pixels are as many.
+        counted: (m, N) bool, the pixels that count, the marked ones among them.
     """
-    ranked = order[counted[order]]
-    count = int(marked.sum())
-    limit = values[ranked[count - 1]]
-    above = values > limit
-    level = (values == limit) & counted
-    open_places = count - int((above & counted).sum())
-    hits = int((above & marked).sum()) + open_places * int((level & marked).sum()) / int(level.sum())
-    return hits / count - count / len(ranked)
+    order = np.argsort(-values, kind="stable")
+    ranked, count = values[order], marked.sum(1)
+    marked_sums, counted_sums = (_running_sums(regions[:, order]) for regions in (marked, counted))
+    last = (counted_sums[:, 1:] >= count[:, None]).argmax(1)  # the k-th of the pixels that count
+    first, after = (np.searchsorted(-ranked, -ranked[last], side) for side in ("left", "right"))
+    rows = np.arange(len(marked))
+    hits, above = marked_sums[rows, first], counted_sums[rows, first]
+    level_hits, level = marked_sums[rows, after] - hits, counted_sums[rows, after] - above
+    shares: np.ndarray = (hits + (count - above) * level_hits / level) / count - count / counted_sums[:, -1]
+    return shares
+
+
+def _running_sums(values: np.ndarray) -> np.ndarray:
+    """How many of the first 0, 1, ..., N of values (m, N) bool are true: (m, N + 1) int32."""
+    sums = np.zeros((len(values), values.shape[1] + 1), np.int32)
+    np.cumsum(values, axis=1, out=sums[:, 1:])
+    return sums
 
 
 def auroc_of(positives: np.ndarray, negatives: np.ndarray) -> float:
@@ -114,23 +125,38 @@ def auroc_of(positives: np.ndarray, negatives: np.ndarray) -> float:
     return float((below + up_to).sum() / (2 * len(positives) * len(negatives)))
 
 
-def sum_up(decisions: MapDecisions, use: MarkUse, seed: int) -> Detection:
-    """Sum up decisions about the rows of `use`."""
-    uses, ignores = use.uses, use.ignores
+def sum_up(decided: Sequence[tuple[MapDecisions, MarkUse]], seed: int) -> Detection:
+    """Sum up decisions about the same rows by the maps of one or several models, such as a model and its innocent twin.
 
-    def over(values: np.ndarray, rows: np.ndarray, share: bool = False) -> Interval:
-        chosen = np.where(rows, values, np.nan)
-        return (share_interval if share else interval)(chosen[rows], seed=seed_of("detection", seed))
+    Rows are the unit: one that several models use, or ignore, counts by the mean of these models.
+    """
+    uses, ignores = (np.stack([getattr(use, name) for _, use in decided]) for name in ("uses", "ignores"))
+    shows, excess, auroc = (
+        np.stack([getattr(decisions, name) for decisions, _ in decided]) for name in ("shows", "excess", "auroc")
+    )
+
+    def over(values: np.ndarray, chosen: np.ndarray, estimate: IntervalEstimate) -> Interval:
+        by_row = row_means(np.where(chosen, values, np.nan).T)
+        return estimate(by_row[chosen.any(0)], seed=seed_of("detection", seed))
 
     return Detection(
-        detection=over(decisions.shows, uses, share=True),
-        false_alarm=over(decisions.shows, ignores, share=True),
-        auroc=_auroc_interval(decisions.excess[uses], decisions.excess[ignores], seed_of("detection", seed)),
-        map_auroc=over(decisions.auroc, uses),
-        excess=over(decisions.excess, uses),
-        used=int(uses.sum()),
-        ignored=int(ignores.sum()),
+        detection=over(shows, uses, share_interval),
+        false_alarm=over(shows, ignores, share_interval),
+        shown=share_interval(shows[0], seed=seed_of("detection", seed)),
+        auroc=_auroc_interval(excess[uses], excess[ignores], seed_of("detection", seed)),
+        map_auroc=over(auroc, uses, interval),
+        excess=over(excess, uses, interval),
+        used=int(uses.any(0).sum()),
+        ignored=int(ignores.any(0).sum()),
     )
+
+
+class IntervalEstimate(Protocol):
+    """A function from values (n,) to their mean with its interval."""
+
+    def __call__(self, values: np.ndarray, /, *, seed: int) -> Interval:
+        """The mean of values (n,) with its interval."""
+        ...
 
 
 def _auroc_interval(positives: np.ndarray, negatives: np.ndarray, seed: int) -> Interval:

@@ -132,7 +132,7 @@ def measure_mark_use(
         seed: which other marks a row is given; a row has the same ones whoever else is asked about.
         batch: how many images the network gets at once.
     """
-    shown, network = rows.shown(indices), streamline(classifier)
+    shown, network = rows.mark_numbers(indices), streamline(classifier)
     others = np.arange(len(rows.speaks_for)) != shown[:, None]
     donors = donors_of(others, indices, min(OTHERS, len(rows.speaks_for)), seed_of(seed, "marks"))
     with evaluating(classifier):
