@@ -41,6 +41,11 @@ class Planting:
         """Whether there is one mark, whose absence speaks for all other classes."""
         return len(self.marks) == 1
 
+    @property
+    def chance(self) -> float:
+        """The agreement at which a mark says nothing of the class: it is as frequent in each."""
+        return 1 / max(len(self.marks), 2)
+
     def to_json(self) -> str:
         """The attribute `planting` of a file."""
         values = {key: value for key, value in vars(self).items() if key != "marks"}

@@ -135,18 +135,14 @@ def _fewest() -> int:
 def plan_marks(wish: Wish, class_names: Sequence[str]) -> Planting:
     """The marks that are wished for, for these classes; raises WrongUsage or Refusal for what is impossible."""
     marks, speaks_for = _choose_marks(wish, class_names)
-    chance = 1 / max(len(marks), 2)
     val = wish.agreement if wish.val is None else wish.val
-    _refuse_share("--agreement", wish.agreement, chance, f"{chance:.3g} is chance: the mark tells nothing")
-    for option, share in (("--val", val), ("--test", wish.test)):
-        _refuse_share(option, share, 0.0, "0 never agrees")
     low, high = wish.scale
     if high > 1:
         raise WrongUsage(f"--scale {low:g} {high:g}: the mark would be larger than the picture; give shares up to 1")
     if not 0 < low <= high:
         raise WrongUsage(f"--scale {low:g} {high:g}: expected two shares of the picture's side, the smaller one first")
     agreement = {"train": wish.agreement, "val": val, "test": wish.test}
-    return Planting(
+    planting = Planting(
         mark=wish.mark if wish.mark in PAINTED else Path(wish.mark).name,
         speaks_for=speaks_for,
         agreement=agreement,
@@ -154,6 +150,16 @@ def plan_marks(wish: Wish, class_names: Sequence[str]) -> Planting:
         seed=wish.seed,
         marks=marks,
     )
+    refuse_shares(agreement, planting)
+    return planting
+
+
+def refuse_shares(agreement: Mapping[str, float], planting: Planting) -> None:
+    """Raise WrongUsage for shares that are none, and for training rows that agree less often than by chance."""
+    chance = planting.chance
+    _refuse_share("--agreement", agreement["train"], chance, f"{chance:.3g} is chance: the mark tells nothing")
+    for split in ("val", "test"):
+        _refuse_share(f"--{split}", agreement[split], 0.0, "0 never agrees")
 
 
 def _choose_marks(wish: Wish, class_names: Sequence[str]) -> tuple[Marks, tuple[int, ...]]:
@@ -253,24 +259,25 @@ def replant(
     path: Path,
     agreement: Mapping[str, float],
     *,
+    force: bool = False,
     workers: int | None = None,
     progress: Callable[[int], None] = lambda rows: None,
     on_wait: Callable[[], None] | None = None,
 ) -> Planting:
     """Write the photographs of a planted file again, with marks that agree in other shares; places stay as they are.
 
-    What is there already is left as it is: give each wish a name of its own.
-
     Args:
         agreement: the share of the rows of each split that agree.
+        force: replace what is there already; otherwise it is left as it is, and has to have a name of its own.
         on_wait: called once before another process that writes the same is waited for.
 
-    Raises Refusal if the source has no planted marks, or is damaged.
+    Raises Refusal if the source has no planted marks, or is damaged, and WrongUsage for shares that are none.
     """
     store = FlowerStore(source)
     planting = planting_of(store)
     if planting is None:
         raise Refusal(f"{source}: has no planted marks; make it with `an8flower plant`")
+    refuse_shares(agreement, planting)
     changed = replace(planting, agreement=dict(agreement))
     splits = {split: len(store[split]) for split in store.splits}
     attributes = {"name": path.stem, "class_names": store.class_names, "part_names": [], "size": store.size}
@@ -284,5 +291,5 @@ def replant(
     key = f"replanted {store.fingerprint} {document}"
     plan = WritingPlan(path, {**attributes, "planting": document}, splits, key, make)
     count = workers or os.cpu_count() or 1
-    write_unless_there(path, path.exists, lambda: write(plan, count, progress), on_wait)
+    write_unless_there(path, lambda: path.exists() and not force, lambda: write(plan, count, progress), on_wait)
     return changed

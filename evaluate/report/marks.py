@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..results.mark_words import OUTCOMES
+from ..results.mark_words import OUTCOMES, SHARES
 from .figures import CellValue, Drawing, LegendEntry, NumberTable
 from .numbers import DASH, between, between_shares, number, percent
 from .plots import PlotLine, choose_looks, lines_plot
@@ -14,22 +14,7 @@ from .sections import PageSection, add_section
 from .study import MethodView, StudyView
 
 SIGNS = {"yes": "yes", "no": "no", "always": "no", "open": "unknown"}  # how an outcome looks, by the style sheet
-COLUMNS = (
-    "shows the mark where it is used",
-    "shows it where it is not used",
-    "use told from no use, AUROC",
-    "mark told from picture, AUROC",
-)
-SHARES = {
-    "is right": "accuracy",
-    "is right without any mark": "bare_accuracy",
-    "follows another class's mark": "follows",
-    "changes its prediction without the mark": "removed",
-    "goes with the mark where the two contradict each other": "by_mark",
-    "goes with the picture there": "by_picture",
-    "demonstrably uses the mark": "uses",
-    "demonstrably does not": "ignores",
-}
+COLUMNS = ("detection rate", "false-alarm rate", "AUROC of use", "AUROC of pixels")
 
 
 class MethodRow(NamedTuple):

@@ -15,6 +15,18 @@ OUTCOMES = {
     "open": "cannot be told",
 }
 
+SHARES = {
+    "is right": "accuracy",
+    "is right without any mark": "bare_accuracy",
+    "follows another class's mark": "follows",
+    "changes its prediction without the mark": "removed",
+    "goes with the mark where the two contradict each other": "by_mark",
+    "goes with the picture there": "by_picture",
+    "demonstrably uses the mark": "uses",
+    "demonstrably does not": "ignores",
+}
+"""The shares of a certificate on marked rows by their keys, by their labels in tables."""
+
 
 def goes_by(certificate: Mapping[str, Any]) -> str:
     """What a model goes by where mark and picture contradict each other: mark, picture, neither, or unknown.
@@ -56,6 +68,17 @@ def describe_use(certificate: Mapping[str, Any]) -> str:
             f"{percent(certificate['bare_accuracy']['mean'])} without any mark."
         )
     return " ".join(sentences)
+
+
+def share_rows(certificate: Mapping[str, Any]) -> list[list[str]]:
+    """The shares of a certificate on marked rows as rows of a table: a label, the share, its interval."""
+    shares = {label: certificate[key] for label, key in SHARES.items()}
+    return [
+        [label, percent(share["mean"]), f"{percent(share['low'])} to {percent(share['high'])}"]
+        if is_known(share)
+        else [label, "-", "-"]
+        for label, share in shares.items()
+    ]
 
 
 def judge_method(numbers: Mapping[str, Any]) -> str:

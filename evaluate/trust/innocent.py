@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from an8flower.generate import generate
-from an8flower.planted import Planting, planting_of
+from an8flower.planted import planting_of
 from an8flower.planting import replant
 from an8flower.spec import DatasetSpec
 from an8flower.splits import SPLITS
@@ -28,16 +28,11 @@ def write_innocent_data(store: FlowerStore, folder: Path, on_wait: Callable[[], 
     """
     path = innocent_path(store, folder)
     if planting := planting_of(store):
-        replant(store.path, path, at_chance(planting), workers=1, on_wait=on_wait)
+        replant(store.path, path, dict.fromkeys(SPLITS, planting.chance), workers=1, on_wait=on_wait)
     else:
         assert store.spec is not None, "asked for only where rows have marks"
         generate(without_shortcut(store.spec), path, workers=1, force=True, on_wait=on_wait)
     return path
-
-
-def at_chance(planting: Planting) -> dict[str, float]:
-    """The agreement by split at which a mark says nothing: each mark is as frequent in each class."""
-    return dict.fromkeys(SPLITS, 0.5 if planting.is_presence else 1 / len(planting.marks))
 
 
 def without_shortcut(spec: DatasetSpec) -> DatasetSpec:

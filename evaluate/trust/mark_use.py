@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,18 +11,23 @@ import torch
 from torch import Tensor
 
 from an8flower.planted import NONE
+from an8flower.store import FlowerSplit
 
-from ..data.marked import MarkedRows
+from ..data.marked import MarkedRows, marked_rows
+from ..data.selection import select_rows
 from ..metrics.interventions.reliance import donors_of
 from ..models.classifier import Classifier
 from ..models.networks.batched_passes import Network
 from ..models.networks.guard import evaluating
+from ..models.sources import Source, open_judged
 from ..models.streamlined import streamline
+from ..resources import Resources
 from ..results.files import without_nan
 from ..results.mark_words import describe_use
 from ..results.statistics.intervals import Interval, interval, row_means, share_interval
 from ..seeds import seed_of
 
+ROWS = 300  # how many a certificate asks about by default
 OTHERS = 5  # marks of other classes that a row is given; all of them where there are no more
 SLIGHT = 0.05  # the change of the predicted class's probability that a mark may make in a row that ignores it
 AT_ONCE = 256  # rows whose pictures are held at a time
@@ -171,6 +176,35 @@ def _classify(network: Network, rows: MarkedRows, indices: np.ndarray, numbers: 
     portions = [slice(start, start + AT_ONCE) for start in range(0, len(indices), AT_ONCE)]
     pictures = (rows.photograph(indices[portion], numbers[portion]) for portion in portions)
     return torch.cat([network(images).cpu() for of_portion in pictures for images in of_portion.split(batch)])
+
+
+def certify_marked_models(
+    sources: Sequence[str | Source],
+    split: FlowerSplit,
+    count: int | None,
+    seed: int,
+    resources: Resources,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """What models (files, or package.module:factory) go by on marked rows, as `certify --json` prints it.
+
+    Args:
+        count: how many rows, spread evenly over the classes; None means `ROWS`, or all if there are fewer.
+
+    Raises:
+        NotApplicable: the data have no marks that can be exchanged.
+        Refusal: no such model, or it does not fit the data.
+        WrongUsage: there are not that many rows.
+    """
+    rows, labels = marked_rows(split, resources.device), split.labels
+    indices = select_rows(labels, min(ROWS, len(labels)) if count is None else count, seed_of("rows", seed))
+    documents = []
+    for source in sources:
+        model = open_judged(source, split.store, resources.device)
+        use = measure_mark_use(model, rows, indices, seed=seed, batch=resources.in_flight, progress=progress)
+        documents.append(certify_marks(model.name, rows.name, use, seed).to_document())
+    data = {"name": split.store.name, "digest": split.store.digest, "split": split.name, "rows": len(indices)}
+    return {"dataset": data, "seed": seed, "agreement": dict(rows.agreement), "marks": documents}
 
 
 def certify_marks(model: str, mark: str, use: MarkUse, seed: int) -> MarkCertificate:

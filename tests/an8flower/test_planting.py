@@ -20,7 +20,7 @@ from an8flower.exporting.export import export
 from an8flower.exporting.reading import import_export
 from an8flower.marks import MARK_COLOURS, PAINTED, Marks, lay, paint_marks
 from an8flower.planted import NONE, Planting, count_agreeing, exchange_marks, planting_of
-from an8flower.planting import Wish, draw_places, plan_marks, plant, plant_rows
+from an8flower.planting import Wish, draw_places, plan_marks, plant, plant_rows, replant
 from an8flower.store import COVERED, TOUCHED, FlowerStore, verify
 from an8flower.writing import Block
 
@@ -318,6 +318,16 @@ def test_impossible_wishes_are_refused(
     assert not (tmp_path / "x.h5").exists()
 
 
+def test_a_file_is_planted_again_as_its_photographs_would_be(photographs: Path, tmp_path: Path) -> None:
+    """Marks in other shares on the same photographs, at the same places: whatever lay on them before is gone."""
+    plant(photographs, tmp_path / "strong.h5", Wish(agreement=1.0), workers=1)
+    plant(photographs, tmp_path / "weak.h5", Wish(agreement=0.5, val=0.25, test=0.75), workers=1)
+    replant(tmp_path / "strong.h5", tmp_path / "again.h5", {"train": 0.5, "val": 0.25, "test": 0.75}, workers=1)
+    assert FlowerStore(tmp_path / "again.h5").fingerprint == FlowerStore(tmp_path / "weak.h5").fingerprint
+    with pytest.raises(WrongUsage, match=r"--agreement 0.1: expected 0.333 to 1"):
+        replant(tmp_path / "strong.h5", tmp_path / "x.h5", {"train": 0.1, "val": 0.1, "test": 0.1})
+
+
 def test_misplaced_marks_are_refused(planted: FlowerStore) -> None:
     planting = planting_of(planted)
     assert planting is not None
@@ -346,6 +356,12 @@ def test_the_command_says_what_it_planted(photographs: Path, run: Run, tmp_path:
     assert done["planting"]["speaks_for"] == list(CLASSES)
     assert "100.0% agree" in run("plant", photographs, "-o", "x.h5", "--agreement", "1", "--force").stdout
     assert "0.0% of the rows" in run("inspect", "x.h5").stdout
+    weaker = json.loads(run("plant", "x.h5", "--agreement", "0.5", "--val", "0", "-o", "y.h5", "--json").stdout)
+    assert weaker["agreeing"]["train"] < 1
+    assert weaker["agreeing"]["val"] == weaker["agreeing"]["test"] == 0
+    fixed = run("plant", "x.h5", "--mark", "ball", "--seed", "0", "-o", "z.h5", check=False)
+    assert fixed.returncode == 2
+    assert "--mark, --seed: x.h5 has marks, places and a size already" in fixed.stderr
     refused = run("plant", photographs, "-o", "x.h5", check=False)
     assert refused.returncode == 1
     assert refused.stderr.strip() == "Error: x.h5: exists; replace it with --force, or write elsewhere with -o"
