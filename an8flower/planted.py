@@ -60,11 +60,11 @@ def planting_of(store: FlowerStore) -> Planting | None:
         return None
     try:
         planting = _parse(parse_json(str(text)), store.path)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise Refusal(f"{store.path}: does not say how its marks were planted ({shorten(error)}); {REMAKE}") from None
     if not all(0 <= label < len(store.class_names) for label in planting.speaks_for):
         raise Refusal(f"{store.path}: has marks of classes that it does not have; {REMAKE}")
-    if any(name not in store.file[split] for split in store.splits for name in ("below", "placed")):
+    if any(name not in store.file[split] for split in store.splits for name in ("below", "placed", "coverage")):
         raise Refusal(f"{store.path}: lacks the photographs below its marks; {REMAKE}")
     return planting
 

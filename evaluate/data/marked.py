@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from an8flower import interventions
-from an8flower.errors import NotApplicable
+from an8flower.errors import NotApplicable, Refusal
 from an8flower.factors import PARTS, part_of
-from an8flower.planted import NONE, Planting, exchange_marks, planting_of
+from an8flower.planted import NONE, REMAKE, Planting, exchange_marks, planting_of
 from an8flower.splits import SPLITS
 from an8flower.store import FlowerSplit
 
@@ -103,7 +103,10 @@ class PlantedRows:
 
     def mark_numbers(self, indices: np.ndarray) -> np.ndarray:
         """The number of the mark that each row has, (n,) int64, -1 for none."""
-        return self.split.placed[indices, 0]
+        numbers: np.ndarray = self.split.placed[indices, 0]
+        if not ((numbers >= NONE) & (numbers < len(self.planting.marks))).all():
+            raise Refusal(f"{self.split.store.path}: has marks of kinds that cannot be; {REMAKE}")
+        return numbers
 
     def regions(self, indices: np.ndarray) -> MarkRegions:
         """Where the marks of rows with sorted indices (n,) lie."""

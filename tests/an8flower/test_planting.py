@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -337,6 +338,49 @@ def test_misplaced_marks_are_refused(planted: FlowerStore) -> None:
         placed[1, column] = value
         with pytest.raises(Refusal, match="has marks"):
             exchange_marks(rows._replace(placed=placed), planting, placed[:, 0], "x.h5")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda document: "{",
+        lambda document: "[" * 100_000,
+        lambda document: "[]",
+        lambda document: {**document, "scale": [0.5, 2]},
+        lambda document: {**document, "scale": [0.1]},
+        lambda document: {**document, "seed": 1e999},
+        lambda document: {**document, "agreement": {"train": 2, "val": 0, "test": 0}},
+        lambda document: {**document, "speaks_for": [0, 1]},
+        lambda document: {**document, "speaks_for": [0, 1, 7]},
+        lambda document: {**document, "pictures": [{"colour": "AAAA", "opacity": "AAAA"}] * 3},
+        lambda document: {
+            **document,
+            "pictures": [dict.fromkeys(("colour", "opacity"), p["colour"]) for p in document["pictures"]],
+        },
+        lambda document: {key: value for key, value in document.items() if key != "mark"},
+    ],
+)
+def test_damaged_plantings_are_refused(
+    planted: FlowerStore, tmp_path: Path, change: Callable[[dict[str, Any]], Any]
+) -> None:
+    import h5py
+
+    path = Path(shutil.copy(planted.path, tmp_path / "x.h5"))
+    with h5py.File(path, "r+") as file:
+        changed = change(json.loads(file.attrs["planting"]))
+        file.attrs["planting"] = changed if isinstance(changed, str) else json.dumps(changed)
+    with pytest.raises(Refusal, match=r"x\.h5: "):
+        planting_of(FlowerStore(path))
+
+
+def test_a_file_without_the_photographs_below_is_refused(planted: FlowerStore, tmp_path: Path) -> None:
+    import h5py
+
+    path = Path(shutil.copy(planted.path, tmp_path / "x.h5"))
+    with h5py.File(path, "r+") as file:
+        del file["test/below"]
+    with pytest.raises(Refusal, match="lacks the photographs below its marks"):
+        planting_of(FlowerStore(path))
 
 
 def test_rows_planted_in_blocks_are_those_planted_at_once() -> None:

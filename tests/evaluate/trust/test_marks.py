@@ -14,7 +14,7 @@ from scipy.stats import mannwhitneyu
 from torch import Tensor, nn
 
 from an8flower import spec as specs
-from an8flower.errors import NotApplicable
+from an8flower.errors import NotApplicable, Refusal
 from an8flower.evaluate.data.marked import MarkRegions, PlantedRows, TaggedRows, marked_rows
 from an8flower.evaluate.models.classifier import Classifier, wrap
 from an8flower.evaluate.results.mark_words import describe_detection, goes_by, judge_method
@@ -152,6 +152,16 @@ def test_a_row_without_a_logo_is_given_one(tmp_path: Path) -> None:
     assert np.isnan(use.effect_bare[~there]).all()
     regions = rows.regions(np.arange(90))
     assert (regions.marked.any((1, 2)) == there).all()
+
+
+def test_marks_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    import h5py
+
+    path = plant_greys(tmp_path / "x.h5", Wish(), rows=6).path
+    with h5py.File(path, "r+") as file:
+        file["test/placed"][2, 0] = 3
+    with pytest.raises(Refusal, match="has marks of kinds that cannot be"):
+        marked_rows(FlowerStore(path)["test"], CPU).mark_numbers(np.arange(6))
 
 
 # --- maps -------------------------------------------------------------------------------------------------------------
