@@ -20,7 +20,7 @@ test: $(VENV)/.test  ## everything that runs in minutes
 test-slow: $(VENV)/.test $(VENV)/.ray  ## training to the promised accuracies, large files, all archs
 	$(PYTEST) -m slow
 
-MEASURED := rendering generation exporting localisation training shortcut explainers memory conformance \
+MEASURED := rendering generation planting exporting localisation training shortcut explainers memory conformance \
 	faithfulness sanity certificate metric_conformance plans pages inference metric_table
 bench: $(VENV)/.bench  ## measure, and write benchmarks/results/
 	for each in $(MEASURED); do $(BIN)/python benchmarks/$$each.py || exit 1; done

@@ -7,12 +7,25 @@ from typing import Any
 import click
 
 from . import __version__
-from .commands import audit, data, explaining, exporting, factors, methods, models, scoring, shards, signing, trust
+from .commands import (
+    audit,
+    data,
+    explaining,
+    exporting,
+    factors,
+    methods,
+    models,
+    planting,
+    scoring,
+    shards,
+    signing,
+    trust,
+)
 from .errors import Refusal
 from .names import unknown
 
 COMMANDS = (
-    *(data.generate, data.presets, data.inspect, data.verify, data.import_),
+    *(data.generate, data.presets, data.inspect, data.verify, data.import_, planting.plant),
     exporting.export,
     factors.factors,
     *(shards.shard, shards.merge),

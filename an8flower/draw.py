@@ -19,7 +19,12 @@ from .terms import Range, Shortcut
 
 def uniform(spec: DatasetSpec, split: str, name: str, start: int, stop: int) -> np.ndarray:
     """Uniform random numbers in [0, 1), one for each row from start to stop, (stop - start,) float64."""
-    key = hashlib.sha256(f"{spec.seed}/{split}/{name}".encode()).digest()[:16]
+    return uniform_of(spec.seed, split, name, start, stop)
+
+
+def uniform_of(seed: int, split: str, name: str, start: int, stop: int) -> np.ndarray:
+    """What `uniform` draws for a spec of that seed."""
+    key = hashlib.sha256(f"{seed}/{split}/{name}".encode()).digest()[:16]
     generator = np.random.Philox(key=int.from_bytes(key, "little"), counter=start)
     # A step of the counter yields four words, and a row owns one step.
     first_of_four = generator.random_raw(4 * (stop - start))[::4]

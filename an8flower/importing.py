@@ -110,9 +110,9 @@ def import_folders(
     one, where they differ in size, where pictures are not square and no `fit` is given, or not all of one size and no
     `size` is given, and where a mask cannot be read as foreground and background.
     """
-    _refuse_existing(path, force)
+    refuse_existing(path, force)
     matched = match(images, masks)
-    side = size or _common_side(matched.pairs, fit)
+    side = size or common_side(matched.pairs, fit)
     if side > LARGEST:
         raise Refusal(f"{images}: pictures of {side} px came, expected at most {LARGEST}; scale them with --size")
     attributes = {"name": path.stem, "class_names": list(matched.class_names), "part_names": [], "size": side}
@@ -123,12 +123,12 @@ def import_folders(
 
     plan = WritingPlan(path, attributes, splits, f"{_key(matched, side)} {void} {fit}", make)
     write_unless_there(
-        path, lambda: _refuse_existing(path, force), lambda: write(plan, workers or os.cpu_count() or 1, progress)
+        path, lambda: refuse_existing(path, force), lambda: write(plan, workers or os.cpu_count() or 1, progress)
     )
     return matched
 
 
-def _refuse_existing(path: Path, force: bool) -> bool:
+def refuse_existing(path: Path, force: bool) -> bool:
     """Never take what is there for the same: pictures may have changed. Raises Refusal if it may not be replaced."""
     if path.exists() and not force:
         raise Refusal(f"{path}: exists; replace it with --force, or write elsewhere with -o")
@@ -278,20 +278,33 @@ def _read(pair: Pair, side: int, void: int | None, fit: Fit | None) -> tuple[np.
     picture, mask = read_picture(pair.image), open_picture(pair.mask)
     if picture.size != mask.size:
         raise Refusal(f"{pair.mask}: {mask.size} came, its picture {pair.image} is {picture.size}; scale one of them")
-    if picture.width != picture.height and fit is None:
-        raise Refusal(
-            f"{pair.image}: {picture.width} x {picture.height} px is no square; say with --fit whether to crop it to "
-            "the square at its centre, or to squeeze it"
-        )
+    refuse_oblong(picture.size, pair.image, fit)
     unclear = _has_value(mask, void)
     marked = Image.fromarray(foreground(mask, pair.mask, unclear))
     if picture.size != (side, side):
-        smaller, box = side < min(picture.size), frame_box(picture.size) if fit == "crop" else None
-        picture = picture.resize((side, side), Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC, box)
+        box = frame_box(picture.size) if fit == "crop" else None
+        picture = scale_picture(picture, side, fit)
         marked = marked.convert("L").resize((side, side), Image.Resampling.BOX, box).point(lambda v: 255 * (v >= 128))
         shares = Image.fromarray(unclear).convert("L").resize((side, side), Image.Resampling.BOX, box)
         unclear = np.asarray(shares) > 0  # whatever is void in part
     return np.asarray(picture), (np.asarray(marked) > 0).astype(np.uint8), unclear
+
+
+def refuse_oblong(size: tuple[int, int], place: Path, fit: Fit | None) -> None:
+    """Raise a Refusal if a picture of that width and height is no square, and nothing says how it becomes one."""
+    if size[0] != size[1] and fit is None:
+        raise Refusal(
+            f"{place}: {size[0]} x {size[1]} px is no square; say with --fit whether to crop it to the square at its "
+            "centre, or to squeeze it"
+        )
+
+
+def scale_picture(picture: Image.Image, side: int, fit: Fit | None) -> Image.Image:
+    """A picture as a square of `side` pixels: its centre for `crop`, else the whole."""
+    if picture.size == (side, side):
+        return picture
+    smaller, box = side < min(picture.size), frame_box(picture.size) if fit == "crop" else None
+    return picture.resize((side, side), Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC, box)
 
 
 def _has_value(mask: Image.Image, value: int | None) -> np.ndarray:
@@ -303,7 +316,8 @@ def _has_value(mask: Image.Image, value: int | None) -> np.ndarray:
     return np.zeros(values.shape[:2], bool) if value is None else (values == value).all(2)
 
 
-def _common_side(pairs: Iterable[Pair], fit: Fit | None) -> int:
+def common_side(pairs: Iterable[Pair], fit: Fit | None) -> int:
+    """The side of the square that all pictures fill; raises Refusal if there is none."""
     sizes: dict[tuple[int, int], Path] = {}
     for pair in pairs:
         size = open_picture(pair.image).size

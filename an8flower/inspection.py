@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .evidence import redundant, sufficient_sets
+from .planted import Planting, count_agreeing, describe_planting, planting_of
 from .sheet import contact_sheet
 from .store import FlowerStore
 
@@ -23,7 +24,22 @@ def contents(store: FlowerStore) -> dict[str, Any]:
         "classes": store.class_names,
         "megabytes": round(store.path.stat().st_size / 1e6, 1),
     }
-    return description | (_truth(store) if store.spec else {"evidence": "by masks alone: imported, without a spec"})
+    if store.spec:
+        return description | _truth(store)
+    if planting := planting_of(store):
+        return (
+            description | {"evidence": "a planted mark, for a model that goes by it"} | _describe_marks(store, planting)
+        )
+    return description | {"evidence": "by masks alone: imported, without a spec"}
+
+
+def _describe_marks(store: FlowerStore, planting: Planting) -> dict[str, Any]:
+    """The marks of planted photographs."""
+    described = describe_planting(store, planting)
+    shares = {split: count_agreeing(planting, store[split].labels, store[split].placed) for split in store.splits}
+    agree = {f"agree in {split}": f"{count / len(store[split]):.1%} of the rows" for split, count in shares.items()}
+    evidence = "a planted mark, for a model that goes by it"
+    return {"evidence": evidence, "mark": described["mark"], "speaks for": described["speaks_for"], **agree}
 
 
 def write_sheet(store: FlowerStore, split: str, rows: int, place: Path) -> None:

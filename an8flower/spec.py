@@ -84,14 +84,29 @@ class DatasetSpec(SpecModel):
         """The sha256 of the canonical text; it survives whatever is added to the catalogue."""
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()
 
-    def with_changes(self, *, rows: int | None = None, size: int | None = None, seed: int | None = None) -> DatasetSpec:
-        """A copy of the spec with other numbers of rows, another size or another seed.
+    def with_changes(
+        self,
+        *,
+        rows: int | None = None,
+        size: int | None = None,
+        seed: int | None = None,
+        agreement: float | None = None,
+    ) -> DatasetSpec:
+        """A copy of the spec with other numbers of rows, another size, another seed or another shortcut.
+
+        `agreement` is the share of the training and validation rows whose shortcut agrees with their class; it becomes
+        part of the name, `shortcut-6c-80`. Raises Refusal if the spec has no shortcut.
 
         `rows` is the total, which training, validation and test split share 70/10/20.
         """
         counts = None if rows is None else split_sizes(rows)
         changes = {"rows": counts, "size": size, "seed": seed}
         document = json.loads(self.to_json()) | {key: value for key, value in changes.items() if value is not None}
+        if agreement is not None:
+            if self.shortcut is None:
+                raise Refusal(f"{self.name}: has no shortcut, so nothing can agree in {agreement:.0%} of the rows")
+            document["shortcut"] |= {"train": agreement, "val": agreement}
+            document["name"] = f"{self.name}-{100 * agreement:g}"
         return from_mapping(document, "the command line")
 
 

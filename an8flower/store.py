@@ -29,6 +29,7 @@ READ_SCHEMAS = (1, 2)  # files of schema 1 have no coverage
 SHARD_FORMAT = f"{FORMAT} shard"  # so that nobody takes a shard for a data set: its rows have other numbers
 ALWAYS = ("images", "labels", "masks")  # what every file has; rendered ones have these as well:
 RENDERED = ("parts", "factors", "coverage")
+PLACED = 4  # numbers that say where a mark lies: which one (-1 none), top, left, longer side
 STRETCH = 32  # indices closer than this are read in one go: they mostly share a compressed chunk
 READ_ROWS = 512  # rows held at once when a whole split is read through
 REMAKE = "make it again with `an8flower generate --force` or `an8flower import --force`"
@@ -40,6 +41,8 @@ DATASETS = {
     "parts": ("uint8", 3),
     "factors": ("V", 1),
     "coverage": ("uint8", 3),
+    "below": ("uint8", 4),
+    "placed": ("int64", 2),
 }
 ATTRIBUTES = {
     "format": "text",
@@ -55,6 +58,7 @@ ATTRIBUTES = {
     "generator": "text",
     "shards": "text",
     "shard": "integers",
+    "planting": "text",
 }
 FILE = Schema(DATASETS, SPLITS, ATTRIBUTES)
 REQUIRED = ("name", "class_names", "part_names", "size", "digest")
@@ -80,6 +84,8 @@ class StoredRows(NamedTuple):
     parts: np.ndarray | None  # (n, S, S) uint8: id of the part visible at the pixel's centre, 0 background
     factors: np.ndarray | None  # (n,) compound: the value of every factor of the row
     coverage: np.ndarray | None = None  # (n, S, S) uint8: how much of the pixel is evidence, see `void`
+    below: np.ndarray | None = None  # (n, P, P, 3) uint8: the photograph where a planted mark lies or could lie
+    placed: np.ndarray | None = None  # (n, 4) int64: which mark (-1 none), its top, left and longer side in pixels
 
     @property
     def void(self) -> np.ndarray | None:
@@ -281,6 +287,8 @@ class FlowerStore:
             "parts": (rows, *square),
             "factors": (rows,),
             "coverage": (rows, *square),
+            "placed": (rows, PLACED),
+            "below": (rows, *_patch(group, self.size), 3),
         }
         for name, shape in expected.items():
             if name in group and group[name].shape != shape:
@@ -305,6 +313,12 @@ class FlowerSplit:
         """The labels of all rows, (N,) int64; raises Refusal if one is of no class."""
         with refuse_damage(self.store.path, REMAKE):
             return self._check_labels(self._group["labels"][:])
+
+    @property
+    def placed(self) -> np.ndarray:
+        """Where the marks of all rows lie, (N, 4) int64, see `StoredRows`; the file has to have planted marks."""
+        with refuse_damage(self.store.path, REMAKE):
+            return np.asarray(self._group["placed"][:])
 
     def list_damage(self) -> list[str]:
         """The data sets of the split whose bytes are not those of their recorded checksums; reads all of them."""
@@ -392,6 +406,12 @@ class FlowerSplit:
 
     def _read(self, name: str, where: slice) -> np.ndarray | None:
         return self._group[name][where] if name in self._group else None
+
+
+def _patch(group: h5py.Group, size: int) -> tuple[int, int]:
+    """The shape of the patches below marks: square, and no larger than the picture."""
+    side = min(group["below"].shape[1], size) if "below" in group else 0
+    return side, side
 
 
 def _to_frame(class_names: list[str], rows: StoredRows) -> pd.DataFrame:

@@ -55,6 +55,7 @@ KEYS = {
     "Plan.sanity": "whether methods notice that a model is randomised; skipped if it is left out",
     "Plan.meta": "which metric may be believed: maps of known worth, scored by every metric on the models that rely on "
     "the evidence; skipped if it is left out",
+    "Plan.marks": "whether models go by a mark, and methods show it; only for data with planted marks or a shortcut",
     "Plan.pictures": "what is shown in the gallery",
     "Plan.printed": "tables from the literature that the page sets ours beside",
     "Plan.require": "what has to hold, as lists of conditions by their subject, a method or `certificate`; see "
@@ -73,6 +74,7 @@ KEYS = {
     "data.rows": "rows in all, as `generate --rows`",
     "data.size": "side of the pictures in pixels",
     "data.seed": "another seed gives other rows",
+    "data.agreement": "of the spec's shortcut: in which share of the training and validation rows it agrees",
     "models.arch": "an architecture, trained once for each seed: a name, `timm:NAME`, `package.module:factory`",
     "models.seeds": "the seeds of the trainings",
     "models.epochs": "epochs at most; by default as the architecture says",
@@ -96,6 +98,8 @@ KEYS = {
     "sanity.smooth": "noisy images of smooth MPRT, which costs as many times as much; not done where it is left out",
     "sanity.labels": "whether a model is trained on permuted labels as well, which takes minutes",
     "meta.rows": "rows on which the maps are scored, or all if there are fewer",
+    "marks.rows": "how many rows are asked about, or all if there are fewer",
+    "marks.innocent": "whether a twin of each trained model is trained with marks that say nothing, for false alarms",
     "pictures.rows": "rows in the gallery, the same for all methods",
     "pictures.extremes": "the best and the worst rows of each method",
     "reduced.rows": "rows that are scored",
@@ -106,6 +110,7 @@ KEYS = {
     "reduced.archs": 'architectures that stand in for others: `{ resnet50 = "flowernet" }`',
     "reduced.meta_rows": "rows of the maps of known worth",
     "reduced.sanity_rows": "rows of the sanity checks",
+    "reduced.mark_rows": "rows that are asked about marks",
     "reduced.labels": "whether the sanity checks train a model on permuted labels",
 }
 """What each key of a plan is; a key that is not here breaks the build."""

@@ -96,8 +96,9 @@ def audit(
     """Carry out a plan, and write one page of results: report.html.
 
     PLAN is the name of a shipped plan, or a .toml file with data sets, models and their seeds, methods, metrics and
-    checks. Ctrl-C stops the audit, and the same command continues it: finished work is never done again, whether it
-    was done in this run or in a run in a neighbouring folder.
+    checks. Without it, it is the quick one, or `planted` if all --data are files of `an8flower plant`. Ctrl-C stops the
+    audit, and the same command continues it: finished work is never done again, whether it was done in this run or in
+    a run in a neighbouring folder.
 
     What the plan or --require asks for is decided by the bounds of 95 % intervals: it holds, fails, or is undecided.
     The exit code is 3 if something fails, with --strict 4 if something is undecided, and 1 if a part of the audit
@@ -117,7 +118,7 @@ def audit(
 
     if quick and plan:
         raise click.UsageError("give either PLAN or --quick")
-    wanted = _read_plan(plan, reduced, trust).instead(
+    wanted = _read_plan(plan or _choose_plan(quick, data), reduced, trust).instead(
         data=data,
         models=models,
         weights=weights,
@@ -158,6 +159,24 @@ def _conclude(outcome: AuditOutcome, gate: Gate, key: Ed25519PrivateKey | None, 
     write_verdict_files(outcome.summary, gate)
     _print_outcome(outcome, as_json)
     end_by_requirements(outcome.summary["requirements"], gate.strict)
+
+
+def _choose_plan(quick: bool, data: tuple[str, ...]) -> str:
+    """The plan where none is named: that for planted marks if all data have some, else the quick one."""
+    from ..evaluate.audits import plan as plans
+
+    return plans.PLANTED if not quick and data and all(map(_is_planted, data)) else plans.QUICK
+
+
+def _is_planted(place: str) -> bool:
+    """Whether an .h5 file holds planted photographs; what is no such file is told of later."""
+    from ..planted import planting_of
+    from ..store import FlowerStore
+
+    try:
+        return Path(place).suffix in (".h5", ".hdf5") and planting_of(FlowerStore(place)) is not None
+    except Refusal:
+        return False
 
 
 def _read_plan(name: str | None, reduced: bool, trust: bool) -> Plan:

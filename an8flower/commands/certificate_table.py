@@ -7,8 +7,19 @@ from typing import Any
 
 import click
 
+from ..evaluate.results import mark_words
 from ..evaluate.results.wording import effect_rows, share_rows
 from .tables import show
+
+
+def show_marks(document: Mapping[str, Any]) -> None:
+    """Print what each model goes by on rows with marks: the verdict and the shares."""
+    data = document["dataset"]
+    click.echo(f"{data['name']}, {data['rows']} rows of {data['split']}")
+    for certificate in document["marks"]:
+        click.echo(f"\n{certificate['verdict']}")
+        rows = mark_words.share_rows(certificate)
+        show(["what", "share of the cases", "95 % interval"], rows, title=certificate["model"])
 
 
 def show_certificates(document: Mapping[str, Any]) -> None:

@@ -73,6 +73,9 @@ def certify(
     again? Does it follow the pixels of the evidence alone, or all other pixels alone, and how much of the evidence does
     it take? What does it do to redraw, swap or remove each part? Who decides where a shortcut contradicts the evidence?
 
+    On photographs with planted marks: does the prediction follow if the mark becomes that of another class, or is taken
+    away?
+
     \b
     Example:  an8flower certify --data data/shortcut-6c.h5 --rows 200
     """
@@ -80,21 +83,29 @@ def certify(
     from ..evaluate.models.sources import NetworkSettings, pair_with_weights
     from ..evaluate.resources import Resources, parse_device
     from ..evaluate.trust.certificate import certify_models
+    from ..evaluate.trust.mark_use import certify_marked_models
+    from ..planted import planting_of
     from ..store import FlowerStore
-    from .certificate_table import show_certificates
+    from .certificate_table import show_certificates, show_marks
     from .progress import filling
 
     resources = Resources(parse_device(device), batch)
     settings = NetworkSettings.read(**network)
     data = data or ensure_default_data()
-    world = World.of(FlowerStore(data)[split], resources.device)
+    has_marks = planting_of(FlowerStore(data)) is not None
+    world = None if has_marks else World.of(FlowerStore(data)[split], resources.device)
     sources = pair_with_weights(models, weights, settings) or (str(ensure_default_model(data, device)),)
     with filling("certifying") as progress:
-        document = certify_models(sources, world, rows, seed, resources, progress, warn)
+        if world is None:
+            document = certify_marked_models(sources, FlowerStore(data)[split], rows, seed, resources, progress)
+        else:
+            document = certify_models(sources, world, rows, seed, resources, progress, warn)
     if output:
         write_json(document, output)
     if as_json:
         echo_json(document)
+    elif has_marks:
+        show_marks(document)
     else:
         show_certificates(document)
 

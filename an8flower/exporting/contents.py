@@ -18,7 +18,16 @@ from ..store import ALWAYS, LARGEST_SIZE, REQUIRED, FlowerStore
 
 FORMAT, VERSION = "an8flower export", 1
 MANIFEST = "an8flower.json"
-TRAVELLING = ("name", "spec", "canonical", "digest", "class_names", "part_names", "size")  # attributes of a store
+TRAVELLING = (
+    "name",
+    "spec",
+    "canonical",
+    "digest",
+    "class_names",
+    "part_names",
+    "size",
+    "planting",
+)  # attributes of a store
 RAW = 2**26  # bytes of the rows of one shard, not compressed, at most
 SHARD_ROWS = 1000  # rows of one shard, at most
 MOST_ROWS = 10**9

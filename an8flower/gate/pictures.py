@@ -39,6 +39,21 @@ def open_picture(path: Path, kind: FileKind = PICTURE) -> Image.Image:
         raise Refusal(f"{path}: cannot be read as a picture ({shorten(_reason(error))}); {kind.remedy}") from None
 
 
+def declared_size(path: Path, kind: FileKind = PICTURE) -> tuple[int, int]:
+    """The width and height in pixels that a picture's head declares, before any rotation; nothing is decoded."""
+    check_regular(path, kind)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as opened:
+                _check_pixels(opened, path)
+                return opened.size
+    except Refusal:
+        raise
+    except Exception as error:  # decoders fail in many ways
+        raise Refusal(f"{path}: cannot be read as a picture ({shorten(_reason(error))}); {kind.remedy}") from None
+
+
 def parse_png(content: bytes, place: Path) -> np.ndarray:
     """The pixels (H, W) or (H, W, 3) uint8 of a PNG whose bytes came out of a file; raises Refusal for any other."""
     try:

@@ -20,7 +20,7 @@ def choose_path(folder: Path, entry: Data, wanted: DatasetSpec) -> Path:
     A data set of a changed spec has its digest in its name, so that nobody who asks for the plain spec gets it.
     """
     plain = folder / f"{wanted.name}.h5"
-    as_written = entry.rows is None and entry.size is None and entry.seed is None
+    as_written = all(value is None for value in (entry.rows, entry.size, entry.seed, entry.agreement))
     if as_written and (not plain.exists() or holds(plain, wanted)):
         return plain
     return plain.with_name(f"{wanted.name}-{wanted.digest[:8]}.h5")

@@ -11,6 +11,7 @@ import an8flower
 from an8flower.errors import Refusal
 from an8flower.store import FlowerStore
 
+from ..models.classifier import Classifier
 from ..models.files import file_name_of, load, read_classifier
 from ..models.labels import read_labels
 from ..models.normalisation import parse_normalisation
@@ -96,10 +97,13 @@ def train_model(place: str, data: str, models: str, seed: int, device: str) -> C
     """Train a classifier in a worker and save it to `place`; `models`, its entry in the plan, comes as JSON."""
     entry = Models.model_validate_json(models)
 
-    def make() -> None:
-        where = parse_device(here.device(device))
-        start = vars(start_of(entry))
-        trained = train(FlowerStore(data), str(entry.arch), epochs=entry.epochs, seed=seed, device=where, **start)
-        trained.classifier.save(Path(place))
+    return run_cell(lambda: train_and_save(Path(place), Path(data), entry, seed, device))
 
-    return run_cell(make)
+
+def train_and_save(place: Path, data: Path, entry: Models, seed: int, device: str) -> Classifier:
+    """Train a classifier as an entry of a plan says, and save it to `place`."""
+    where = parse_device(here.device(device))
+    start = vars(start_of(entry))
+    trained = train(FlowerStore(data), str(entry.arch), epochs=entry.epochs, seed=seed, device=where, **start)
+    trained.classifier.save(place)
+    return trained.classifier

@@ -33,6 +33,7 @@ from .titles import title_of
 
 SHIPPED = files("an8flower.evaluate.audits") / "plans"
 QUICK = "quick"  # the plan of `--quick`
+PLANTED = "planted"  # the plan for photographs with planted marks, if none is named
 
 
 class Data(PlanTable):
@@ -43,13 +44,14 @@ class Data(PlanTable):
     rows: Count | None = None  # in all, as `generate --rows`
     size: Count | None = None  # pixels
     seed: Seed | None = None
+    agreement: Annotated[float, Field(ge=0, le=1)] | None = None  # of the spec's shortcut, in training and validation
 
     @model_validator(mode="after")
     def _check(self) -> Data:
         if (self.spec is None) == (self.file is None):
             raise ValueError("data: give either spec (a preset, or a .toml file) or file (an .h5 file)")
-        if self.file and (self.rows or self.size or self.seed is not None):
-            raise ValueError(f"data: rows, size and seed are those of a spec; {self.file} is as it is")
+        if self.file and (self.rows or self.size or self.seed is not None or self.agreement is not None):
+            raise ValueError(f"data: rows, size, seed and agreement are those of a spec; {self.file} is as it is")
         return self
 
 

@@ -217,7 +217,8 @@ class Audit:
             store = FlowerStore(entry.file)
             self._refuse_damaged(store)
             return store
-        wanted = specs.load(str(entry.spec)).with_changes(rows=entry.rows, size=entry.size, seed=entry.seed)
+        changes = {"rows": entry.rows, "size": entry.size, "seed": entry.seed}
+        wanted = specs.load(str(entry.spec)).with_changes(**changes, agreement=entry.agreement)
         path = datasets.choose_path(self.how.data_folder, entry, wanted)
         if not path.exists() or datasets.list_damage(path):
             with self.reporter.stage(f"rendering {wanted.name}") as progress:

@@ -9,6 +9,7 @@ from typing import Any
 from ..results import wording
 from ..results.method_names import title_of
 from .boards import BoardEntry, BoardView, boards_of
+from .mark_verdict import mark_verdict
 from .numbers import between, calibrated_interval, count_of, join_names, number, percent
 from .study import StudyView
 
@@ -34,6 +35,9 @@ def reliance(certificate: Mapping[str, Any]) -> str:
 def _truth(studies: Sequence[StudyView]) -> str:
     certificates = [certificate for study in studies for certificate in study.document.get("certificates") or ()]
     without = [study.name for study in studies if not study.document.get("certificates")]
+    marks = [entry for study in studies for entry in study.document.get("marks") or ()]
+    if not certificates and marks:
+        return mark_verdict(marks)
     if not certificates:
         return "Whether there is a truth to score against is not known: no model has a certificate."
     counts = Counter(map(reliance, certificates))

@@ -337,3 +337,13 @@ def test_ranges_read_as_written() -> None:
     assert made(nuisance={"view.azimuth": {"from": 0, "to": 90}}).nuisance["view.azimuth"] == Range(
         **{"from": 0, "to": 90}
     )
+
+
+def test_the_agreement_of_a_shortcut_is_changed_in_training_and_validation() -> None:
+    changed = load("shortcut-6c").with_changes(agreement=0.6)
+    assert changed.name == "shortcut-6c-60"
+    assert changed.shortcut is not None
+    assert (changed.shortcut.train, changed.shortcut.val, changed.shortcut.test) == (0.6, 0.6, 0.0)
+    assert changed.digest != load("shortcut-6c").digest
+    with pytest.raises(Refusal, match="single-6c: has no shortcut, so nothing can agree in 60% of the rows"):
+        load("single-6c").with_changes(agreement=0.6)

@@ -64,6 +64,8 @@ class CertificateStage(Stage):
         if certificates:
             return {"certificates": certificates}
         lacking = "the data have no spec, so that nothing can be rendered with one thing changed"
+        if "planting" in self.study.scoring.store.file.attrs:
+            lacking = "these are photographs; what models do if a mark is exchanged stands under its own heading"
         why = lacking if self.study.scoring.judge.world is None else "not asked for"
         return {"certificates": [], "no_certificate": why if not self.cells else "it failed for every model"}
 
