@@ -185,9 +185,19 @@ FACTORS: Mapping[str, Factor] = MappingProxyType(
         "light.azimuth": _angle("degrees from the camera: negative comes from the left", Ends(-70, 70), -180, 180),
         "light.elevation": _number("degrees above the horizon from which the light comes", Ends(30, 70), 0, 90),
         "light.strength": _number("strength of the light, in units of the usual one", Ends(0.85, 1.15), 0.3, 1.7),
-        "background.kind": _choice("what lies behind the plant", "gradient", "plain", "gradient", "textured"),
+        "background.kind": _choice(
+            "what lies behind the plant", "gradient", "plain", "gradient", "textured", "noise", "leaves"
+        ),
         "background.colour": _colour("colour of what lies behind the plant", "sky"),
         "background.texture": Factor("count", "seed of the texture", Ends(0, 2**31 - 1), high=2**31 - 1),
+        "background.contrast": Factor("number", "strength of noise and leaves, in units of the usual one", 1.0, 0, 1.5),
+        "background.exponent": Factor(
+            "number", "power of the frequency by which the amplitude of noise falls: 1 as in photographs", 1.0, 0, 2
+        ),
+        "background.scale": _number(
+            "size of the largest leaves, or waves of noise: 1 is the largest", Ends(0.5, 1.0), 0.1, 1.0
+        ),
+        "background.hues": Factor("number", "how far noise and leaves stray from their colour", 0.4, 0, 1),
     }
 )
 

@@ -15,7 +15,8 @@ import numpy as np
 from . import draw
 from .evidence import absent_evidence, evidence_parts, other_geometries
 from .factors import PARTS, Value
-from .render import ALL_SAMPLES, Rendering, compile_kernel, render_marked
+from .kernels import compile_kernel
+from .render import ALL_SAMPLES, Rendering, render_marked
 from .scene import build
 from .spec import DatasetSpec
 from .store import COVERED, TOUCHED

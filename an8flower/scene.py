@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .factors import COLOURS, FACTORS, PARTS
+from .factors import COLOURS, PARTS
+from .scenery import BACKDROPS, Ground, empty_ground
 
 MATERIALS = ("petal", "disc", "stem", "leaf", "clay", "soil", "ball", "label")
-BACKDROPS = FACTORS["background.kind"].choices
 
 HEIGHT = 1.0  # of the stem; all lengths are in the same unit
 NECK = 0.76  # share of the height from which the stem leans back to meet the head
@@ -51,6 +51,7 @@ class Scenes(NamedTuple):
     kind: np.ndarray  # (n,) uint8 index into BACKDROPS
     texture: np.ndarray  # (n,) int64 seed
     shadow: np.ndarray  # (n, 5) x, y, half width, half height, darkness of the contact shadow
+    ground: Ground = empty_ground(0)  # what else lies behind, where a kind says so
 
 
 class Pieces(NamedTuple):
@@ -88,7 +89,8 @@ def build(table: np.ndarray) -> Scenes:
     """The scenes of a factors table (n,), in order; a row's scene depends on that row alone."""
     camera = camera_of(table)
     pieces = [_lay_into_picture(shape(table), camera) for shape in PLANT] + [shape(table) for shape in IN_PICTURE]
-    return Scenes(**_join(pieces), **_lighting(table, camera), **_backdrop(table), shadow=contact_shadow(table, camera))
+    shadow = contact_shadow(table, camera)
+    return Scenes(**_join(pieces), **_lighting(table, camera), **_backdrop(table), shadow=shadow, ground=_ground(table))
 
 
 # --- the parts --------------------------------------------------------------------------------------------------------
@@ -336,6 +338,13 @@ def _backdrop(table: np.ndarray) -> dict[str, np.ndarray]:
         "kind": kind.astype(np.uint8),
         "texture": table["background.texture"].astype(np.int64),
     }
+
+
+def _ground(table: np.ndarray) -> Ground:
+    """Strength, grain and hues of what lies behind the plant."""
+    names = ("contrast", "exponent", "scale", "hues")
+    columns = {name: np.ascontiguousarray(table[f"background.{name}"], np.float64) for name in names}
+    return empty_ground(len(table))._replace(**columns)
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""Pictures per second of every preset, from the factors table to images and part maps, on one thread and on two."""
+"""Pictures per second of every preset, from the factors table to images and part maps, on one thread and on two.
+
+Then the rate on each kind of ground as a share of the plain one's: medians of ratios, two threads, in turns.
+"""
 
 from __future__ import annotations
 
@@ -50,10 +53,33 @@ def measure(name: str) -> dict[str, Any]:
     }
 
 
+def measure_grounds(kinds: list[str]) -> list[dict[str, Any]]:
+    """The rate of single-6c on each kind of ground, beside that on a plain one, in turns."""
+    table = draw.factors(load("single-6c"), "train", 0, ROWS)
+    tables = {kind: draw.override(table, {"background.kind": kind}) for kind in kinds}
+    times: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for _ in range(TURNS + 1):  # the first warms up
+        for kind, changed in tables.items():
+            began = perf_counter()
+            pictures(changed, 2)
+            times[kind].append(perf_counter() - began)
+    plain = times["plain"][1:]
+    return [
+        {
+            "background.kind": kind,
+            "images/s, 2 threads": ROWS / median(turns[1:]),
+            "share of the plain rate": round(median(p / t for p, t in zip(plain, turns[1:], strict=True)), 3),
+        }
+        for kind, turns in times.items()
+    ]
+
+
 def main() -> None:
     """Measure and report."""
     about = {"size": f"{SIZE} px, 2 x 2 samples a pixel", "images": ROWS, "figures": f"medians of {TURNS} turns"}
     report.write("rendering", [measure(name) for name in presets()], about)
+    kinds = ["plain", "gradient", "textured", "noise", "leaves"]
+    report.write("grounds", measure_grounds(kinds), about)
 
 
 if __name__ == "__main__":
