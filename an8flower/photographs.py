@@ -7,9 +7,11 @@ folder `train`, `val` or `test` if there are such folders, else one that is fixe
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import io
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +27,8 @@ from .splits import SPLITS, share_out
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 NAMED = 3  # how many offenders a message names
+PACKAGE = "package:"  # a folder within an installed package: package:skimage.data
+DISTRIBUTIONS = {"skimage": "scikit-image", "sklearn": "scikit-learn"}  # what pip calls some packages
 READ = "PNG, JPEG, WebP, TIFF, BMP and GIF"
 
 
@@ -103,6 +107,35 @@ def assign_splits(photographs: Iterable[Photograph], splits: Collection[str]) ->
         )
     counts, members = share_out(len(photographs), wanted), iter(photographs)
     return {split: [next(members) for _ in range(counts[split])] for split in wanted}
+
+
+def digest_shares(shares: Mapping[str, Iterable[Photograph]]) -> str:
+    """The sha256 over which photographs, by their digests, are in which split: names have no part in it."""
+    return digest_digests({split: [photograph.digest for photograph in members] for split, members in shares.items()})
+
+
+def digest_digests(shares: Mapping[str, Iterable[str]]) -> str:
+    """The sha256 over which digests of photographs are in which split."""
+    lines = sorted(f"{digest} {split}" for split, digests in shares.items() for digest in digests)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def find_folder(images: str, beside: Path) -> Path:
+    """The folder that a spec names: a path, relative to the spec's own place, or one within an installed package.
+
+    Raises:
+        Refusal: there is no such package.
+    """
+    if not images.startswith(PACKAGE):
+        return beside / images
+    package, *folders = images.removeprefix(PACKAGE).split(".")
+    known = importlib.util.find_spec(package) if package.isidentifier() else None
+    if known is None or not known.submodule_search_locations:
+        raise Refusal(
+            f'images = "{images}": the package {package} is not installed; '
+            f"install it with `pip install {DISTRIBUTIONS.get(package, package)}`"
+        )
+    return Path(known.submodule_search_locations[0], *folders)
 
 
 def read_photograph(photograph: Photograph, shortest: int = 1) -> Image.Image:

@@ -8,12 +8,15 @@ Balls and tag are placed in the picture directly. Framing depends on the view's 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .factors import COLOURS, PARTS
-from .scenery import BACKDROPS, Ground, empty_ground
+from .scenery import BACKDROPS, SCRAMBLE, Ground, empty_ground
+
+if TYPE_CHECKING:
+    from .album import Album
 
 MATERIALS = ("petal", "disc", "stem", "leaf", "clay", "soil", "ball", "label")
 
@@ -85,12 +88,18 @@ class Camera(NamedTuple):
     y: np.ndarray
 
 
-def build(table: np.ndarray) -> Scenes:
-    """The scenes of a factors table (n,), in order; a row's scene depends on that row alone."""
+def build(table: np.ndarray, album: Album | None = None) -> Scenes:
+    """The scenes of a factors table (n,), in order; a row's scene depends on that row alone.
+
+    Args:
+        album: the photographs of the rows' split; wanted if rows lie on photographs.
+    """
     camera = camera_of(table)
     pieces = [_lay_into_picture(shape(table), camera) for shape in PLANT] + [shape(table) for shape in IN_PICTURE]
     shadow = contact_shadow(table, camera)
-    return Scenes(**_join(pieces), **_lighting(table, camera), **_backdrop(table), shadow=shadow, ground=_ground(table))
+    backdrop = _backdrop(table)
+    ground = _ground(table, backdrop["kind"], album)
+    return Scenes(**_join(pieces), **_lighting(table, camera), **backdrop, shadow=shadow, ground=ground)
 
 
 # --- the parts --------------------------------------------------------------------------------------------------------
@@ -340,11 +349,15 @@ def _backdrop(table: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _ground(table: np.ndarray) -> Ground:
-    """Strength, grain and hues of what lies behind the plant."""
+def _ground(table: np.ndarray, kind: np.ndarray, album: Album | None) -> Ground:
+    """Strength, grain and hues of what lies behind the plant, and the crops of photographs."""
     names = ("contrast", "exponent", "scale", "hues")
     columns = {name: np.ascontiguousarray(table[f"background.{name}"], np.float64) for name in names}
-    return empty_ground(len(table))._replace(**columns)
+    if (kind < SCRAMBLE).all():
+        return empty_ground(len(table))._replace(**columns)
+    if album is None:
+        raise ValueError("rows that lie on photographs are built with the album of their split")
+    return empty_ground(len(table))._replace(**columns, **album.lay(table, kind))
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------

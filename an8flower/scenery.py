@@ -20,7 +20,7 @@ from .factors import FACTORS
 from .kernels import compile_kernel, noise
 
 BACKDROPS = FACTORS["background.kind"].choices
-NOISE, LEAVES = BACKDROPS.index("noise"), BACKDROPS.index("leaves")
+NOISE, LEAVES, SCRAMBLE, PHOTO = (BACKDROPS.index(name) for name in ("noise", "leaves", "scramble", "photo"))
 FIRST = NOISE  # of the kinds that are painted here
 TILE_SEED = 20010
 BRIGHTNESS, CHROMA = 0.22, 20.0  # standard deviations at contrast 1 and hues 1: a share of the colour, and of 255
@@ -296,28 +296,53 @@ def _choose_colour(leaf: np.ndarray, colour: np.ndarray, k: int, seed: int, brig
 
 
 @compile_kernel
-def _paint_crop(
-    image: np.ndarray, source: np.ndarray, crop: np.ndarray, mean: np.ndarray, contrast: float, line: np.ndarray
-) -> None:
-    """Paint the crop of a picture (h, w, 3) uint8, bilinear; contrast is taken around the mean colour."""
+def _paint_crop(image: np.ndarray, source: np.ndarray, crop: np.ndarray, line: np.ndarray) -> None:
+    """Paint the crop of a picture (h, w, 3) uint8, bilinear, in whole numbers: weights are counted in 256ths."""
     size, height, width = len(image), source.shape[0], source.shape[1]
-    step = crop[2] / size
-    strength = np.float32(contrast)
+    left, right = np.empty(size, np.int64), np.empty(size, np.int32)
+    for j in range(size):
+        near, share = _find_place(crop[0], crop[2] / size, j, width)
+        place = size - 1 - j if crop[3] else j
+        left[place], right[place] = 3 * near, share
+    first, last = left.min(), left.max() + 6
     for i in range(size):
-        y = min(max(crop[1] + (i + 0.5) * step - 0.5, 0.0), height - 1.0)
-        upper = min(int(y), height - 2)
-        low = np.float32(y - upper)
+        upper, low = _find_place(crop[1], crop[2] / size, i, height)
         above, below = source[upper].reshape(-1), source[upper + 1].reshape(-1)
-        for j in range(3 * width):
-            line[j] = above[j] + low * (np.float32(below[j]) - np.float32(above[j]))
+        _mix_lines(line[first:last], above[first:last], below[first:last], np.uint16(256 - low), np.uint16(low))
+        target = image[i].reshape(-1)
         for j in range(size):
-            x = min(max(crop[0] + (j + 0.5) * step - 0.5, 0.0), width - 1.0)
-            left = min(int(x), width - 2)
-            share = np.float32(x - left)
-            pixel = image[i, size - 1 - j] if crop[3] else image[i, j]
+            k, share = left[j], right[j]
             for c in range(3):
-                first, second = line[3 * left + c], line[3 * left + 3 + c]
-                pixel[c] = _byte(mean[c] + strength * (first + share * (second - first) - mean[c]))
+                near, far = np.int32(line[k + c]), np.int32(line[k + 3 + c])
+                target[3 * j + c] = ((near << 8) + share * (far - near) + 32768) >> 16
+
+
+@compile_kernel
+def _mix_lines(line: np.ndarray, above: np.ndarray, below: np.ndarray, high: np.uint16, low: np.uint16) -> None:
+    """Fill in the weighted sum of two lines of bytes, uint16: weights are counted in 256ths."""
+    for j in range(len(line)):
+        line[j] = np.uint16(above[j]) * high + np.uint16(below[j]) * low
+
+
+@compile_kernel
+def _find_place(start: float, step: float, i: int, length: int) -> tuple[int, int]:
+    """The pixel of a source before the middle of pixel i, and the share of the one that follows, in 256ths."""
+    place = min(max(start + (i + 0.5) * step - 0.5, 0.0), length - 1.0)
+    near = min(int(place), length - 2)
+    return near, int(256 * (place - near) + 0.5)
+
+
+@compile_kernel
+def _change_contrast(image: np.ndarray, mean: np.ndarray, contrast: float) -> None:
+    """Spread the colours of a picture around a mean colour, or draw them nearer to it."""
+    table = np.empty((256, 3), np.uint8)
+    for value in range(256):
+        for c in range(3):
+            table[value, c] = _byte(np.float32(mean[c] + contrast * (value - mean[c])))
+    for i in range(len(image)):
+        for j in range(len(image)):
+            for c in range(3):
+                image[i, j, c] = table[image[i, j, c], c]
 
 
 @compile_kernel
@@ -336,7 +361,7 @@ def _paint_rows(
     size = images.shape[1]
     lines = np.empty((3, size), np.float32)
     widest = ground.frames[:, 2].max() if len(ground.frames) else 0
-    weights, line, colour = np.empty((2, len(tiles.values))), np.empty(3 * widest, np.float32), np.empty(3, np.float32)
+    weights, line, colour = np.empty((2, len(tiles.values))), np.empty(3 * widest, np.uint16), np.empty(3, np.float32)
     for row in range(start, stop):
         if kind[row] < FIRST:
             continue
@@ -353,4 +378,6 @@ def _paint_rows(
         else:
             begin, height, width = ground.frames[ground.frame[row]]
             source = ground.pixels[begin : begin + 3 * height * width].reshape((height, width, 3))
-            _paint_crop(images[row], source, ground.crop[row], ground.means[ground.frame[row]], contrast, line)
+            _paint_crop(images[row], source, ground.crop[row], line)
+            if contrast != 1.0:
+                _change_contrast(images[row], ground.means[ground.frame[row]], contrast)
