@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .spec import DatasetSpec
 
 SMALLEST, LARGEST = 16, 1024  # pixels
+ON_PHOTOGRAPHS = ("scramble", "photo")  # kinds of background
 PIXEL_BYTES = 5  # of one pixel in a file before compression: three channels, part, mask
 INVISIBLE = {"Cc", "Zl", "Zp"}  # Unicode's control characters and breaks of lines
 
@@ -28,6 +29,7 @@ def check_terms(spec: DatasetSpec) -> None:
     _check_nuisance(spec)
     if spec.shortcut:
         _check_shortcut(spec, spec.shortcut)
+    _check_photographs(spec)
 
 
 def check_design(spec: DatasetSpec) -> None:
@@ -81,6 +83,24 @@ def _check_nuisance(spec: DatasetSpec) -> None:
             raise ValueError(f"{place}: defines the classes already; remove it from one of the two")
         for where, single in _single_values(place, value):
             _check_value(where, FACTORS[name], single)
+
+
+def _check_photographs(spec: DatasetSpec) -> None:
+    """Raise ValueError if rows lie on photographs and none are named, or the other way round."""
+    kinds = spec.nuisance.get("background.kind", "")
+    if spec.shortcut and spec.shortcut.factor == "background.kind":
+        kinds = spec.shortcut.values
+    wanted = [kind for kind in (kinds if isinstance(kinds, tuple) else (kinds,)) if kind in ON_PHOTOGRAPHS]
+    if wanted and spec.background is None:
+        raise ValueError(
+            f'nuisance."background.kind": "{wanted[0]}" wants photographs; add a table [background] with a line such '
+            'as images = "my-photographs"'
+        )
+    if spec.background and not wanted:
+        raise ValueError(
+            'background.images: no row lies on a photograph; set "background.kind" = "photo" or "scramble" in '
+            "[nuisance]"
+        )
 
 
 def _single_values(place: str, value: Value | tuple[Value, ...] | Range) -> list[tuple[str, Value]]:

@@ -185,9 +185,38 @@ FACTORS: Mapping[str, Factor] = MappingProxyType(
         "light.azimuth": _angle("degrees from the camera: negative comes from the left", Ends(-70, 70), -180, 180),
         "light.elevation": _number("degrees above the horizon from which the light comes", Ends(30, 70), 0, 90),
         "light.strength": _number("strength of the light, in units of the usual one", Ends(0.85, 1.15), 0.3, 1.7),
-        "background.kind": _choice("what lies behind the plant", "gradient", "plain", "gradient", "textured"),
+        "background.kind": _choice(
+            "what lies behind the plant",
+            "gradient",
+            "plain",
+            "gradient",
+            "textured",
+            "noise",
+            "leaves",
+            "scramble",
+            "photo",
+        ),
         "background.colour": _colour("colour of what lies behind the plant", "sky"),
         "background.texture": Factor("count", "seed of the texture", Ends(0, 2**31 - 1), high=2**31 - 1),
+        "background.contrast": Factor(
+            "number", "strength of noise, leaves and photographs, in units of the usual one", 1.0, 0, 1.5
+        ),
+        "background.exponent": Factor(
+            "number", "power of the frequency by which the amplitude of noise falls: 1 as in photographs", 1.0, 0, 2
+        ),
+        "background.scale": _number(
+            "size of the largest leaves and waves; of a photograph, the share of its shorter side that is seen",
+            Ends(0.5, 1.0),
+            0.1,
+            1.0,
+        ),
+        "background.hues": Factor("number", "how far noise and leaves stray from their colour", 0.4, 0, 1),
+        "background.photograph": Factor(
+            "count", "which photograph of the split, counted round and round", Ends(0, 2**31 - 1), high=2**31 - 1
+        ),
+        "background.x": _number("place of the crop of a photograph: 0 at its left, 1 at its right", Ends(0, 1), 0, 1),
+        "background.y": _number("place of the crop of a photograph: 0 at its top, 1 at its foot", Ends(0, 1), 0, 1),
+        "background.flip": Factor("count", "1 if the photograph is mirrored", Ends(0, 1), high=1),
     }
 )
 

@@ -8,7 +8,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
+import numpy as np
+
 from . import draw
+from .album import copy_photographs, open_album
 from .errors import Refusal
 from .factors import FACTORS, PARTS
 from .marking import locate_evidence, marked_parts
@@ -16,7 +19,7 @@ from .render import render_marked
 from .scene import build
 from .spec import DatasetSpec
 from .splits import SPLITS
-from .store import FlowerStore, StoredRows, verify
+from .store import PHOTOGRAPHS, FlowerStore, StoredRows, verify
 from .writing import Block, WritingPlan, write, write_unless_there
 
 
@@ -76,8 +79,9 @@ def make_rows(spec: DatasetSpec, block: Block) -> StoredRows:
     """The rows of a block: pure, the same whoever makes them."""
     labels = draw.labels(spec, block.split, block.start, block.stop)
     table = draw.factors_of(spec, block.split, labels, block.start, FACTORS)
-    rendering = render_marked(build(table), spec.size, marked_parts(spec)[labels], threads=1)
-    truth = locate_evidence(spec, labels, table, rendering)
+    album = open_album(spec, block.split)
+    rendering = render_marked(build(table, album), spec.size, marked_parts(spec)[labels], threads=1)
+    truth = locate_evidence(spec, labels, table, rendering, album)
     return StoredRows(rendering.images, labels, truth.masks, rendering.parts, table, truth.coverage)
 
 
@@ -94,10 +98,24 @@ def attributes(spec: DatasetSpec) -> dict[str, object]:
     }
 
 
+def copies(spec: DatasetSpec) -> dict[str, np.ndarray]:
+    """The data sets of a file that hold its photographs, by their places; none without photographs."""
+    if spec.background is None:
+        return {}
+    return {f"{PHOTOGRAPHS}/{name}": values for name, values in copy_photographs(spec)._asdict().items()}
+
+
 def split_rows(spec: DatasetSpec) -> dict[str, int]:
     """How many rows each split has, of those that have any."""
     return {split: rows for split in SPLITS if (rows := getattr(spec.rows, split))}
 
 
 def _plan(spec: DatasetSpec, path: Path) -> WritingPlan:
-    return WritingPlan(path, attributes(spec), split_rows(spec), spec.digest, lambda block: make_rows(spec, block))
+    return WritingPlan(
+        path,
+        attributes(spec),
+        split_rows(spec),
+        spec.digest,
+        lambda block: make_rows(spec, block),
+        beside=copies(spec),
+    )

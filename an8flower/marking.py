@@ -13,9 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from . import draw
+from .album import Album
 from .evidence import absent_evidence, evidence_parts, other_geometries
 from .factors import PARTS, Value
-from .render import ALL_SAMPLES, Rendering, compile_kernel, render_marked
+from .kernels import compile_kernel
+from .render import ALL_SAMPLES, Rendering, render_marked
 from .scene import build
 from .spec import DatasetSpec
 from .store import COVERED, TOUCHED
@@ -47,26 +49,32 @@ def marked_parts(spec: DatasetSpec) -> np.ndarray:
     return marked
 
 
-def locate_evidence(spec: DatasetSpec, labels: np.ndarray, table: np.ndarray, rendering: Rendering) -> LocatedEvidence:
-    """Locate the evidence of rows (n,) that were rendered with the parts of `marked_parts` marked."""
+def locate_evidence(
+    spec: DatasetSpec, labels: np.ndarray, table: np.ndarray, rendering: Rendering, album: Album | None = None
+) -> LocatedEvidence:
+    """Locate the evidence of rows (n,) that were rendered with the parts of `marked_parts` marked.
+
+    Args:
+        album: the photographs of the rows' split, where rows lie on some.
+    """
     marked, images = marked_parts(spec), rendering.images
     masks = _look_up(marked.view(np.uint8), labels, rendering.parts)
     for label in range(spec.class_count):
         rows = np.flatnonzero(labels == label)
         for part, count in absent_evidence(spec, label).items():
-            other = _render_with(spec, table[rows], {f"{part}.count": count}, _ids([part]))
+            other = _render_with(spec, table[rows], {f"{part}.count": count}, _ids([part]), album)
             _add_parts(masks, rendering.samples, rows, other.parts, other.samples, _ids([part]), 2)
         for geometry in other_geometries(spec, label):
-            other = _render_with(spec, table[rows], geometry, marked[label])
+            other = _render_with(spec, table[rows], geometry, marked[label], album)
             _add_parts(masks, rendering.samples, rows, other.parts, other.samples, marked[label], 3)
             _add_changes(rendering.samples, rows, images, other.images)
     return LocatedEvidence(masks, _look_up(COVERAGE[None], np.zeros_like(labels), rendering.samples))
 
 
-def evidence_masks(spec: DatasetSpec, labels: np.ndarray, table: np.ndarray) -> np.ndarray:
+def evidence_masks(spec: DatasetSpec, labels: np.ndarray, table: np.ndarray, album: Album | None = None) -> np.ndarray:
     """The masks (n, S, S) uint8 of rows, see `LocatedEvidence`."""
-    rendering = render_marked(build(table), spec.size, marked_parts(spec)[labels], threads=1)
-    return locate_evidence(spec, labels, table, rendering).masks
+    rendering = render_marked(build(table, album), spec.size, marked_parts(spec)[labels], threads=1)
+    return locate_evidence(spec, labels, table, rendering, album).masks
 
 
 def _ids(names: Collection[str]) -> np.ndarray:
@@ -74,9 +82,11 @@ def _ids(names: Collection[str]) -> np.ndarray:
     return np.isin(PARTS, list(names))
 
 
-def _render_with(spec: DatasetSpec, table: np.ndarray, changes: Mapping[str, Value], parts: np.ndarray) -> Rendering:
+def _render_with(
+    spec: DatasetSpec, table: np.ndarray, changes: Mapping[str, Value], parts: np.ndarray, album: Album | None
+) -> Rendering:
     """Render rows with other values of some factors; some parts (P,) bool are marked."""
-    scenes = build(draw.override(table, changes))
+    scenes = build(draw.override(table, changes), album)
     return render_marked(scenes, spec.size, np.tile(parts, (len(table), 1)), threads=1)
 
 

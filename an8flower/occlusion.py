@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import draw
 from .evidence import evidence_parts
 from .factors import PARTS
 from .render import render
@@ -30,7 +31,8 @@ def occlusion(
     hidden = np.empty(len(table))
     for start in range(0, len(table), AT_ONCE):
         batch = slice(start, start + AT_ONCE)
-        whole = render(keep_parts(build(table[batch]), shown[batch]), spec.size, threads)[1] > 0
+        scenes = build(draw.override(table[batch], {"background.kind": "plain"}))  # what lies behind hides nothing
+        whole = render(keep_parts(scenes, shown[batch]), spec.size, threads)[1] > 0
         seen = np.take_along_axis(shown[batch], parts[batch].reshape(len(whole), -1).astype(np.intp), 1)
         silhouette = whole.sum((1, 2))
         hidden[batch] = np.where(silhouette > 0, 1 - seen.sum(1) / np.maximum(silhouette, 1), np.nan)

@@ -7,20 +7,23 @@ painted into two depth buffers, span by span: one sample at the centre of every 
 2 x 2 samples, which say how much of a pixel each ellipsoid covers, and which of them show a marked part. Every
 ellipsoid in a pixel is then shaded once, in linear light, and weighted by its samples.
 
-The whole renderer is one file, because numba's cache notices changes in a compiled function's own file only.
+Grounds of natural statistics are painted before (`scenery.py`); here the shadow falls on them, and rims are blended.
+
+The whole caster is one file, because numba's cache notices changes in a compiled function's own file only.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
-from .scene import BACKDROPS, MATERIALS, Scenes
+from .kernels import compile_kernel, noise
+from .scene import MATERIALS, Scenes
+from .scenery import BACKDROPS, paint_grounds
+from .scenery import FIRST as FIRST_PAINTED
 
 BLOCK = 32  # rows that a thread takes at a time
 NOBODY = -1  # owner of a sample that meets no ellipsoid
@@ -71,12 +74,14 @@ def to_srgb_bytes(light: np.ndarray) -> np.ndarray:
     return np.round(255 * np.clip(encoded, 0, 1)).astype(np.uint8)
 
 
+def invert_tones(shown: np.ndarray) -> np.ndarray:
+    """The light (256,) that is shown as each byte: the middle of what is, by a table from even steps of it to bytes."""
+    first, last = (np.searchsorted(shown, np.arange(256), side) for side in ("left", "right"))
+    return (first + np.maximum(last - 1, first)) / 2 * (WHITE / (len(shown) - 1))
+
+
 SRGB = to_srgb_bytes(np.linspace(0, WHITE, TONES))
-
-
-def compile_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator: compile a function without the GIL, and without fast maths, whose bits differ between machines."""
-    return njit(nogil=True, cache=True, error_model="numpy")(function)
+LIGHT = invert_tones(SRGB)
 
 
 class Rendering(NamedTuple):
@@ -106,12 +111,18 @@ def render_marked(scenes: Scenes, size: int, marked: np.ndarray, threads: int | 
     parts, samples = np.empty((rows, size, size), np.uint8), np.empty((rows, size, size), np.uint8)
     blocks = [(start, min(start + BLOCK, rows)) for start in range(0, rows, BLOCK)]
     workers = min(threads or os.cpu_count() or 1, len(blocks))
+    rendering, grounds = Rendering(images, parts, samples), to_srgb_bytes(scenes.backdrop)
+
+    def work(block: tuple[int, int]) -> None:
+        paint_grounds(images, scenes.kind, grounds, scenes.texture, scenes.ground, slice(*block))
+        _render_rows(scenes, marked, *rendering, *block)
+
     if workers <= 1:
-        _render_rows(scenes, marked, images, parts, samples, 0, rows)
-        return Rendering(images, parts, samples)
+        work((0, rows))
+        return rendering
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(lambda block: _render_rows(scenes, marked, images, parts, samples, *block), blocks))
-    return Rendering(images, parts, samples)
+        list(pool.map(work, blocks))
+    return rendering
 
 
 @compile_kernel
@@ -137,10 +148,15 @@ def _render_rows(
         _paint(lenses, box, samples, sample_owner, 2)
         _name(parts[row], lenses, box, centre_owner)
         _lay(tones, scenes.kind[row], scenes.texture[row], scenes.shadow[row])
-        _print_ground(images[row], tones, scenes.backdrop[row])
+        is_painted = scenes.kind[row] >= FIRST_PAINTED
+        if is_painted:
+            _darken(images[row], tones)
+        else:
+            _print_ground(images[row], tones, scenes.backdrop[row])
         _hang(lamps[0], scenes.light[row], scenes.strength[row], scenes.up[row])
         samples_seen[row] = 0
-        _develop(images[row], samples_seen[row], lenses, lamps[0], box, sample_owner, tones, scenes.backdrop[row])
+        ground = (scenes.backdrop[row], tones, is_painted)
+        _develop(images[row], samples_seen[row], lenses, lamps[0], box, sample_owner, ground)
 
 
 # --- which ellipsoid a sample sees ------------------------------------------------------------------------------------
@@ -310,14 +326,15 @@ def _develop(
     lamp: Any,
     box: tuple[int, int, int, int],
     owner: np.ndarray,
-    tones: np.ndarray,
-    ground: np.ndarray,
+    ground: tuple[np.ndarray, np.ndarray, bool],
 ) -> None:
     """Colour every pixel in the box: the shade of each ellipsoid in it and of the backdrop, by share of the samples.
 
-    Where samples show a marked part, their bits are set in `samples`.
+    Where samples show a marked part, their bits are set in `samples`. The ground is a colour and its tones, or what
+    is painted in the image already.
     """
     left, right, top, bottom = box
+    colour, tones, is_painted = ground
     size = len(image)
     for i in range(top, bottom):
         y = 1 - (2 * i + 1) / size
@@ -332,7 +349,8 @@ def _develop(
                 samples[i, j] = lenses[a].samples
             else:
                 samples[i, j] = _marked_samples(lenses, a, b, c, d)
-                light = _blend(lenses, lamp, (a, b, c, d), x, y, 0.5 / size, _lit_ground(ground, tones[i, j]))
+                behind = _light_of(image[i, j]) if is_painted else _lit_ground(colour, tones[i, j])
+                light = _blend(lenses, lamp, (a, b, c, d), x, y, 0.5 / size, behind)
             image[i, j, 0], image[i, j, 1], image[i, j, 2] = _encode(light[0]), _encode(light[1]), _encode(light[2])
 
 
@@ -509,15 +527,6 @@ def _cell(pixel: int, size: int, cells: int) -> tuple[int, float]:
 
 
 @compile_kernel
-def noise(i: int, j: int, seed: int) -> float:
-    """A pseudo-random number in [0, 1) for a point of a lattice; the same on every machine."""
-    mixed = ((i * 73856093) ^ (j * 19349663) ^ (seed * 83492791)) & 0x7FFFFFFF
-    mixed = (mixed * 1274126177) & 0x7FFFFFFF
-    mixed = ((mixed ^ (mixed >> 15)) * 668265263) & 0x7FFFFFFF
-    return ((mixed ^ (mixed >> 13)) & 0xFFFFFF) / 16777216.0
-
-
-@compile_kernel
 def _cast_shadow(tones: np.ndarray, shadow: np.ndarray) -> None:
     """Darken the ground where a plant stands."""
     size = len(tones)
@@ -533,6 +542,23 @@ def _cast_shadow(tones: np.ndarray, shadow: np.ndarray) -> None:
 @compile_kernel
 def _lit_ground(colour: np.ndarray, tone: float) -> tuple[float, float, float]:
     return colour[0] * tone, colour[1] * tone, colour[2] * tone
+
+
+@compile_kernel
+def _light_of(pixel: np.ndarray) -> tuple[float, float, float]:
+    """The light that is shown as the bytes of a pixel."""
+    return LIGHT[pixel[0]], LIGHT[pixel[1]], LIGHT[pixel[2]]
+
+
+@compile_kernel
+def _darken(image: np.ndarray, tones: np.ndarray) -> None:
+    """Let the shadow fall on a ground that is painted: pixels of another tone than 1 send that share of their light."""
+    for i in range(len(image)):
+        for j in range(len(image)):
+            if tones[i, j] != 1.0:
+                light = _light_of(image[i, j])
+                for c in range(3):
+                    image[i, j, c] = _encode(light[c] * tones[i, j])
 
 
 @compile_kernel

@@ -8,14 +8,17 @@ Balls and tag are placed in the picture directly. Framing depends on the view's 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .factors import COLOURS, FACTORS, PARTS
+from .factors import COLOURS, PARTS
+from .scenery import BACKDROPS, SCRAMBLE, Ground, empty_ground
+
+if TYPE_CHECKING:
+    from .album import Album
 
 MATERIALS = ("petal", "disc", "stem", "leaf", "clay", "soil", "ball", "label")
-BACKDROPS = FACTORS["background.kind"].choices
 
 HEIGHT = 1.0  # of the stem; all lengths are in the same unit
 NECK = 0.76  # share of the height from which the stem leans back to meet the head
@@ -51,6 +54,7 @@ class Scenes(NamedTuple):
     kind: np.ndarray  # (n,) uint8 index into BACKDROPS
     texture: np.ndarray  # (n,) int64 seed
     shadow: np.ndarray  # (n, 5) x, y, half width, half height, darkness of the contact shadow
+    ground: Ground = empty_ground(0)  # what else lies behind, where a kind says so
 
 
 class Pieces(NamedTuple):
@@ -84,11 +88,18 @@ class Camera(NamedTuple):
     y: np.ndarray
 
 
-def build(table: np.ndarray) -> Scenes:
-    """The scenes of a factors table (n,), in order; a row's scene depends on that row alone."""
+def build(table: np.ndarray, album: Album | None = None) -> Scenes:
+    """The scenes of a factors table (n,), in order; a row's scene depends on that row alone.
+
+    Args:
+        album: the photographs of the rows' split; wanted if rows lie on photographs.
+    """
     camera = camera_of(table)
     pieces = [_lay_into_picture(shape(table), camera) for shape in PLANT] + [shape(table) for shape in IN_PICTURE]
-    return Scenes(**_join(pieces), **_lighting(table, camera), **_backdrop(table), shadow=contact_shadow(table, camera))
+    shadow = contact_shadow(table, camera)
+    backdrop = _backdrop(table)
+    ground = _ground(table, backdrop["kind"], album)
+    return Scenes(**_join(pieces), **_lighting(table, camera), **backdrop, shadow=shadow, ground=ground)
 
 
 # --- the parts --------------------------------------------------------------------------------------------------------
@@ -336,6 +347,17 @@ def _backdrop(table: np.ndarray) -> dict[str, np.ndarray]:
         "kind": kind.astype(np.uint8),
         "texture": table["background.texture"].astype(np.int64),
     }
+
+
+def _ground(table: np.ndarray, kind: np.ndarray, album: Album | None) -> Ground:
+    """Strength, grain and hues of what lies behind the plant, and the crops of photographs."""
+    names = ("contrast", "exponent", "scale", "hues")
+    columns = {name: np.ascontiguousarray(table[f"background.{name}"], np.float64) for name in names}
+    if (kind < SCRAMBLE).all():
+        return empty_ground(len(table))._replace(**columns)
+    if album is None:
+        raise ValueError("rows that lie on photographs are built with the album of their split")
+    return empty_ground(len(table))._replace(**columns, **album.lay(table, kind))
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------

@@ -20,10 +20,11 @@ import numpy as np
 from .errors import Refusal, WrongUsage
 from .gate.hdf5 import DAMAGE, is_beside, open_hdf5
 from .gate.regular import FileKind
-from .generate import Generated, already_there, attributes, make_rows, split_rows
+from .generate import Generated, already_there, attributes, copies, make_rows, split_rows
 from .spec import DatasetSpec, from_json
-from .store import FILE, FORMAT, READ_ROWS, SCHEMA, SHARD_FORMAT, StoredRows, fingerprint, is_made_from
-from .writing import Block, Checksums, WritingPlan, move_when_whole, seal, write, write_unless_there
+from .splits import SPLITS
+from .store import FILE, FORMAT, PHOTOGRAPHS, READ_ROWS, SCHEMA, SHARD_FORMAT, StoredRows, fingerprint, is_made_from
+from .writing import Block, Checksums, WritingPlan, move_when_whole, seal, write, write_beside, write_unless_there
 
 SHARD = FileKind("a shard", 2**50, "delete it and make the shard again", "make it first")
 
@@ -107,7 +108,9 @@ def _write_merged(spec: DatasetSpec, shards: Sequence[Path], output: Path, progr
         stack.callback(unfinished.unlink, missing_ok=True)
         with move_when_whole(unfinished, output) as merged:
             _lay_over(merged, files, spec, output.parent)
-            seal(merged, _merged_attributes(files, spec, output.parent), _checksums(files, spec, progress))
+            checksums = _checksums(files, spec, progress)
+            write_beside(merged, _read_beside(files[0]), checksums)
+            seal(merged, _merged_attributes(files, spec, output.parent), checksums)
 
 
 def spec_of(path: Path) -> DatasetSpec:
@@ -151,7 +154,9 @@ def _plan(spec: DatasetSpec, shard: Shard, path: Path) -> WritingPlan:
 
     described = {**attributes(spec), "shard": list(shard)}
     rows = {split: len(share) for split, share in shares.items() if share}
-    return WritingPlan(path, described, rows, f"{spec.digest}/{shard.number}of{shard.of}", make, SHARD_FORMAT)
+    return WritingPlan(
+        path, described, rows, f"{spec.digest}/{shard.number}of{shard.of}", make, SHARD_FORMAT, copies(spec)
+    )
 
 
 def _open_file(path: Path) -> h5py.File:
@@ -233,10 +238,18 @@ def _checksums(files: Sequence[h5py.File], spec: DatasetSpec, progress: Callable
             whole.add(block, rows)
             sums.add(block, rows)
             progress(block.stop - block.start)
+        for place, values in _read_beside(file).items():
+            sums.add_array(place, values)
         wrong = [f"{split}/{name}" for split in file for name in file[split] if not _agree(sums, file, split, name)]
         if wrong:
             raise Refusal(f"{file.filename}: {', '.join(wrong)} damaged; delete it and make the shard again")
     return whole
+
+
+def _read_beside(file: h5py.File) -> dict[str, np.ndarray]:
+    """The photographs that a shard holds, each data set by its place."""
+    group = file.get(PHOTOGRAPHS, {})
+    return {f"{PHOTOGRAPHS}/{name}": data[:] for name, data in group.items()}
 
 
 def _agree(sums: Checksums, file: h5py.File, split: str, name: str) -> bool:
@@ -245,7 +258,7 @@ def _agree(sums: Checksums, file: h5py.File, split: str, name: str) -> bool:
 
 def _blocks(file: h5py.File) -> Iterator[tuple[Block, StoredRows]]:
     """The rows of a shard, some at a time."""
-    for split in file:
+    for split in (split for split in SPLITS if split in file):
         count = len(file[split]["labels"])
         for start in range(0, count, READ_ROWS):
             block = Block(split, start, min(start + READ_ROWS, count))

@@ -18,9 +18,10 @@ from .factors import CATALOGUE, FACTORS, Value, part_of
 from .gate.documents import parse_json
 from .gate.regular import shorten
 from .names import unknown
+from .photographs import assign_splits, digest_shares, find_folder, list_photographs
 from .slips import check_slips
-from .splits import split_sizes
-from .terms import Nuisance, RowCounts, Shortcut, SpecModel, as_nuisance
+from .splits import SPLITS, split_sizes
+from .terms import Nuisance, PhotographTerms, RowCounts, Shortcut, SpecModel, as_nuisance
 from .toml import parse, read, sentence, tuples
 
 PRESETS = files("an8flower") / "presets"
@@ -39,6 +40,7 @@ class DatasetSpec(SpecModel):
     class_names: tuple[str, ...] = ()
     nuisance: dict[str, Nuisance] = Field(default_factory=dict)
     shortcut: Shortcut | None = None
+    background: PhotographTerms | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -72,11 +74,14 @@ class DatasetSpec(SpecModel):
     def canonical_json(self) -> str:
         """Write down what makes this data set: all that differs from the defaults, and the catalogue's version.
 
-        A factor that is added to the catalogue later has its default here, so the text stays as it is.
+        A factor that is added to the catalogue later has its default here, so the text stays as it is. Photographs are
+        named by their digest, not by where they lie.
         """
         document = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         varied = {name for name, value in self.nuisance.items() if value != as_nuisance(FACTORS[name].default)}
         document["nuisance"] = {name: value for name, value in document["nuisance"].items() if name in varied}
+        if self.background:
+            document["background"] = {"digest": self.background.digest, "quality": self.background.quality}
         return json.dumps({"catalogue": CATALOGUE, **document}, sort_keys=True)
 
     @property
@@ -107,17 +112,44 @@ class DatasetSpec(SpecModel):
                 raise Refusal(f"{self.name}: has no shortcut, so nothing can agree in {agreement:.0%} of the rows")
             document["shortcut"] |= {"train": agreement, "val": agreement}
             document["name"] = f"{self.name}-{100 * agreement:g}"
-        return from_mapping(document, "the command line")
+        changed = from_mapping(document, "the command line", None)
+        if self.background is None:
+            return changed
+        return changed.model_copy(update={"background": self.background})
 
 
-def from_mapping(document: Mapping[str, Any], source: str) -> DatasetSpec:
-    """Validate what somebody wrote; raises Refusal with the place and the remedy. `source` names it in the message."""
+def from_mapping(document: Mapping[str, Any], source: str, beside: Path | None = Path()) -> DatasetSpec:
+    """Validate what somebody wrote; raises Refusal with the place and the remedy.
+
+    Args:
+        source: names the spec in messages.
+        beside: the folder that a folder of photographs is relative to; None: photographs are not looked for.
+    """
     spec = _validate(document, source)
     try:
         check_design(spec)
     except ValueError as error:
         raise Refusal(f"{source}: {error}") from None
-    return spec
+    return spec if beside is None else with_photographs(spec, source, beside)
+
+
+def with_photographs(spec: DatasetSpec, source: str, beside: Path) -> DatasetSpec:
+    """The spec with the digest of its photographs, and where they lie; unchanged if it names none.
+
+    Raises:
+        Refusal: the folder cannot be used, or holds other photographs than those whose digest the spec states.
+    """
+    terms = spec.background
+    if terms is None:
+        return spec
+    folder = find_folder(terms.images, beside)
+    digest = digest_shares(assign_splits(list_photographs(folder, terms.only).photographs, SPLITS))
+    if terms.digest not in ("", digest):
+        raise Refusal(
+            f"{source}: background.digest: {folder} holds other photographs; remove the line, or put them back"
+        )
+    named = terms if not Path(terms.images).is_absolute() else terms.model_copy(update={"images": folder.name})
+    return spec.model_copy(update={"background": named.at(folder, digest)})  # no file tells where a user keeps pictures
 
 
 def from_json(text: str, source: str) -> DatasetSpec:
@@ -131,7 +163,7 @@ def from_json(text: str, source: str) -> DatasetSpec:
 
 def from_toml(path: Path) -> DatasetSpec:
     """Read a spec that somebody wrote."""
-    return from_mapping(read(path, "give a preset's name or a .toml file"), str(path))
+    return from_mapping(read(path, "give a preset's name or a .toml file"), str(path), path.parent)
 
 
 def presets() -> list[str]:

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from . import draw
+from .album import Album, check_entries
 from .errors import Refusal, WrongUsage
 from .factors import FACTORS, PARTS
 from .gate.documents import parse_json
@@ -32,6 +33,7 @@ RENDERED = ("parts", "factors", "coverage")
 PLACED = 4  # numbers that say where a mark lies: which one (-1 none), top, left, longer side
 STRETCH = 32  # indices closer than this are read in one go: they mostly share a compressed chunk
 READ_ROWS = 512  # rows held at once when a whole split is read through
+READ_BYTES = 2**20  # the same of photographs, which are one long row of bytes
 REMAKE = "make it again with `an8flower generate --force` or `an8flower import --force`"
 KIND = FileKind("a data set", 2**50, REMAKE, "make it with `an8flower generate` or `an8flower import`")
 DATASETS = {
@@ -60,7 +62,8 @@ ATTRIBUTES = {
     "shard": "integers",
     "planting": "text",
 }
-FILE = Schema(DATASETS, SPLITS, ATTRIBUTES)
+PHOTOGRAPHS = "photographs"  # the group of what lies behind the plants, where those are photographs
+FILE = Schema({**DATASETS, "entries": ("V", 1), "content": ("uint8", 1)}, (*SPLITS, PHOTOGRAPHS), ATTRIBUTES)
 REQUIRED = ("name", "class_names", "part_names", "size", "digest")
 LARGEST_SIZE = 4096  # pixels
 MOST_SPEC_CLASSES = 1000  # what is derived from a spec grows with the square of its classes
@@ -196,6 +199,35 @@ class FlowerStore:
         recorded = parse_json(str(self.file.attrs.get("shards", "{}")))
         return {self.path.parent / name: fingerprint for name, fingerprint in recorded.items()}
 
+    def album(self, split: str) -> Album | None:
+        """The photographs of a split, as rows are rendered on them; None if the spec has none.
+
+        Raises:
+            Refusal: the file lacks its photographs, as one that was imported from an export does.
+        """
+        spec = self.spec
+        if spec is None or spec.background is None:
+            return None
+        if PHOTOGRAPHS not in self.file:
+            raise Refusal(
+                f"{self.path}: holds no copies of its photographs, so its rows cannot be rendered again; "
+                "use the file that `an8flower generate` wrote"
+            )
+        if split not in self._albums:
+            entries = self.file[PHOTOGRAPHS]["entries"][:]
+            chosen = entries[entries["split"] == split.encode()]
+            self._albums[split] = Album(chosen, self._read_content, self.size, self.path)
+        return self._albums[split]
+
+    @cached_property
+    def _albums(self) -> dict[str, Album]:
+        return {}
+
+    def _read_content(self, start: int, stop: int) -> bytes:
+        with refuse_damage(self.path, REMAKE):
+            content: np.ndarray = self.file[PHOTOGRAPHS]["content"][start:stop]
+        return content.tobytes()
+
     def close(self) -> None:
         """Close the file; it opens again when it is needed."""
         if "file" in self.__dict__:
@@ -207,7 +239,9 @@ class FlowerStore:
             self._check_attributes()
             self._check_catalogue()
             for split in self.file:
-                self._check_shapes(split)
+                if split != PHOTOGRAPHS:
+                    self._check_shapes(split)
+            self._check_photographs()
             self._check_shards()
 
     def _check_attributes(self) -> None:
@@ -275,6 +309,14 @@ class FlowerStore:
                 "put them back, or make them and merge again"
             )
 
+    def _check_photographs(self) -> None:
+        """Raise ValueError if the photographs of the file are not those of its spec."""
+        if PHOTOGRAPHS in self.file:
+            if self.spec is None or self.spec.background is None:
+                raise ValueError("it holds photographs, and its spec has none")
+            group = self.file[PHOTOGRAPHS]
+            check_entries(group["entries"][:], len(group["content"]), self.spec.background.digest)
+
     def _check_shapes(self, split: str) -> None:
         group = self.file[split]
         missing = [name for name in ALWAYS if name not in group]
@@ -307,6 +349,11 @@ class FlowerSplit:
     @property
     def _group(self) -> h5py.Group:
         return self.store.file[self.name]
+
+    @property
+    def album(self) -> Album | None:
+        """The photographs that the rows lie on, see `FlowerStore.album`."""
+        return self.store.album(self.name)
 
     @property
     def labels(self) -> np.ndarray:
@@ -473,7 +520,21 @@ def verify(path: Path, alive: Callable[[], None] = lambda: None) -> Iterator[tup
                 yield from _damaged_shards(store, f"{split}/{name}", alive)
             if contents.strange:
                 yield f"{split}/{name}: {contents.strange}", False
+    yield from _damaged_photographs(store, alive)
     store.close()
+
+
+def _damaged_photographs(store: FlowerStore, alive: Callable[[], None]) -> Iterator[tuple[str, bool]]:
+    """Each copy of a photograph that cannot be decoded."""
+    for split in SPLITS if PHOTOGRAPHS in store.file else ():
+        album = store.album(split)
+        for number in range(len(album.entries) if album else 0):
+            try:
+                assert album is not None
+                album.decode(number)
+            except Refusal as refusal:
+                yield str(refusal).removeprefix(f"{store.path}: "), False
+            alive()
 
 
 def _limits(store: FlowerStore) -> dict[str, int]:
@@ -499,8 +560,9 @@ def _read_through(data: h5py.Dataset, alive: Callable[[], None], values: float =
     """Read all rows once; whole numbers are expected to be 0 or more and below `values`, factors to be finite."""
     running, strange = hashlib.sha256(), ""
     try:
-        for start in range(0, len(data), READ_ROWS):
-            rows = np.ascontiguousarray(data[start : start + READ_ROWS])
+        step = READ_BYTES if data.ndim == 1 and data.dtype == np.uint8 else READ_ROWS
+        for start in range(0, len(data), step):
+            rows = np.ascontiguousarray(data[start : start + step])
             running.update(rows.data)
             strange = strange or _strange_values(rows, values)
             alive()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
 from .factors import Ends, Value
@@ -66,6 +67,27 @@ class Shortcut(SpecModel):
     def _val_as_train(cls, document: Any) -> Any:
         """Draw validation as training is drawn if the spec does not say otherwise."""
         return {"val": document.get("train"), **document} if isinstance(document, dict) else document
+
+
+class PhotographTerms(SpecModel):
+    """Photographs of the user's own that may lie behind the plant: the table [background] of a spec."""
+
+    images: str  # a folder, or one within an installed package: package:skimage.data
+    only: tuple[str, ...] = ()  # files in it that are taken alone
+    quality: Annotated[int, Field(ge=1, le=100)] = 90  # of the copies, as JPEG
+    digest: str = ""  # sha256 over which photographs are in which split; filled in when the folder is read
+    _folder: Path | None = PrivateAttr(default=None)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the photographs lie on this machine; None for a spec that was read from a file of rows."""
+        return self._folder
+
+    def at(self, folder: Path | None, digest: str) -> PhotographTerms:
+        """The same terms with the place of the photographs and their digest."""
+        terms = self.model_copy(update={"digest": digest})
+        terms._folder = folder
+        return terms
 
 
 Nuisance = Value | tuple[Value, ...] | Range

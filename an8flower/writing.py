@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,6 +56,7 @@ class WritingPlan:
     key: str  # what tells this data set from another one under the same name
     make: Callable[[Block], StoredRows]  # pure, and safe to call from several threads
     format: str = FORMAT
+    beside: Mapping[str, np.ndarray] = field(default_factory=dict)  # further data sets, by their places in the file
 
     @property
     def folder(self) -> Path:
@@ -120,8 +121,12 @@ class Checksums:
     def add(self, block: Block, rows: StoredRows) -> None:
         """Take the rows of the next block in."""
         for name, values in _present_columns(rows).items():
-            running = self._running.setdefault(f"{block.split}/{name}", hashlib.sha256())
-            running.update(np.ascontiguousarray(values).data)
+            self.add_array(f"{block.split}/{name}", values)
+
+    def add_array(self, place: str, values: np.ndarray) -> None:
+        """Take the next rows of one data set in."""
+        running = self._running.setdefault(place, hashlib.sha256())
+        running.update(np.ascontiguousarray(values).data)
 
     def __getitem__(self, place: str) -> str:
         return self._running[place].hexdigest()
@@ -281,8 +286,16 @@ def _join(plan: WritingPlan, checksums: Checksums) -> None:
         for block in plan.blocks:
             with _open_block(_block_path(plan, block)) as part:
                 _append(file.require_group(block.split), part, block, plan.splits[block.split])
+        write_beside(file, plan.beside, checksums)
         attributes = {"digest": checksums.digest, **plan.attributes, "format": plan.format, "generator": __version__}
         seal(file, attributes, checksums)
+
+
+def write_beside(file: h5py.File, arrays: Mapping[str, np.ndarray], checksums: Checksums) -> None:
+    """Write data sets that have no rows of a split, and take their sums."""
+    for place, values in arrays.items():
+        file.create_dataset(place, data=values)
+        checksums.add_array(place, values)
 
 
 @contextmanager

@@ -44,9 +44,12 @@ def generate(
     Example:  an8flower generate double-12c --rows 20000 -o data/large.h5
     """
     from .. import spec as specs
+    from ..album import photograph_remarks
 
     wanted = specs.load(spec).with_changes(rows=rows, size=size, seed=seed)
     path = output or data_path(wanted.name)
+    for sentence in photograph_remarks(wanted):
+        warn(sentence)
     result = generate_with_progress(wanted, path, workers, force)
     if as_json:
         echo_json({"file": str(path), "digest": wanted.digest, "rows": wanted.rows.total, "seconds": result.seconds})

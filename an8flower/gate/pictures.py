@@ -69,6 +69,18 @@ def parse_png(content: bytes, place: Path) -> np.ndarray:
         raise Refusal(f"{place}: holds no picture, or a damaged one ({shorten(error)}); make the file again") from None
 
 
+def parse_jpeg(content: bytes, size: tuple[int, int], name: str) -> np.ndarray:
+    """The pixels (H, W, 3) uint8 of a JPEG of a known width and height out of a file; raises Refusal for any other."""
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(content), formats=("JPEG",)) as opened:
+            warnings.simplefilter("ignore")
+            if opened.mode != "RGB" or opened.size != size:
+                raise ValueError(f"{opened.mode} of {opened.size} came, expected RGB of {size}")
+            return np.asarray(opened)
+    except Exception as error:  # decoders fail in many ways
+        raise Refusal(f"{name}: damaged ({shorten(error)}); make the file again") from None
+
+
 @contextmanager
 def _libtiff_silenced() -> Iterator[None]:
     """Keep libtiff, which writes to standard error by itself, silent while one picture is decoded."""

@@ -61,7 +61,7 @@ class World:
 
     def photograph(self, table: np.ndarray) -> Photographs:
         """Render the scenes that a factors table (n,) describes."""
-        images, parts = render(build(table), self.spec.size, self.threads)
+        images, parts = render(build(table, self.split.album), self.spec.size, self.threads)
         pictures = as_images(images, self.device)
         return Photographs(pictures, torch.from_numpy(parts).to(self.device))
 

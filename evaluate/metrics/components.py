@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from an8flower.render import compile_kernel
+from an8flower.kernels import compile_kernel
 
 # What is known of a component, in the row of its root. Of any other pixel, LINK alone counts.
 LINK, SIZE, TOP, LEFT, BOTTOM, RIGHT = range(6)  # LINK: a pixel nearer to the root; itself if root, -1 if outside

@@ -153,4 +153,5 @@ def _without_shortcut(split: FlowerSplit, rows: StoredRows, seed: int) -> np.nda
         return rows.images.copy()
     chooser = np.random.default_rng(seed_of("leak", split.name, seed))
     classes = chooser.integers(spec.class_count, size=len(rows.labels))
-    return render(build(interventions.with_shortcut(spec, rows.factors, classes)), spec.size)[0]
+    scenes = build(interventions.with_shortcut(spec, rows.factors, classes), split.album)
+    return render(scenes, spec.size)[0]

@@ -92,7 +92,7 @@ def _masks(rows: CertifiedRows) -> tuple[np.ndarray, np.ndarray | None]:
 
 def _photograph_pieces(rows: CertifiedRows, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pictures (n, S, S, 3) uint8 of scenes, and which of a scene's ellipsoids each pixel shows: (n, S, S) int64."""
-    scenes = build(table)
+    scenes = build(table, rows.world.split.album)
     images, numbers = render(scenes._replace(part=_numbers(scenes)), rows.spec.size, rows.world.threads)
     return images, numbers.astype(np.int64)
 

@@ -57,7 +57,7 @@ def owners(scenes: Scenes, row: int, x: np.ndarray, y: np.ndarray) -> np.ndarray
 def developed(scenes: Scenes, row: int, size: int, owner: np.ndarray) -> np.ndarray:
     """Linear light (S, S, 3): each ellipsoid in a pixel, shaded at the mean place of its samples there."""
     x, y = grid(2 * size)
-    ground = scenes.backdrop[row] * tones(scenes, row, size)[..., None]
+    ground = tones(scenes, row, size)[..., None] * (painted(scenes, row, size) or [scenes.backdrop[row]])[0]
     light = ground * pooled(owner == -1, size)[..., None] / 4
     for k in np.unique(owner[owner >= 0]):
         count = pooled(owner == k, size)
@@ -66,6 +66,16 @@ def developed(scenes: Scenes, row: int, size: int, owner: np.ndarray) -> np.ndar
         shades = shade(scenes, row, scenes.offsets[row] + k, *place)
         light += np.where(count > 0, count / 4, 0)[..., None] * np.nan_to_num(shades)
     return light
+
+
+def painted(scenes: Scenes, row: int, size: int) -> list[np.ndarray]:
+    """The light (S, S, 3) of a ground that is painted, as it is shown; none for other kinds."""
+    if scenes.kind[row] < fast.FIRST_PAINTED:
+        return []
+    images = np.zeros((len(scenes.kind), size, size, 3), np.uint8)
+    colours = fast.to_srgb_bytes(scenes.backdrop)
+    fast.paint_grounds(images, scenes.kind, colours, scenes.texture, scenes.ground, slice(row, row + 1))
+    return [fast.LIGHT[images[row]]]
 
 
 def pooled(values: np.ndarray, size: int) -> np.ndarray:

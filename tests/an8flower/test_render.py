@@ -83,6 +83,16 @@ def test_equal_to_the_slow_caster_with_every_part_and_texture() -> None:
     assert set(np.unique(parts)) == set(range(len(PARTS)))
 
 
+@pytest.mark.parametrize("kind", ["noise", "leaves"])
+def test_equal_to_the_slow_caster_on_painted_grounds(kind: str) -> None:
+    table = draw.override(draw.factors(load("clutter-6c"), "val", 5, 8), {**BUSY, "background.kind": kind})
+    images, parts = render(build(table), 48)
+    for row in range(3):
+        image, part = slow.picture(build(table), row, 48)
+        assert (parts[row] == part).all()
+        assert abs(images[row].astype(int) - image).max() <= 2
+
+
 def test_a_sphere_covers_a_disc() -> None:
     _, parts = render(ellipsoids(((0.1, -0.05, 0), 0.6 * np.eye(3), 3)), 400)
     assert (parts > 0).mean() * 4 == pytest.approx(np.pi * 0.6**2, rel=2e-3)

@@ -57,7 +57,7 @@ def made(**changes: Any) -> specs.DatasetSpec:
         ({"rows": {"train": -1, "val": 0, "test": 0}}, r"rows\.train: expected at least 0, came -1"),
         ({"rows": {"train": 0, "val": 0, "test": 0}}, r"all splits are empty"),
         ({"rows": {"train": 5, "test": 0}}, r"rows\.val: missing; add a line such as val = 600 to \[rows\]"),
-        ({"colour": "red"}, r'spec: unknown key "colour"; known are: class_names, classes, name'),
+        ({"colour": "red"}, r'spec: unknown key "colour"; known are: background, class_names, classes'),
         ({"name": "../x"}, r'name: "\.\./x" came; .* use letters a to z, digits'),
         ({"class_names": ["a", "a"]}, r"two classes have the same name"),
         ({"class_names": ["a"]}, r"class_names: expected 2, came 1"),
