@@ -26,6 +26,7 @@ from .explaining.single_picture import Explanation, explain_picture, explain_row
 from .metrics.naming import USUAL, parse_metrics
 from .models.classifier import Classifier
 from .models.labels import read_labels
+from .models.networks.arithmetic import FULL, TF32, multiplying_as, preserve_arithmetic
 from .models.networks.guard import evaluating
 from .models.normalisation import parse_normalisation
 from .models.sources import NetworkSettings, Source, pair_with_weights
@@ -105,7 +106,7 @@ def explain(
         trust,
     )
     store = data if isinstance(data, FlowerStore) or data is None else FlowerStore(data)
-    with _restore_modes([model]):
+    with _restore_modes([model]), multiplying_as(FULL, place):
         if image is not None:
             return explain_picture(_open_picture(image), _picture_name(image), source, named, target, place, store)
         if store is None:
@@ -157,7 +158,8 @@ def score(
         target: explain the `label` or the `predicted` class.
         seed: of the choice of rows, of stochastic methods and of resampling.
         batch: images in the network at once; what suits the device where None.
-        precision: float32, or bf16 for methods that mask; the error of bf16 stands in the result.
+        precision: float32; bf16 for methods that mask, whose error stands in the result; or tf32 for a GPU that is to
+            multiply so, which moves maps. Whatever torch was set to, a GPU multiplies in full otherwise.
         device: auto takes the device of the first network that was given, else a GPU if there is one, else the CPU.
         output: the folder of the results; `runs/DATA` where None. What lies there already is not computed again.
         progress: a function that is called with the number of cells done and the number of all cells.
@@ -173,7 +175,7 @@ def score(
     plan = ScoringPlan(
         data=store.path,
         models=pair_with_weights(networks, _to_texts(weights), settings),
-        methods=tuple(set_precisions(_name_methods(methods), precision)),
+        methods=tuple(set_precisions(_name_methods(methods), FULL if precision == TF32 else precision)),
         metrics=tuple(metric.name for metric in parse_metrics(_to_texts(metrics))),
         split=split,
         rows=rows,
@@ -183,7 +185,8 @@ def score(
     resources = Resources(_choose_device(device, networks), batch)
     folder = Path("runs") / store.path.stem if output is None else Path(output)
     refuse_audit(folder)
-    with _restore_modes(networks):
+    arithmetic = TF32 if precision == TF32 else FULL
+    with _restore_modes(networks), multiplying_as(arithmetic, resources.device):
         scored = judge(plan, resources, folder, progress or (lambda done, total: None), warn=_warn)
     refuse_if_nothing_was_scored(scored.document)
     return ScoreResult(scored.document, RunFolder(folder).table(scored.filed), folder)
@@ -223,7 +226,7 @@ def audit(
         output: the folder of the run; `runs/NAME` where None. What is done there is not done again.
         fresh: do everything anew.
         trust: import the modules that a .toml file, or a model's file, names, which runs their code.
-        how: options of `an8flower audit` that change no number: engine, workers, threads, device, batch, time_limit,
+        how: further options of `an8flower audit`: engine, workers, threads, device, precision, batch, time_limit,
             memory_limit, ray_address, keep_maps.
 
     Raises:
@@ -247,7 +250,9 @@ def audit(
         rows=rows,
         require=_to_texts(require),
     )
-    done = carry_out(wanted, None if output is None else Path(output), How(**how, trust=trust), fresh=fresh, warn=_warn)
+    folder = None if output is None else Path(output)
+    with preserve_arithmetic():
+        done = carry_out(wanted, folder, How(**how, trust=trust), fresh=fresh, warn=_warn)
     return AuditResult.read(done.folder)
 
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import errno
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from an8flower.errors import WrongUsage
 from an8flower.names import unknown
 
 if TYPE_CHECKING:
     import torch  # whoever carries work to processes asks here what went wrong, and does without torch
+
+
+Result = TypeVar("Result")
+ON_A_GPU = re.compile(  # CUDA itself, its libraries, which allocate for themselves, and Apple's Metal
+    "out of memory|CU[A-Z]+_[A-Z_]*ALLOC(ATION)?_FAILED|valid cuDNN algorithm|unable to find an engine to execute"
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,19 @@ def parse_device(name: str) -> torch.device:
     return device
 
 
+def settle_on(name: str, precision: str = "float32") -> torch.device:
+    """The device of a name, on which this process multiplies from now on as `precision` says: `float32` or `tf32`.
+
+    Every command and every worker chooses its device here, so that none multiplies in TF32 unless it was asked for.
+    Raises WrongUsage if the device is not here, or knows no such precision.
+    """
+    from .models.networks.arithmetic import choose_arithmetic
+
+    device = parse_device(name)
+    choose_arithmetic(device, precision)
+    return device
+
+
 def _present() -> list[str]:
     import torch
 
@@ -67,4 +88,29 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether the memory of a GPU or of the machine ran out, so that a smaller portion may pass."""
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError) or is_out_of_main_memory(error)
+    if isinstance(error, torch.OutOfMemoryError) or is_out_of_main_memory(error):
+        return True
+    return isinstance(error, RuntimeError) and ON_A_GPU.search(str(error)) is not None
+
+
+def halve_where_memory_runs_out(call: Callable[[int], Result], images: int, device: torch.device) -> Result:
+    """Call with a number of images that may be in flight, and with half as many for as long as memory runs out.
+
+    Raises what the call raises of one image, and whatever is not about memory.
+    """
+    while True:
+        try:
+            return call(images)
+        except Exception as error:  # libraries have several types for it
+            if images == 1 or not is_out_of_memory(error):
+                raise
+        release_memory(device)  # not before: the error held what the call had in memory
+        images //= 2
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what torch holds of a GPU's memory and nobody uses, for libraries and for other processes."""
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()

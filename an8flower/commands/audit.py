@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import Refusal
-from .options import FILE, as_json, batch_option, device_option
+from .options import FILE, as_json, batch_option, device_option, precision_option
 from .printing import echo_json, warn
 from .requirements import end_by_requirements, requirement_options, show_requirements, write_verdict_files
 
@@ -62,6 +62,7 @@ REPLACES = "Repeatable; replaces what the plan says."
 @click.option("--keep-maps", is_flag=True, help="Keep the raw maps as well, for `score --maps` to read.")
 @batch_option
 @device_option
+@precision_option
 @as_json
 def audit(
     plan: str | None,

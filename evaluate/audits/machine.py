@@ -8,21 +8,20 @@ from typing import Any
 
 import torch
 
+from ..models.networks.arithmetic import describe_arithmetic
+
 
 def describe_machine(device: str) -> dict[str, Any]:
-    """The system, processor, memory and GPU of this machine, ready for JSON."""
+    """The system, processor, memory and GPU of this machine, and how it multiplies, ready for JSON."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     return {
         "system": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "memory_gib": round(memory, 1),
-        "gpu": _gpu_name(device),
+        "gpu": None,
+        **describe_arithmetic(torch.device(device)),
     }
-
-
-def _gpu_name(device: str) -> str | None:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else None
 
 
 def list_gpus(device: str) -> list[str]:

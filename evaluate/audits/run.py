@@ -26,7 +26,7 @@ from ..explaining.methods import parse_methods
 from ..models.sources import Source, open_judged
 from ..registry import is_factory
 from ..report.page import write_page
-from ..resources import parse_device
+from ..resources import settle_on
 from ..results import files
 from ..results.folder import RunFolder
 from ..results.ledger import Cell, Ledger
@@ -54,12 +54,13 @@ ROUNDS = ("explaining, scoring and checking", "taking pictures")  # what is done
 
 @dataclass(frozen=True)
 class How:
-    """How an audit is carried out: none of this changes a number, so none of it is part of the plan."""
+    """How an audit is carried out: but for `precision` none of this changes a number, so it is no part of the plan."""
 
     engine: str = "local"
     workers: int | None = None  # processes; None: one a core, or one a GPU
     threads: int = 1  # of each
     device: str = "auto"
+    precision: str = "float32"  # or tf32: how a GPU multiplies; the names of cells tell which
     batch: int | None = None  # images in flight
     time_limit: float | None = 1800.0  # seconds a cell
     memory_limit: float | None = None  # GiB a process
@@ -159,7 +160,7 @@ class Audit:
     ) -> None:
         self.plan, self.folder, self.how, self.neighbours, self.reporter = plan, folder, how, neighbours, reporter
         self.warn = warn
-        self.device = str(parse_device(how.device))
+        self.device = str(settle_on(how.device, how.precision))
         self.costs = CostRecord(folder / files.COSTS)
         self.training = Ledger(RunFolder(folder))
 
@@ -298,6 +299,7 @@ class Audit:
             device=self.device,
             batch=self.how.batch,
             keep_maps=self.how.keep_maps,
+            precision=self.how.precision,
         )
 
     def _refuse_unsteady(self, scoring: Scoring) -> None:

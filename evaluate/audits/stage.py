@@ -80,7 +80,7 @@ class Stage(ABC):
         The cell's name depends on the words, which describe the options, and on data, seed, model and version.
         """
         judge = self.study.scoring.judge
-        data = (*judge.data, str(judge.seed), judge.target)
+        data = (*judge.data, *judge.arithmetic, str(judge.seed), judge.target)
         identity = (self.name, str(self.version), *data, model.digest, method, words)
         label = "-".join(filter(None, [model.name, method.partition(":")[0]]))
         about = {"method": method or self.name, "model": model.name}

@@ -18,7 +18,7 @@ from ..models.classifier import Classifier
 from ..models.costs import Cost
 from ..models.networks.guard import guard
 from ..registry import is_ours
-from ..resources import in_flight_on, is_out_of_memory
+from ..resources import in_flight_on, is_out_of_memory, release_memory
 
 
 class BatchExplanation(NamedTuple):
@@ -62,6 +62,7 @@ def explain_lent(
                 "use a smaller model or image, or allow an audit more with --memory-limit"
             )
         if done is None:
+            release_memory(classifier.device)  # not before: the error held what the explainer had in memory
             batch = (len(portion.images) if len(portion.images) > 1 else batch) // 2
             continue
         check_maps(explainer, done.maps, portion)
@@ -92,8 +93,6 @@ def attempt(classifier: Classifier, explainer: Explainer, query: Query, in_fligh
     except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        if classifier.device.type == "cuda":
-            torch.cuda.empty_cache()
         return None
     if classifier.device.type == "cuda":
         torch.cuda.synchronize(classifier.device)

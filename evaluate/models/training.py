@@ -28,6 +28,7 @@ from ..seeds import generator, seed_of
 from .classifier import Classifier, build
 from .factories import find_arch
 from .frozen import NOTHING, Frozen, freeze_up_to, holding_still
+from .networks.arithmetic import describe_arithmetic
 from .networks.guard import evaluating
 from .networks.random_state import seed_global_state
 from .normalisation import parse_normalisation
@@ -37,6 +38,7 @@ EPOCHS = 12
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.01
 AUXILIARY = 0.3  # the weight of the loss of an auxiliary output
+AMPERE = (8, 0)  # the first generation of NVIDIA's GPUs that multiplies in bfloat16
 SHIFT = 4  # pixels that augmentation moves an image by, at most
 
 
@@ -150,8 +152,15 @@ def train(
     reached = accuracy(classifier, open_rows(store, "test", device))
     data = describe_training(store, recipe.epochs, start, classifier)
     versions = {"an8flower": an8flower.__version__, "torch": str(torch.__version__)}
+    versions |= _describe_circumstances(classifier.device)
     classifier.card = replace(classifier.card, accuracy=reached, data=data, versions=versions)
     return TrainingResult(classifier, reached, len(history), time.perf_counter() - began, history, tuple(notes))
+
+
+def _describe_circumstances(device: torch.device) -> dict[str, str]:
+    """The device that a classifier is trained on, and the precision in which it multiplies there."""
+    kind = precision(device)
+    return describe_arithmetic(device) | ({} if kind is None else {"precision": str(kind).removeprefix("torch.")})
 
 
 def begin(
@@ -309,7 +318,7 @@ def _run(classifier: Classifier, images: Tensor) -> Any:
 def precision(device: torch.device) -> torch.dtype | None:
     """The dtype to multiply in while training: bfloat16 if the device has it (about twice as fast), else None."""
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= AMPERE else None
     if device.type == "cpu":
         native: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases do not tell
         return torch.bfloat16 if native.get("avx512_bf16") or native.get("amx_bf16") else None

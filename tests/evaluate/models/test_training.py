@@ -207,3 +207,12 @@ def test_what_cannot_be_trained(store: FlowerStore) -> None:
 def test_precision_is_known_for_every_kind_of_device() -> None:
     assert precision(torch.device("cpu")) in (None, torch.bfloat16)
     assert precision(torch.device("meta")) is None
+
+
+def test_the_gpu_that_trains_says_whether_it_has_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of two GPUs may be an older one."""
+    ages = {"cuda:0": (9, 0), "cuda:1": (7, 5)}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: ages[str(device)])
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)  # of the first
+    assert precision(torch.device("cuda:0")) is torch.bfloat16
+    assert precision(torch.device("cuda:1")) is None
