@@ -30,7 +30,7 @@ from .models.networks.arithmetic import FULL, TF32, multiplying_as, preserve_ari
 from .models.networks.guard import evaluating
 from .models.normalisation import parse_normalisation
 from .models.sources import NetworkSettings, Source, pair_with_weights
-from .resources import Resources, parse_device
+from .resources import Resources, parse_device, refuse_single_precision
 from .results.files import refuse_audit
 from .results.folder import RunFolder
 from .results.kept_maps import write_map_file
@@ -183,6 +183,7 @@ def score(
         seed=seed,
     )
     resources = Resources(_choose_device(device, networks), batch)
+    refuse_single_precision(resources.device)
     folder = Path("runs") / store.path.stem if output is None else Path(output)
     refuse_audit(folder)
     arithmetic = TF32 if precision == TF32 else FULL

@@ -6,6 +6,7 @@ import errno
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 from an8flower.errors import WrongUsage
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     import torch  # whoever carries work to processes asks here what went wrong, and does without torch
 
 
+FEWEST, MOST = 16, 512  # images in a network at once: on any device, and beyond which a GPU gains nothing
+PER_IMAGE = 100_000_000  # bytes that a gradient through a ResNet-50 at 224 px keeps of an image
 Result = TypeVar("Result")
 ON_A_GPU = re.compile(  # CUDA itself, its libraries, which allocate for themselves, and Apple's Metal
     "out of memory|CU[A-Z]+_[A-Z_]*ALLOC(ATION)?_FAILED|valid cuDNN algorithm|unable to find an engine to execute"
@@ -27,19 +30,32 @@ class Resources:
 
     device: torch.device
     batch: int | None = None  # images in flight, halved on out-of-memory; None: what suits the device
+    sharers: int = 1  # processes that work on the device at once, and share its memory
 
     @property
     def in_flight(self) -> int:
         """The number of images that may be in a network at once."""
-        return in_flight_on(self.device) if self.batch is None else self.batch
+        return in_flight_on(self.device, self.sharers) if self.batch is None else self.batch
 
 
-def in_flight_on(device: torch.device) -> int:
+def in_flight_on(device: torch.device, sharers: int = 1) -> int:
     """The number of images that may be in a network at once, unless the user says otherwise.
 
-    A gradient through a ResNet-50 at 224 px keeps about 100 MB an image; two cores gain nothing beyond a few images.
+    Two cores gain nothing beyond a few images. On a GPU the number is fixed when this process first asks.
+
+    Args:
+        sharers: how many processes work on the device at once, and share its memory.
     """
-    return 128 if device.type == "cuda" else 16
+    return _count_images(device, sharers) if device.type == "cuda" else FEWEST
+
+
+@cache
+def _count_images(device: torch.device, sharers: int) -> int:
+    """How many images a process's share of a GPU's memory has room for, as far as the memory is free."""
+    import torch
+
+    free, total = torch.cuda.mem_get_info(device)
+    return max(FEWEST, min(MOST, int(min(free, total / sharers) // PER_IMAGE)))
 
 
 def parse_device(name: str) -> torch.device:
@@ -57,17 +73,33 @@ def parse_device(name: str) -> torch.device:
     return device
 
 
-def settle_on(name: str, precision: str = "float32") -> torch.device:
+def settle_on(name: str, precision: str = "float32", *, needs_double: bool = True) -> torch.device:
     """The device of a name, on which this process multiplies from now on as `precision` says: `float32` or `tf32`.
 
     Every command and every worker chooses its device here, so that none multiplies in TF32 unless it was asked for.
-    Raises WrongUsage if the device is not here, or knows no such precision.
+    Raises WrongUsage if the device is not here, knows no such precision, or knows no float64 where that is needed.
     """
     from .models.networks.arithmetic import choose_arithmetic
 
     device = parse_device(name)
+    if needs_double:
+        refuse_single_precision(device)
     choose_arithmetic(device, precision)
     return device
+
+
+def refuse_single_precision(device: torch.device) -> None:
+    """Raise WrongUsage for Apple's GPUs, which know no float64: metrics and several methods compute in it."""
+    if device.type == "mps":
+        raise WrongUsage(
+            f"device {device} came, which knows no float64, and scores are computed in it; use --device cpu "
+            "(train works on mps)"
+        )
+
+
+def is_lack_of_double(error: BaseException) -> bool:
+    """Whether a computation failed because Apple's GPUs know no float64."""
+    return isinstance(error, TypeError) and "MPS" in str(error) and "float64" in str(error)
 
 
 def _present() -> list[str]:

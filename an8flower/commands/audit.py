@@ -47,7 +47,11 @@ REPLACES = "Repeatable; replaces what the plan says."
     help="Where work is done: local (processes), inline (this process), or ray.",
 )
 @click.option("--ray-address", help="Address of a Ray cluster.  [default: one is started on this machine]")
-@click.option("--workers", type=click.IntRange(min=1), help="Number of processes.  [default: one for each core or GPU]")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Number of processes.  [default: one for each core, on GPUs up to 8 for each]",
+)
 @click.option(
     "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of each process."
 )

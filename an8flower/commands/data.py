@@ -176,7 +176,12 @@ def _measure_leak(store: FlowerStore, rows: int, epochs: int, seed: int, device:
 
     with counting("epochs", epochs) as step:
         verdict = measure_leak(
-            store, rows=rows, epochs=epochs, seed=seed, device=settle_on(device), on_epoch=lambda report: step(1)
+            store,
+            rows=rows,
+            epochs=epochs,
+            seed=seed,
+            device=settle_on(device, needs_double=False),
+            on_epoch=lambda report: step(1),
         )
     return verdict.document()
 

@@ -14,7 +14,9 @@ device_option = click.option(
     "--device", default="auto", show_default=True, help="auto (a GPU if there is one), cpu, cuda, cuda:1, mps."
 )
 batch_option = click.option(
-    "--batch", type=click.IntRange(min=1), help="Images in the network at once.  [default: 16, on a GPU 128]"
+    "--batch",
+    type=click.IntRange(min=1),
+    help="Images in the network at once.  [default: 16, on a GPU 16 to 512 by its memory]",
 )
 precision_option = click.option(
     "--precision",

@@ -56,7 +56,7 @@ def train_with_progress(
             arch,
             epochs=epochs,
             seed=seed,
-            device=settle_on(device),
+            device=settle_on(device, needs_double=False),
             on_epoch=lambda report: progress(report.epoch + 1, report.epochs),
             note=lambda sentence: click.echo(sentence, err=True),
             **start,

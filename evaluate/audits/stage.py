@@ -94,8 +94,8 @@ class Stage(ABC):
 
     def task(self, cell: Cell, call: Callable[..., CellOutcome], *arguments: Any) -> CellTask:
         """A cell with the module-level function that computes it, and the arguments of that function."""
-        gpus, stranger = 1.0 if self.study.on_gpu else 0.0, self.study.stranger_of(cell)
-        task = Task(cell.name, call, arguments, self.study.threads, gpus=gpus, stranger=stranger)
+        stranger = self.study.stranger_of(cell)
+        task = Task(cell.name, call, arguments, self.study.threads, gpus=self.study.gpus, stranger=stranger)
         return CellTask(cell, self.ledger, task)
 
 

@@ -24,11 +24,12 @@ class StudyWords:
     batch: int | None = None  # images in flight
     keep_maps: bool = False
     precision: str = "float32"  # or tf32: how a GPU multiplies
+    sharers: int = 1  # processes that work on one GPU at once
 
     @property
     def resources(self) -> Resources:
         """The device of this process, and how many images are in flight there."""
-        return Resources(settle_on(here.device(self.device), self.precision), self.batch)
+        return Resources(settle_on(here.device(self.device), self.precision), self.batch, self.sharers)
 
     def open(self, *models: str | Source) -> Scoring:
         """Open the data set with some models; raises Refusal if its digest has changed."""

@@ -18,7 +18,7 @@ from ..models.classifier import Classifier
 from ..models.costs import Cost
 from ..models.networks.guard import guard
 from ..registry import is_ours
-from ..resources import in_flight_on, is_out_of_memory, release_memory
+from ..resources import in_flight_on, is_lack_of_double, is_out_of_memory, release_memory
 
 
 class BatchExplanation(NamedTuple):
@@ -90,7 +90,11 @@ def attempt(classifier: Classifier, explainer: Explainer, query: Query, in_fligh
             maps = explainer(classifier, query)
         if os.getpid() != process:  # a copy that the explainer has forked and let go on: it would do all the rest twice
             os._exit(0)
-    except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, TypeError) as error:
+        if is_lack_of_double(error):
+            raise Refusal(
+                f"{name_of(explainer)} computes in float64, which {query.images.device} does not know; use --device cpu"
+            ) from error
         if not is_out_of_memory(error):
             raise
         return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -120,7 +121,8 @@ def train(
 
     Epochs, learning rate, normalisation and layer default to what the architecture was registered with. Global random
     state is left alone. A network that gives several outputs in training mode gives the logits first; each further one
-    of the same shape is an auxiliary output, whose loss counts 0.3 (Szegedy et al., CVPR 2015, section 5).
+    of the same shape is an auxiliary output, whose loss counts 0.3 (Szegedy et al., CVPR 2015, section 5). On a CPU the
+    same arguments give the same weights; on a GPU they do not, since it adds up in any order.
 
     Args:
         arch: a registered name, `timm:NAME`, `torchvision:NAME`, or `package.module:factory`: a function of the number
@@ -215,7 +217,7 @@ def fit(
     frozen: Frozen = NOTHING,
 ) -> tuple[EpochReport, ...]:
     """Train until the epochs are over or nothing gets better; leaves the weights of the best epoch, in eval mode."""
-    with holding_still(frozen):
+    with holding_still(frozen), repeating_convolutions():
         return _fit(classifier, training, validation, recipe, on_epoch, frozen)
 
 
@@ -244,6 +246,21 @@ def _fit(
     best.restore()
     classifier.to(memory_format=torch.contiguous_format).eval()
     return tuple(history)
+
+
+@contextmanager
+def repeating_convolutions() -> Iterator[None]:
+    """Have cuDNN add up the gradients of weights in the same order each time, inside the block.
+
+    Other operations of a GPU add up in any order all the same (the way back through pooling, for one), so that the same
+    seed gives other weights, by rounding, at each training on a GPU; on a CPU it gives the same.
+    """
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
 
 
 def run_epoch(

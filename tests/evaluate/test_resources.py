@@ -10,8 +10,16 @@ import weakref
 import pytest
 import torch
 
+from an8flower.errors import WrongUsage
 from an8flower.evaluate import resources
-from an8flower.evaluate.resources import halve_where_memory_runs_out, is_out_of_main_memory, is_out_of_memory
+from an8flower.evaluate.resources import (
+    Resources,
+    halve_where_memory_runs_out,
+    is_lack_of_double,
+    is_out_of_main_memory,
+    is_out_of_memory,
+    settle_on,
+)
 
 MAIN = [
     MemoryError(),
@@ -99,3 +107,35 @@ def test_what_is_not_about_memory_or_has_no_smaller_half_is_raised(error: Except
     with pytest.raises(type(error), match=str(error)):
         halve_where_memory_runs_out(call, 4, torch.device("cpu"))
     assert seen == sizes
+
+
+GIB = 2**30
+CARDS = [
+    ((130 * GIB, 139 * GIB), 1, 512),  # bytes free, and in all; processes that share it; images in flight
+    ((130 * GIB, 139 * GIB), 8, 186),
+    ((22 * GIB, 24 * GIB), 8, 32),
+    ((2 * GIB, 24 * GIB), 1, 21),  # somebody else is there
+    ((GIB, 4 * GIB), 8, 16),
+]
+
+
+@pytest.mark.parametrize(("memory", "sharers", "images"), CARDS)
+def test_images_in_flight_fill_the_share_of_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, memory: tuple[int, int], sharers: int, images: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: memory)
+    monkeypatch.setattr(resources, "_count_images", resources._count_images.__wrapped__)
+    assert Resources(torch.device("cuda"), sharers=sharers).in_flight == images
+    assert Resources(torch.device("cuda"), batch=3, sharers=sharers).in_flight == 3
+    assert Resources(torch.device("cpu")).in_flight == 16
+
+
+def test_what_needs_float64_does_not_run_on_apples_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(WrongUsage, match=r"device mps came, .*no float64.*use --device cpu \(train works on mps\)"):
+        settle_on("mps")
+    assert settle_on("mps", needs_double=False) == torch.device("mps")
+    assert is_lack_of_double(
+        TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
+    )
+    assert not is_lack_of_double(TypeError("expected Tensor"))

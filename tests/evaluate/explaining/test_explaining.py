@@ -209,6 +209,13 @@ def test_memory_for_not_even_one(make: Make, query: MakeQuery) -> None:
     assert sizes == [5, 2, 1]
 
 
+def test_a_method_that_needs_float64_on_apples_gpus(make: Make, query: MakeQuery) -> None:
+    error = TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
+    classifier = make("inplace")
+    with pytest.raises(Refusal, match="computes in float64, which cpu does not know; use --device cpu"):
+        explain(classifier, hungry(0, error)[0], query(classifier))
+
+
 def test_other_errors_pass_through(make: Make, query: MakeQuery) -> None:
     classifier = make("inplace")
     explainer, _ = hungry(0, RuntimeError("something else"))
