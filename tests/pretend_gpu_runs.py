@@ -30,8 +30,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from an8flower import spec as specs
-from an8flower.errors import NotApplicable
+from an8flower.errors import NotApplicable, Refusal
 from an8flower.evaluate.audits.filters import filters_of
+from an8flower.evaluate.case import Query
 from an8flower.evaluate.data.world import World
 from an8flower.evaluate.explaining.contract import ROWS, Trial, make_query
 from an8flower.evaluate.explaining.explain import explain
@@ -138,6 +139,19 @@ def run_sanity(device: str) -> Any:
     return [[score["mean"] for score in result["scores"].values()] for result in document["results"]]
 
 
+def run_nan(device: str) -> Any:
+    """Whether a model that gives NaN is refused in the same words; a GPU is looked at once, at the end."""
+    network = classifier("single-6c", device)
+    next(network.network.parameters()).data.fill_(torch.nan)
+    query = Query(torch.full((2, 3, SIZE, SIZE), 0.5), torch.tensor([0, 1]), torch.tensor([4, 5]))
+    try:
+        explain(network, parse_method("gradient").explainer, Query(*(tensor.to(device) for tensor in query)))
+        return [0.0]
+    except Refusal as refusal:
+        assert "gives NaN or infinity for these images" in str(refusal), refusal
+        return [1.0]
+
+
 def run_certificate(device: str) -> Any:
     """The numbers of a certificate of a data set with a shortcut."""
     where = settle_on(device)
@@ -223,7 +237,13 @@ def runs() -> dict[str, Run]:
         if name not in metrics.plug_ins():
             preset = "absent-4c" if {"parts", "renderer"} & set(parse_metric(name).needs) else "single-6c"
             by_name[f"metric {name}"] = partial(run_metric, name, preset)
-    by_name |= {"training": run_training, "sanity": run_sanity, "certificate": run_certificate, "vebi": run_filters}
+    by_name |= {
+        "training": run_training,
+        "sanity": run_sanity,
+        "a model that gives NaN": run_nan,
+        "certificate": run_certificate,
+        "vebi": run_filters,
+    }
     return by_name
 
 

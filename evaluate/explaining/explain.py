@@ -117,10 +117,11 @@ def check_query(classifier: Classifier, query: Query) -> None:
             )
     if not count:
         raise WrongUsage("the query is empty; give at least one image")
-    low, high = query.images.aminmax()
+    extremes = (*query.images.aminmax(), *(extreme.float() for extreme in query.targets.aminmax()))
+    low, high, least, most = torch.stack(extremes).tolist()  # in one, since a GPU has to be waited for
     if not (low >= 0 and high <= 1):  # also where one is NaN
         raise Refusal(f"images reach from {low:.3g} to {high:.3g}; expected finite values in [0, 1]")
-    if query.targets.min() < 0 or query.targets.max() >= classes:
+    if least < 0 or most >= classes:
         raise WrongUsage(f"targets are {sorted(set(query.targets.tolist()))}; expected 0 to {classes - 1}, the classes")
 
 
