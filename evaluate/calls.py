@@ -26,10 +26,11 @@ from .explaining.single_picture import Explanation, explain_picture, explain_row
 from .metrics.naming import USUAL, parse_metrics
 from .models.classifier import Classifier
 from .models.labels import read_labels
+from .models.networks.arithmetic import FULL, TF32, multiplying_as, preserve_arithmetic
 from .models.networks.guard import evaluating
 from .models.normalisation import parse_normalisation
 from .models.sources import NetworkSettings, Source, pair_with_weights
-from .resources import Resources, parse_device
+from .resources import Resources, parse_device, refuse_single_precision
 from .results.files import refuse_audit
 from .results.folder import RunFolder
 from .results.kept_maps import write_map_file
@@ -106,7 +107,7 @@ def explain(
         trust,
     )
     store = data if isinstance(data, FlowerStore) or data is None else FlowerStore(data)
-    with _restore_modes([model]):
+    with _restore_modes([model]), multiplying_as(FULL, place):
         if image is not None:
             return explain_picture(_open_picture(image), _picture_name(image), source, named, target, place, store)
         if store is None:
@@ -160,7 +161,8 @@ def score(
         seed: of the choice of rows, of stochastic methods and of resampling.
         require: what has to hold, as `--require` takes it; `document["requirements"]` says whether it does.
         batch: images in the network at once; what suits the device where None.
-        precision: float32, or bf16 for methods that mask; the error of bf16 stands in the result.
+        precision: float32; bf16 for methods that mask, whose error stands in the result; or tf32 for a GPU that is to
+            multiply so, which moves maps. Whatever torch was set to, a GPU multiplies in full otherwise.
         device: auto takes the device of the first network that was given, else a GPU if there is one, else the CPU.
         output: the folder of the results; `runs/DATA` where None. What lies there already is not computed again.
         progress: a function that is called with the number of cells done and the number of all cells.
@@ -173,7 +175,7 @@ def score(
     networks = [models] if isinstance(models, Model) else list(models)
     normalisation = None if normalise is None else parse_normalisation(normalise)
     settings = NetworkSettings(_read_names(labels), normalisation, layer, trust)
-    named = set_precisions(_name_methods(methods), precision)
+    named = set_precisions(_name_methods(methods), FULL if precision == TF32 else precision)
     plan = ScoringPlan(
         data=store.path,
         models=pair_with_weights(networks, _to_texts(weights), settings),
@@ -186,9 +188,11 @@ def score(
     )
     requirements = read_requirements(_to_texts(require), named, plan.metrics)
     resources = Resources(_choose_device(device, networks), batch)
+    refuse_single_precision(resources.device)
     folder = Path("runs") / store.path.stem if output is None else Path(output)
     refuse_audit(folder)
-    with _restore_modes(networks):
+    arithmetic = TF32 if precision == TF32 else FULL
+    with _restore_modes(networks), multiplying_as(arithmetic, resources.device):
         scored = judge(plan, resources, folder, progress or (lambda done, total: None), warn=_warn)
     refuse_if_nothing_was_scored(scored.document)
     return ScoreResult(decide_scores(requirements, scored.document), RunFolder(folder).table(scored.filed), folder)
@@ -230,7 +234,7 @@ def audit(
         output: the folder of the run; `runs/NAME` where None. What is done there is not done again.
         fresh: do everything anew.
         trust: import the modules that a .toml file, or a model's file, names, which runs their code.
-        how: options of `an8flower audit` that change no number: engine, workers, threads, device, batch, time_limit,
+        how: further options of `an8flower audit`: engine, workers, threads, device, precision, batch, time_limit,
             memory_limit, ray_address, keep_maps.
 
     Raises:
@@ -254,14 +258,15 @@ def audit(
         rows=rows,
         require=_to_texts(require),
     )
-    done = carry_out(
-        wanted,
-        None if output is None else Path(output),
-        How(**how, trust=trust),
-        fresh=fresh,
-        warn=_warn,
-        against=None if against is None else Path(against),
-    )
+    with preserve_arithmetic():
+        done = carry_out(
+            wanted,
+            None if output is None else Path(output),
+            How(**how, trust=trust),
+            fresh=fresh,
+            warn=_warn,
+            against=None if against is None else Path(against),
+        )
     return AuditResult.read(done.folder)
 
 

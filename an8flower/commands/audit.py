@@ -9,7 +9,7 @@ import click
 
 from ..errors import Refusal
 from .changes import show_changes
-from .options import FILE, as_json, batch_option, device_option
+from .options import FILE, as_json, batch_option, device_option, precision_option
 from .printing import echo_json, warn
 from .requirements import Gate, end_by_requirements, requirement_options, show_requirements, write_verdict_files
 from .verdicts import show_verdicts
@@ -58,7 +58,11 @@ REPLACES = "Repeatable; replaces what the plan says."
     help="Where work is done: local (processes), inline (this process), or ray.",
 )
 @click.option("--ray-address", help="Address of a Ray cluster.  [default: one is started on this machine]")
-@click.option("--workers", type=click.IntRange(min=1), help="Number of processes.  [default: one for each core or GPU]")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Number of processes.  [default: one for each core, on GPUs up to 8 for each]",
+)
 @click.option(
     "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of each process."
 )
@@ -73,6 +77,7 @@ REPLACES = "Repeatable; replaces what the plan says."
 @click.option("--keep-maps", is_flag=True, help="Keep the raw maps as well, for `score --maps` to read.")
 @batch_option
 @device_option
+@precision_option
 @as_json
 def audit(
     plan: str | None,

@@ -187,13 +187,18 @@ def _verify_run(folder: Path, leak: bool, public_key: Path | None, as_json: bool
 
 def _measure_leak(store: FlowerStore, rows: int, epochs: int, seed: int, device: str) -> dict[str, Any]:
     """What a network tells of the classes without the evidence, see `trust.leak`."""
-    from ..evaluate.resources import parse_device
+    from ..evaluate.resources import settle_on
     from ..evaluate.trust.leak import measure_leak
     from .progress import counting
 
     with counting("epochs", epochs) as step:
         verdict = measure_leak(
-            store, rows=rows, epochs=epochs, seed=seed, device=parse_device(device), on_epoch=lambda report: step(1)
+            store,
+            rows=rows,
+            epochs=epochs,
+            seed=seed,
+            device=settle_on(device, needs_double=False),
+            on_epoch=lambda report: step(1),
         )
     return verdict.document()
 

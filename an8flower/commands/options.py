@@ -14,7 +14,16 @@ device_option = click.option(
     "--device", default="auto", show_default=True, help="auto (a GPU if there is one), cpu, cuda, cuda:1, mps."
 )
 batch_option = click.option(
-    "--batch", type=click.IntRange(min=1), help="Images in the network at once.  [default: 16, on a GPU 128]"
+    "--batch",
+    type=click.IntRange(min=1),
+    help="Images in the network at once.  [default: 16, on a GPU 16 to 512 by its memory]",
+)
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["float32", "tf32"]),
+    default="float32",
+    show_default=True,
+    help="How a GPU multiplies: in full, or in TF32, which is faster and moves maps.",
 )
 data_option = click.option(
     "--data", type=FILE, help="The data set, an .h5 file.  [default: data/single-6c.h5, rendered if it is missing]"

@@ -74,10 +74,10 @@ if TYPE_CHECKING:
 @batch_option
 @click.option(
     "--precision",
-    type=click.Choice(["float32", "bf16"]),
+    type=click.Choice(["float32", "bf16", "tf32"]),
     default="float32",
     show_default=True,
-    help="Of methods that mask; with bf16, its error is printed.",
+    help="bf16: of methods that mask; its error is printed. tf32: how a GPU multiplies, which moves maps.",
 )
 @device_option
 @in_process_option
@@ -132,15 +132,15 @@ def score(
     methods = _take_words((*methods, *_name_maps(maps, names)), as_json, as_csv)
     from ..evaluate.metrics.naming import USUAL, parse_metrics
     from ..evaluate.models.sources import NetworkSettings, pair_with_weights
-    from ..evaluate.resources import Resources, parse_device
+    from ..evaluate.resources import Resources, settle_on
     from ..evaluate.scoring.required import read_requirements
     from ..evaluate.scoring.run import ScoringPlan
     from .progress import filling
     from .workers import open_worker, read_methods
 
-    resources = Resources(parse_device(device), batch)
+    resources = Resources(settle_on(device, "tf32" if precision == "tf32" else "float32"), batch)
     with open_worker(in_process, time_limit, memory_limit) as engine:
-        wanted = tuple(read_methods(methods, precision, engine))
+        wanted = tuple(read_methods(methods, "float32" if precision == "tf32" else precision, engine))
         _name_broken_plug_ins(methods)
         metrics = metrics or (USUAL,)
         parse_metrics(metrics)

@@ -22,6 +22,7 @@ from .options import (
     models_option,
     network_options,
     network_options_with,
+    precision_option,
     time_limit_option,
     weights_option,
 )
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 )
 @batch_option
 @device_option
+@precision_option
 @as_json
 @click.option("-o", "--output", type=FILE, help="Also write the JSON document to this file.")
 def certify(
@@ -63,6 +65,7 @@ def certify(
     seed: int,
     batch: int | None,
     device: str,
+    precision: str,
     as_json: bool,
     output: Path | None,
     **network: Any,
@@ -81,7 +84,7 @@ def certify(
     """
     from ..evaluate.data.world import World
     from ..evaluate.models.sources import NetworkSettings, pair_with_weights
-    from ..evaluate.resources import Resources, parse_device
+    from ..evaluate.resources import Resources, settle_on
     from ..evaluate.trust.certificate import certify_models
     from ..evaluate.trust.mark_use import certify_marked_models
     from ..planted import planting_of
@@ -89,7 +92,7 @@ def certify(
     from .certificate_table import show_certificates, show_marks
     from .progress import filling
 
-    resources = Resources(parse_device(device), batch)
+    resources = Resources(settle_on(device, precision), batch)
     settings = NetworkSettings.read(**network)
     data = data or ensure_default_data()
     has_marks = planting_of(FlowerStore(data)) is not None
@@ -149,6 +152,7 @@ def certify(
 @check_options
 @batch_option
 @device_option
+@precision_option
 @in_process_option
 @time_limit_option(1800, "all its checks")
 @memory_limit_option
@@ -169,6 +173,7 @@ def sanity(
     recalibrate: bool,
     batch: int | None,
     device: str,
+    precision: str,
     in_process: bool,
     time_limit: float,
     memory_limit: float | None,
@@ -189,7 +194,7 @@ def sanity(
     """
     from ..evaluate.audits.scored_apart import sanity_apart
     from ..evaluate.models.sources import NetworkSettings, open_judged, pair_with_weights
-    from ..evaluate.resources import Resources, parse_device
+    from ..evaluate.resources import Resources, settle_on
     from ..evaluate.trust.sanity.plan import sanity_plan
     from ..evaluate.trust.sanity.run import ModelSanity
     from ..evaluate.trust.sanity.run import sanity as check_sanity
@@ -197,7 +202,7 @@ def sanity(
     from .progress import filling
     from .workers import open_worker, read_methods
 
-    resources = Resources(parse_device(device), batch)
+    resources = Resources(settle_on(device, precision), batch)
     network, checks = _part(options, NETWORK_OPTIONS)
     with open_worker(in_process, time_limit, memory_limit) as engine:
         wanted = read_methods(methods, "float32", engine)
@@ -207,7 +212,7 @@ def sanity(
         places = [model or str(ensure_default_model(data, device))]
         (source,) = pair_with_weights(places, [weights] if weights else [], settings)
         classifier = open_judged(source, store, resources.device)
-        doubts = _doubts(classifier, store[split], resources)
+        about = _circumstances(classifier, store[split], resources)
         plan = sanity_plan(rows=rows, steps=steps, draws=draws, recalibrate=recalibrate, **values_of(checks))
         with filling("randomising") as progress:
             model_sanity = ModelSanity(classifier, store[split], plan, resources, folder=folder, seed=seed)
@@ -215,8 +220,15 @@ def sanity(
                 document = sanity_apart(model_sanity, source, wanted, progress, engine=engine)
             else:
                 document = check_sanity(model_sanity, wanted, progress)
-    write_json(document | {"warnings": doubts}, folder / "sanity.json")
-    _print_sanity(document | {"warnings": doubts}, as_json)
+    _print_sanity(document | about, folder, as_json)
+
+
+def _circumstances(classifier: Classifier, split: FlowerSplit, resources: Resources) -> dict[str, Any]:
+    """What a document says besides the checks: how the machine multiplies, and the doubts about the model."""
+    from ..evaluate.models.networks.arithmetic import describe_arithmetic
+
+    machine = describe_arithmetic(resources.device)
+    return {"machine": machine, "warnings": _doubts(classifier, split, resources)}
 
 
 def _doubts(classifier: Classifier, split: FlowerSplit, resources: Resources) -> list[str]:
@@ -236,11 +248,12 @@ def _part(options: dict[str, Any], names: tuple[str, ...]) -> tuple[dict[str, An
     return listed, {name: value for name, value in options.items() if name not in names}
 
 
-def _print_sanity(document: dict[str, Any], as_json: bool) -> None:
-    """Print the checks as JSON or as tables; raises Refusal if a method failed."""
+def _print_sanity(document: dict[str, Any], folder: Path, as_json: bool) -> None:
+    """File the checks, and print them as JSON or as tables; raises Refusal if a method failed."""
     from ..evaluate.calls import refuse_if_nothing_was_scored
     from .sanity_table import show_sanity
 
+    write_json(document, folder / "sanity.json")
     refuse_if_nothing_was_scored(document)
     if as_json:
         echo_json(document)

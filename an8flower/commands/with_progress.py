@@ -44,7 +44,7 @@ def train_with_progress(
     """
     from ..evaluate.models.files import file_name_of
     from ..evaluate.models.training import train
-    from ..evaluate.resources import parse_device
+    from ..evaluate.resources import settle_on
     from ..store import FlowerStore
     from .progress import filling
 
@@ -56,7 +56,7 @@ def train_with_progress(
             arch,
             epochs=epochs,
             seed=seed,
-            device=parse_device(device),
+            device=settle_on(device, needs_double=False),
             on_epoch=lambda report: progress(report.epoch + 1, report.epochs),
             note=lambda sentence: click.echo(sentence, err=True),
             **start,

@@ -18,7 +18,7 @@ from ..models.normalisation import parse_normalisation
 from ..models.sources import Source
 from ..models.training import Start, describe_training, epochs_for, train
 from ..registry import to_file_name
-from ..resources import parse_device
+from ..resources import settle_on
 from ..results.files import link_or_copy
 from .cell_tasks import CellOutcome, run_cell
 from .engines import here
@@ -102,7 +102,7 @@ def train_model(place: str, data: str, models: str, seed: int, device: str) -> C
 
 def train_and_save(place: Path, data: Path, entry: Models, seed: int, device: str) -> Classifier:
     """Train a classifier as an entry of a plan says, and save it to `place`."""
-    where = parse_device(here.device(device))
+    where = settle_on(here.device(device))
     start = vars(start_of(entry))
     trained = train(FlowerStore(data), str(entry.arch), epochs=entry.epochs, seed=seed, device=where, **start)
     trained.classifier.save(place)

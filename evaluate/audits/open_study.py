@@ -23,7 +23,7 @@ class OpenStudy:
     scoring: Scoring
     neighbours: Sequence[Path]  # folders of other runs, from which results are taken
     threads: int  # of each worker
-    on_gpu: bool
+    gpus: float  # that a cluster gives to a cell: a share of one, or none
 
     @property
     def run(self) -> RunFolder:

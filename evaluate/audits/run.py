@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from ..models.sources import Source, open_judged
 from ..registry import is_factory
 from ..report.page import write_page
 from ..report.summary_cards import write_cards
-from ..resources import parse_device
+from ..resources import settle_on
 from ..results import files
 from ..results.baseline import Baseline, open_baseline
 from ..results.folder import RunFolder, list_parts
@@ -40,7 +41,7 @@ from . import datasets, models
 from .cell_tasks import CellTask, CostRecord, Progress, carry_out
 from .engines.choose import engine_named
 from .engines.task import Engine, Task
-from .machine import describe_machine, list_gpus
+from .machine import count_sharers, count_workers, describe_machine, list_gpus
 from .open_study import OpenStudy
 from .opened import STEADY
 from .plan import Data, Models, Plan
@@ -60,12 +61,13 @@ ROUNDS = (
 
 @dataclass(frozen=True)
 class How:
-    """How an audit is carried out: none of this changes a number, so none of it is part of the plan."""
+    """How an audit is carried out: but for `precision` none of this changes a number, so it is no part of the plan."""
 
     engine: str = "local"
-    workers: int | None = None  # processes; None: one a core, or one a GPU
+    workers: int | None = None  # processes; None: one a core, but no more than GPUs have memory for
     threads: int = 1  # of each
     device: str = "auto"
+    precision: str = "float32"  # or tf32: how a GPU multiplies; the names of cells tell which
     batch: int | None = None  # images in flight
     time_limit: float | None = 1800.0  # seconds a cell
     memory_limit: float | None = None  # GiB a process
@@ -170,7 +172,7 @@ class Audit:
     ) -> None:
         self.plan, self.folder, self.how, self.neighbours, self.reporter = plan, folder, how, neighbours, reporter
         self.warn, self.baseline = warn, baseline
-        self.device = str(parse_device(how.device))
+        self.device = str(settle_on(how.device, how.precision))
         self.costs = CostRecord(folder / files.COSTS)
         self.training = Ledger(RunFolder(folder))
 
@@ -204,12 +206,27 @@ class Audit:
         return AuditOutcome(self.folder, page, document, done, reused)
 
     def _engine(self) -> Engine:
-        how, devices = self.how, list_gpus(self.device)
-        workers = how.workers or len(devices) or max(1, (os.cpu_count() or 1) // how.threads)
+        how, devices, workers = self.how, list_gpus(self.device), self._workers
         limits = {"time_limit": how.time_limit, "memory_limit": how.memory_limit}
         return engine_named(
             how.engine, workers=workers, threads=how.threads, devices=devices, address=how.ray_address, **limits
         )
+
+    @property
+    def _workers(self) -> int:
+        """How many processes work at once."""
+        cores = (os.cpu_count() or 1) // self.how.threads
+        return self.how.workers or count_workers(cores, list_gpus(self.device))
+
+    @property
+    def _sharers(self) -> int:
+        """How many processes work on one GPU at once."""
+        if self.how.engine == "inline":
+            return 1
+        gpus = list_gpus(self.device)
+        if self.how.engine == "ray":  # the GPUs of a cluster are like those of its head
+            return min(map(count_sharers, gpus), default=1)
+        return math.ceil(self._workers / max(1, len(gpus)))
 
     def _data(self, entry: Data, engine: Engine) -> FlowerStore:
         """Open a data set of the plan; one with a spec is rendered first if its file is missing or damaged."""
@@ -277,7 +294,7 @@ class Audit:
         if entry.init is not None:
             entry = entry.model_copy(update={"init": str(Path(entry.init).absolute())})
         arguments = (str(where), str(store.path.absolute()), entry.model_dump_json(), seed, self.device)
-        gpus = 1.0 if self._on_gpu else 0.0
+        gpus = 1.0 if self._on_gpu else 0.0  # the rows lie on it as a whole
         return CellTask(
             cell, self.training, Task(where.stem, models.train_model, arguments, self.how.threads, gpus=gpus)
         )
@@ -300,7 +317,7 @@ class Audit:
             scoring=scoring,
             neighbours=self.neighbours,
             threads=self.how.threads,
-            on_gpu=self._on_gpu,
+            gpus=1 / self._sharers if self._on_gpu else 0.0,
         )
 
     def _words(self, store: FlowerStore) -> StudyWords:
@@ -324,6 +341,8 @@ class Audit:
             device=self.device,
             batch=self.how.batch,
             keep_maps=self.how.keep_maps,
+            precision=self.how.precision,
+            sharers=self._sharers,
         )
 
     def _refuse_unsteady(self, scoring: Scoring) -> None:

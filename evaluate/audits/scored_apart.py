@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from an8flower.errors import NotApplicable, Refusal
 
 from ..explaining.methods import Method, parse_method, stranger_of
+from ..models.networks.arithmetic import arithmetic_on
 from ..models.sources import Source
 from ..resources import Resources
 from ..results.files import without_nan
@@ -82,7 +83,9 @@ def _task(
 
 
 def _study(plan: ScoringPlan, fingerprint: str, folder: Path, resources: Resources) -> StudyWords:
-    return StudyWords(plan, fingerprint, str(folder.absolute()), str(resources.device), resources.batch)
+    device, precision = resources.device, arithmetic_on(resources.device)
+    words = StudyWords(plan, fingerprint, str(folder.absolute()), str(device), resources.batch)
+    return replace(words, precision=precision)
 
 
 def _sort(ledger: Ledger, cells: list[Cell]) -> None:

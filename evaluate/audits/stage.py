@@ -80,7 +80,7 @@ class Stage(ABC):
         The cell's name depends on the words, which describe the options, and on data, seed, model and version.
         """
         judge = self.study.scoring.judge
-        data = (*judge.data, str(judge.seed), judge.target)
+        data = (*judge.data, *judge.arithmetic, str(judge.seed), judge.target)
         identity = (self.name, str(self.version), *data, model.digest, method, words)
         label = "-".join(filter(None, [model.name, method.partition(":")[0]]))
         about = {"method": method or self.name, "model": model.name}
@@ -94,8 +94,8 @@ class Stage(ABC):
 
     def task(self, cell: Cell, call: Callable[..., CellOutcome], *arguments: Any) -> CellTask:
         """A cell with the module-level function that computes it, and the arguments of that function."""
-        gpus, stranger = 1.0 if self.study.on_gpu else 0.0, self.study.stranger_of(cell)
-        task = Task(cell.name, call, arguments, self.study.threads, gpus=gpus, stranger=stranger)
+        stranger = self.study.stranger_of(cell)
+        task = Task(cell.name, call, arguments, self.study.threads, gpus=self.study.gpus, stranger=stranger)
         return CellTask(cell, self.ledger, task)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from an8flower.errors import Refusal
 
 from ..models.sources import Source
-from ..resources import Resources, parse_device
+from ..resources import Resources, settle_on
 from ..scoring.run import Scoring, ScoringPlan
 from .engines import here
 
@@ -23,11 +23,13 @@ class StudyWords:
     device: str
     batch: int | None = None  # images in flight
     keep_maps: bool = False
+    precision: str = "float32"  # or tf32: how a GPU multiplies
+    sharers: int = 1  # processes that work on one GPU at once
 
     @property
     def resources(self) -> Resources:
         """The device of this process, and how many images are in flight there."""
-        return Resources(parse_device(here.device(self.device)), self.batch)
+        return Resources(settle_on(here.device(self.device), self.precision), self.batch, self.sharers)
 
     def open(self, *models: str | Source) -> Scoring:
         """Open the data set with some models; raises Refusal if its digest has changed."""

@@ -114,7 +114,7 @@ class AttentionFlow(AttentionMap):
     def joint(self, attention: list[Tensor]) -> Tensor:
         """The flow from the class token, as the only row."""
         blocks = torch.stack([add_residual(block.mean(1)) / 2 for block in attention], 1)
-        amounts = np.stack([flows(list(image)) for image in blocks.double().cpu().numpy()])
+        amounts = np.stack([flows(list(image)) for image in blocks.cpu().double().numpy()])
         row = torch.from_numpy(amounts).to(blocks)[:, None]
         return normalise_rows(row) if self.normalise else row
 

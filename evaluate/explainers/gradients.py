@@ -18,7 +18,7 @@ from an8flower.names import check_known
 from ..case import Query
 from ..data.images import REPLACEMENTS, check_replacement
 from ..models.classifier import Classifier
-from ..models.networks.batched_passes import Network, every_pair, gradient_at, input_gradient, logit
+from ..models.networks.batched_passes import Network, gradient_at, input_gradient, logit
 from ..models.networks.guard import evaluating
 from ..models.streamlined import streamline
 from ..registry import explainers
@@ -108,12 +108,12 @@ class IntegratedGradients(PixelAttribution):
         way = query.images - begin
         positions, weights = (values.to(way) for values in QUADRATURES[self.method](self.steps))
 
-        def images_on_path(rows: Tensor, steps: Tensor) -> Tensor:
-            return begin[rows] + positions[steps].view(-1, 1, 1, 1) * way[rows]
+        def images_on_path(rows: slice, steps: slice) -> Tensor:
+            return begin[rows] + positions[steps].view(-1, 1, 1, 1, 1) * way[rows]
 
         mean = torch.zeros_like(way)
-        for row, step, gradient in every_gradient(streamline(classifier), query.targets, self.steps, images_on_path):
-            mean[row] += weights[step] * gradient
+        for rows, steps, gradients in every_gradient(streamline(classifier), query.targets, self.steps, images_on_path):
+            mean[rows] += torch.tensordot(weights[steps], gradients, 1)
         return way * mean
 
 
@@ -203,21 +203,26 @@ class VarGrad(NoisyGradients):
 def moments(network: Network, query: Query, samples: int, spread: float) -> tuple[Tensor, Tensor]:
     """The mean and the population variance, each (B, 3, H, W), of the gradients at noisy copies of each image.
 
-    One gradient after the other is taken in, as Welford does: nothing is kept, and nothing cancels.
+    One portion after the other is taken in, as Welford does one value: nothing is kept, and nothing cancels.
+
+    Source: Chan, Golub and LeVeque, Algorithms for Computing the Sample Variance, The American Statistician 1983,
+    equation 2.1.
     """
     images, seeds = query.images, query.seeds.tolist()
     deviation = spread * (images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True))
 
-    def noisy(rows: Tensor, numbers: Tensor) -> Tensor:
-        pairs = zip(rows.tolist(), numbers.tolist(), strict=True)
-        noises = torch.stack([noise(seeds[row], number, images.shape[1:]) for row, number in pairs])
-        return images[rows] + deviation[rows] * noises.to(images.device)
+    def noisy(rows: slice, numbers: slice) -> Tensor:
+        drawn = [noise(seed, number, images.shape[1:]) for number in range(samples)[numbers] for seed in seeds[rows]]
+        noises = torch.stack(drawn).to(images.device).unflatten(0, (-1, len(seeds[rows])))
+        return images[rows] + deviation[rows] * noises
 
     mean, squares = torch.zeros_like(images), torch.zeros_like(images)
-    for row, number, gradient in every_gradient(network, query.targets, samples, noisy):
-        away = gradient - mean[row]
-        mean[row] += away / (number + 1)
-        squares[row] += away * (gradient - mean[row])
+    for rows, numbers, gradients in every_gradient(network, query.targets, samples, noisy):
+        before, count = numbers.start, len(gradients)
+        middle = gradients.mean(0)
+        away = middle - mean[rows]
+        mean[rows] += away * (count / (before + count))
+        squares[rows] += (gradients - middle).square().sum(0) + away.square() * (before * count / (before + count))
     return mean, squares / samples
 
 
@@ -227,16 +232,29 @@ def noise(seed: int, number: int, shape: torch.Size) -> Tensor:
 
 
 def every_gradient(
-    network: Network, targets: Tensor, numbers: int, perturbed: Callable[[Tensor, Tensor], Tensor]
-) -> Iterator[tuple[int, int, Tensor]]:
-    """The gradient (3, H, W) of the target logit at every perturbation of every row, with row and number, in order.
+    network: Network, targets: Tensor, numbers: int, perturbed: Callable[[slice, slice], Tensor]
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """The gradients of the target logit at every perturbation of every row, in portions.
 
-    Rows and numbers share passes: `perturbed` gives, as in `predict_perturbed`, `in_flight` images at once.
+    A portion holds as many numbers of all rows as may be in flight, and no more than one number where there are more
+    rows than that; so the rows of a portion can be added up at once, and a GPU is not asked which they were.
+
+    Args:
+        targets: (B,) int64, the class asked for in each row.
+        perturbed: (rows, numbers) -> the perturbed images (n, b, 3, H, W) of these numbers of these rows.
+
+    Yields:
+        rows, numbers and the gradients (n, b, 3, H, W); of each row, the numbers come in order.
     """
-    pairs = every_pair(len(targets), numbers, targets.device)
-    for rows, which in zip(*(indices.split(network.in_flight) for indices in pairs), strict=True):
-        gradients = gradient_at(network, perturbed(rows, which), targets[rows], logit)
-        yield from zip(rows.tolist(), which.tolist(), gradients, strict=True)
+    for start in range(0, len(targets), network.in_flight):
+        rows = slice(start, min(start + network.in_flight, len(targets)))
+        classes = targets[rows]
+        at_once = max(1, network.in_flight // len(classes))
+        for number in range(0, numbers, at_once):
+            which = slice(number, min(number + at_once, numbers))
+            images = perturbed(rows, which)
+            gradients = gradient_at(network, images.flatten(0, 1), classes.repeat(len(images)), logit)
+            yield rows, which, gradients.unflatten(0, images.shape[:2])
 
 
 def check_count(method: str, name: str, count: int, fewest: int) -> None:

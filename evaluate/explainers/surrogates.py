@@ -234,6 +234,6 @@ def answer_samples(
         return torch.where(seen, images[rows], hidden[rows])
 
     scores = (
-        predict_perturbed(network, targets, rows, torch.arange(len(rows), device=device), perturb, read).double().cpu()
+        predict_perturbed(network, targets, rows, torch.arange(len(rows), device=device), perturb, read).cpu().double()
     )
     return [values[again].numpy() for values, again in zip(scores.split(lengths.tolist()), inverse, strict=True)]

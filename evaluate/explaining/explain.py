@@ -18,7 +18,7 @@ from ..models.classifier import Classifier
 from ..models.costs import Cost
 from ..models.networks.guard import guard
 from ..registry import is_ours
-from ..resources import in_flight_on, is_out_of_memory
+from ..resources import in_flight_on, is_lack_of_double, is_out_of_memory, release_memory
 
 
 class BatchExplanation(NamedTuple):
@@ -62,6 +62,7 @@ def explain_lent(
                 "use a smaller model or image, or allow an audit more with --memory-limit"
             )
         if done is None:
+            release_memory(classifier.device)  # not before: the error held what the explainer had in memory
             batch = (len(portion.images) if len(portion.images) > 1 else batch) // 2
             continue
         check_maps(explainer, done.maps, portion)
@@ -89,11 +90,13 @@ def attempt(classifier: Classifier, explainer: Explainer, query: Query, in_fligh
             maps = explainer(classifier, query)
         if os.getpid() != process:  # a copy that the explainer has forked and let go on: it would do all the rest twice
             os._exit(0)
-    except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, TypeError) as error:
+        if is_lack_of_double(error):
+            raise Refusal(
+                f"{name_of(explainer)} computes in float64, which {query.images.device} does not know; use --device cpu"
+            ) from error
         if not is_out_of_memory(error):
             raise
-        if classifier.device.type == "cuda":
-            torch.cuda.empty_cache()
         return None
     if classifier.device.type == "cuda":
         torch.cuda.synchronize(classifier.device)
@@ -114,10 +117,11 @@ def check_query(classifier: Classifier, query: Query) -> None:
             )
     if not count:
         raise WrongUsage("the query is empty; give at least one image")
-    low, high = query.images.aminmax()
+    extremes = (*query.images.aminmax(), *(extreme.float() for extreme in query.targets.aminmax()))
+    low, high, least, most = torch.stack(extremes).tolist()  # in one, since a GPU has to be waited for
     if not (low >= 0 and high <= 1):  # also where one is NaN
         raise Refusal(f"images reach from {low:.3g} to {high:.3g}; expected finite values in [0, 1]")
-    if query.targets.min() < 0 or query.targets.max() >= classes:
+    if least < 0 or most >= classes:
         raise WrongUsage(f"targets are {sorted(set(query.targets.tolist()))}; expected 0 to {classes - 1}, the classes")
 
 

@@ -26,6 +26,7 @@ from ..data.images import as_images
 from ..data.selection import select_rows
 from ..explainers.fittable import Examples, Fittable, Fitted, Learnt
 from ..models.classifier import Classifier
+from ..models.networks.arithmetic import identity_of_arithmetic
 from ..models.networks.guard import guard
 from ..models.safetensors_files import LARGEST, UNWRITABLE, read_tensors, write_tensors
 from ..resources import in_flight_on
@@ -148,7 +149,8 @@ def fit_once(
 def identity_of(explainer: Explainer, classifier: Classifier, examples: Examples) -> str:
     """A digest of all that a fit depends on; one that asks no model depends on none."""
     model = classifier.digest if asks_model(explainer) else ""
-    document = json.dumps([an8flower.__version__, VERSION, model, examples.digest, repr(explainer)])
+    arithmetic = identity_of_arithmetic(classifier.device) if model else ()
+    document = json.dumps([an8flower.__version__, VERSION, model, examples.digest, repr(explainer), *arithmetic])
     return hashlib.sha256(document.encode()).hexdigest()
 
 

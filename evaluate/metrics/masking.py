@@ -182,32 +182,43 @@ class Masking:
 
     def logits(self, kinds: Sequence[ImageChange]) -> Tensor:
         """The network's logits (B, K, C) of all rows, each changed in K ways."""
-        unchanged = [kind for kind in kinds if kind not in self._logits and not kind.changed_rows(self).all()]
-        self._ask([ORIGINAL] if unchanged else [])  # its answer stands for rows that are not changed
-        self._ask(kinds)
+        new = [kind for kind in dict.fromkeys(kinds) if kind not in self._logits]
+        if new:
+            changed = torch.stack([kind.changed_rows(self) for kind in new]).cpu()  # a GPU is waited for once
+            if ORIGINAL not in self._logits and not changed.all():  # its answer stands for rows that are not changed
+                self._ask([ORIGINAL], torch.ones(1, len(self.maps), dtype=torch.bool))
+            left = [place for place, kind in enumerate(new) if kind not in self._logits]
+            self._ask([new[place] for place in left], changed[left])
         return torch.stack([self._logits[kind] for kind in kinds], 1)
 
-    def _ask(self, kinds: Sequence[ImageChange]) -> None:
-        """Show the network what is new: the rows that a kind changes, for each kind that has no logits yet."""
-        new = [kind for kind in dict.fromkeys(kinds) if kind not in self._logits]
-        if not new:
+    def _ask(self, kinds: Sequence[ImageChange], changed: Tensor) -> None:
+        """Show the network, for each kind, the rows that it changes: (K, B) bool on the CPU."""
+        if not kinds:
             return
-        changed = torch.stack([kind.changed_rows(self) for kind in new])
-        said = self._answers(new, *changed.nonzero().unbind(1)) if changed.any() else self._logits[ORIGINAL][:0]
-        logits = said.new_empty(len(new), len(self.maps), said.shape[1])
-        logits[changed] = said
-        if not changed.all():
-            logits[~changed] = self._logits[ORIGINAL].expand_as(logits)[~changed]
-        self._logits.update(zip(new, logits, strict=True))
+        numbers, rows = changed.nonzero().unbind(1)
+        if changed.all():
+            said = self._answers(kinds, numbers, rows)
+            self._logits.update(zip(kinds, said.view(len(kinds), len(self.maps), -1), strict=True))
+            return
+        logits = self._logits[ORIGINAL].repeat(len(kinds), 1)
+        if len(rows):
+            places = (numbers * len(self.maps) + rows).to(logits.device)
+            logits[places] = self._answers(kinds, numbers, rows)
+        self._logits.update(zip(kinds, logits.view(len(kinds), len(self.maps), -1), strict=True))
 
-    def _answers(self, kinds: list[ImageChange], numbers: Tensor, rows: Tensor) -> Tensor:
-        """The logits (P, C) of some rows (P,), each changed in the way of its number (P,); numbers in order."""
+    def _answers(self, kinds: Sequence[ImageChange], numbers: Tensor, rows: Tensor) -> Tensor:
+        """The logits (P, C) of some rows (P,), each changed in the way of its number (P,), both on the CPU.
+
+        Numbers come in order.
+        """
 
         def change(rows: Tensor, numbers: Tensor) -> Tensor:
-            unique = numbers.unique_consecutive().tolist()
-            return torch.cat([kinds[number].images(self, rows[numbers == number]) for number in unique])
+            unique, counts = numbers.unique_consecutive(return_counts=True)
+            pairs = zip(unique.tolist(), rows.split(counts.tolist()), strict=True)
+            return torch.cat([kinds[number].images(self, portion) for number, portion in pairs])
 
-        return predict_perturbed(self.network, self.query.targets, rows, numbers, change, lambda logits, _: logits)
+        there = rows.to(self.maps.device)
+        return predict_perturbed(self.network, self.query.targets, there, numbers, change, lambda logits, _: logits)
 
 
 def require_classifier(classifier: Classifier | None) -> Classifier:

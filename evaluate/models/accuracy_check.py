@@ -17,6 +17,7 @@ from an8flower.store import FlowerSplit
 
 from ..data.images import as_images
 from ..data.selection import select_rows
+from ..resources import halve_where_memory_runs_out
 from ..seeds import seed_of
 from .classifier import Classifier, normalisation_of
 from .networks.guard import evaluating
@@ -89,9 +90,13 @@ class _CheckedRows(NamedTuple):
 
     def predict(self, classifier: Classifier) -> np.ndarray:
         """The predicted classes (n,) of the rows."""
-        portions = np.split(self.indices, range(self.batch, len(self.indices), self.batch))
+
+        def predict_by(images: int) -> list[Tensor]:
+            portions = np.split(self.indices, range(images, len(self.indices), images))
+            return [classifier.predict(self._images(classifier, portion)) for portion in portions]
+
         with evaluating(classifier):
-            predicted = [classifier.predict(self._images(classifier, portion)) for portion in portions]
+            predicted = halve_where_memory_runs_out(predict_by, self.batch, classifier.device)
         return np.concatenate([classes.cpu().numpy() for classes in predicted])
 
     def _images(self, classifier: Classifier, indices: np.ndarray) -> Tensor:

@@ -15,6 +15,7 @@ from an8flower.errors import NotApplicable
 
 from .classifier import Classifier
 from .networks.agreement import agree
+from .networks.arithmetic import multiplying_in_full
 from .networks.features import at_least_single
 from .networks.guard import evaluating
 from .networks.modules import MOVING, modularise, unknown_operations
@@ -50,5 +51,5 @@ def copy_canonically(classifier: Classifier, method: str, known: Collection[type
 def faithful(network: nn.Module, classifier: Classifier) -> bool:
     """Whether a copy gives the logits of the classifier's network, as nearly as its precision allows."""
     images = classifier.probe(1)
-    with evaluating(classifier), torch.no_grad():
+    with evaluating(classifier), torch.no_grad(), multiplying_in_full():
         return agree(network(at_least_single(images)), classifier.network(images), classifier.dtype)

@@ -90,6 +90,7 @@ class Classifier(nn.Module):
         self._splits: dict[str, Split] = {}
         self._shares: dict[str, Share] = {}
         self._costs: list[Cost] = []
+        self._unread: list[Tensor] = []  # of passes on a GPU that are counted, whether the output is finite
         # How many images an explainer may have in the network at once: what bounds its memory; see `holding`.
         self.in_flight = 16
 
@@ -229,13 +230,20 @@ class Classifier(nn.Module):
 
     @contextmanager
     def counting(self) -> Iterator[Cost]:
-        """Count the passes, forwards and backwards, of all calls inside the block."""
+        """Count the passes, forwards and backwards, of all calls inside the block.
+
+        Raises:
+            Refusal: at the end of the block, if a pass on a GPU gave NaN or infinity; see `count`.
+        """
         cost = Cost()
         self._costs.append(cost)
         try:
             yield cost
         finally:
             self._costs = [other for other in self._costs if other is not cost]
+            unread, self._unread = self._unread, []
+            if unread and not torch.stack(unread).all():
+                self._refuse_infinite()
 
     @contextmanager
     def holding(self, images: int) -> Iterator[None]:
@@ -254,13 +262,21 @@ class Classifier(nn.Module):
             share: of the whole network's operations.
 
         Raises:
-            Refusal: an account is open, and the output is not finite.
+            Refusal: an account is open, and the output is not finite. Outputs on a GPU, which would be waited for, are
+                looked at together when the account is closed.
         """
-        if self._costs and not output.isfinite().all():
-            raise Refusal(f"{self.arch} gives NaN or infinity for these images; train it anew, or check its weights")
+        if self._costs:
+            finite = output.detach().isfinite().all()
+            if finite.device.type != "cpu":
+                self._unread.append(finite)
+            elif not finite:
+                self._refuse_infinite()
         for cost in self._costs:
             cost.forwards += len(output) * share
         return self.count_backward(output, share)
+
+    def _refuse_infinite(self) -> None:
+        raise Refusal(f"{self.arch} gives NaN or infinity for these images; train it anew, or check its weights")
 
     def count_backward(self, output: Tensor, share: float) -> Tensor:
         """Note a pass backwards in every open account once a gradient arrives at an output; see `count`."""
@@ -281,7 +297,7 @@ class Classifier(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """The state to copy or pickle, without graphs and accounts: they belong to this network, and to open blocks."""
-        return {**self.__dict__, "_splits": {}, "_costs": []}
+        return {**self.__dict__, "_splits": {}, "_costs": [], "_unread": []}
 
 
 def build(

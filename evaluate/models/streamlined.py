@@ -14,6 +14,7 @@ from an8flower.names import check_known
 
 from .classifier import Classifier
 from .networks.agreement import agree
+from .networks.arithmetic import multiplying_in_full
 from .networks.features import at_least_single
 from .networks.guard import evaluating
 from .networks.unrolled import fold_batch_norms, unroll
@@ -72,7 +73,7 @@ def copy_network(classifier: Classifier) -> nn.Module:
 def agrees(network: nn.Module, classifier: Classifier) -> bool:
     """Whether another network gives the classifier's logits: a graph may miss what happens outside it."""
     images = classifier.probe(2)
-    with evaluating(classifier), torch.no_grad():
+    with evaluating(classifier), torch.no_grad(), multiplying_in_full():
         return agree(network(images), classifier.network(images), classifier.dtype)
 
 

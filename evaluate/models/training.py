@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ from ..seeds import generator, seed_of
 from .classifier import Classifier, build
 from .factories import find_arch
 from .frozen import NOTHING, Frozen, freeze_up_to, holding_still
+from .networks.arithmetic import describe_arithmetic
 from .networks.guard import evaluating
 from .networks.random_state import seed_global_state
 from .normalisation import parse_normalisation
@@ -37,6 +39,7 @@ EPOCHS = 12
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.01
 AUXILIARY = 0.3  # the weight of the loss of an auxiliary output
+AMPERE = (8, 0)  # the first generation of NVIDIA's GPUs that multiplies in bfloat16
 SHIFT = 4  # pixels that augmentation moves an image by, at most
 
 
@@ -118,7 +121,8 @@ def train(
 
     Epochs, learning rate, normalisation and layer default to what the architecture was registered with. Global random
     state is left alone. A network that gives several outputs in training mode gives the logits first; each further one
-    of the same shape is an auxiliary output, whose loss counts 0.3 (Szegedy et al., CVPR 2015, section 5).
+    of the same shape is an auxiliary output, whose loss counts 0.3 (Szegedy et al., CVPR 2015, section 5). On a CPU the
+    same arguments give the same weights; on a GPU they do not, since it adds up in any order.
 
     Args:
         arch: a registered name, `timm:NAME`, `torchvision:NAME`, or `package.module:factory`: a function of the number
@@ -150,8 +154,15 @@ def train(
     reached = accuracy(classifier, open_rows(store, "test", device))
     data = describe_training(store, recipe.epochs, start, classifier)
     versions = {"an8flower": an8flower.__version__, "torch": str(torch.__version__)}
+    versions |= _describe_circumstances(classifier.device)
     classifier.card = replace(classifier.card, accuracy=reached, data=data, versions=versions)
     return TrainingResult(classifier, reached, len(history), time.perf_counter() - began, history, tuple(notes))
+
+
+def _describe_circumstances(device: torch.device) -> dict[str, str]:
+    """The device that a classifier is trained on, and the precision in which it multiplies there."""
+    kind = precision(device)
+    return describe_arithmetic(device) | ({} if kind is None else {"precision": str(kind).removeprefix("torch.")})
 
 
 def begin(
@@ -206,7 +217,7 @@ def fit(
     frozen: Frozen = NOTHING,
 ) -> tuple[EpochReport, ...]:
     """Train until the epochs are over or nothing gets better; leaves the weights of the best epoch, in eval mode."""
-    with holding_still(frozen):
+    with holding_still(frozen), repeating_convolutions():
         return _fit(classifier, training, validation, recipe, on_epoch, frozen)
 
 
@@ -235,6 +246,21 @@ def _fit(
     best.restore()
     classifier.to(memory_format=torch.contiguous_format).eval()
     return tuple(history)
+
+
+@contextmanager
+def repeating_convolutions() -> Iterator[None]:
+    """Have cuDNN add up the gradients of weights in the same order each time, inside the block.
+
+    Other operations of a GPU add up in any order all the same (the way back through pooling, for one), so that the same
+    seed gives other weights, by rounding, at each training on a GPU; on a CPU it gives the same.
+    """
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
 
 
 def run_epoch(
@@ -309,7 +335,7 @@ def _run(classifier: Classifier, images: Tensor) -> Any:
 def precision(device: torch.device) -> torch.dtype | None:
     """The dtype to multiply in while training: bfloat16 if the device has it (about twice as fast), else None."""
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= AMPERE else None
     if device.type == "cpu":
         native: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases do not tell
         return torch.bfloat16 if native.get("avx512_bf16") or native.get("amx_bf16") else None

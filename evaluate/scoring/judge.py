@@ -26,9 +26,10 @@ from ..metrics.interventions.part_threshold import Thresholds
 from ..metrics.interventions.reliance import measure_reliance
 from ..metrics.metric import Metric, MetricValues
 from ..models.classifier import Classifier
+from ..models.networks.arithmetic import identity_of_arithmetic
 from ..models.networks.guard import evaluating
 from ..models.streamlined import deviation
-from ..resources import Resources
+from ..resources import Resources, halve_where_memory_runs_out
 from ..results.statistics.scores import AT_GRID, OTHER_ROWS
 from ..results.summary import CHANCE, ORACLE, RELIANCE
 from ..seeds import row_seed
@@ -58,12 +59,17 @@ class Judge:
     def identity(self) -> tuple[str, ...]:
         """What every number of this judge depends on, besides rows, model and method."""
         metrics = json.dumps([(metric.name, metric.version) for metric in self.metrics])
-        return (*self.data, str(self.seed), metrics)
+        return (*self.data, *self.arithmetic, str(self.seed), metrics)
 
     @property
     def data(self) -> tuple[str, ...]:
         """What tells the rows of this split from any other's: what they were made from, and what they are."""
         return (self.split.store.digest, self.split.store.fingerprint, self.split.name)
+
+    @property
+    def arithmetic(self) -> tuple[str, ...]:
+        """What tells numbers that a GPU computes in TF32 from all others; empty for those."""
+        return identity_of_arithmetic(self.resources.device)
 
     @property
     def of_maps(self) -> tuple[Metric, ...]:
@@ -82,8 +88,12 @@ class Judge:
 
     def predict(self, classifier: Classifier, indices: np.ndarray) -> np.ndarray:
         """The predicted classes (n,) of rows."""
-        portions = np.split(indices, range(self.resources.in_flight, len(indices), self.resources.in_flight))
-        return torch.cat([classifier.predict(self._images(portion)) for portion in portions]).cpu().numpy()
+
+        def predict_by(images: int) -> Tensor:
+            portions = np.split(indices, range(images, len(indices), images))
+            return torch.cat([classifier.predict(self._images(portion)) for portion in portions])
+
+        return halve_where_memory_runs_out(predict_by, self.resources.in_flight, self.resources.device).cpu().numpy()
 
     def precision_error(self, classifier: Classifier, indices: np.ndarray, precision: str) -> dict[str, float]:
         """How far the class probabilities of rows are off at a precision: the mean over rows, and the largest."""
@@ -230,11 +240,16 @@ class Judge:
         return MetricValues(values | nothing, traces, failed)
 
     def _score_all(self, metrics: Iterable[Metric], maps: Tensor, case: Case) -> MetricValues:
-        """Scores by the metrics' names, with no more images in the network than it may hold."""
-        if case.classifier is None:
+        """Scores by the metrics' names; with half as many images in the network as it may hold if memory runs out."""
+        classifier, metrics = case.classifier, tuple(metrics)
+        if classifier is None:
             return score_guarded(metrics, maps, case)
-        with case.classifier.holding(self.resources.in_flight), evaluating(case.classifier), torch.no_grad():
-            return score_guarded(metrics, maps, case)
+
+        def score_holding(images: int) -> MetricValues:
+            with classifier.holding(images), evaluating(classifier), torch.no_grad():
+                return score_guarded(metrics, maps, case)
+
+        return halve_where_memory_runs_out(score_holding, self.resources.in_flight, self.resources.device)
 
     def _case(self, classifier: Classifier | None, rows: StoredRows, indices: np.ndarray, query: Query) -> Case:
         return Case(classifier, query, self._truth(rows, indices), None, self.world)

@@ -214,7 +214,13 @@ class ModelCells:
         def score(block: int) -> pa.Table:
             return self.judge.score_reliance(self.classifier, *self._block(block))
 
-        identity = (RELIANCE, str(VERSION), *self.judge.data, self.digest)  # no seed, no metrics
+        identity = (
+            RELIANCE,
+            str(VERSION),
+            *self.judge.data,
+            *self.judge.arithmetic,
+            self.digest,
+        )  # no seed, no metrics
         content = Content(self.name, (RELIANCE,), self._reliance_metrics)
         about = {"method": RELIANCE, "model": self.name}
         for number, indices in enumerate(self.blocks):

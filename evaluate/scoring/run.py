@@ -31,6 +31,7 @@ from ..explaining.stored_maps import StoredMaps
 from ..metrics.interventions import part_threshold
 from ..metrics.interventions.reliance import redundancy_warnings, warnings
 from ..metrics.naming import parse_metrics
+from ..models.networks.arithmetic import describe_arithmetic
 from ..models.sources import Source, open_judged
 from ..resources import Resources
 from ..results.boards import boards
@@ -269,6 +270,7 @@ def _document(scoring: Scoring, ledger: Ledger, data: dict[str, Any], models: li
         "skipped": list({json.dumps(entry): entry for entry in ledger.skipped}.values()),
         "failed": ledger.failures,
         "versions": versions(),
+        "machine": describe_arithmetic(judge.resources.device),
     }
 
 
@@ -296,6 +298,7 @@ def _file(opened: Scoring, ledger: Ledger, document: dict[str, Any]) -> None:
         "rows": opened.chosen.tolist(),
         "parts": ledger.filed,
         "versions": document["versions"],
+        "machine": document["machine"],
     }
     write_json(ledger.run.folder / "plan.json", request)
     cards = [card for card in request["metrics"] if card["name"] in document["families"]]

@@ -18,6 +18,7 @@ from ..metrics.interventions.important_parts import RELEVANCE
 from ..metrics.interventions.part_threshold import ROWS, Thresholds, choose_thresholds
 from ..models.classifier import Classifier
 from ..models.networks.guard import evaluating
+from ..resources import halve_where_memory_runs_out
 from ..results import answers
 from ..results.summary import CHANCE, ORACLE
 from ..seeds import seed_of
@@ -91,5 +92,9 @@ def _sample(judge: Judge, classifier: Classifier) -> Case:
 
 def _choose(judge: Judge, classifier: Classifier, maps: Tensor, case: Case) -> Thresholds:
     """Choose the thresholds of maps (B, H, W), with no more images in the network than it may hold."""
-    with classifier.holding(judge.resources.in_flight), evaluating(classifier), torch.no_grad():
-        return choose_thresholds(maps, case)
+
+    def choose_holding(images: int) -> Thresholds:
+        with classifier.holding(images), evaluating(classifier), torch.no_grad():
+            return choose_thresholds(maps, case)
+
+    return halve_where_memory_runs_out(choose_holding, judge.resources.in_flight, judge.resources.device)

@@ -21,6 +21,7 @@ from ..data.world import World
 from ..metrics.interventions.reliance import classify_scenes, goes_with_shortcut, redundant_sets
 from ..models.accuracy_check import check_accuracy
 from ..models.classifier import Classifier
+from ..models.networks.arithmetic import describe_arithmetic
 from ..models.networks.guard import evaluating
 from ..models.sources import Source, open_judged
 from ..models.streamlined import streamline
@@ -224,7 +225,8 @@ def certify_models(
     ]
     data = {"name": store.name, "digest": store.digest, "split": world.split.name, "rows": len(indices)}
     documents = [certificate.document() for certificate in certificates]
-    return {"dataset": data, "seed": seed, "certificates": documents, "warnings": list(filter(None, doubts))}
+    machine, warnings = describe_arithmetic(resources.device), list(filter(None, doubts))
+    return {"dataset": data, "seed": seed, "certificates": documents, "machine": machine, "warnings": warnings}
 
 
 def compute_certificate(

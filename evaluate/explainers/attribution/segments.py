@@ -66,7 +66,7 @@ def cut_into_segments(images: Tensor, kind: str, count: int) -> Tensor:
     Returns:
         (B, H, W) int64 on the images' device: from 0 to the number of the image's own segments - 1, without gaps.
     """
-    arrays = images.permute(0, 2, 3, 1).double().cpu().numpy()
+    arrays = images.permute(0, 2, 3, 1).cpu().double().numpy()
     return torch.from_numpy(np.stack([label_pixels(array, kind, count) for array in arrays])).to(images.device)
 
 
@@ -84,6 +84,6 @@ def mean_colours(image: Tensor, labels: Tensor) -> Tensor:
     """An image (3, H, W) with each pixel in its segment's mean colour; `labels` as of `cut_into_segments`, (H, W)."""
     # In numpy, since sums by index come in any order on a GPU, and then no two runs are the same.
     flat = labels.flatten().cpu().numpy()
-    sums = np.stack([np.bincount(flat, channel) for channel in image.flatten(1).double().cpu().numpy()])
+    sums = np.stack([np.bincount(flat, channel) for channel in image.flatten(1).cpu().double().numpy()])
     means = (sums / np.bincount(flat))[:, flat]
     return torch.from_numpy(means).to(image).view_as(image)

@@ -28,7 +28,7 @@ def bounded_lasso(features: Tensor, wanted: Tensor, bound: float, positive: bool
     Returns:
         (m, C) float64 on the CPU; weights that do not matter are exactly 0.
     """
-    features, wanted = features.double().cpu(), wanted.double().cpu()
+    features, wanted = features.cpu().double(), wanted.cpu().double()
     columns = [solve_by_working_set(features, column, bound, positive) for column in wanted.T]
     return torch.stack(columns, 1)
 

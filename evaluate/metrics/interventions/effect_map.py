@@ -31,6 +31,7 @@ from an8flower.interventions import as_class
 from ...case import Case
 from ...data.world import World
 from ...models.classifier import Classifier
+from ...models.networks.arithmetic import identity_of_arithmetic
 from ...models.networks.batched_passes import Network, input_gradient
 from ...models.networks.guard import evaluating
 from ...models.safetensors_files import LARGEST, UNWRITABLE, read_tensors, write_tensors
@@ -251,7 +252,9 @@ def _identity(case: Case, points: int | None) -> str:
     split = _world_of(case).split
     rows, targets = case.truth.rows.tolist(), case.query.targets.tolist()
     model = require_classifier(case.classifier).digest
-    document = json.dumps([VERSION, points, model, split.store.fingerprint, split.name, rows, targets])
+    arithmetic = identity_of_arithmetic(case.query.images.device)
+    words = [VERSION, points, model, split.store.fingerprint, split.name, rows, targets, *arithmetic]
+    document = json.dumps(words)
     return hashlib.sha256(document.encode()).hexdigest()
 
 

@@ -19,6 +19,7 @@ from an8flower.spec import DatasetSpec
 
 from ...data.world import World
 from ...models.networks.batched_passes import Network
+from ...resources import halve_where_memory_runs_out
 from ...results.files import without_nan
 from ...results.summary import RELIES
 from ...results.wording import describe_redundancy
@@ -39,9 +40,16 @@ WHY_UNDEFINED = {
 def classify_scenes(network: Network, world: World, table: np.ndarray, batch: int) -> Tensor:
     """Render scenes (n,), n > 0, in bounded portions, and give their logits (n, C) on the CPU."""
     portions = np.split(table, range(AT_ONCE, len(table), AT_ONCE))
-    return torch.cat(
-        [network(images).cpu() for portion in portions for images in world.photograph(portion).images.split(batch)]
-    )
+    return torch.cat([_classify(network, world.photograph(portion).images, batch) for portion in portions])
+
+
+def _classify(network: Network, images: Tensor, batch: int) -> Tensor:
+    """The logits (n, C) of images on the CPU; with smaller batches if memory runs out."""
+
+    def classify_by(batch: int) -> Tensor:
+        return torch.cat([network(portion) for portion in images.split(batch)])
+
+    return halve_where_memory_runs_out(classify_by, batch, images.device).cpu()
 
 
 def measure_reliance(

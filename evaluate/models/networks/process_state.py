@@ -202,6 +202,11 @@ def read_torch_random(network: nn.Module) -> tuple[bytes, ...]:
     return tuple(bytes(state.numpy()) for state in (torch.get_rng_state(), *cuda))
 
 
+def same_torch_random(before: tuple[bytes, ...], now: tuple[bytes, ...]) -> bool:
+    """Whether the generators that both readings know have the same states; GPUs have one only once they are in use."""
+    return all(state == current for state, current in zip(before, now, strict=False))
+
+
 def write_torch_random(states: tuple[bytes, ...]) -> None:
     """Set torch's global generators to the states that were read."""
     cpu, *cuda = (torch.frombuffer(bytearray(state), dtype=torch.uint8) for state in states)
@@ -250,7 +255,7 @@ def write_environment(environment: dict[str, str]) -> None:
 
 
 RANDOM = (
-    Aspect("torch's global random state", read_torch_random, write_torch_random),
+    Aspect("torch's global random state", read_torch_random, write_torch_random, same_torch_random),
     Aspect("numpy's global random state", read_numpy_random, write_numpy_random),
     Aspect("Python's global random state", lambda network: random.getstate(), random.setstate),
 )

@@ -14,6 +14,7 @@ from an8flower.errors import Refusal, WrongUsage
 from an8flower.names import unknown
 
 from .agreement import agree
+from .arithmetic import multiplying_in_full
 from .features import Features
 from .guard import evaluating
 
@@ -242,6 +243,7 @@ def subgraph(network: nn.Module, inputs: list[fx.Node], nodes: list[fx.Node], ou
 
 def compose(halves: Split, hooks: Split, network: nn.Module, images: Tensor) -> bool:
     """Whether the halves give what the layer and the whole network give."""
-    features = halves.head(images)
-    pairs = ((features.values, hooks.head(images).values), (halves.tail(features), network(images)))
+    with multiplying_in_full():
+        features = halves.head(images)
+        pairs = ((features.values, hooks.head(images).values), (halves.tail(features), network(images)))
     return all(agree(output, expected, images.dtype) for output, expected in pairs)

@@ -162,10 +162,11 @@ OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory"),
     RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to ..."),
     MemoryError(),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
 ]
 
 
-@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=repr)
 def test_half_the_batch_where_memory_runs_out(make: Make, query: MakeQuery, error: Exception) -> None:
     classifier = make("inplace")
     asked = query(classifier)
@@ -206,6 +207,13 @@ def test_memory_for_not_even_one(make: Make, query: MakeQuery) -> None:
     with pytest.raises(Refusal, match="runs out of memory on one image"):
         explain(classifier, explainer, query(classifier))
     assert sizes == [5, 2, 1]
+
+
+def test_a_method_that_needs_float64_on_apples_gpus(make: Make, query: MakeQuery) -> None:
+    error = TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
+    classifier = make("inplace")
+    with pytest.raises(Refusal, match="computes in float64, which cpu does not know; use --device cpu"):
+        explain(classifier, hungry(0, error)[0], query(classifier))
 
 
 def test_other_errors_pass_through(make: Make, query: MakeQuery) -> None:

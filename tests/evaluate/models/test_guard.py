@@ -193,6 +193,18 @@ def test_the_random_states_of_all_gpus_count(network: Classifier, monkeypatch: p
     assert [state.unique().tolist() for state in states] == [[1], [2]]
 
 
+def test_whoever_is_the_first_on_a_gpu_is_not_blamed(network: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GPUs have random states only once somebody uses one, which changes nothing for anybody."""
+    in_use: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: bool(in_use))
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [torch.zeros(16, dtype=torch.uint8)])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: None)
+    with guard(network, "first"):
+        in_use.append(True)
+    with pytest.raises(Refusal, match="torch's global random state"), guard(network, "clumsy"):
+        torch.rand(1)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_the_gpus_random_state_counts(network: Classifier) -> None:
     torch.cuda.init()

@@ -207,3 +207,27 @@ def test_what_cannot_be_trained(store: FlowerStore) -> None:
 def test_precision_is_known_for_every_kind_of_device() -> None:
     assert precision(torch.device("cpu")) in (None, torch.bfloat16)
     assert precision(torch.device("meta")) is None
+
+
+def test_the_gpu_that_trains_says_whether_it_has_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of two GPUs may be an older one."""
+    ages = {"cuda:0": (9, 0), "cuda:1": (7, 5)}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: ages[str(device)])
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)  # of the first
+    assert precision(torch.device("cuda:0")) is torch.bfloat16
+    assert precision(torch.device("cuda:1")) is None
+
+
+def test_cudnn_repeats_itself_while_a_model_is_trained(small_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    monkeypatch.setattr(training, "run_epoch", lambda *_: seen.append(torch.backends.cudnn.deterministic) or 0.0)
+    train(FlowerStore(small_file), "flowernet", epochs=1)
+    assert seen == [True]
+    assert not torch.backends.cudnn.deterministic
+
+
+def test_a_model_says_on_what_it_was_trained(small_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "run_epoch", lambda *_: 0.0)
+    monkeypatch.setattr(training, "precision", lambda device: torch.bfloat16)
+    card = train(FlowerStore(small_file), "flowernet", epochs=1).classifier.card
+    assert card.versions.items() >= {"device": "cpu", "precision": "bfloat16"}.items()

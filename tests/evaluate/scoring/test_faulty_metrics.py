@@ -15,7 +15,8 @@ from an8flower.errors import WrongUsage
 from an8flower.evaluate import registry
 from an8flower.evaluate.metrics.metric import Metric
 from an8flower.evaluate.metrics.naming import find_metric, parse_metric, parse_metrics
-from an8flower.evaluate.models.classifier import build
+from an8flower.evaluate.models.classifier import Classifier, build
+from an8flower.evaluate.models.streamlined import Streamlined
 from an8flower.evaluate.resources import Resources
 from an8flower.evaluate.scoring.metric_contract import check_metric
 from an8flower.evaluate.scoring.run import ScoringOutcome, ScoringPlan, score
@@ -73,6 +74,29 @@ def test_a_metric_that_failed_is_tried_again(
     again = score(asked, CPU, tmp_path)
     assert not again.document["failed"]
     assert set(again.document["results"][0]["metrics"]) == {"iou", "strange_broken"}
+
+
+def test_half_the_batch_where_memory_runs_out_in_a_metric(
+    plan: ScoringPlan, undisturbed: ScoringOutcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network takes three images at once and no more; deletion and what else asks it have the values they had."""
+    sizes: list[int] = []
+    forward = Classifier.forward
+
+    def narrow(self: Classifier, images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        if len(images) > 3:
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+        return forward(self, images)
+
+    monkeypatch.setattr(Classifier, "forward", narrow)
+    monkeypatch.setattr(Streamlined, "__call__", lambda self, images: self.classifier(images))
+    outcome = score(plan, CPU, tmp_path)
+    assert not outcome.document["failed"]
+    for entry, before in zip(outcome.document["results"], undisturbed.document["results"], strict=True):
+        for name, values in before["metrics"].items():
+            assert entry["metrics"][name]["mean"] == pytest.approx(values["mean"], abs=1e-6)
+    assert {8, 4, 2} <= set(sizes)
 
 
 def test_a_metric_is_filed_under_a_name_of_its_own() -> None:
