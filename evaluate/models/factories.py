@@ -84,7 +84,7 @@ def call_for(name: str, factory: Callable[..., Any], classes: int | None, size: 
     """
     required = [word for word, parameter in _parameters(factory).items() if _is_required(parameter)]
     if classes is None and (words := [word for word in required if word in CLASSES]):
-        raise Refusal(f'{name} wants "{words[0]}", the number of classes; name them with --labels, or give --data')
+        raise Refusal(f'{name} wants "{words[0]}", the number of classes; name them with --class-names, or give --data')
     arguments = {} if classes is None else _arguments_for(name, factory, classes, size)
     return _call(name, partial(factory, **{word: value for word, value in arguments.items() if word in required}))
 
