@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="A name of `an8flower archs`, timm:NAME, torchvision:NAME, or package.module:factory of your own.",
 )
+@click.option(
+    "--pool",
+    type=click.Choice(["gap", "ca-final", "ca-stream"]),
+    default="gap",
+    show_default=True,
+    help="How the last features are pooled: as the architecture does, or by cross-attention at one stage or at all.",
+)
 @click.option("--epochs", type=click.IntRange(min=1), help="Epochs at most.  [default: as the architecture says]")
 @click.option(
     "--seed",
@@ -67,6 +74,7 @@ if TYPE_CHECKING:
 def train(
     data: Path | None,
     arch: str,
+    pool: str,
     epochs: int | None,
     seeds: tuple[int, ...],
     device: str,
@@ -87,12 +95,14 @@ def train(
     Example:  an8flower train --data data/double-12c.h5 --arch resnet18 --seed 1
               an8flower train --arch my_model:small_network --seed 0 --seed 1
               an8flower train --arch torchvision:resnet50 --init resnet50.safetensors --freeze layer2
+              an8flower train --arch resnet18 --pool ca-stream --init resnet18.safetensors --freeze backbone
               an8flower train --arch resnet18 --gradient-penalty cosine --strength 7.5e-3
     """
     from ..evaluate.models.factories import find_arch
 
     if output is not None and len(seeds) > 1:
         raise click.UsageError(f"-o names one file, and {len(seeds)} seeds came; leave -o out, or give one --seed")
+    arch = arch if pool == "gap" else f"{arch}+{pool}"
     with keep_stdout():  # which a module of somebody's own may print to
         find_arch(arch)  # before data are rendered for it
     start["penalty"] = _penalty(gradient_penalty, strength, gradient_of)

@@ -25,6 +25,7 @@ from an8flower.store import FlowerStore
 from ..data.batches import RowSource, open_rows
 from ..seeds import generator, seed_of
 from .classifier import PENALTY, Classifier, build
+from .cross_attention import BACKBONE
 from .factories import find_arch
 from .frozen import NOTHING, Frozen, freeze_up_to, holding_still
 from .gradient_penalty import GradientPenalty
@@ -173,7 +174,8 @@ def begin(
         return classifier, NOTHING
     frozen = freeze_up_to(classifier.network, start.freeze, store.size)
     count, whole = (sum(p.numel() for p in some) for some in (frozen.parameters, classifier.network.parameters()))
-    note(f"frozen up to {start.freeze}: {count:,} of {whole:,} parameters, and the statistics of batch norms there")
+    place = "the backbone and its head" if start.freeze == BACKBONE else f"up to {start.freeze}"
+    note(f"frozen {place}: {count:,} of {whole:,} parameters, and the statistics of batch norms there")
     return classifier, frozen
 
 
