@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -34,6 +35,8 @@ class CrossAttentionMap:
         NotApplicable: the network has no cross-attention pooling.
         WrongUsage: there is no such stage.
     """
+
+    checked_on: ClassVar = ("cross-attention",)  # the network of the contract that has what this method needs
 
     stage: int = -1  # from 0, of those with cross-attention; negative numbers count from the last
 

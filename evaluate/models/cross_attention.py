@@ -15,7 +15,7 @@ POOLINGS = ("ca-final", "ca-stream")  # behind the last stage alone, or behind e
 BACKBONE = "backbone"  # the attribute, and the first word of the paths of the modules in it
 
 
-class Stages(NamedTuple):
+class BackboneStages(NamedTuple):
     """How a backbone is run stage by stage: the paths of its modules in the order in which they are called."""
 
     parts: tuple[tuple[str, ...], ...]  # of each stage; what the last one gives is pooled
@@ -75,7 +75,7 @@ class CrossAttentionPooled(nn.Module):
         stream: the cross-attention behind each stage that has one, the last stage always.
     """
 
-    def __init__(self, backbone: nn.Module, stages: Stages, widths: Sequence[int]) -> None:
+    def __init__(self, backbone: nn.Module, stages: BackboneStages, widths: Sequence[int]) -> None:
         """Take a backbone.
 
         Args:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import nn
 
 from ...registry import archs
-from ..cross_attention import POOLINGS, CrossAttentionPooled, Stages
+from ..cross_attention import POOLINGS, BackboneStages, CrossAttentionPooled
 from .flowernet import flowernet
 from .torchvision_cnns import convnext_tiny, mobilenet_v2, resnet18, resnet50
 
@@ -21,12 +21,12 @@ class Base(NamedTuple):
     """A network that takes cross-attention: its function, its stages, and the channels of their outputs."""
 
     make: Callable[[int, int], nn.Module]
-    stages: Stages
+    stages: BackboneStages
     widths: tuple[int, ...]
 
 
-RESNET = Stages((("conv1", "bn1", "relu", "maxpool"), ("layer1",), ("layer2",), ("layer3",), ("layer4",)), "fc")
-CONVNEXT = Stages(  # the last module of each stage is the one that is attended to
+RESNET = BackboneStages((("conv1", "bn1", "relu", "maxpool"), ("layer1",), ("layer2",), ("layer3",), ("layer4",)), "fc")
+CONVNEXT = BackboneStages(  # the last module of each stage is the one that is attended to
     (
         ("features.0",),
         ("features.1", "features.2"),
@@ -43,8 +43,8 @@ def _span(first: int, last: int) -> tuple[str, ...]:
     return tuple(f"features.{i}" for i in range(first, last + 1))
 
 
-FLOWERNET = Stages((_span(0, 2), _span(3, 5), _span(6, 8), _span(9, 11)), "classifier")
-MOBILENET = Stages((_span(0, 1), _span(2, 3), _span(4, 6), _span(7, 13), _span(14, 18)), "classifier")
+FLOWERNET = BackboneStages((_span(0, 2), _span(3, 5), _span(6, 8), _span(9, 11)), "classifier")
+MOBILENET = BackboneStages((_span(0, 1), _span(2, 3), _span(4, 6), _span(7, 13), _span(14, 18)), "classifier")
 
 BASES = {
     "flowernet": Base(flowernet, FLOWERNET, (16, 32, 64, 64)),

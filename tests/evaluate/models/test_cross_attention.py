@@ -19,9 +19,9 @@ from an8flower.evaluate.explainers.cross_attention import CrossAttentionMap
 from an8flower.evaluate.models.archs.cross_attention_pooled import BASES, CONVNEXT, RESNET
 from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.models.cross_attention import (
+    BackboneStages,
     CrossAttention,
     CrossAttentionPooled,
-    Stages,
     attend,
 )
 from an8flower.evaluate.models.factories import find_arch
@@ -58,7 +58,7 @@ def count(network: nn.Module) -> int:
     ],
 )
 def test_as_many_parameters_as_printed(
-    make: Callable[[], nn.Module], stages: Stages, widths: tuple[int, ...], added: int
+    make: Callable[[], nn.Module], stages: BackboneStages, widths: tuple[int, ...], added: int
 ) -> None:
     with torch.device("meta"):
         backbone = make()
