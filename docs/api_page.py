@@ -20,7 +20,17 @@ at work. The reader of data sets is `an8flower.store.FlowerStore` ([The files](d
 GROUPS = {
     "The words of the command line": ("explain", "score", "audit", "Explanation", "ScoreResult", "AuditResult"),
     "Data, maps and results for other programs": ("dataset", "save_maps", "summary_schema"),
-    "Classifiers": ("load", "train", "TrainingResult", "build", "wrap", "Classifier", "Card", "register_arch"),
+    "Classifiers": (
+        "load",
+        "train",
+        "GradientPenalty",
+        "TrainingResult",
+        "build",
+        "wrap",
+        "Classifier",
+        "Card",
+        "register_arch",
+    ),
     "Explainers": (
         *("Explainer", "Query", "register_explainer", "parse_method", "Method"),
         *("explain_batch", "check_explainer", "outcome"),

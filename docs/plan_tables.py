@@ -81,6 +81,10 @@ KEYS = {
     "models.learning_rate": "at the top of the cycle; by default as the architecture says",
     "models.init": "a safetensors file: pretrained weights that the training starts from",
     "models.freeze": "the layer up to which nothing is trained",
+    "models.gradient_penalty": "`cosine`, `mae`, `mse` or `histogram`: "
+    "a [penalty](model.md#with-gradients-that-can-be-read) in the loss",
+    "models.strength": "the weight of that penalty; by default 0.0075",
+    "models.gradient_of": "`loss` (the default) or `logit`: whose gradient the penalty is about",
     "models.source": "a safetensors file, or `package.module:factory`; either this or `arch`",
     "models.weights": "a safetensors file for the network that a factory makes",
     "models.labels": "a file of the class names in the order of the outputs of a factory's network",

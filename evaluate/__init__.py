@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the same table once more, for editors and mypy; a test comp
     from .metrics.naming import parse_metric
     from .models.classifier import Card, Classifier, build, wrap
     from .models.files import load
+    from .models.gradient_penalty import GradientPenalty
     from .models.training import TrainingResult, train
     from .registry import register_arch, register_explainer, register_metric
     from .results.notebook import AuditResult, ScoreResult
@@ -36,6 +37,7 @@ PLACES = {
     "Classifier": "models.classifier",
     "Explainer": "case",
     "Explanation": "explaining.single_picture",
+    "GradientPenalty": "models.gradient_penalty",
     "Method": "explaining.methods",
     "Metric": "metrics.metric",
     "Query": "case",
@@ -75,6 +77,7 @@ __all__ = [
     "Classifier",
     "Explainer",
     "Explanation",
+    "GradientPenalty",
     "Method",
     "Metric",
     "Query",

@@ -137,6 +137,15 @@ def model_name(arch: str, seed: int | None, digest: str) -> str:
     return f"{to_file_name(arch)}-seed{seed}-{digest[:8]}"
 
 
+def variant_of(arch: str, penalty: str) -> str:
+    """An architecture together with the penalty of its training, by the first word of that: `resnet18+cosine`.
+
+    >>> variant_of("resnet18", "cosine, strength 0.0075, gradient of the loss"), variant_of("resnet18", "")
+    ('resnet18+cosine', 'resnet18')
+    """
+    return f"{arch}+{penalty.partition(',')[0]}" if penalty else arch
+
+
 def is_factory(place: str | Path) -> bool:
     """Whether a model's name would be imported as `package.module:factory`, since it has a colon and is no file."""
     return ":" in str(place) and not Path(place).exists()

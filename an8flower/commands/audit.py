@@ -33,7 +33,12 @@ REPLACES = "Repeatable; replaces what the plan says."
 @click.option("--data", "data", multiple=True, help=f"A preset, a spec .toml or an .h5 file. {REPLACES}")
 @click.option("--model", "models", multiple=True, help=f"An arch, a file, or package.module:factory. {REPLACES}")
 @click.option("--weights", multiple=True, help="A safetensors file for each factory of --model, in the same order.")
-@click.option("--labels", help="A file of the class names in the order of the outputs of the factories of --model.")
+@click.option(
+    "--class-names",
+    "--labels",
+    "labels",
+    help="A file of the class names in the order of the outputs of the factories of --model.",
+)
 @click.option("--normalise", help="For the factories of --model: imagenet, none, or M,M,M:S,S,S.  [default: imagenet]")
 @click.option("--layer", help="For the factories of --model: the layer that CAMs look at.")
 @click.option("--method", "methods", multiple=True, help=REPLACES)

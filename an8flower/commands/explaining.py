@@ -22,7 +22,11 @@ from .options import FILE, device_option, trust_option
 @click.option("--model", help="A safetensors file or package.module:factory.  [default: runs/DATA/flowernet-seed0]")
 @click.option("--weights", type=FILE, help="A safetensors file for the network that the factory makes.")
 @click.option(
-    "--labels", type=FILE, help="A file of class names: one a line, or JSON.  [default: those of the data or model]"
+    "--class-names",
+    "--labels",
+    "labels",
+    type=FILE,
+    help="A file of class names: one a line, or JSON.  [default: those of the data or model]",
 )
 @click.option(
     "--size", type=click.IntRange(8, 4096), help="Side in pixels of what the model sees.  [default: its own, or 224]"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from ..evaluate.models.penalty_words import STRENGTH, Distance, Scalar
 from .ensure import ensure_default_data
 from .options import FILE, as_json, data_option, device_option
 from .places import DEFAULT_ARCH
 from .printing import echo_json, show_list
 from .with_progress import train_with_progress
 from .workers import keep_stdout
+
+if TYPE_CHECKING:
+    from ..evaluate.models.gradient_penalty import GradientPenalty
 
 
 @click.command()
@@ -22,6 +26,13 @@ from .workers import keep_stdout
     default=DEFAULT_ARCH,
     show_default=True,
     help="A name of `an8flower archs`, timm:NAME, torchvision:NAME, or package.module:factory of your own.",
+)
+@click.option(
+    "--pool",
+    type=click.Choice(["gap", "ca-final", "ca-stream"]),
+    default="gap",
+    show_default=True,
+    help="How the last features are pooled: as the architecture does, or by cross-attention at one stage or at all.",
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="Epochs at most.  [default: as the architecture says]")
 @click.option(
@@ -44,17 +55,34 @@ from .workers import keep_stdout
     "--normalise", help="imagenet, none, or means:deviations, M,M,M:S,S,S.  [default: as the architecture says]"
 )
 @click.option("--layer", help="The layer that CAMs look at.  [default: the architecture's, or the last spatial one]")
+@click.option(
+    "--gradient-penalty",
+    type=click.Choice(get_args(Distance)),
+    help="Add to the loss how far input gradients are from guided ones, so that they can be read; needs ReLUs.",
+)
+@click.option(
+    "--strength", type=click.FloatRange(min=0), help="The weight of that penalty in the loss.  [default: 0.0075]"
+)
+@click.option(
+    "--gradient-of",
+    type=click.Choice(get_args(Scalar)),
+    help="Whose gradient the penalty is about: each picture's loss, or the logit of its class.  [default: loss]",
+)
 @device_option
 @click.option("-o", "--output", type=FILE, help="The file to write.  [default: runs/DATA/ARCH-seedN.safetensors]")
 @as_json
 def train(
     data: Path | None,
     arch: str,
+    pool: str,
     epochs: int | None,
     seeds: tuple[int, ...],
     device: str,
     output: Path | None,
     as_json: bool,
+    gradient_penalty: Distance | None,
+    strength: float | None,
+    gradient_of: Scalar | None,
     **start: Any,
 ) -> None:
     """Train a classifier on a data set, and print its accuracy on the test rows.
@@ -68,13 +96,17 @@ def train(
     Example:  an8flower train --data data/double-12c.h5 --arch resnet18 --seed 1
               an8flower train --arch my_model:small_network --seed 0 --seed 1
               an8flower train --arch torchvision:resnet50 --init resnet50.safetensors --freeze layer2
+              an8flower train --arch resnet18 --pool ca-stream --init resnet18.safetensors --freeze backbone
+              an8flower train --arch resnet18 --gradient-penalty cosine --strength 7.5e-3
     """
     from ..evaluate.models.factories import find_arch
 
     if output is not None and len(seeds) > 1:
         raise click.UsageError(f"-o names one file, and {len(seeds)} seeds came; leave -o out, or give one --seed")
+    arch = arch if pool == "gap" else f"{arch}+{pool}"
     with keep_stdout():  # which a module of somebody's own may print to
         find_arch(arch)  # before data are rendered for it
+    start["penalty"] = _penalty(gradient_penalty, strength, gradient_of)
     data = data or ensure_default_data()
     outcomes = []
     for seed in dict.fromkeys(seeds):
@@ -84,6 +116,18 @@ def train(
             _print_training(outcomes[-1])
     if as_json:
         echo_json(outcomes if len(outcomes) > 1 else outcomes[0])
+
+
+def _penalty(distance: Distance | None, strength: float | None, scalar: Scalar | None) -> GradientPenalty | None:
+    """The penalty that the options ask for; None where they ask for none."""
+    from ..evaluate.models.gradient_penalty import GradientPenalty
+
+    options = {"--strength": strength, "--gradient-of": scalar}
+    if distance is None:
+        for name in [name for name, value in options.items() if value is not None]:
+            raise click.UsageError(f"{name} goes with --gradient-penalty; give both, or neither")
+        return None
+    return GradientPenalty(distance, STRENGTH if strength is None else strength, scalar or "loss")
 
 
 def _print_training(outcome: dict[str, Any]) -> None:

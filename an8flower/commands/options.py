@@ -55,11 +55,11 @@ trust_option = click.option(
 NETWORK_OPTIONS = ("class_names", "normalise", "layer", "trust")
 
 
-def network_options_with(names_option: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def network_options_with(*names_options: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add the options that say what a bare network is like: class names, --normalise and --layer; and --trust."""
     options = (
         click.option(
-            names_option,
+            *names_options,
             "class_names",
             type=FILE,
             help="For factories: a file of the class names in the order of the outputs.  [default: as the data's]",
@@ -81,7 +81,7 @@ def network_options_with(names_option: str) -> Callable[[Callable[..., Any]], Ca
     return decorate
 
 
-network_options = network_options_with("--labels")
+network_options = network_options_with("--class-names", "--labels")
 
 
 models_option = click.option(

@@ -235,7 +235,7 @@ def _doubts(classifier: Classifier, split: FlowerSplit, resources: Resources) ->
     """Why the model's maps mean little, if it is at chance or far below what its file states; also printed."""
     from ..evaluate.models.accuracy_check import check_accuracy
 
-    doubt = check_accuracy(classifier, split, resources.in_flight).doubt.replace("--labels", "--class-names")
+    doubt = check_accuracy(classifier, split, resources.in_flight).doubt
     if not doubt:
         return []
     warn(doubt)

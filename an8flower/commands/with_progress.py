@@ -44,12 +44,14 @@ def train_with_progress(
     """
     from ..evaluate.models.files import file_name_of
     from ..evaluate.models.training import train
+    from ..evaluate.registry import variant_of
     from ..evaluate.resources import settle_on
     from ..store import FlowerStore
     from .progress import filling
 
     store = FlowerStore(data)
-    place = output or run_folder(data) / file_name_of(arch, seed)
+    variant = variant_of(arch, str(start.get("penalty") or ""))
+    place = output or run_folder(data) / file_name_of(variant, seed)
     with filling(f"training {arch}") as progress:
         trained = train(
             store,

@@ -13,8 +13,10 @@ from an8flower.store import FlowerStore
 
 from ..models.classifier import Classifier
 from ..models.files import file_name_of, load, read_classifier
+from ..models.gradient_penalty import GradientPenalty
 from ..models.labels import read_labels
 from ..models.normalisation import parse_normalisation
+from ..models.penalty_words import STRENGTH
 from ..models.sources import Source
 from ..models.training import Start, describe_training, epochs_for, train
 from ..registry import to_file_name
@@ -36,6 +38,7 @@ def model_path(folder: Path, store: FlowerStore, models: Models, seed: int) -> P
 def _mark(models: Models) -> str:
     """What the name of a model's file says of how its training begins: nothing where the architecture decides."""
     words = [models.init, models.freeze, models.normalise, models.layer, models.learning_rate]
+    words += [str(penalty)] if (penalty := penalty_of(models)) else []
     return f"-{hashlib.sha256(json.dumps(words).encode()).hexdigest()[:8]}" if any(words) else ""
 
 
@@ -43,7 +46,7 @@ def find_or_take(where: Path, store: FlowerStore, models: Models, seed: int, *, 
     """Whether a trained model is there; one of another run, or from `an8flower train`, is taken from there first."""
     if is_meant(where, store, models, seed):
         return True
-    trained = where.parents[2] / store.path.stem / file_name_of(str(models.arch), seed)
+    trained = where.parents[2] / store.path.stem / file_name_of(str(models.variant), seed)
     for other in [trained, *(run / "models" / where.name for run in neighbours)]:
         if is_meant(other, store, models, seed):
             link_or_copy(other, where)
@@ -72,7 +75,15 @@ def is_meant(where: Path, store: FlowerStore, models: Models, seed: int) -> bool
 def start_of(models: Models) -> Start:
     """How the training of an entry of a plan begins."""
     init = None if models.init is None else Path(models.init)
-    return Start(init, models.freeze, models.normalise, models.layer, models.learning_rate)
+    return Start(init, models.freeze, models.normalise, models.layer, models.learning_rate, penalty_of(models))
+
+
+def penalty_of(models: Models) -> GradientPenalty | None:
+    """The penalty of the loss that an entry of a plan asks for; None if it asks for none."""
+    if models.gradient_penalty is None:
+        return None
+    strength = STRENGTH if models.strength is None else models.strength
+    return GradientPenalty(models.gradient_penalty, strength, models.gradient_of or "loss")
 
 
 def trained_models(plan: Plan) -> list[tuple[Models, int]]:

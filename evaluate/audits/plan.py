@@ -21,8 +21,9 @@ from an8flower.names import unknown
 from an8flower.toml import parse, read, sentence, tuples
 
 from ..explainers.toolkits.adapters import is_foreign
+from ..models.penalty_words import Distance, Scalar
 from ..options import METHOD, is_stored
-from ..registry import is_factory, names_code
+from ..registry import is_factory, names_code, variant_of
 from ..results.checks import verdict_words
 from ..results.decisions import WITHOUT_VERDICT
 from ..results.requirements import Requirement, parse_requirement
@@ -55,6 +56,9 @@ class Data(PlanTable):
         return self
 
 
+TRAINING = ("init", "freeze", "learning_rate", "gradient_penalty")  # keys of a model that go with `arch` alone
+
+
 class Models(PlanTable):
     """Classifiers: an architecture that is trained once for each seed, or a model that exists already."""
 
@@ -69,6 +73,14 @@ class Models(PlanTable):
     labels: str | None = None  # a file of class names, in the order of the network's outputs
     normalise: str | None = None  # imagenet, none, or M,M,M:S,S,S
     layer: str | None = None  # the layer that CAMs look at
+    gradient_penalty: Distance | None = None  # added to the loss: how far input gradients are from guided ones
+    strength: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None  # the weight of that penalty
+    gradient_of: Scalar | None = None  # whose gradient the penalty is about
+
+    @property
+    def variant(self) -> str | None:
+        """The name by which results group what is trained; None for a model that exists already."""
+        return self.arch and variant_of(self.arch, self.gradient_penalty or "")
 
     @model_validator(mode="after")
     def _check(self) -> Models:
@@ -80,8 +92,10 @@ class Models(PlanTable):
             raise ValueError("models: weights go with source = package.module:factory")
         if self.labels and not self.source:
             raise ValueError("models: labels go with source; what is trained has the classes of the data")
-        if self.source and (keys := [key for key in ("init", "freeze", "learning_rate") if getattr(self, key)]):
+        if self.source and (keys := [key for key in TRAINING if getattr(self, key) is not None]):
             raise ValueError(f"models: {keys[0]} goes with arch, which is trained; {self.source} is as it is")
+        if self.gradient_penalty is None and (self.strength is not None or self.gradient_of is not None):
+            raise ValueError("models: strength and gradient_of go with gradient_penalty")
         return self
 
 

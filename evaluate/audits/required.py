@@ -35,5 +35,5 @@ def check_requirements(plan: Plan, compares: bool = False) -> None:
 
 def _architectures(plan: Plan) -> list[str] | None:
     """The architectures of a plan; None if a model's is not known before it is opened."""
-    archs = [model.arch for model in plan.models]
+    archs = [model.variant for model in plan.models]
     return [arch for arch in archs if arch] if all(arch and ":" not in arch for arch in archs) else None

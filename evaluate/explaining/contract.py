@@ -21,7 +21,7 @@ from ..models.classifier import Classifier
 from ..models.networks.guard import NETWORK, put_back, read_aspects
 from ..models.networks.process_state import QUIET, RANDOM, SETTINGS
 from ..models.networks.random_state import preserve_random_state
-from .contract_networks import CLASSES, NETWORKS, SIZE
+from .contract_networks import CLASSES, NETWORKS, SIZE, SPECIAL, networks_for
 from .explain import check_maps, explain, name_of
 from .fitting import TensorExamples, prepare
 
@@ -69,7 +69,7 @@ class Trial:
 
     def classifier(self) -> Classifier:
         """A new classifier around the network, in eval mode."""
-        return NETWORKS[self.network]().eval()
+        return {**NETWORKS, **SPECIAL}[self.network]().eval()
 
     @cached_property
     def reference(self) -> CallRecord:
@@ -322,7 +322,7 @@ def check_explainer(explainer: Explainer, class_sensitive: bool = True) -> Itera
 
     Where it gives no maps on a network, the other checks have nothing to judge there, and are left out.
     """
-    for network in NETWORKS:
+    for network in networks_for(explainer):
         yield from check_on(explainer, network, class_sensitive)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
 from ..models.classifier import Classifier, wrap
+from ..models.cross_attention import BackboneStages, CrossAttentionPooled
 from ..models.networks.random_state import preserve_random_state
 
 CLASSES = ("rose", "lily", "aster", "iris")
@@ -79,6 +80,17 @@ def build_vit() -> Classifier:
     return wrap(randomise_attention(network), CLASSES, SIZE, "encoder.layers.encoder_layer_1.ln_1")
 
 
+def build_pooled() -> Classifier:
+    """A CNN that is pooled by cross-attention, in training mode; for the methods that need one."""
+    stages = BackboneStages((("features",),), "classifier")
+    with preserve_random_state():
+        backbone = nn.Sequential()
+        backbone.features = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        backbone.classifier = nn.Linear(8, len(CLASSES))
+        network = CrossAttentionPooled(backbone, stages, (8,))
+    return wrap(randomise_weights(network), CLASSES, SIZE, "backbone.features")
+
+
 def randomise_attention(network: nn.Module, seed: int = 0) -> nn.Module:
     """Weights with which tokens attend to some more than to others, and every class matters; changed in place."""
     source = torch.Generator().manual_seed(seed)
@@ -91,3 +103,9 @@ def randomise_attention(network: nn.Module, seed: int = 0) -> nn.Module:
 
 
 NETWORKS: dict[str, Callable[[], Classifier]] = {"in-place": build_in_place, "reuse": build_reuse, "vit": build_vit}
+SPECIAL = {"cross-attention": build_pooled}  # for explainers that name one as an attribute, `checked_on`
+
+
+def networks_for(explainer: object) -> tuple[str, ...]:
+    """The names of the networks that an explainer is put through the contract on."""
+    return (*NETWORKS, *getattr(explainer, "checked_on", ()))

@@ -130,7 +130,7 @@ def _remedies(classifier: Classifier, rows: _CheckedRows, predicted: np.ndarray)
     if len(rows.labels) >= max(ORDER_ROWS, CLASS_ROWS * len(names)) and rows.is_better(right, before, ORDERLY):
         yield (
             f"it would be right in {right} if its outputs stood for {', '.join(names[i] for i in order)}: "
-            "if they do, name them in this order, one a line, in a file for --labels (in Python: labels=)"
+            "if they do, name them in this order, one a line, in a file for --class-names (in Python: labels=)"
         )
     for text, normalisation in NORMALISATIONS.items():
         if normalisation != _round(normalisation_of(classifier)):
@@ -164,7 +164,7 @@ def _last_resort(classifier: Classifier, split: FlowerSplit) -> str:
     """What to look at if nothing is known to help."""
     data = classifier.card.data
     if classifier.card.accuracy is None:
-        return "check its weights, its normalisation (--normalise) and the order of its outputs (--labels)"
+        return "check its weights, its normalisation (--normalise) and the order of its outputs (--class-names)"
     if data.get("code", classifier.code) != classifier.code:
         return f"the code of {classifier.arch} is not what it was trained with; put it back, or train it anew"
     if data.get("digest") != split.store.digest:

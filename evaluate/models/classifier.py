@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from an8flower.errors import Refusal
 from an8flower.gate.documents import parse_json
 
-from ..registry import model_name
+from ..registry import model_name, variant_of
 from ..seeds import seed_of
 from .card_bounds import check_card
 from .costs import Cost, Share, backward_counter, measure_shares
@@ -33,6 +33,7 @@ from .safetensors_files import UNWRITABLE, write_tensors
 from .transformers.description import Transformer, describe
 
 FORMAT = "an8flower classifier 1"
+PENALTY = "gradient_penalty"  # what a card's data call the penalty of the training's loss
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,12 @@ class Classifier(nn.Module):
     @property
     def name(self) -> str:
         """The classifier's name in results, `flowernet-seed0-1a2b3c4d`; the digest is computed anew at every call."""
-        return model_name(self.arch, self.seed, self.digest)
+        return model_name(self.variant, self.seed, self.digest)
+
+    @property
+    def variant(self) -> str:
+        """The architecture, and what its training did besides: what results are grouped by; `resnet18+cosine`."""
+        return variant_of(self.arch, self.card.data.get(PENALTY, ""))
 
     @property
     def class_names(self) -> tuple[str, ...]:

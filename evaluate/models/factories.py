@@ -15,6 +15,7 @@ from torch import nn
 from an8flower.errors import Refusal, WrongUsage
 
 from ..registry import Entry, archs, is_ours
+from .cross_attention import POOLINGS
 from .heads import REMEDY, replace_heads
 from .probing import probe_network
 
@@ -29,10 +30,19 @@ def find_arch(name: str) -> Entry:
         WrongUsage: there is none; gives the nearest name.
         Refusal: it is of a toolkit that is not installed, or a plug-in that cannot be loaded.
     """
+    _refuse_pooling(name)
     toolkit, colon, model = name.partition(":")
     if colon and toolkit in TOOLKITS:
         return Entry(name, TOOLKITS[toolkit](model), {"family": toolkit})
     return archs[name]
+
+
+def _refuse_pooling(name: str) -> None:
+    """Raise WrongUsage for a pooling that a network does not take."""
+    base, _, pooling = name.rpartition("+")
+    if pooling in POOLINGS and name not in archs.names():
+        fitting = [known.partition("+")[0] for known in archs.names() if known.endswith(f"+{pooling}")]
+        raise WrongUsage(f"{base} cannot be pooled by {pooling}; it fits {', '.join(fitting)}")
 
 
 def make_network(
@@ -84,7 +94,7 @@ def call_for(name: str, factory: Callable[..., Any], classes: int | None, size: 
     """
     required = [word for word, parameter in _parameters(factory).items() if _is_required(parameter)]
     if classes is None and (words := [word for word in required if word in CLASSES]):
-        raise Refusal(f'{name} wants "{words[0]}", the number of classes; name them with --labels, or give --data')
+        raise Refusal(f'{name} wants "{words[0]}", the number of classes; name them with --class-names, or give --data')
     arguments = {} if classes is None else _arguments_for(name, factory, classes, size)
     return _call(name, partial(factory, **{word: value for word, value in arguments.items() if word in required}))
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from an8flower.errors import Refusal
 
+from .cross_attention import BACKBONE, CrossAttentionPooled
 from .networks.guard import evaluating
 from .networks.split import submodule
 from .probing import probe_network, run_on_grey
@@ -38,13 +39,16 @@ def freeze_up_to(network: nn.Module, layer: str, size: int) -> Frozen:
     passes through the layer.
 
     Args:
-        layer: the path of a submodule.
+        layer: the path of a submodule; `backbone`, of a network that is pooled by cross-attention, is all of it but the
+            stream: its head, behind the stream, included.
         size: the side in pixels of images that the network takes.
 
     Raises:
         WrongUsage: there is no such layer.
         Refusal: the layer gives nothing to the logits, or no layer is left to train.
     """
+    if isinstance(network, CrossAttentionPooled) and layer == BACKBONE:
+        return Frozen(tuple(network.backbone.parameters()), tuple(network.backbone.modules()))
     last, order = submodule(network, layer), probe_network(network, size).order
     if layer not in order:
         raise Refusal(f'--freeze "{layer}": this layer does not run in eval mode; name one that does')

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from an8flower.errors import Refusal
 
 from .classifier import FORMAT
+from .cross_attention import BACKBONE, CrossAttentionPooled
 from .files import read_weights
 from .heads import find_auxiliary_heads, find_head
 from .probing import probe_network
@@ -32,7 +33,9 @@ def load_pretrained(network: nn.Module, path: Path, size: int) -> str:
     Raises:
         Refusal: no such file, a pickle, damaged, or weights that fit in part.
     """
-    stored, wanted = _tensors(path), network.state_dict()
+    stored = _tensors(path)
+    network = _receiver(network, stored)
+    wanted = network.state_dict()
     probe = probe_network(network, size)
     heads = tuple(f"{head}." for head in (find_head(network, probe), *find_auxiliary_heads(network, probe)) if head)
     fitting = [name for name in wanted if name in stored and stored[name].shape == wanted[name].shape]
@@ -42,6 +45,13 @@ def load_pretrained(network: nn.Module, path: Path, size: int) -> str:
         raise Refusal(_say_partly(path, network, stored, wanted, lacking))
     network.load_state_dict({name: stored[name] for name in fitting}, strict=False)
     return _say_loaded(path, fitting, anew, [name for name in stored if name not in wanted])
+
+
+def _receiver(network: nn.Module, stored: Iterable[str]) -> nn.Module:
+    """The part of a network that tensors of these names belong to: the backbone, where one has more around it."""
+    if isinstance(network, CrossAttentionPooled) and not any(name.startswith(f"{BACKBONE}.") for name in stored):
+        return network.backbone
+    return network
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

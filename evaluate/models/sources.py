@@ -188,7 +188,7 @@ class NetworkSettings:
     @property
     def words(self) -> list[str]:
         """The options that were given and that only bare networks take."""
-        values = {"--labels": self.class_names, "--normalise": self.normalisation, "--layer": self.layer}
+        values = {"--class-names": self.class_names, "--normalise": self.normalisation, "--layer": self.layer}
         return [word for word, value in values.items() if value is not None]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,22 +24,22 @@ from an8flower.splits import SPLITS
 from an8flower.store import FlowerStore
 
 from ..data.batches import RowSource, open_rows
-from ..resources import is_out_of_memory
 from ..seeds import generator, seed_of
-from .classifier import Classifier, build
+from .classifier import PENALTY, Classifier, build
+from .cross_attention import BACKBONE
 from .factories import find_arch
 from .frozen import NOTHING, Frozen, freeze_up_to, holding_still
+from .gradient_penalty import GradientPenalty
 from .networks.arithmetic import describe_arithmetic
 from .networks.guard import evaluating
 from .networks.random_state import seed_global_state
 from .normalisation import parse_normalisation
 from .pretrained import load_pretrained
+from .training_loss import loss_of
 
 EPOCHS = 12
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.01
-AUXILIARY = 0.3  # the weight of the loss of an auxiliary output
-AMPERE = (8, 0)  # the first generation of NVIDIA's GPUs that multiplies in bfloat16
 SHIFT = 4  # pixels that augmentation moves an image by, at most
 
 
@@ -75,6 +75,7 @@ class Start:
     normalise: str | None = None  # imagenet, none, or M,M,M:S,S,S
     layer: str | None = None  # that CAM-like methods look at
     learning_rate: float | None = None
+    penalty: GradientPenalty | None = None
 
     def words(self) -> dict[str, str]:
         """What is asked, as a model's card and the name of its file tell it; the weights by their sha256."""
@@ -84,6 +85,7 @@ class Start:
             "normalise": self.normalise,
             "layer": self.layer,
             "learning_rate": self.learning_rate and repr(self.learning_rate),
+            PENALTY: self.penalty and str(self.penalty),
         }
         return {name: value for name, value in values.items() if value}
 
@@ -98,6 +100,7 @@ class Recipe(NamedTuple):
     seed: int
     augmented: bool = True
     enough: float = math.inf  # validation accuracy at which training ends
+    penalty: GradientPenalty | None = None
 
 
 def train(
@@ -114,6 +117,7 @@ def train(
     freeze: str | None = None,
     normalise: str | None = None,
     layer: str | None = None,
+    penalty: GradientPenalty | None = None,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
     note: Callable[[str], None] = lambda sentence: None,
 ) -> TrainingResult:
@@ -131,18 +135,19 @@ def train(
         freeze: the layer up to which nothing is trained, statistics of batch norms included.
         normalise: imagenet, none, or M,M,M:S,S,S.
         layer: the layer that CAM-like methods look at.
+        penalty: a term of the loss that pulls input gradients towards guided ones.
         note: is told what was replaced, loaded and frozen, in sentences, before the training begins.
 
     Raises:
         WrongUsage: unknown architecture or layer, or fewer than one epoch.
         Refusal: a split without rows, images of a size that it cannot take, a network that gives no logits, weights
-            that fit in part, or a loss that is no number.
+            that fit in part, a penalty for a network without ReLUs, or a loss that is no number.
     """
     began = time.perf_counter()
     if empty := [split for split in SPLITS if split not in store.splits]:
         raise Refusal(f"{store.path}: no rows in {', '.join(empty)}; training wants rows in {', '.join(SPLITS)}")
-    start = Start(None if init is None else Path(init), freeze, normalise, layer, learning_rate)
-    recipe = recipe_for(arch, epochs, batch, learning_rate, patience, seed)
+    start = Start(None if init is None else Path(init), freeze, normalise, layer, learning_rate, penalty)
+    recipe = recipe_for(arch, epochs, batch, learning_rate, patience, seed)._replace(penalty=penalty)
     notes: list[str] = []
     classifier, frozen = begin(arch, store, seed, start, notes.append)
     for sentence in notes:
@@ -171,13 +176,16 @@ def begin(
     """A classifier as its training begins, and what of it is frozen; raises as `train` does."""
     normalisation = None if start.normalise is None else parse_normalisation(start.normalise)
     classifier = build(arch, store.class_names, store.size, seed, start.layer, normalisation, note)
+    if start.penalty is not None:
+        start.penalty.check(classifier.network, arch, store.size)
     if start.init is not None:
         note(load_pretrained(classifier.network, start.init, store.size))
     if start.freeze is None:
         return classifier, NOTHING
     frozen = freeze_up_to(classifier.network, start.freeze, store.size)
     count, whole = (sum(p.numel() for p in some) for some in (frozen.parameters, classifier.network.parameters()))
-    note(f"frozen up to {start.freeze}: {count:,} of {whole:,} parameters, and the statistics of batch norms there")
+    place = "the backbone and its head" if start.freeze == BACKBONE else f"up to {start.freeze}"
+    note(f"frozen {place}: {count:,} of {whole:,} parameters, and the statistics of batch norms there")
     return classifier, frozen
 
 
@@ -281,7 +289,7 @@ def run_epoch(
     frozen.hold()
     for rows in training.batches(order, recipe.batch):
         (images,) = augment(moves, rows.images) if recipe.augmented else (rows.images,)
-        loss = loss_of(classifier, images, rows.labels)
+        loss = loss_of(classifier, images, rows.labels, recipe.penalty)
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
@@ -290,56 +298,6 @@ def run_epoch(
     if not total.isfinite():
         raise Refusal(f"{classifier.arch}: the loss of epoch {epoch + 1} is {total.item()}; try a lower learning rate")
     return total.item() / len(training)
-
-
-def loss_of(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
-    """The mean cross entropy of uint8 images, in the precision that is fast on their device."""
-    kind = precision(images.device)
-    with torch.autocast(images.device.type, dtype=kind, enabled=kind is not None):
-        logits, *auxiliary = logits_of(classifier, images.float() / 255)
-    loss = F.cross_entropy(logits.float(), labels)
-    return loss + sum(AUXILIARY * F.cross_entropy(output.float(), labels) for output in auxiliary)
-
-
-def logits_of(classifier: Classifier, images: Tensor) -> list[Tensor]:
-    """What a network gives in training mode: the logits (B, C), then auxiliary outputs of the same shape.
-
-    Raises:
-        Refusal: the first output is no tensor (B, C).
-    """
-    output = _run(classifier, images)
-    several = output if isinstance(output, tuple | list) else [output]
-    expected = (len(images), len(classifier.class_names))
-    fitting = [value for value in several if isinstance(value, Tensor) and tuple(value.shape) == expected]
-    if not fitting or fitting[0] is not several[0]:
-        raise Refusal(
-            f"{classifier.arch} gives {type(output).__name__} in training mode; expected logits {expected}, "
-            "or a tuple whose first is"
-        )
-    return fitting
-
-
-def _run(classifier: Classifier, images: Tensor) -> Any:
-    """What a network gives; whatever a network of somebody's own raises becomes a Refusal, but for want of memory."""
-    try:
-        return classifier.network(classifier.normalise(images))
-    except Exception as error:
-        if ":" not in classifier.arch or is_out_of_memory(error):
-            raise
-        raise Refusal(
-            f"{classifier.arch} cannot be trained on {len(images)} images of {classifier.size} px "
-            f"({type(error).__name__}: {error}); mend what it does in training mode"
-        ) from error
-
-
-def precision(device: torch.device) -> torch.dtype | None:
-    """The dtype to multiply in while training: bfloat16 if the device has it (about twice as fast), else None."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= AMPERE else None
-    if device.type == "cpu":
-        native: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases do not tell
-        return torch.bfloat16 if native.get("avx512_bf16") or native.get("amx_bf16") else None
-    return None
 
 
 def augment(source: torch.Generator, *aligned: Tensor) -> tuple[Tensor, ...]:

@@ -51,7 +51,7 @@ class ModelCells:
     def __post_init__(self) -> None:
         """Remember the classifier as it is now, before any method has had it."""
         self.digest = self.classifier.digest
-        self.name = model_name(self.classifier.arch, self.classifier.seed, self.digest)
+        self.name = model_name(self.classifier.variant, self.classifier.seed, self.digest)
         self.accuracy_check: AccuracyCheck | None = None  # until somebody looks
         self._seal = Seal(self.classifier)
         self._prepared: list[Any] = []  # what was made ready with the classifier
@@ -114,7 +114,7 @@ class ModelCells:
 
     def _describe(self, methods: tuple[Method, ...], ledger: Ledger, labels: np.ndarray) -> dict[str, Any]:
         return {
-            "arch": self.classifier.arch,
+            "arch": self.classifier.variant,
             "seed": self.classifier.card.seed,
             "digest": self.digest,
             "accuracy": float((np.concatenate(self._predicted) == labels).mean()),

@@ -216,7 +216,7 @@ class ModelSanity:
         Outcomes are corrected for all tests of a method on this model.
         """
         setting, classifier, data = self.setting, self.setting.classifier, self.setting.split.store
-        about = {"arch": classifier.arch, "seed": classifier.seed, "digest": classifier.digest}
+        about = {"arch": classifier.variant, "seed": classifier.seed, "digest": classifier.digest}
         steps = [{"name": step.name, "layers": [layer.name for layer in step.layers]} for step in setting.random.steps]
         whole = {
             "dataset": {

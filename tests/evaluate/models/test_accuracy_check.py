@@ -134,7 +134,7 @@ def test_a_network_at_chance_is_told(greys: Path) -> None:
     assert (check.rows, check.right, check.chance) == (12, 4, pytest.approx(1 / 3))
     assert check.doubt == (
         "Guess is right in 4 of 12 rows of test (33%), which chance gives as well (33%); check its weights, "
-        "its normalisation (--normalise) and the order of its outputs (--labels)"
+        "its normalisation (--normalise) and the order of its outputs (--class-names)"
     )
     assert (
         "where its file states 98%; it was trained on other data (unknown)"
@@ -221,7 +221,7 @@ def test_another_order_of_classes_is_told_and_mended(home: Path, greys: Path) ->
     sentence = (
         "Nearest is right in 0 of 12 rows of test (0%), which chance gives as well (33%); it would be right in 12 if "
         "its outputs stood for middle, pale, dark: if they do, name them in this order, one a line, in a file for "
-        "--labels (in Python: labels=)"
+        "--class-names (in Python: labels=)"
     )
     assert f"Warning: {sentence}\n" in done.stderr
     assert sentence in document["warnings"]

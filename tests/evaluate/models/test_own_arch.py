@@ -451,7 +451,9 @@ def test_a_factory_of_classes_and_size_is_a_model_too(home: Path, small_file: Pa
     done = call("explain", "--image", "p.png", "--size", 40, "--data", small_file, *words[2:])
     assert done.exit_code == 0, done.output
     done = call("explain", "--image", "p.png", "--size", 40, *words[2:])
-    assert 'mynets:net wants "classes", the number of classes; name them with --labels, or give --data' in done.output
+    assert (
+        'mynets:net wants "classes", the number of classes; name them with --class-names, or give --data' in done.output
+    )
     Path("l.txt").write_text("a\nb\nc\n")
     done = call("explain", "--image", "p.png", "--size", 40, *words[2:], "--labels", "l.txt", "--target", 2)
     assert "gradcam for 'c'" in done.output

@@ -17,7 +17,8 @@ from an8flower.evaluate.data import batches as data
 from an8flower.evaluate.data.batches import FlowerDataset, ResidentRows, StreamedRows, open_rows, split_tensors
 from an8flower.evaluate.models import training
 from an8flower.evaluate.models.files import load
-from an8flower.evaluate.models.training import EpochReport, accuracy, augment, precision, train
+from an8flower.evaluate.models.training import EpochReport, accuracy, augment, train
+from an8flower.evaluate.models.training_loss import precision
 from an8flower.evaluate.seeds import generator, seed_of
 from an8flower.generate import generate
 from an8flower.store import FlowerStore
