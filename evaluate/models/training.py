@@ -35,7 +35,7 @@ from .networks.guard import evaluating
 from .networks.random_state import seed_global_state
 from .normalisation import parse_normalisation
 from .pretrained import load_pretrained
-from .training_loss import loss_of
+from .training_loss import loss_of, precision
 
 EPOCHS = 12
 LEARNING_RATE = 1e-3
