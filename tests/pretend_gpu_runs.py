@@ -39,7 +39,7 @@ from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.explaining.methods import parse_method
 from an8flower.evaluate.metrics.metric import Metric
 from an8flower.evaluate.metrics.naming import parse_metric
-from an8flower.evaluate.models import training
+from an8flower.evaluate.models import training, training_loss
 from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.models.training import train
 from an8flower.evaluate.registry import explainers, metrics
@@ -119,7 +119,7 @@ def run_metric(name: str, preset: str, device: str) -> Any:
 
 def run_training(device: str) -> Any:
     """The weights of a small network after an epoch."""
-    training.precision = lambda device: None  # bfloat16 is another matter, and not every CPU has it
+    training.precision = training_loss.precision = lambda device: None  # bfloat16 is another matter, and not every CPU has it
     done = train(store("single-6c"), "flowernet", epochs=1, device=settle_on(device))
     return [
         tensor.double().cpu() if tensor.is_floating_point() else tensor
