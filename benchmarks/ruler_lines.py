@@ -194,7 +194,7 @@ def certificates(setting: RulerSetting) -> Iterator[RulerLine]:
         'OnePixel yes (1.00 flip rate, nothing of a share); Halo "in part"',
         "; ".join(said),
         all(right),
-        "the evidence alone and all else alone are swapped as well, limits decide, and the share is said",
+        "evidence, rim and all else are swapped alone as well, limits decide, and the share is said",
     )
 
 
