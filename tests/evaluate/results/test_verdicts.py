@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, norm
 
+from an8flower.commands.verdicts import show_verdicts
 from an8flower.errors import Refusal
 from an8flower.evaluate.audits.plan import Verdict, from_mapping, load, shipped_plans
 from an8flower.evaluate.registry import explainers
@@ -402,6 +403,16 @@ def test_every_question_has_an_answer() -> None:
     assert answers["insane"] == "RISE (6 pass, 3 not checked). The control Center fails, as it has to."
     assert answers["anew"] == "Nothing can be said: that takes three seeds of an architecture; there are two."
     assert answers["cost"] == "LRP: 2 ms for a picture, 1 pass forwards and 1 pass backwards."
+
+
+def test_the_terminal_says_the_verdicts(capsys: pytest.CaptureFixture[str]) -> None:
+    document = study()
+    show_verdicts({"studies": [{**document, "verdicts": verdicts(document)}]})
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == "net on flowers (2 models, 60 rows):"
+    assert lines[0].split() == ["trust", "lrp,", "layercam"]
+    assert lines[1].split() == ["caution:", "sanity", "check", "open", "vebi"]
+    assert max(map(len, lines)) <= 80
 
 
 def test_markdown_says_the_verdicts() -> None:
