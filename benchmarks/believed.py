@@ -18,6 +18,7 @@ from an8flower.evaluate.audits import plan as plans
 from an8flower.evaluate.audits.run import How, audit
 
 Row = dict[str, Any]
+ENDS = (("", "mean"), (", low", "low"), (", high", "high"))
 
 
 def agreement_rows(agreements: list[Mapping[str, Any]]) -> Iterator[Row]:
@@ -33,6 +34,7 @@ def agreement_rows(agreements: list[Mapping[str, Any]]) -> Iterator[Row]:
                 "without controls": pair["tau_without_controls"]["mean"],
                 "without controls, low": pair["tau_without_controls"]["low"],
                 "without controls, high": pair["tau_without_controls"]["high"],
+                **{f"anew{words}": (pair["trained_anew"] or {}).get(end) for words, end in ENDS},
                 "tau by row": pair["row_tau"]["mean"],
                 "rho by row": pair["row_spearman"]["mean"],
             }

@@ -25,7 +25,7 @@ from an8flower.evaluate.audits.plan import Models, Plan
 from an8flower.evaluate.models.classifier import build
 from an8flower.evaluate.models.training import epochs_for
 
-KINDS = ("scores", "certificates", "sanity", "pictures", "filters")
+KINDS = ("scores", "certificates", "sanity", "meta", "pictures", "filters")
 
 
 @cache
@@ -62,6 +62,7 @@ def work(plan: Plan, kind: str) -> float:
         "scores": scored_rows(plan),
         "certificates": len(plan.data) * (plan.certificate.rows if plan.certificate else 0),
         "sanity": plan.sanity.rows if plan.sanity else 0,
+        "meta": plan.meta.rows if plan.meta else 0,
         "pictures": len(plan.data),
         "filters": len(plan.data),
     }[kind]

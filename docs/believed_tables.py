@@ -59,7 +59,7 @@ def _range_of(spans: list[tuple[float | None, float | None, float | None]]) -> l
 
 
 def row_taus() -> str:
-    """Tau without the controls, and the means over rows of tau and of Spearman's correlation."""
+    """Tau without the controls, tau for models trained anew, and the means over rows of tau and of Spearman's rho."""
     document = _measured("metric_agreement")
     rows = [
         [
@@ -67,13 +67,16 @@ def row_taus() -> str:
             code(row["metric"]),
             code(row["truth"]),
             _span(row["without controls"], row["without controls, low"], row["without controls, high"]),
+            _span(row["anew"], row["anew, low"], row["anew, high"]),
             _number(row["tau by row"]),
             _number(row["rho by row"]),
         ]
         for row in document["rows"]
         if row["proxy"]
     ]
-    return table(["network", "metric", "truth", "tau without controls", "tau by row", "rho by row"], rows)
+    return table(
+        ["network", "metric", "truth", "tau without controls", "tau trained anew", "tau by row", "rho by row"], rows
+    )
 
 
 def known_maps() -> str:

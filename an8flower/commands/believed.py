@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any
 
 import click
@@ -11,6 +12,8 @@ import click
 from ..errors import Refusal
 from ..names import check_known
 from .printing import echo_json
+
+WIDE = 84  # characters that a table with three columns takes
 
 
 def show_believed(run: Path, metric: str | None, as_json: bool) -> None:
@@ -62,22 +65,35 @@ def _only(entry: Mapping[str, Any], key: str, metric: str) -> dict[str, Any]:
 def _show_study(document: Mapping[str, Any]) -> None:
     """Print the tables of one data set."""
     from ..evaluate.results import metric_words as words
-    from .tables import show
 
     for entry in document["metric_agreement"]:
         click.echo(f"{document['dataset']}, {entry['architecture']}. {words.about_words(entry)}")
         for truth in entry["truths"] if entry["pairs"] else ():
             rows = words.agreement_rows(entry, truth["metric"])
+            title = f"Agreement with {truth['metric']} on the order of methods"
             if rows:
-                show(words.AGREEMENT_COLUMNS, rows, title=f"Agreement with {truth['metric']} on the order of methods")
+                show_columns(words.AGREEMENT_COLUMNS, rows, (0, 1, 2), title)
         said = [*words.agreement_sentences(entry), words.anew_sentence(entry), words.truth_sentence(entry)]
         for sentence in filter(None, said):
             click.echo(sentence)
     for entry in document["metric_tests"]:
         if entry["metrics"]:
             click.echo(f"{document['dataset']}, {entry['architecture']}. {words.about_words(entry)}")
-            show(words.TEST_COLUMNS, words.known_map_rows(entry), title="Maps of known worth")
+            rows = words.known_map_rows(entry)
+            show_columns(words.TEST_COLUMNS, rows, (0, 1, 2), "From the truth to noise")
+            show_columns(words.TEST_COLUMNS, rows, (0, 3, 4), "Wrong maps")
             if sentence := words.misled_sentence(entry):
                 click.echo(sentence)
         else:
             click.echo(f"{document['dataset']}, {entry['architecture']}: {entry['reason']}.")
+
+
+def show_columns(columns: Sequence[str], rows: Sequence[Sequence[str]], places: Sequence[int], title: str) -> None:
+    """Print some columns of a table; in a narrow terminal a table for each of them, with the first beside it."""
+    from .tables import show
+
+    first, *others = places
+    narrow = get_terminal_size((WIDE, 24)).columns < WIDE
+    for chosen in [[first, other] for other in others] if narrow else [places]:
+        shown = [[row[place].replace(" to ", ", ") for place in chosen] for row in rows]
+        show([columns[place] for place in chosen], shown, title=title)

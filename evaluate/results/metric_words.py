@@ -11,10 +11,10 @@ from .wording import number
 
 Rows = list[list[str]]
 AGREES, UNDECIDED, DISAGREES = "agrees", "cannot be told", "disagrees"
-AGREEMENT_COLUMNS = ("metric", "tau", "95 % interval", "without controls", "tau by row", "rho by row")
+AGREEMENT_COLUMNS = ("metric", "tau", "without controls", "tau by row", "rho by row")
 WRONG_PIXELS = ("shifted", "inverted", "edges", "other_class")
 """The adversaries that show other pixels than the evidence; the others show it too large, too small or blurred."""
-TEST_COLUMNS = ("metric", "in order", "95 % interval", "lost at", "takes for the truth", "prefers to the truth")
+TEST_COLUMNS = ("metric", "in order", "lost at", "takes for the truth", "prefers to the truth")
 
 
 def outcome_of_pair(pair: Mapping[str, Any]) -> str | None:
@@ -41,8 +41,7 @@ def agreement_rows(entry: Mapping[str, Any], truth: str) -> Rows:
     return [
         [
             pair["metric"],
-            number(pair["tau"]["mean"]),
-            span_words(pair["tau"]),
+            with_span(pair["tau"]),
             with_span(pair["tau_without_controls"]),
             number(pair["row_tau"]["mean"]),
             number(pair["row_spearman"]["mean"]),
@@ -63,8 +62,7 @@ def known_map_rows(entry: Mapping[str, Any]) -> Rows:
     return [
         [
             metric,
-            number(test["in_order"]["mean"]),
-            span_words(test["in_order"]),
+            with_span(test["in_order"]),
             _percent(test["lost_at"]),
             _adversaries(test, "not told"),
             _adversaries(test, "preferred"),
@@ -141,9 +139,12 @@ def anew_sentence(entry: Mapping[str, Any]) -> str:
             f"Of models trained anew nothing can be said: that takes {anew['least']} certified models, "
             f"and there {'is' if anew['models'] == 1 else 'are'} {anew['models']}."
         )
-    known = [pair for pair in entry["pairs"] if pair["trained_anew"] and pair["metric"] in entry["proxies"]]
-    sure = [f"{pair['metric']} with {pair['truth']}" for pair in known if (pair["trained_anew"]["low"] or 0) > 0]
-    return f"For models trained anew, the interval of tau lies above 0 for: {', '.join(sure) or 'none'}."
+    lowest = {
+        proxy: [(pair["trained_anew"] or {}).get("low") for pair in entry["pairs"] if pair["metric"] == proxy]
+        for proxy in entry["proxies"]
+    }
+    sure = [proxy for proxy, ends in lowest.items() if all(low is not None and low > 0 for low in ends)]
+    return f"For models trained anew, the interval of tau lies above 0 by every truth for: {', '.join(sure) or 'none'}."
 
 
 def with_span(share: Mapping[str, Any]) -> str:

@@ -95,8 +95,8 @@ def test_what_is_said_follows_from_the_intervals(agreement: dict[str, Any]) -> N
     assert undecided.endswith("(the interval reaches 0): insertion.")
     assert disagrees.endswith("(the interval lies below 0): sparseness.")
     assert truth_sentence(agreement) == "Truths: iou_area (does the map find the designed evidence?)."
-    assert anew_sentence(agreement).endswith("the interval of tau lies above 0 for: deletion with iou_area.")
-    assert agreement_rows(agreement, "iou_area")[0][:3] == ["deletion", "1.00", "1.00 to 1.00"]
+    assert anew_sentence(agreement).endswith("the interval of tau lies above 0 by every truth for: deletion.")
+    assert agreement_rows(agreement, "iou_area")[0][:2] == ["deletion", "1.00 (1.00 to 1.00)"]
     assert wide_rows(agreement)[1] == ["sparseness", "-1.00 (-1.00 to -1.00)"]
     assert about_words(agreement) == f"These models ({', '.join(MODELS)}), 5 methods, 30 rows."
 
@@ -146,8 +146,8 @@ def test_known_maps_are_judged() -> None:
     group = CertifiedModels("net", ("a",), ())
     (entry,) = describe_tests({"a": known_scores()}, [group], {"m": True, "none": True}, 0)
     assert known_map_rows(entry) == [
-        ["m", "1.00", "1.00 to 1.00", "100% noise", "blurred", "eroded"],
-        ["none", "-", "-", "-", "none", "none"],
+        ["m", "1.00 (1.00 to 1.00)", "100% noise", "blurred", "eroded"],
+        ["none", "-", "-", "none", "none"],
     ]
     assert misled_sentence(entry) == ""  # blurred and eroded maps show no other pixels than the evidence
     (other,) = describe_tests({"a": known_scores()}, [CertifiedModels("net", ("a",), ())], {"m": False}, 0)
