@@ -145,6 +145,19 @@ def test_the_same_folder_gives_the_same_bytes(folder: Path, tmp_path: Path) -> N
     assert {each.name for each in tmp_path.iterdir()} == {"summary.json", "report.html", "pictures", "filters"}
 
 
+def test_what_has_changed_is_told_with_the_worst_first(page: Page, hostile: Page) -> None:
+    sentence = "6 cells: 1 worse, 1 gone, 1 better, 1 new, 1 cannot be told, 1 equal"
+    assert f"Beside the audit in runs/flowers, made by an8flower 0.0.9: {sentence}." in page.text
+    text = "".join(page.text.split())  # cells of a table follow each other without a blank
+    worse, better = (f"{sample.METHODS[place]}iouflowernetseed{place}flowers" for place in (0, 2))
+    numbers = f"0.5000.400{MINUS}0.100{MINUS}0.150to{MINUS}0.0500.01060"
+    assert f"{worse}worse{numbers}{better}better{numbers}" in text
+    others = [f"{sample.METHODS[place % 5]}iouflowernetseed{place}flowers" for place in (4, 5)]
+    assert f"{others[0]}cannotbetold{numbers}{others[1]}equal{numbers}" in text
+    assert f"Gone: {sample.METHODS[1]} (1 cell)." in page.text
+    assert "A note about" in hostile.text
+
+
 def test_no_torch_is_loaded(folder: Path) -> None:
     code = (
         "import sys, pathlib; from an8flower.evaluate.report.page import write_page; "

@@ -332,6 +332,21 @@ def study(name: str, methods: Sequence[str], classes: Sequence[str], prefix: str
     }
 
 
+def against(methods: Sequence[str], name: str) -> dict[str, Any]:
+    """What has changed since an earlier audit: a cell of each outcome."""
+    outcomes = ("worse", "gone", "better", "new", "cannot be told", "equal")
+    numbers = {"before": 0.5, "now": 0.4, "difference": -0.1, "low": -0.15, "high": -0.05, "p": 0.001, "p_holm": 0.01}
+    cell = {"dataset": name, "architecture": "flowernet", "metric": "iou", "n": 60, "by": "rows", "reason": ""}
+    changes = [
+        {**cell, "seed": place, "method": methods[place % len(methods)], "outcome": outcome}
+        | (numbers if outcome not in ("new", "gone") else dict.fromkeys(numbers))
+        for place, outcome in enumerate(outcomes)
+    ]
+    about = {"run": f"runs/{name}", "name": name, "command": "", "versions": {"an8flower": "0.0.9"}, "digest": "d"}
+    counts = dict.fromkeys(outcomes, 1)
+    return {**about, "notes": [f"A note about {name}."], "counts": counts, "changes": changes}
+
+
 def summary(
     methods: Sequence[str] = METHODS, classes: Sequence[str] = ("red", "blue", "white"), name: str = "flowers"
 ) -> dict[str, Any]:
@@ -356,6 +371,7 @@ def summary(
                 "note": "the data differ",
             }
         ],
+        "against": against(methods, name),
         "failed": [{"cell": "c1", "method": methods[4], "model": "flowervit", "dataset": name, "reason": "raised <x>"}],
     }
 
