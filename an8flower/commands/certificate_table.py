@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..evaluate.results.wording import effect_rows, share_rows
-from .tables import show
+from .fitting import show
 
 
 def show_certificates(document: Mapping[str, Any]) -> None:

@@ -73,7 +73,7 @@ def check(name: str, in_process: bool, time_limit: float, memory_limit: float | 
 
 def _show_verdicts(verdicts: list[ContractVerdict], promises: dict[str, str]) -> None:
     """Print the outcome of each promise on each network, and below them each reason once."""
-    from .tables import show
+    from .fitting import show
 
     cells = {(verdict.check, verdict.network): verdict.status for verdict in verdicts}
     networks = list(dict.fromkeys(verdict.network for verdict in verdicts))
@@ -97,7 +97,7 @@ def metrics(name: str | None, as_json: bool) -> None:
     Example:  an8flower metrics iou
     """
     from ..evaluate.metrics.naming import parse_metrics
-    from .tables import show, show_mapping
+    from .fitting import show, show_mapping
 
     cards = [metric.card() for metric in parse_metrics([name or "all"])]
     if as_json:
