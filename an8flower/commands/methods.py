@@ -25,9 +25,14 @@ def methods(as_json: bool) -> None:
     \b
     Example:  an8flower methods --json
     """
-    from ..evaluate.explaining.methods import describe_methods
+    from ..evaluate.results.listing import read_listing
 
-    show_list(describe_methods(), as_json)
+    entries = read_listing("methods")
+    if entries is None:  # plug-ins are there, which have to be imported
+        from ..evaluate.explaining.methods import describe_methods
+
+        entries = describe_methods()
+    show_list(entries, as_json)
 
 
 @click.command()
@@ -96,10 +101,15 @@ def metrics(name: str | None, as_json: bool) -> None:
     \b
     Example:  an8flower metrics iou
     """
-    from ..evaluate.metrics.naming import parse_metrics
+    from ..evaluate.results.listing import read_entry, read_listing
     from .fitting import show, show_mapping
 
-    cards = [metric.card() for metric in parse_metrics([name or "all"])]
+    entry = read_entry("metrics", name) if name else None
+    cards = [entry] if entry else None if name else read_listing("metrics")
+    if cards is None:  # with parameters, of a family, or of a plug-in
+        from ..evaluate.metrics.naming import parse_metrics
+
+        cards = [metric.card() for metric in parse_metrics([name or "all"])]
     if as_json:
         echo_json(cards)
     elif name:
