@@ -15,6 +15,7 @@ from pathlib import Path
 from api_page import api
 from believed_tables import adversaries, known_maps, proxy_taus, proxy_verdicts, row_taus
 from catalogue import archs, checks, methods, metric_cards
+from command_lists import LISTING, listing
 from command_page import commands
 from data_pages import colours, factors, pictures, presets
 from plan_tables import plan, plans
@@ -50,7 +51,8 @@ def fill(markdown: str) -> str:
 def texts() -> dict[Path, str]:
     """Every page that is made, and every written page with its tables filled in, by its place."""
     written = {path: fill(path.read_text(encoding="utf-8")) for path in DOCS.glob("*.md") if path.name not in PAGES}
-    return written | {DOCS / name: f"{page()}\n\n{NOTE}\n" for name, page in PAGES.items()}
+    made = {DOCS / name: f"{page()}\n\n{NOTE}\n" for name, page in PAGES.items()}
+    return written | made | {LISTING: listing()}
 
 
 def stale() -> list[Path]:

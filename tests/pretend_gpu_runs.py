@@ -119,7 +119,9 @@ def run_metric(name: str, preset: str, device: str) -> Any:
 
 def run_training(device: str) -> Any:
     """The weights of a small network after an epoch."""
-    training.precision = training_loss.precision = lambda device: None  # bfloat16 is another matter, and not every CPU has it
+    training.precision = training_loss.precision = lambda device: (
+        None
+    )  # bfloat16 is another matter, and not every CPU has it
     done = train(store("single-6c"), "flowernet", epochs=1, device=settle_on(device))
     return [
         tensor.double().cpu() if tensor.is_floating_point() else tensor

@@ -90,7 +90,7 @@ def _show_study(document: Mapping[str, Any]) -> None:
 
 def show_columns(columns: Sequence[str], rows: Sequence[Sequence[str]], places: Sequence[int], title: str) -> None:
     """Print some columns of a table; in a narrow terminal a table for each of them, with the first beside it."""
-    from .tables import show
+    from .fitting import show
 
     first, *others = places
     narrow = get_terminal_size((WIDE, 24)).columns < WIDE

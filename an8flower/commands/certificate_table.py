@@ -9,7 +9,7 @@ import click
 
 from ..evaluate.results import mark_words
 from ..evaluate.results.wording import effect_rows, share_rows
-from .tables import show
+from .fitting import show
 
 
 def show_marks(document: Mapping[str, Any]) -> None:

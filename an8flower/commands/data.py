@@ -68,7 +68,7 @@ def presets(as_json: bool) -> None:
     Example:  an8flower presets
     """
     from .. import spec as specs
-    from .tables import show
+    from .fitting import show
 
     shipped = [specs.load(name) for name in specs.presets()]
     if as_json:
@@ -91,7 +91,7 @@ def inspect(file: Path, sheet: Path | None, split: str, rows: int, as_json: bool
     """
     from ..inspection import contents, write_sheet
     from ..store import FlowerStore
-    from .tables import show_mapping
+    from .fitting import show_mapping
 
     store = FlowerStore(file)
     description = contents(store)

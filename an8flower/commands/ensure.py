@@ -26,9 +26,10 @@ def ensure_default_model(data: Path, device: str) -> Path:
     from ..evaluate.models.sources import check_trained_on
     from ..store import FlowerStore
 
+    store = FlowerStore(data)  # first, so that nothing is announced of data that are not there
     path = run_folder(data) / f"{DEFAULT_ARCH}-seed0.safetensors"
     if path.exists():
-        check_trained_on(path, FlowerStore(data))
+        check_trained_on(path, store)
     else:
         click.echo(f"{path} is not there: training it first", err=True)
         train_with_progress(data, DEFAULT_ARCH, None, 0, device, None)

@@ -30,7 +30,7 @@ def factors(name: str | None, as_json: bool) -> None:
     Example:  an8flower factors petals
     """
     from ..factors import COLOURS as NAMED_COLOURS
-    from .tables import show
+    from .fitting import show
 
     entries = _select(name)
     colours = dict(NAMED_COLOURS) if name in (None, COLOURS) else {}

@@ -27,9 +27,14 @@ def methods(as_json: bool) -> None:
     \b
     Example:  an8flower methods --json
     """
-    from ..evaluate.explaining.methods import describe_methods
+    from ..evaluate.results.listing import read_listing
 
-    show_list(describe_methods(), as_json)
+    entries = read_listing("methods")
+    if entries is None:  # plug-ins are there, which have to be imported
+        from ..evaluate.explaining.methods import describe_methods
+
+        entries = describe_methods()
+    show_list(entries, as_json)
 
 
 @click.command()
@@ -75,7 +80,7 @@ def check(name: str, in_process: bool, time_limit: float, memory_limit: float | 
 
 def _show_verdicts(verdicts: list[ContractVerdict], promises: dict[str, str]) -> None:
     """Print the outcome of each promise on each network, and below them each reason once."""
-    from .tables import show
+    from .fitting import show
 
     cells = {(verdict.check, verdict.network): verdict.status for verdict in verdicts}
     networks = list(dict.fromkeys(verdict.network for verdict in verdicts))
@@ -108,10 +113,15 @@ def metrics(name: str | None, run: Path | None, as_json: bool) -> None:
     if run is not None:
         show_believed(run, name, as_json)
         return
-    from ..evaluate.metrics.naming import parse_metrics
-    from .tables import show, show_mapping
+    from ..evaluate.results.listing import read_entry, read_listing
+    from .fitting import show, show_mapping
 
-    cards = [metric.card() for metric in parse_metrics([name or "all"])]
+    entry = read_entry("metrics", name) if name else None
+    cards = [entry] if entry else None if name else read_listing("metrics")
+    if cards is None:  # with parameters, of a family, or of a plug-in
+        from ..evaluate.metrics.naming import parse_metrics
+
+        cards = [metric.card() for metric in parse_metrics([name or "all"])]
     if as_json:
         echo_json(cards)
     elif name:

@@ -13,7 +13,7 @@ from ..errors import Refusal
 
 def show_list(entries: list[dict[str, Any]], as_json: bool) -> None:
     """Print entries as a table with a column for every key, or as a JSON list."""
-    from .tables import show
+    from .fitting import show
 
     if as_json:
         echo_json(entries)

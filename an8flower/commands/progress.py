@@ -9,6 +9,10 @@ from time import monotonic
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ..pace import Pace
+
+BETWEEN_LINES = 30.0  # seconds between two lines on how far a stage has come, where there is no bar
+
 
 @contextmanager
 def counting(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
@@ -29,7 +33,7 @@ def filling(what: str) -> Iterator[Callable[[int, int], None]]:
 class Stages:
     """Progress bars for long work, one for each stage: how much is done, and how long the rest takes.
 
-    If standard error is no terminal, a line there says when a stage is through.
+    If standard error is no terminal, a line there says now and then how far a stage is, and when it is through.
     """
 
     def __init__(self) -> None:
@@ -46,11 +50,29 @@ class Stages:
     def stage(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """Show a bar for one stage while the block runs; it takes how many items are done, and how many there are."""
         bar, began = self._bars.add_task(what, total=None), monotonic()
-        yield lambda done, total: self._bars.update(bar, completed=done, total=total)
+        show = self._count_in_lines(what) if self._bars.disable else lambda done, total: None
+
+        def tell(done: int, total: int) -> None:
+            self._bars.update(bar, completed=done, total=total)
+            show(done, total)
+
+        yield tell
         task = self._bars.tasks[bar]
         self._bars.update(bar, total=task.total or 1, completed=task.total or 1)
         if self._bars.disable:
             self.say(f"{what}: {monotonic() - began:.0f} s")
+
+    def _count_in_lines(self, what: str) -> Callable[[int, int], None]:
+        """The function that prints a line on how far a stage has come, if the last one was a while ago."""
+        pace, last = Pace(what), [monotonic()]
+
+        def show(done: int, total: int) -> None:
+            sentence = pace.describe(done, total)
+            if monotonic() - last[0] >= BETWEEN_LINES and done < total:
+                last[0] = monotonic()
+                self.say(sentence)
+
+        return show
 
     def say(self, sentence: str) -> None:
         """Print a line above the bars, on standard error."""

@@ -9,8 +9,8 @@ import click
 
 from ..evaluate.results.checks import score_words, verdict_words
 from ..evaluate.results.sanity_outcomes import is_early, outcome_shown
-from ..evaluate.results.wording import NAMES, failed_tests, method_name, number, open_reasons, scale_words
-from .tables import show
+from ..evaluate.results.wording import NAMES, failed_tests, method_name, model_words, number, open_reasons, scale_words
+from .fitting import show
 
 
 def show_sanity(document: Mapping[str, Any]) -> None:
@@ -37,7 +37,7 @@ def show_setting(document: Mapping[str, Any]) -> None:
     data, model, covered, labels = (document[name] for name in ("dataset", "model", "coverage", "labels"))
     draws = document["plan"]["draws"]
     click.echo(f"{data['name']}, {data['rows']} rows of {data['split']}, dealt among {draws} draws; target: predicted")
-    click.echo(f"{model['arch']} seed {model['seed']}: accuracy {model['accuracy']:.2%}")
+    click.echo(f"{model_words(model)}: accuracy {model['accuracy']:.2%}")
     sources = "; ".join(f"{count} by {source}" for source, count in covered["sources"].items())
     click.echo(
         f"drawn anew: {covered['parameters']} parameters with {covered['elements']:,} elements, "

@@ -6,11 +6,6 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from ..evaluate.results.scopes import models_text
 from ..evaluate.results.wording import (
     BESIDE,
@@ -22,31 +17,13 @@ from ..evaluate.results.wording import (
     is_lower_better,
     letters,
     method_name,
+    model_words,
     number,
 )
+from .fitting import console, show
 
 Columns = dict[str, list[str]]  # cells by the heading of their column
 SHARES = ("rows", "models", "residual")  # of the variance
-
-
-def show(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """Print a table; columns of numbers are aligned to the right."""
-    table = Table(box=box.SIMPLE_HEAD, title=escape(title or "") or None, title_justify="left", title_style="bold")
-    for i, column in enumerate(columns):
-        numeric = bool(rows) and all(_is_number(row[i]) for row in rows)
-        table.add_column(escape(column), justify="right" if numeric else "left", no_wrap=numeric or i == 0)
-    for row in rows:
-        table.add_row(*map(escape, row))
-    _console().print(table)
-
-
-def show_mapping(mapping: Mapping[str, Any]) -> None:
-    """Print names and values, a line each."""
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for key, value in mapping.items():
-        words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        table.add_row(escape(key), escape(words))
-    _console().print(table)
 
 
 def show_scores(document: Mapping[str, Any]) -> None:
@@ -54,7 +31,7 @@ def show_scores(document: Mapping[str, Any]) -> None:
     data, results = document["dataset"], document["results"]
     _say(f"{data['name']}, {data['rows']} rows of {data['split']}, target: {document['target']}")
     for model in document["models"]:
-        _say(f"{model['arch']} seed {model['seed']}: accuracy {model['accuracy']:.2%}{_reliance_words(model)}")
+        _say(f"{model_words(model)}: accuracy {model['accuracy']:.2%}{_reliance_words(model)}")
         for precision, error in model.get("precision_error", {}).items():
             _say(f"{precision}: probabilities are off by {error['mean']:.2g} on average, {error['max']:.2g} at most")
     if len(results) == 1:
@@ -172,7 +149,7 @@ def _show_many(results: Sequence[Mapping[str, Any]], families: Mapping[str, str]
     methods = [method_name(result) if names.count(result["method"]) > 1 else result["method"] for result in results]
     scores = {name: [_calibrated_text(result["metrics"][name]) for result in results] for name in results[0]["metrics"]}
     costs = {"ms": [_milliseconds(result) for result in results]}
-    room = _console().width - _width({"method": methods, **costs}) - 2  # at the edges
+    room = console().width - _width({"method": methods, **costs}) - 2  # at the edges
     for i, part in enumerate(_split_to_fit(scores, families, room)):
         columns = {"method": methods, **part, **costs}
         title = f"{families.get(next(iter(part)), 'further metrics')}, likewise" if i else caption
@@ -297,7 +274,9 @@ def _firmness(document: Mapping[str, Any], metric: str) -> Iterator[str]:
         yield f"How far orders agree (1 = the same order) over {'; '.join(known)}"
     tied = {(pair["a"], pair["b"]) for pair in _pairs(document, metric) if _is_tied(pair)}
     needed = [pair for pair in document.get("power", {}).get(metric, ()) if (pair["a"], pair["b"]) in tied]
-    for pair in sorted((pair for pair in needed if pair["rows"]), key=lambda pair: pair["rows"])[:1]:
+    scored = document["dataset"]["rows"]  # fewer than these did not tell them apart, whatever the power says
+    more = [pair for pair in needed if pair["rows"] and pair["rows"] > scored]
+    for pair in sorted(more, key=lambda pair: pair["rows"])[:1]:
         yield f"The nearest to being told apart: {pair['a']} and {pair['b']}, with {pair['rows']} rows (power 80 %)"
 
 
@@ -336,14 +315,4 @@ def _milliseconds(result: Mapping[str, Any]) -> str:
 
 
 def _say(sentence: str) -> None:
-    _console().print(sentence, markup=False, highlight=False)
-
-
-def _is_number(text: str) -> bool:
-    return text[:1].isdigit() or text[:1] in "+-."
-
-
-def _console() -> Console:
-    """A console on standard output, as wide as the terminal, or 200 characters if there is none."""
-    console = Console()
-    return console if console.is_terminal else Console(width=200)
+    console().print(sentence, markup=False, highlight=False)

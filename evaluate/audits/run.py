@@ -45,6 +45,7 @@ from .machine import count_sharers, count_workers, describe_machine, list_gpus
 from .open_study import OpenStudy
 from .opened import STEADY
 from .plan import Data, Models, Plan
+from .progress_log import LoggingReporter
 from .required import check_requirements
 from .stage import Stage, folders, rounds
 from .study import StudyWords
@@ -147,7 +148,8 @@ def audit(
         files.sweep(folder, folders())
         try:
             neighbours = [] if fresh else files.neighbours(folder)
-            whole = Audit(plan, folder, how, neighbours=neighbours, reporter=reporter, warn=warn, baseline=baseline)
+            logged = LoggingReporter(reporter, folder)
+            whole = Audit(plan, folder, how, neighbours=neighbours, reporter=logged, warn=warn, baseline=baseline)
             return whole.run(command, fresh)
         except OSError as error:
             raise Refusal(
@@ -329,7 +331,7 @@ class Audit:
             methods=tuple(method.text for method in parse_methods(plan.methods)),
             metrics=plan.metrics,
             split=plan.split,
-            rows=plan.rows,
+            rows=self._count_rows(store),
             target=plan.target,
             seed=plan.seed,
             leading=plan.leading,
@@ -344,6 +346,15 @@ class Audit:
             precision=self.how.precision,
             sharers=self._sharers,
         )
+
+    def _count_rows(self, store: FlowerStore) -> int | None:
+        """How many rows of a data set are scored: as many as the plan asks for, or all where there are fewer (None)."""
+        plan = self.plan
+        available = len(store[plan.split]) if plan.split in store.splits else None
+        if plan.rows is None or available is None or plan.rows <= available:
+            return plan.rows
+        self.reporter.say(f"{store.path}: all {available} rows of {plan.split} are scored; {plan.rows} were asked for")
+        return None
 
     def _refuse_unsteady(self, scoring: Scoring) -> None:
         """Raise a Refusal if a factory gives another model at a second call, since every worker calls it anew."""

@@ -25,7 +25,7 @@ from ..maps import upsample
 from ..models.classifier import Classifier
 from ..models.networks.attention import Attending
 from ..models.networks.batched_passes import logit
-from ..models.transformers.description import Transformer
+from ..models.transformers.description import Transformer, follow_obstacle
 from ..registry import explainers
 from .attribution.attention_flow import flows
 from .attribution.transformer_relevance import RelevanceAttending, relevance_of_attention
@@ -250,8 +250,7 @@ def patch_grid(classifier: Classifier, query: Query) -> tuple[int, int]:
 
 def check_description(transformer: Transformer, classifier: Classifier) -> None:
     """Raise NotApplicable where attention cannot be followed from a class token to the patches."""
-    obstacle = transformer.obstacle or ("" if transformer.class_token else "classes are not read from a class token")
-    if obstacle:
+    if obstacle := follow_obstacle(transformer):
         raise NotApplicable(
             f"this method follows what a class token attends to through all blocks, and in {classifier.arch}, "
             f"{transformer.family}, {obstacle}; use gradcam"

@@ -20,6 +20,7 @@ from .networks.features import at_least_single
 from .networks.guard import evaluating
 from .networks.modules import MOVING, modularise, unknown_operations
 from .networks.unrolled import fold_batch_norms, unroll
+from .transformers.description import follow_obstacle
 
 
 def copy_canonically(classifier: Classifier, method: str, known: Collection[type[nn.Module]]) -> fx.GraphModule:
@@ -39,7 +40,8 @@ def copy_canonically(classifier: Classifier, method: str, known: Collection[type
     precision = torch.promote_types(classifier.dtype, torch.float32)
     network = modularise(fold_batch_norms(unroll(classifier.network).to(precision))).requires_grad_(False)
     if strange := unknown_operations(network, {*known, *MOVING}):
-        other = "tibav" if any(isinstance(module, nn.MultiheadAttention) for module in network.modules()) else "gradcam"
+        follows = classifier.transformer is not None and not follow_obstacle(classifier.transformer)
+        other = "tibav" if follows else "gradcam"
         raise NotApplicable(f"{method} has no rule for {' and '.join(strange)} in {classifier.arch}; use {other}")
     if not faithful(network, classifier):
         raise NotApplicable(

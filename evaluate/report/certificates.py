@@ -40,7 +40,7 @@ def accuracy_rows(study: StudyView) -> list[tuple[str, str, str]]:
     """Each model that was scored, with its accuracy and the share of rows in which it relies on the evidence."""
     return [
         (
-            f"{model['arch']} seed {model['seed']}",
+            wording.model_words(model),
             percent(model["accuracy"]),
             percent(model["reliance"]["share"]) if model.get("reliance") else DASH,
         )

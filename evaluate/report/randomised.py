@@ -9,7 +9,7 @@ import numpy as np
 
 from ..results.checks import verdict_words
 from ..results.sanity_outcomes import PRIMARY, is_early, outcome_shown
-from ..results.wording import open_reasons, scale_words
+from ..results.wording import model_words, open_reasons, scale_words
 from .curves import legend
 from .figures import CellValue, Drawing, NumberTable
 from .numbers import DASH, number
@@ -81,7 +81,7 @@ def _of_model(study: StudyView, place: int, document: Mapping[str, Any], source:
         f"{document['dataset']['rows']} rows; {document['coverage']['share']:.0%} of the network is drawn anew{times}"
     )
     return SanityTable(
-        f"{model['arch']} seed {model['seed']}",
+        model_words(model),
         about.replace("%", " %"),
         [words[test] for test in tests],
         verdicts,

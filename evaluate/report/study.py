@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from ..results.wording import is_lower_better
+from ..results.wording import is_lower_better, model_words
 from .numbers import DASH, join_names
 from .plots import Look, choose_looks
 
@@ -94,7 +94,7 @@ class StudyView:
     def digests(self) -> list[tuple[str, str]]:
         """The data and the models that were scored, each with the digest of its content."""
         data = self.document["dataset"]
-        models = [(f"{m['arch']} seed {m['seed']}", str(m["digest"])) for m in self.scores.get("models") or ()]
+        models = [(model_words(m), str(m["digest"])) for m in self.scores.get("models") or ()]
         return [(f"{self.name} ({data.get('path') or 'data'})", str(data.get("digest") or DASH)), *models]
 
     def class_name(self, label: int) -> str:

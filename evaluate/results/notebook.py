@@ -16,7 +16,7 @@ from an8flower.errors import Refusal
 from an8flower.gate.documents import read_json
 
 from .files import DOCUMENT
-from .wording import BESIDE, NUMBERS
+from .wording import BESIDE, NUMBERS, model_words
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class ScoreResult:
     def _repr_html_(self) -> str:
         data = self.document["dataset"]
         title = f"{data['name']}, {data['rows']} rows of {data['split']}, target: {self.document['target']}"
-        models = (f"{m['arch']} seed {m['seed']}: accuracy {m['accuracy']:.2%}" for m in self.document["models"])
+        models = (f"{model_words(m)}: accuracy {m['accuracy']:.2%}" for m in self.document["models"])
         missing = (f"{failure['method']}: {failure['reason']}" for failure in self.failed)
         sentences = [*models, *self.document.get("warnings", []), *missing]
         return f"{_heading(title)}{_paragraphs(sentences)}{_table(self.frame)}"

@@ -19,6 +19,15 @@ BESIDE = ("skill", "of_this_picture", "ceiling")
 """What newer documents say beside it, in the order of tables."""
 
 
+def model_words(model: Mapping[str, Any]) -> str:
+    """A model in words: its architecture, and its seed if it is known.
+
+    >>> model_words({"arch": "flowernet", "seed": 1}), model_words({"arch": "mine:net", "seed": None})
+    ('flowernet seed 1', 'mine:net')
+    """
+    return str(model["arch"]) if model["seed"] is None else f"{model['arch']} seed {model['seed']}"
+
+
 def reliance(certificate: Mapping[str, Any]) -> str:
     """Whether a model relies on the designed evidence, in a word: yes, part, no, or unknown.
 

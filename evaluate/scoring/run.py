@@ -41,6 +41,7 @@ from ..results.ledger import Cell, Content, Ledger, Work, broken_metrics, withou
 from ..results.reliability import reliability_warnings
 from ..results.skill import SKILL_CONTROLS
 from ..results.summary import CHANCE, ORACLE, RELIANCE, contrasts, summarise
+from ..results.wording import model_words
 from ..seeds import seed_of
 from .judge import Judge, Target
 from .leading import check_leading, choose_leading
@@ -239,7 +240,7 @@ def _warnings(judge: Judge, model: dict[str, Any]) -> list[str]:
     """What has to be known of a model before its scores are read."""
     if judge.world is None or RELIANCE not in model:
         return []
-    return warnings(f"{model['arch']} seed {model['seed']}", model[RELIANCE], judge.world.spec)
+    return warnings(model_words(model), model[RELIANCE], judge.world.spec)
 
 
 def _document(scoring: Scoring, ledger: Ledger, data: dict[str, Any], models: list[dict[str, Any]]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from an8flower.commands.tables import show, show_scores, write_csv
+from an8flower.commands.fitting import show
+from an8flower.commands.tables import show_scores, write_csv
 from an8flower.evaluate.explaining.panel import colour, draw_panel
 
 NUMBERS = {

@@ -19,6 +19,7 @@ from ...results.files import without_nan
 from ...results.statistics.intervals import known_mean, resampled_means, row_means
 from ...results.statistics.scores import ScoreArrays
 from ...results.summary import contrasts
+from ...results.wording import model_words
 from ...seeds import seed_of
 from .literature import SECONDS, Literature, PrintedTable, load
 from .trends import Difference, Ours, decide
@@ -94,7 +95,7 @@ class Beside:
         """Printed and measured numbers, how well their orders agree, and which trends hold."""
         about = self.study.document
         trends = [trend for trend in self.literature.trends if not trend.only or self.table.title in trend.only]
-        names = [f"{model['arch']} seed {model['seed']}" for model in about["models"]]
+        names = [model_words(model) for model in about["models"]]
         return {
             "table": f"{self.literature.title}: {self.table.title}, beside {about['dataset']['name']}",
             "source": self.literature.source,

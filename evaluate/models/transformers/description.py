@@ -52,6 +52,11 @@ class Transformer:
         return self.classify(tokens.mean(1, keepdim=True).expand(-1, self.prefix + 1, -1))
 
 
+def follow_obstacle(transformer: Transformer) -> str:
+    """Why attention cannot be followed from a class token to the patches; empty where it can."""
+    return transformer.obstacle or ("" if transformer.class_token else "classes are not read from a class token")
+
+
 def describe(network: nn.Module) -> Transformer | None:
     """Describe the vision transformer that a network is, or holds: the outermost one; None where there is none."""
     for path, module in network.named_modules():
