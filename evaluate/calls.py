@@ -35,7 +35,7 @@ from .results.folder import RunFolder
 from .results.kept_maps import write_map_file
 from .results.map_files import MapsManifest
 from .results.notebook import AuditResult, ScoreResult
-from .scoring.judge import Target
+from .scoring.judge import Target, TruthKind
 from .scoring.run import ScoringPlan
 from .scoring.run import score as judge
 
@@ -127,6 +127,7 @@ def score(
     split: str = "test",
     rows: int | None = None,
     target: Target = "label",
+    truth: TruthKind = "association",
     seed: int = 0,
     batch: int | None = None,
     precision: str = "float32",
@@ -155,6 +156,8 @@ def score(
         split: train, val or test.
         rows: how many rows, spread evenly over the classes; all where None.
         target: explain the `label` or the `predicted` class.
+        truth: of data with a suppressor, whether masks mark what goes along with the class (`association`) or all that
+            the best classifier uses (`use`).
         seed: of the choice of rows, of stochastic methods and of resampling.
         batch: images in the network at once; what suits the device where None.
         precision: float32, or bf16 for methods that mask; the error of bf16 stands in the result.
@@ -178,6 +181,7 @@ def score(
         split=split,
         rows=rows,
         target=target,
+        truth=truth,
         seed=seed,
     )
     resources = Resources(_choose_device(device, networks), batch)
