@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from .factors import COLOURS, FACTORS, Factor, Value, part_of
 from .looks import class_look
 from .names import unknown
-from .terms import Range, Shortcut, as_nuisance
+from .terms import Range, Shortcut, Suppressor, as_nuisance
 from .toml import as_toml
 
 if TYPE_CHECKING:
     from .spec import DatasetSpec
 
 SMALLEST, LARGEST = 16, 1024  # pixels
+HUES = {"evidence": "petals.hue", "background": "background.hue"}
 ON_PHOTOGRAPHS = ("scramble", "photo")  # kinds of background
 PIXEL_BYTES = 5  # of one pixel in a file before compression: three channels, part, mask
 INVISIBLE = {"Cc", "Zl", "Zp"}  # Unicode's control characters and breaks of lines
@@ -29,6 +30,8 @@ def check_terms(spec: DatasetSpec) -> None:
     _check_nuisance(spec)
     if spec.shortcut:
         _check_shortcut(spec, spec.shortcut)
+    if spec.suppressor:
+        _check_suppressor(spec, spec.suppressor)
     _check_photographs(spec)
 
 
@@ -83,6 +86,27 @@ def _check_nuisance(spec: DatasetSpec) -> None:
             raise ValueError(f"{place}: defines the classes already; remove it from one of the two")
         for where, single in _single_values(place, value):
             _check_value(where, FACTORS[name], single)
+
+
+def _check_suppressor(spec: DatasetSpec, suppressor: Suppressor) -> None:
+    for key in ("evidence", "background"):
+        name, place = getattr(suppressor, key), f"suppressor.{key}"
+        _check_factor(place, name)
+        if name in spec.classes or FACTORS[name].kind != "number" or FACTORS[name].items > 1:
+            raise ValueError(f'{place}: "{name}" came, expected one number that tells no class, as {HUES[key]}')
+        if spec.nuisance[name] != as_nuisance(FACTORS[name].default) or (
+            spec.shortcut and spec.shortcut.factor == name
+        ):
+            raise ValueError(f'{place}: "{name}" is set elsewhere as well; remove it there')
+        for end in (suppressor.low, suppressor.high):
+            _check_value("suppressor.from and to", FACTORS[name], end)
+    if suppressor.low >= suppressor.high:
+        raise ValueError(f"suppressor: expected from < to, came {suppressor.low} and {suppressor.high}")
+    parts = {part_of(name) for name in spec.classes}
+    if part_of(suppressor.evidence) not in parts:
+        raise ValueError(f'suppressor.evidence: "{suppressor.evidence}" belongs to no part that tells the classes')
+    if part_of(suppressor.background) in parts:
+        raise ValueError(f'suppressor.background: "{suppressor.background}" belongs to a part that tells the classes')
 
 
 def _check_photographs(spec: DatasetSpec) -> None:

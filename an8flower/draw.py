@@ -53,6 +53,9 @@ def factors_of(spec: DatasetSpec, split: str, label: np.ndarray, start: int, nam
             fill(table, name, np.array(spec.classes[name])[label])
         elif spec.shortcut and name == spec.shortcut.factor:
             fill(table, name, _shortcut_values(spec, spec.shortcut, split, label, start))
+        elif spec.suppressor and name in spec.suppressor.factors:
+            ends = spec.suppressor.low, spec.suppressor.high - spec.suppressor.low
+            table[name] = ends[0] + ends[1] * uniform(spec, split, "suppressor", start, start + len(label))
         else:
             _draw_nuisance(spec, split, name, table, start)
     return table

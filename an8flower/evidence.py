@@ -31,6 +31,18 @@ def evidence_parts(spec: DatasetSpec, label: int) -> frozenset[str]:
     return frozenset().union(*sufficient_sets(spec, label))
 
 
+def used_parts(spec: DatasetSpec, label: int) -> frozenset[str]:
+    """The parts that the best classifier uses for a class: its evidence, and whatever tells what a suppressor adds.
+
+    A suppressor says nothing of the class by itself. But evidence shows the class and a nuisance mixed, and whoever
+    knows the nuisance from elsewhere can take it away. Source: Haufe et al., NeuroImage 87 (2014) 96-110.
+    """
+    parts = evidence_parts(spec, label)
+    if spec.suppressor is None or part_of(spec.suppressor.evidence) not in parts:
+        return parts
+    return parts | {spec.suppressor.background.partition(".")[0]}
+
+
 def discriminative_parts(spec: DatasetSpec, first: int, second: int) -> frozenset[str]:
     """The parts in which two classes differ."""
     first_look, second_look = class_look(spec, first), class_look(spec, second)

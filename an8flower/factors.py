@@ -127,6 +127,7 @@ FACTORS: Mapping[str, Factor] = MappingProxyType(
             "degrees above the plane of the head: 70 is a cup, below 0 droops", Ends(0, 25), -20, 70
         ),
         "petals.phase": _angle("degrees by which the ring is turned", Ends(0, 360), 0, 360),
+        "petals.hue": Factor("number", "degrees by which the hue of the petals is turned", 0.0, -180, 180, period=360),
         "disc.count": _count("1 if the flower has a disc in the middle of its head", 1, 1),
         "disc.colour": _colour("colour of the disc", "gold"),
         "disc.size": _number("diameter of the disc, in units of the usual one", Ends(0.9, 1.1), 0.5, 1.5),
@@ -211,6 +212,9 @@ FACTORS: Mapping[str, Factor] = MappingProxyType(
             1.0,
         ),
         "background.hues": Factor("number", "how far noise and leaves stray from their colour", 0.4, 0, 1),
+        "background.hue": Factor(
+            "number", "degrees by which the hue of the background's colour is turned", 0.0, -180, 180, period=360
+        ),
         "background.photograph": Factor(
             "count", "which photograph of the split, counted round and round", Ends(0, 2**31 - 1), high=2**31 - 1
         ),

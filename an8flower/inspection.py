@@ -64,4 +64,6 @@ def _truth(store: FlowerStore) -> dict[str, Any]:
         "redundant": redundant(spec),
         "evidence covers": f"{np.mean(covered):.1%} of the pixels",
     }
+    if spec.suppressor:
+        description["suppressor"] = " = ".join(spec.suppressor.factors)
     return description | ({"shortcut": spec.shortcut.factor} if spec.shortcut else {})

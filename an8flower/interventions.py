@@ -16,6 +16,8 @@ from .looks import ABSENT, class_look
 from .spec import DatasetSpec
 from .terms import Range
 
+SUPPRESSOR = "suppressor"  # the group of the two factors that share a value
+
 
 def as_class(spec: DatasetSpec, table: np.ndarray, classes: np.ndarray, part: str | None = None) -> np.ndarray:
     """The same scenes with the class factors of other classes (n,), or those of one part alone."""
@@ -68,14 +70,17 @@ def parts_of(spec: DatasetSpec) -> tuple[str, ...]:
 
 
 def groups_of(spec: DatasetSpec) -> dict[str, list[str]]:
-    """What is left to chance and can be seen, by whose it is: `petals`, `head`, `view`, `light`, `background`, ..."""
+    """What is left to chance and can be seen, by whose it is: `petals`, `head`, `view`, `light`, `background`, ...
+
+    What a suppressor changes in evidence and background together is a group of its own, `suppressor`.
+    """
     unseen = set(PARTS[1:]) - set(parts_of(spec))
     groups: dict[str, list[str]] = {}
     for name in nuisance_of(spec):
         owner = name.partition(".")[0]
         if owner not in unseen and _varies(spec, name):
             groups.setdefault(owner, []).append(name)
-    return groups
+    return groups | ({SUPPRESSOR: list(spec.suppressor.factors)} if spec.suppressor else {})
 
 
 def has(table: np.ndarray, part: str) -> np.ndarray:
@@ -147,7 +152,7 @@ def _extreme(spec: DatasetSpec, name: str, which: Callable[[Iterable[float]], fl
 
 def _varies(spec: DatasetSpec, name: str) -> bool:
     """Whether a factor that tells no class differs between rows."""
-    if spec.shortcut and name == spec.shortcut.factor:
+    if (spec.shortcut and name == spec.shortcut.factor) or (spec.suppressor and name in spec.suppressor.factors):
         return True
     given = spec.nuisance[name]
     return given.low < given.high if isinstance(given, Range) else isinstance(given, tuple) and len(set(given)) > 1

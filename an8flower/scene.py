@@ -35,6 +35,9 @@ POT_SHAPES = {  # body, foot, rim, soil: height of the centre, radius, half of t
 }
 POT_TONES = np.array([1.0, 0.85, 1.08, 1.0])  # a rim catches the light, a foot does not
 SOIL = (0.055, 0.036, 0.026)
+GREY_AXIS = np.tile([0.213, 0.715, 0.072], (3, 1))  # brightness of red, green and blue
+HUE_COSINE = np.eye(3) - GREY_AXIS
+HUE_SINE = np.array([[-0.213, -0.715, 0.928], [0.143, 0.140, -0.283], [-0.787, 0.715, 0.072]])
 
 
 class Scenes(NamedTuple):
@@ -120,7 +123,10 @@ def petals(table: np.ndarray) -> Pieces:
     foot = head.origin + (0.055 + 0.03 * inner[..., None]) * outward + 0.012 * head.look
     pitch = _degrees(table["petals.opening"]) + np.radians(4.0) + np.radians(14.0) * inner
     centre, axes = _blades(foot, outward, sideways, head.look, pitch, np.radians(9.0), half)
-    colour = _colour(table, "petals.colour")[:, None, :] * (1 - 0.05 * (place % 2) - 0.04 * inner)[..., None]
+    colour = (
+        turn_hue(_colour(table, "petals.colour"), table["petals.hue"])[:, None, :]
+        * (1 - 0.05 * (place % 2) - 0.04 * inner)[..., None]
+    )
     present = (place < count) & (inner < whorls)
     return Pieces("petals", "petal", present, centre, axes, colour, (0.74, 0.26))
 
@@ -343,7 +349,7 @@ def _backdrop(table: np.ndarray) -> dict[str, np.ndarray]:
     """Colour, kind and texture seed of the background."""
     kind = look_up(table["background.kind"], {name.encode(): i for i, name in enumerate(BACKDROPS)})
     return {
-        "backdrop": _colour(table, "background.colour"),
+        "backdrop": turn_hue(_colour(table, "background.colour"), table["background.hue"]),
         "kind": kind.astype(np.uint8),
         "texture": table["background.texture"].astype(np.int64),
     }
@@ -387,6 +393,19 @@ def _colour(table: np.ndarray, name: str) -> np.ndarray:
     column = table[name]
     names, place = np.unique(column, return_inverse=True)
     return np.array([linear_rgb(colour.decode()) for colour in names.tolist()])[place].reshape(*column.shape, 3)
+
+
+def turn_hue(colours: np.ndarray, degrees: np.ndarray) -> np.ndarray:
+    """Turn the hue of linear colours (n, 3) by degrees (n,), brightness kept; what leaves the gamut is cut off at 0.
+
+    Source: the filter hueRotate of SVG 1.1 (W3C 2011, section 15.10), which turns about the axis of greys.
+    """
+    if not degrees.any():
+        return colours
+    angle = np.radians(degrees)
+    cosine, sine = _cos(angle)[:, None, None], _sin(angle)[:, None, None]
+    turned = ((GREY_AXIS + cosine * HUE_COSINE + sine * HUE_SINE) @ colours[..., None])[..., 0]
+    return np.where(degrees[:, None] == 0, colours, np.maximum(turned, 0))
 
 
 def _present(table: np.ndarray, part: str) -> np.ndarray:

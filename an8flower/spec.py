@@ -21,7 +21,7 @@ from .names import unknown
 from .photographs import assign_splits, digest_shares, find_folder, list_photographs
 from .slips import check_slips
 from .splits import SPLITS, split_sizes
-from .terms import Nuisance, PhotographTerms, RowCounts, Shortcut, SpecModel, as_nuisance
+from .terms import Nuisance, PhotographTerms, RowCounts, Shortcut, SpecModel, Suppressor, as_nuisance
 from .toml import parse, read, sentence, tuples
 
 PRESETS = files("an8flower") / "presets"
@@ -40,6 +40,7 @@ class DatasetSpec(SpecModel):
     class_names: tuple[str, ...] = ()
     nuisance: dict[str, Nuisance] = Field(default_factory=dict)
     shortcut: Shortcut | None = None
+    suppressor: Suppressor | None = None
     background: PhotographTerms | None = None
 
     @model_validator(mode="before")

@@ -69,6 +69,23 @@ class Shortcut(SpecModel):
         return {"val": document.get("train"), **document} if isinstance(document, dict) else document
 
 
+class Suppressor(SpecModel):
+    """A number that evidence and background share, and that says nothing of the class: the table [suppressor].
+
+    In every row both factors have the same value, drawn evenly between two ends.
+    """
+
+    evidence: str  # a factor of a part that tells the classes: petals.hue
+    background: str  # a factor of what tells none: background.hue
+    low: float = Field(alias="from")
+    high: float = Field(alias="to")
+
+    @property
+    def factors(self) -> tuple[str, str]:
+        """Both factors that share a value."""
+        return self.evidence, self.background
+
+
 class PhotographTerms(SpecModel):
     """Photographs of the user's own that may lie behind the plant: the table [background] of a spec."""
 

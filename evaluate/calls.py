@@ -36,7 +36,7 @@ from .results.folder import RunFolder
 from .results.kept_maps import write_map_file
 from .results.map_files import MapsManifest
 from .results.notebook import AuditResult, ScoreResult
-from .scoring.judge import Target
+from .scoring.judge import Target, TruthKind
 from .scoring.required import decide_scores, read_requirements
 from .scoring.run import ScoringPlan
 from .scoring.run import score as judge
@@ -129,6 +129,7 @@ def score(
     split: str = "test",
     rows: int | None = None,
     target: Target = "label",
+    truth: TruthKind = "association",
     seed: int = 0,
     require: str | Sequence[str] = (),
     batch: int | None = None,
@@ -158,6 +159,8 @@ def score(
         split: train, val or test.
         rows: how many rows, spread evenly over the classes; all where None.
         target: explain the `label` or the `predicted` class.
+        truth: of data with a suppressor, whether masks mark what goes along with the class (`association`) or all that
+            the best classifier uses (`use`).
         seed: of the choice of rows, of stochastic methods and of resampling.
         require: what has to hold, as `--require` takes it; `document["requirements"]` says whether it does.
         batch: images in the network at once; what suits the device where None.
@@ -184,6 +187,7 @@ def score(
         split=split,
         rows=rows,
         target=target,
+        truth=truth,
         seed=seed,
     )
     requirements = read_requirements(_to_texts(require), named, plan.metrics)

@@ -64,6 +64,13 @@ if TYPE_CHECKING:
 )
 @click.option("--target", type=click.Choice(["label", "predicted"]), default="label", show_default=True)
 @click.option(
+    "--truth",
+    type=click.Choice(["association", "use"]),
+    default="association",
+    show_default=True,
+    help="Of data with a suppressor: what goes along with the class, or all that the best classifier uses.",
+)
+@click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=0,
@@ -97,6 +104,7 @@ def score(
     split: str,
     rows: int | None,
     target: Any,
+    truth: Any,
     seed: int,
     gate: Gate,
     batch: int | None,
@@ -148,9 +156,7 @@ def score(
         settings = NetworkSettings.read(**network)
         data = data or ensure_default_data()
         sources = pair_with_weights(models, weights, settings) or (str(ensure_default_model(data, device)),)
-        plan = ScoringPlan(
-            data=data, models=sources, methods=wanted, metrics=metrics, split=split, rows=rows, target=target, seed=seed
-        )
+        plan = ScoringPlan(data, sources, wanted, metrics, split, rows, target, truth, seed)
         folder = _folder_of_scores(output, data)
         with filling("scoring") as progress:
             outcome = _choose_scorer(engine)(plan, resources, folder, progress, warn=warn)

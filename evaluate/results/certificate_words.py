@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
+from an8flower.interventions import SUPPRESSOR
+
 from .wording import HALF, HIGH, LEAK, describe_redundancy, high_of, low_of, reliance
 
 RELIES = {
@@ -28,6 +30,7 @@ def describe(certificate: Mapping[str, Any]) -> str:
         *_uses(certificate),
         *_redundant(certificate),
         *_shortcut(certificate),
+        *describe_suppressor(certificate),
     ]
     return " ".join(sentences)
 
@@ -84,7 +87,8 @@ def _reads(certificate: Mapping[str, Any]) -> Iterator[str]:
     elif low_of(rim) > LEAK:
         yield f"It reads the evidence, and {VOID}, as well."
     elif low_of(evidence) >= HALF and high_of(rest) <= LEAK:
-        yield "It reads the evidence: no pixel beside it is needed."
+        needed = "" if SUPPRESSOR in certificate["stability_by_group"] else ": no pixel beside it is needed"
+        yield f"It reads the evidence{needed}."
 
 
 def high_if_known(share: Mapping[str, Any]) -> float:
@@ -138,6 +142,22 @@ def _shortcut(certificate: Mapping[str, Any]) -> Iterator[str]:
             f"Where {decision['factor']} speaks for another class, it decides {tag} of the cases, "
             f"the evidence {evidence}."
         )
+
+
+def describe_suppressor(certificate: Mapping[str, Any]) -> Iterator[str]:
+    """Whether the background is used against what a suppressor adds to the evidence."""
+    groups = certificate["stability_by_group"]
+    shared, alone = groups.get(SUPPRESSOR), groups.get("background")
+    if not (is_known(shared) and is_known(alone)):
+        return
+    moved = f"It changes its mind in {percent(1 - alone['mean'])} of the cases if the background alone is drawn again"
+    together = f"in {percent(1 - shared['mean'])} if evidence and background change by the same"
+    if high_of(alone) < low_of(shared):
+        yield f"{moved}, {together}: it uses the background, which tells no class, to read the evidence."
+    elif low_of(alone) >= HIGH:
+        yield f"{moved}, {together}: it goes by the evidence alone, as association has it."
+    else:
+        yield f"{moved}, {together}: whether it uses the background is open."
 
 
 def is_known(share: Mapping[str, Any] | None) -> TypeGuard[Mapping[str, Any]]:

@@ -35,12 +35,14 @@ from ..results.summary import CHANCE, ORACLE, RELIANCE
 from ..seeds import row_seed
 from .long_rows import cost_per_image, rows_of_metrics, rows_of_reliance
 from .references import evidence, evidence_at_grid, evidence_for, has_grid, noise, noise_for, other_rows
+from .truth_by_use import mark_use
 
 NOISE_MAPS = 8  # random maps per row, to measure the chance level of a metric that has no formula for it
 NOISE_MAPS_ASKING = 1  # of one that asks the model, whose cost is that of scoring a method
 NO_OTHER_ROW = "there is no other row in this cell"
 MAPS_FROM_FILES = "it asks for maps of other pictures, classes or rows, and these maps lie in files"
 Target = Literal["label", "predicted"]
+TruthKind = Literal["association", "use"]
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,14 @@ class Judge:
     resources: Resources
     world: World | None = None  # None if the data set has no spec
     validation: Judge | None = None  # judges the rows that thresholds are chosen on; None if no metric needs any
+    truth: TruthKind = "association"  # what masks mark: what goes along with the class, or what is used for it
 
     @property
     def identity(self) -> tuple[str, ...]:
         """What every number of this judge depends on, besides rows, model and method."""
         metrics = json.dumps([(metric.name, metric.version) for metric in self.metrics])
-        return (*self.data, *self.arithmetic, str(self.seed), metrics)
+        by_use = ("truth by use",) if self.truth == "use" else ()
+        return (*self.data, *self.arithmetic, str(self.seed), metrics, *by_use)
 
     @property
     def data(self) -> tuple[str, ...]:
@@ -265,7 +269,8 @@ class Judge:
         return Query(as_images(rows.images, device), torch.from_numpy(targets).to(device), seeds.to(device))
 
     def _truth(self, rows: StoredRows, indices: np.ndarray) -> Truth:
-        given = (indices, rows.labels, rows.masks, rows.parts, rows.void)
+        masks = rows.masks if self.truth == "association" else mark_use(self.split.store, rows)
+        given = (indices, rows.labels, masks, rows.parts, rows.void)
         return Truth._make(None if one is None else torch.from_numpy(one).to(self.resources.device) for one in given)
 
 

@@ -43,10 +43,11 @@ from ..results.skill import SKILL_CONTROLS
 from ..results.summary import CHANCE, ORACLE, RELIANCE, contrasts, summarise
 from ..results.wording import model_words
 from ..seeds import seed_of
-from .judge import Judge, Target
+from .judge import Judge, Target, TruthKind
 from .leading import check_leading, choose_leading
 from .model_cells import ModelCells
 from .needs import missing_needs, select_computable
+from .truth_by_use import check_use
 
 CELL_ROWS = 256
 
@@ -65,6 +66,7 @@ class ScoringPlan:
     split: str = "test"
     rows: int | None = None  # all where None
     target: Target = "label"
+    truth: TruthKind = "association"
     seed: int = 0
     leading: tuple[str, ...] = ()  # of the metrics, the first ranks methods; see `leading.choose_leading` for none
 
@@ -87,6 +89,8 @@ class Scoring:
     def __init__(self, plan: ScoringPlan, resources: Resources, folder: Path, keep_maps: bool = False) -> None:
         self.plan, self.store = plan, FlowerStore(plan.data)
         self.data_seal = DataSeal(self.store)
+        if plan.truth == "use":
+            check_use(self.store)
         check_leading(plan.leading, plan.metrics)
         models = [open_judged(source, self.store, resources.device) for source in plan.models]
         lacks = missing_needs(self.store) | part_threshold.missing_needs(self.store, plan.split)
@@ -102,6 +106,7 @@ class Scoring:
             metrics=possible.metrics,
             resources=resources,
             world=world_of(self.store, plan, resources, folder / "effects"),
+            truth=plan.truth,
         )
         self.judge = _with_validation(judge, self.store)
         self.chosen = select_rows(judge.split.labels, plan.rows, seed_of("rows", plan.seed))
@@ -262,6 +267,7 @@ def _document(scoring: Scoring, ledger: Ledger, data: dict[str, Any], models: li
     return {
         "dataset": data,
         "target": plan.target,
+        **({"truth": plan.truth} if plan.truth != "association" else {}),
         "models": models,
         "results": results,
         "leading": choose_leading(plan.leading, kinds),
@@ -295,6 +301,7 @@ def _file(opened: Scoring, ledger: Ledger, document: dict[str, Any]) -> None:
         "metrics": opened.cards(),
         "leading": document["leading"],
         "target": plan.target,
+        **({"truth": plan.truth} if plan.truth != "association" else {}),
         "seed": plan.seed,
         "rows": opened.chosen.tolist(),
         "parts": ledger.filed,
