@@ -54,10 +54,7 @@ from .summary import document as summary
 NO_ROWS = np.empty(0, np.int64)  # of cells that are about no rows
 SHARD_ROWS = 5000  # of a data set that is rendered on a cluster, at least
 LARGEST_CLUSTER = 200  # shards of a data set, at most
-ROUNDS = (
-    "explaining, scoring and checking",
-    "taking pictures, looking closer",
-)  # what is done in each round of stages, in words
+ROUNDS = ("explaining, scoring and checking", "taking pictures, looking closer")  # what each round of stages does
 
 
 @dataclass(frozen=True)

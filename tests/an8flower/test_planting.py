@@ -20,6 +20,7 @@ from an8flower.errors import Refusal, WrongUsage
 from an8flower.exporting.export import export
 from an8flower.exporting.reading import import_export
 from an8flower.marks import MARK_COLOURS, PAINTED, Marks, lay, paint_marks
+from an8flower.picture import read_picture
 from an8flower.planted import NONE, Planting, count_agreeing, exchange_marks, planting_of
 from an8flower.planting import Wish, draw_places, plan_marks, plant, plant_rows, replant
 from an8flower.store import COVERED, TOUCHED, FlowerStore, verify
@@ -226,6 +227,42 @@ def test_an_export_keeps_the_planting(planted: FlowerStore, tmp_path: Path) -> N
     assert first is not None
     assert second is not None
     assert first.to_json() == second.to_json()
+
+
+def test_photographs_of_any_kind_are_read_as_import_reads_them(tmp_path: Path) -> None:
+    """Turned by the camera, in inks, in 16 bits, with opacity, with a palette: what lies below is the upright RGB."""
+    chance = np.random.default_rng(0)
+    for name in ("first", "second"):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for i in range(4):
+            picture = Image.fromarray(chance.integers(0, 255, (24, 24, 3)).astype(np.uint8))
+            exif = Image.Exif()
+            exif[0x0112] = 6
+            picture.save(folder / f"turned{i}.jpg", exif=exif, quality=95)
+            picture.convert("CMYK").save(folder / f"inks{i}.jpg", quality=95)
+            picture.convert("P").save(folder / f"palette{i}.png")
+            picture.convert("RGBA").save(folder / f"opaque{i}.png")
+            deep = chance.integers(0, 65535, (24, 24)).astype(np.uint16)
+            Image.fromarray(deep).save(folder / f"deep{i}.png")
+        (folder / "notes.txt").write_text("not a picture")
+    done = plant(tmp_path / "photos", tmp_path / "x.h5", Wish())
+    assert {path.name for path in done.photographs.left_out} == {"notes.txt"}
+    store = FlowerStore(tmp_path / "x.h5")
+    for split, pairs in done.photographs.splits.items():
+        rows = store[split].rows(0, len(pairs))
+        bare = exchange_marks(rows, done.planting, np.full(len(pairs), NONE), "x")
+        for image, pair in zip(bare, pairs, strict=True):
+            assert (image == np.asarray(read_picture(pair.image))).all(), pair.image.name
+
+
+def test_a_photograph_that_ends_too_soon_leaves_no_file(photographs: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(photographs, tmp_path / "photos")
+    whole = (root / "sea" / "0.png").read_bytes()
+    (root / "sea" / "0.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(Refusal, match=r"0\.png: cannot be read as a picture"):
+        plant(root, tmp_path / "x.h5", Wish())
+    assert not (tmp_path / "x.h5").exists()
 
 
 def few(root: Path) -> None:
