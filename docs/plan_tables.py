@@ -52,6 +52,7 @@ KEYS = {
     "Plan.seed": "seed of the choice of rows, of methods that draw, and of resampling",
     "Plan.certificate": "what the models rely on",
     "Plan.derivations": "whether two derivations of what a model uses agree, where a metric asks for effect maps",
+    "Plan.agreement": "whether a method's maps agree where models and evidence do; skipped if it is left out",
     "Plan.sanity": "whether methods notice that a model is randomised; skipped if it is left out",
     "Plan.meta": "which metric may be believed: maps of known worth, scored by every metric on the models that rely on "
     "the evidence; skipped if it is left out",
@@ -94,6 +95,8 @@ KEYS = {
     "derivations.rows": "rows of which regions are swapped, or all if there are fewer",
     "derivations.orders": "orders in which the regions of a row come in, each with its reverse: two passes each, for "
     "each region and other class",
+    "agreement.methods": "the methods that are asked; by default those of the plan",
+    "agreement.rows": "rows that are explained, twice on each model, or all if there are fewer",
     "sanity.methods": "the methods to check; by default those of the plan",
     "sanity.rows": "rows whose maps are compared",
     "sanity.steps": "steps of the walk from the logits down, at most",
