@@ -113,9 +113,18 @@ def _truth(verdict: Mapping[str, Any], study: Mapping[str, Any]) -> str:
     counts = Counter(map(reliance, certificates))
     split = ", ".join(f"{counts[key]} {words}" for key, words in RELIES.items() if counts[key])
     known = "In part" if counts["yes"] + counts["part"] else "No"
+    goes = f" {_goes_by(certificates)}" if verdict["shortcut"] == "yes" else ""
     if len(certificates) == 1:
-        return f"{known}: the model relies {split.partition(' ')[2]}."
-    return f"{known}: of {len(certificates)} models, {split} rely."
+        return f"{known}: the model relies {split.partition(' ')[2]}.{goes}"
+    count, _, rest = split.partition(" ")
+    return f"{known}: of {len(certificates)} models, {count} {'relies' if count == '1' else 'rely'} {rest}.{goes}"
+
+
+def _goes_by(certificates: Sequence[Mapping[str, Any]]) -> str:
+    """That models go by a planted shortcut, with the lowest limit of the share that it decides."""
+    decisions = [certificate["shortcut"] for certificate in certificates]
+    lowest = min(low_of(decision["by_shortcut"]) for decision in decisions)
+    return f"The planted shortcut, {decisions[0]['factor']}, decides {lowest:.0%} of the cases, or more."
 
 
 def _models_rely(count: int) -> str:

@@ -293,10 +293,10 @@ NOT_ASKED = {
 }
 OF_LABEL = 'maps explain the label, against which the shortcut speaks; set target = "predicted"'
 WHY_NO_TRUTH = {
-    "part": "the models rely on the designed evidence in part only",
-    "no": "the models do not rely on the designed evidence",
-    "unknown": "whether the models rely on the designed evidence cannot be told",
-    "none": "the models have no certificate",
+    "part": "not every model relies on the designed evidence more than in part",
+    "no": "not every model relies on the designed evidence",
+    "unknown": "whether every model relies on the designed evidence cannot be told",
+    "none": "not every model has a certificate",
 }
 
 

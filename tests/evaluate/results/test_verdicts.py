@@ -332,6 +332,8 @@ def test_who_marks_a_planted_shortcut_and_who_misses_it() -> None:
     assert methods["layercam"] == ("avoid", "misses the shortcut")
     assert methods["gradient"] == ("unknown", "not told from a control")
     answers = {answer.question: answer.sentence for answer in answer_all(verdict, document)}
+    goes = "The planted shortcut, tag.colour, decides 93% of the cases, or more."
+    assert answers["truth"] == f"No: of 2 models, 2 rely on something else. {goes}"
     assert answers[SHORTCUT].startswith("LRP and Grad-CAM. Missed by: LayerCAM. Open: Gradient. Not known: ")
 
 
