@@ -1,7 +1,8 @@
 """Which metric may be believed? The plan `metrics` at its reduced size, and what it says of every metric.
 
-Two results: how far each metric orders methods as the truths do, and what it makes of maps of known worth. What lies in
-the folder already is taken from there, so an interrupted run goes on.
+Two results: how far each metric orders methods as the truths do, and what it makes of maps of known worth. The first of
+them is read off the quick audit as well, which has a transformer. What lies in the folder already is taken from there,
+so an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -65,26 +66,27 @@ def describe(entries: list[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Carry out the plan, except for what is done already, and write both results."""
+    """Carry out both plans, except for what is done already, and write what they say of the metrics."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--folder", type=Path, help="keeps data, models and results; a temporary one unless given")
     folder = options.parse_args().folder
     with tempfile.TemporaryDirectory() as temporary:
         place = folder or Path(temporary)
-        plan = plans.load("metrics").at_reduced_size()
-        outcome = audit(plan, place / "runs" / plan.name, How(device="cpu", data_folder=place / "data"))
-        (study,) = outcome.summary["studies"]
-    publish(study)
+        for plan, suffix in ((plans.load("metrics").at_reduced_size(), ""), (plans.load(plans.QUICK), "_quick")):
+            outcome = audit(plan, place / "runs" / plan.name, How(device="cpu", data_folder=place / "data"))
+            publish(outcome.summary, suffix)
 
 
-def publish(study: Mapping[str, Any]) -> None:
-    """Write both results of a data set of a finished audit."""
-    data = study["dataset"]
-    about = {"command": "an8flower audit metrics --reduced", "data": f"{data['name']}, {data['size']} px"}
-    truths = {truth["metric"]: truth["question"] for truth in study["metric_agreement"][0]["truths"]}
-    agreements, tests = study["metric_agreement"], study["metric_tests"]
-    write("metric_agreement", list(agreement_rows(agreements)), {**about, **truths, **describe(agreements)})
-    write("known_maps", list(map_rows(tests)), {**about, **describe(tests)})
+def publish(summary: Mapping[str, Any], suffix: str = "") -> None:
+    """Write what a finished audit of one data set says of its metrics; the suffix ends the names of the results."""
+    (study,) = summary["studies"]
+    data, agreements, tests = study["dataset"], study["metric_agreement"], study.get("metric_tests", [])
+    command = "an8flower audit " + (summary["name"].replace("-reduced", " --reduced") if not suffix else "--quick")
+    about = {"command": command, "data": f"{data['name']}, {data['size']} px"}
+    truths = {truth["metric"]: truth["question"] for truth in agreements[0]["truths"]}
+    write(f"metric_agreement{suffix}", list(agreement_rows(agreements)), {**about, **truths, **describe(agreements)})
+    if tests:
+        write(f"known_maps{suffix}", list(map_rows(tests)), {**about, **describe(tests)})
 
 
 if __name__ == "__main__":

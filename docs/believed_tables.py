@@ -20,6 +20,12 @@ def proxy_taus() -> str:
     )
 
 
+def quick_taus() -> str:
+    """Kendall's tau of each metric of the quick audit with each truth, an architecture after the other."""
+    document = _measured("metric_agreement_quick")
+    return "\n\n".join(f"**{name}**\n\n{_taus_of(document, name)}" for name in _architectures(document))
+
+
 def _taus_of(document: Mapping[str, Any], architecture: str) -> str:
     rows = [row for row in document["rows"] if row["architecture"] == architecture]
     truths = list(dict.fromkeys(row["truth"] for row in rows))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from api_page import api
-from believed_tables import adversaries, known_maps, proxy_taus, proxy_verdicts, row_taus
+from believed_tables import adversaries, known_maps, proxy_taus, proxy_verdicts, quick_taus, row_taus
 from catalogue import archs, checks, methods, metric_cards
 from command_lists import LISTING, listing
 from command_page import commands
@@ -37,7 +37,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
         *(factors, colours, archs, checks, plan, plans, right_maps, blind_maps, criterion, measured_ruler),
-        *(proxy_taus, proxy_verdicts, row_taus, known_maps, adversaries),
+        *(proxy_taus, proxy_verdicts, quick_taus, row_taus, known_maps, adversaries),
     )
 }
 """What a page may ask for by a pair of lines: `<!-- table: factors -->` and `<!-- end of table -->`."""

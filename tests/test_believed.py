@@ -33,3 +33,12 @@ def test_the_baseline_decides_without_controls() -> None:
         names = [f"{metric}:{option}steps=14" for metric in ("insertion", "deletion")]
         assert words.format(*(f"{alone[name]:.2f}" for name in names)) in README
         assert all((by_metric[name]["without controls, low"] > 0) == told for name in names)
+
+
+def test_the_quick_audit_says_the_same_of_signs() -> None:
+    place = ROOT / "benchmarks" / "results" / "metric_agreement_quick.json"
+    rows = json.loads(place.read_text(encoding="utf-8"))["rows"]
+    by_name = {name: [row for row in rows if row["metric"].startswith(name)] for name in ("insertion", "deletion")}
+    assert {row["architecture"] for row in by_name["insertion"]} == {"flowernet", "flowervit"}
+    assert all(row["low"] > 0 for of_metric in by_name.values() for row in of_metric)
+    assert all(row["low"] <= 0 for row in rows if row["metric"] == "average_drop")
