@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from an8flower.errors import Refusal
 
+from .baseline_form import refuse_other_form
 from .files import read_json
 from .folder import RunFolder
 from .manifest import MANIFEST, roles_of, verify_run
@@ -142,5 +143,6 @@ def open_baseline(folder: Path) -> Baseline:
             f"{folder}: not as its audit left it: {', '.join(broken)} ({states[broken[0]].lower()}); put the files "
             f"back, or {REMEDY}"
         )
+    refuse_other_form(summary, folder / "summary.json", REMEDY)
     unseen = [path for path in missing if roles[path] in ("data", "weights")]
     return Baseline(folder, summary, str(manifest.get("digest")), unseen)

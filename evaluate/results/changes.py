@@ -257,7 +257,9 @@ def _means_of(study: ScoredStudy) -> dict[tuple[str, str, str], Mapping[str, Any
             names = {it["text"]: (it["text"], *it["equal"]) for it in board["methods"]}
             for metric, results in board["metrics"].items():
                 for first, result in results["results"].items():
-                    numbers |= {(next(iter(board["architectures"])), name, metric): result for name in names[first]}
+                    numbers |= {
+                        (next(iter(board["architectures"])), name, metric): result for name in names.get(first, ())
+                    }
     return numbers
 
 

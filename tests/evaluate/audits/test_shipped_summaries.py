@@ -14,8 +14,8 @@ from an8flower.evaluate.results.manifest import CARDS, verify_run
 from an8flower.evaluate.results.summary_schema import summary_schema
 
 SIZES = {
-    "certificate": {"rows": 3},
-    "sanity": {"rows": 4, "steps": 2, "draws": 2, "labels": False},
+    "certificate": {"rows": 2},
+    "sanity": {"rows": 2, "steps": 1, "draws": 2, "labels": False},
     "pictures": {"rows": 1, "extremes": 1},
 }
 TRANSFORMERS = ("flowervit",)
@@ -32,7 +32,7 @@ def shrink(name: str) -> Plan:
     return plan.with_changes(
         data=[{"spec": entry.spec, "rows": 120, "size": 42} for entry in plan.data],
         models=[{"arch": arch, "epochs": 1} for arch in dict.fromkeys(small)],
-        rows=6,
+        rows=2,
         **tables,
     )
 

@@ -16,7 +16,9 @@ from an8flower.evaluate.results.manifest import OF_RUN, write_manifest
 def summary(**changes: Any) -> dict[str, Any]:
     dataset = {"name": "flowers", "digest": "a" * 64, "split": "test"} | changes.pop("dataset", {})
     card = {"name": "iou", "version": 2, "parameters": {"strict": False}}
-    scores = {"target": "label", "families": {"iou": "localisation"}, "cards": [card], **changes}
+    model, method = {"arch": "net", "seed": 0, "digest": "d"}, {"text": "a", "metrics": {"iou": {}}}
+    scores = {"target": "label", "families": {"iou": "localisation"}, "cards": [card]}
+    scores |= {"models": [model], "results": [method], **changes}
     return {"studies": [{"dataset": dataset, "scores": scores}]}
 
 
@@ -60,6 +62,30 @@ def test_a_run_without_its_plan_is_refused(run: Path) -> None:
     (run / "plan.json").unlink()
     with pytest.raises(Refusal, match=r"plan\.json \(missing\)"):
         open_baseline(run)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"studies": {}},
+        {"studies": [1]},
+        {"studies": [{}]},
+        summary(models=[{"arch": "net"}]),
+        summary(models=[{"arch": "net", "seed": "0", "digest": "d"}]),
+        summary(results=[{"text": 1, "metrics": {}}]),
+        summary(families=["iou"]),
+        summary(cards=[1]),
+        summary(boards=[{"architectures": {"net": 1}, "methods": [], "metrics": {"iou": {}}}]),
+        summary(dataset={"digest": None}),
+        {"studies": [{**summary()["studies"][0], "long_rows": {"parts": [1], "explainers": {}}}]},
+    ],
+)
+def test_a_summary_of_another_form_is_refused_with_the_place(run: Path, change: dict[str, Any]) -> None:
+    (run / "summary.json").write_text(json.dumps(change))
+    write_manifest(run, [], [], {})
+    with pytest.raises(Refusal, match="cannot|can compare with|no finished audit") as refused:
+        open_baseline(run)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
