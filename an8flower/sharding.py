@@ -23,7 +23,19 @@ from .gate.regular import FileKind
 from .generate import Generated, already_there, attributes, copies, make_rows, split_rows
 from .spec import DatasetSpec, from_json
 from .splits import SPLITS
-from .store import FILE, FORMAT, PHOTOGRAPHS, READ_ROWS, SCHEMA, SHARD_FORMAT, StoredRows, fingerprint, is_made_from
+from .store import (
+    ALWAYS,
+    FILE,
+    FORMAT,
+    PHOTOGRAPHS,
+    READ_ROWS,
+    RENDERED,
+    SCHEMA,
+    SHARD_FORMAT,
+    StoredRows,
+    fingerprint,
+    is_made_from,
+)
 from .writing import Block, Checksums, WritingPlan, move_when_whole, seal, write, write_beside, write_unless_there
 
 SHARD = FileKind("a shard", 2**50, "delete it and make the shard again", "make it first")
@@ -270,7 +282,7 @@ def _rows(file: h5py.File, block: Block) -> StoredRows:
         return file[block.split][name][block.start : block.stop]
 
     try:
-        return StoredRows._make(read(name) for name in StoredRows._fields)
+        return StoredRows(**{name: read(name) for name in (*ALWAYS, *RENDERED)})
     except DAMAGE as error:
         damage = f"{file.filename}: {block.split} rows {block.start} to {block.stop} are damaged ({error})"
         raise Refusal(f"{damage}; delete it and make the shard again") from None

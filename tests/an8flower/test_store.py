@@ -16,7 +16,7 @@ from an8flower import draw
 from an8flower.errors import Refusal, WrongUsage
 from an8flower.factors import PARTS, table_dtype
 from an8flower.spec import DatasetSpec
-from an8flower.store import FlowerStore, verify
+from an8flower.store import ALWAYS, RENDERED, FlowerStore, verify
 
 
 def test_the_schema_as_it_is_written_down(small_file: Path, small_spec: DatasetSpec) -> None:
@@ -56,10 +56,10 @@ def test_taking_rows_one_by_one(small_file: Path) -> None:
     indices = np.array([0, 1, 40, 41, 83])
     taken = split.take(indices)
     for i, index in enumerate(indices):
-        for one, many in zip(split.rows(index, index + 1), taken, strict=True):
-            assert one is not None
-            assert many is not None
-            assert (one[0] == many[i]).all()
+        row = split.rows(index, index + 1)
+        for name in (*ALWAYS, *RENDERED):
+            assert (getattr(row, name)[0] == getattr(taken, name)[i]).all()
+        assert taken.below is taken.placed is row.below is row.placed is None
 
 
 def test_taking_no_rows(small_file: Path) -> None:
