@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 DEMO   ?= demo
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test test-slow bench ruler docs lint clean
+.PHONY: demo test test-slow test-gpu bench ruler docs lint clean
 
 demo: $(VENV)/.installed  ## the small audit, from nothing to its page
 	mkdir -p $(DEMO)
@@ -19,6 +19,9 @@ test: $(VENV)/.test  ## everything that runs in minutes
 
 test-slow: $(VENV)/.test $(VENV)/.ray  ## training to the promised accuracies, large files, all archs
 	$(PYTEST) -m slow
+
+test-gpu: $(VENV)/.test  ## on a machine with a GPU
+	$(BIN)/python -m pytest -m gpu
 
 MEASURED := rendering generation planting exporting localisation training shortcut explainers memory conformance \
 	faithfulness sanity certificate metric_conformance plans pages inference metric_table

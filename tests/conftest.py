@@ -23,6 +23,13 @@ settings.load_profile("project")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests whose parameter says cuda are for a GPU, those of the contract among them."""
+    for item in items:
+        if "cuda" in item.name.partition("[")[2].rstrip("]").split("-"):
+            item.add_marker(pytest.mark.gpu)
+
+
 @pytest.fixture(scope="session")
 def small_spec() -> DatasetSpec:
     """single-6c in small: 120 rows of 40 px."""

@@ -39,8 +39,10 @@ INDEXING = {"index", "index_put", "index_put_", "_unsafe_index", "_index_put_imp
 COPIES = {"copy_", "_to_copy", "set_", "_copy_from"}
 NO_KERNELS = {"detach", "_has_compatible_shallow_copy_type", "lift_fresh", "set_"}
 
-# Views of these wrappers cannot be made in inference mode. Set here, since functions are decorated when imported.
-torch.inference_mode = lambda mode=True: torch.no_grad() if mode else nullcontext()
+
+def replace_inference_mode() -> None:
+    """Have no inference mode, in which views of these wrappers cannot be made; before functions are decorated by it."""
+    torch.inference_mode = lambda mode=True: torch.no_grad() if mode else nullcontext()
 
 
 class Log:

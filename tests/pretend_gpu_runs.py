@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -22,6 +23,7 @@ from pretend_gpu import DOUBLE, DOWNLOAD, LOG, MISTAKE, UPLOAD, WAIT, Everywhere
 
 sys.path.pop(0)  # there is a folder of tests that is called as the package is
 if __name__ == "__main__":
+    pretend_gpu.replace_inference_mode()
     sys.meta_path.insert(0, pretend_gpu.RenamingFinder())
 
 import numpy as np
@@ -119,10 +121,9 @@ def run_metric(name: str, preset: str, device: str) -> Any:
 
 def run_training(device: str) -> Any:
     """The weights of a small network after an epoch."""
-    training.precision = training_loss.precision = lambda device: (
-        None
-    )  # bfloat16 is another matter, and not every CPU has it
-    done = train(store("single-6c"), "flowernet", epochs=1, device=settle_on(device))
+    exact = [patch.object(module, "precision", lambda device: None) for module in (training, training_loss)]
+    with exact[0], exact[1]:  # bfloat16 is another matter, and not every CPU has it
+        done = train(store("single-6c"), "flowernet", epochs=1, device=settle_on(device))
     return [
         tensor.double().cpu() if tensor.is_floating_point() else tensor
         for tensor in done.classifier.state_dict().values()

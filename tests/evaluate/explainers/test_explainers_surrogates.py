@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from an8flower.errors import WrongUsage
 from an8flower.evaluate.case import Query
+from an8flower.evaluate.explainers.attribution import segments as cutting
 from an8flower.evaluate.explainers.attribution.segments import (
     SEGMENTATIONS,
     check_segments,
@@ -76,6 +77,29 @@ def test_superpixels_follow_colours() -> None:
     labels = cut_into_segments(image, "slic", 30)[0]
     inside = image[0, 0] > 0.5
     assert not set(labels[inside].tolist()) & set(labels[~inside].tolist())
+
+
+def test_an_image_is_cut_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And again for other settings, other images, and where too many came between; nobody can change what is kept."""
+    cut: list[int] = []
+
+    def halves(image: np.ndarray, count: int) -> np.ndarray:
+        cut.append(count)
+        return (np.arange(image[..., 0].size) % count).reshape(image.shape[:2])
+
+    monkeypatch.setitem(SEGMENTATIONS, "grid", halves)
+    monkeypatch.setattr(cutting, "MEMORY", 2 * 2 * 64)  # two images of 8 x 8 pixels
+    images = torch.rand(3, 3, 8, 8, generator=generator(1))
+    first = cut_into_segments(images[:2], "grid", 4)
+    first_again = cut_into_segments(images[:2], "grid", 4)
+    assert cut == [4, 4]
+    first_again.fill_(9)
+    assert torch.equal(cut_into_segments(images[:2], "grid", 4), first)
+    cut_into_segments(images[:1], "grid", 5)
+    cut_into_segments(images[2:], "grid", 4)
+    assert cut == [4, 4, 5, 4]
+    cut_into_segments(images[:2], "grid", 4)
+    assert cut == [4, 4, 5, 4, 4, 4]
 
 
 def test_where_quickshift_finds_too_few_slic_does() -> None:
