@@ -104,7 +104,7 @@ def case_of(labels: list[int]) -> Case:
     return Case(None, query, Truth(torch.arange(count), torch.tensor(labels), masks, None))
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 2), min_size=2, max_size=15), st.integers(0, 5))
 def test_the_truth_of_another_class_is_one(labels: list[int], seed: int) -> None:
     case = case_of(labels)

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -19,6 +19,7 @@ from an8flower.evaluate.results.statistics.degradation import (
 SCORES = arrays(np.float64, (6, 3), elements=st.sampled_from([0.0, 0.25, 0.5, 1.0]))
 
 
+@settings(max_examples=50, deadline=None)
 @given(SCORES)
 def test_the_share_of_steps_in_order_is_counted_by_hand(means: np.ndarray) -> None:
     for column, share in zip(means.T, share_in_order(means), strict=True):

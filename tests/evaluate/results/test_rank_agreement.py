@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import kendalltau, spearmanr
@@ -44,6 +44,7 @@ def reference(first: np.ndarray, second: np.ndarray, statistic: object) -> float
     return float(statistic(first[known], second[known]).statistic)  # type: ignore[operator]
 
 
+@settings(max_examples=25, deadline=None)
 @given(COLUMNS, COLUMNS)
 def test_columns_agree_as_by_definition_and_as_scipy_says(first: np.ndarray, second: np.ndarray) -> None:
     taus, rhos = tau_b(compare_pairs(first), compare_pairs(second)), spearman(first, second)
