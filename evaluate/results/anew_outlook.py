@@ -29,7 +29,7 @@ def look_ahead(numbers: Mapping[str, Any], seeds: Mapping[str, int], methods: Co
     here = {(p["a"], p["b"]): p for p in numbers.get("pairs") or () if p["apart"] and {p["a"], p["b"]} <= names}
     anew = {(p["a"], p["b"]): p for p in (numbers.get("trained_anew") or {}).get("pairs") or ()}
     common = {key: (pair, anew[key]) for key, pair in here.items() if key in anew}
-    still = [seeds_to_settle(*both, fewest) for both in common.values() if not both[1]["apart"]]
+    still = [seeds_to_settle(*both, fewest, len(anew)) for both in common.values() if not both[1]["apart"]]
     known = [count for count in still if count is not None]
     return {
         "seeds": fewest,
@@ -41,17 +41,19 @@ def look_ahead(numbers: Mapping[str, Any], seeds: Mapping[str, int], methods: Co
     }
 
 
-def seeds_to_settle(here: Mapping[str, Any], anew: Mapping[str, Any], seeds: int) -> int | None:
-    """The seeds for which a pair would be told apart on models trained anew; None if no number is enough.
+def seeds_to_settle(here: Mapping[str, Any], anew: Mapping[str, Any], seeds: int, pairs: int) -> int | None:
+    """The seeds, more than there are, for which a pair would be told apart on models trained anew; None if none are.
 
     The standard error of these models is that of the rows, which more seeds leave as it is; what the one of models
-    trained anew has more comes from the seeds.
+    trained anew has more comes from the seeds. The error is shared out over all pairs that are compared.
     """
     if None in (anew["difference"], anew["low"], anew["high"], here["low"], here["high"]):
         return None
     from_rows = (here["high"] - here["low"]) / 2 / float(ndtri(0.975))
     total = (anew["high"] - anew["low"]) / 2 / student_quantile(anew.get("freedom"))
-    return seeds_needed(anew["difference"], from_rows, max(total**2 - from_rows**2, 0.0) ** 0.5, seeds)
+    from_seeds = max(total**2 - from_rows**2, 0.0) ** 0.5
+    needed = seeds_needed(anew["difference"], from_rows, from_seeds, seeds, alpha=0.05 / pairs)
+    return None if needed is None else max(needed, seeds + 1)
 
 
 def student_quantile(freedom: float | None) -> float:

@@ -207,10 +207,17 @@ def _anew(anew: Mapping[str, Any]) -> str:
         return f"Nothing can be said: that takes {count_word(anew['least'])} seeds of an architecture; {have}."
     if not anew["pairs"]:
         return "Nothing: these models tell no two methods apart."
-    settled = f" About {anew['needed']} seeds would settle the others" if anew["needed"] else ""
-    if anew["beyond"]:
-        settled += f"{', but for' if settled else ' For'} {anew['beyond']} that take more rows"
-    return f"{anew['hold']} of the {anew['pairs']} differences between methods hold.{settled}{'.' if settled else ''}"
+    if anew["hold"] == anew["pairs"]:
+        return f"All {anew['pairs']} differences between methods hold."
+    return f"{anew['hold']} of the {anew['pairs']} differences between methods hold. {_settle(anew)}"
+
+
+def _settle(anew: Mapping[str, Any]) -> str:
+    """How many seeds would settle the differences that do not hold yet."""
+    if not anew["needed"]:
+        return "The others take more rows, whatever the number of seeds."
+    rest = f" but {anew['beyond']}, which take more rows" if anew["beyond"] else ""
+    return f"About {anew['needed']} seeds would settle the others{rest}."
 
 
 def has_several_architectures(study: Mapping[str, Any]) -> bool:

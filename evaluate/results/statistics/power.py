@@ -60,8 +60,8 @@ def seeds_needed(
 ) -> int | None:
     """Seeds of an architecture for which two methods are told apart on models trained anew, with probability `power`.
 
-    None if no number of seeds is enough, since the rows alone leave too much open, or if it is beyond reason. Normal
-    approximation, without a correction for several pairs.
+    None if no number of seeds is enough, since the rows alone leave too much open, or if it is beyond reason. This is a
+    normal approximation; for one of several pairs, `alpha` has to be divided by their number.
 
     Args:
         difference: of the means of the two methods.
@@ -75,4 +75,4 @@ def seeds_needed(
     if not room > 0:
         return None
     count = math.ceil(seeds * from_seeds**2 / room)
-    return max(count, seeds) if count <= REASON else None
+    return max(count, 1) if count <= REASON else None
