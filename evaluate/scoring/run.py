@@ -10,13 +10,13 @@ import platform
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
-import torchvision
 
 import an8flower
 from an8flower.errors import Refusal
@@ -319,6 +319,6 @@ def versions() -> dict[str, str]:
         "an8flower": an8flower.__version__,
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "torchvision": torchvision.__version__,
+        "torchvision": version("torchvision"),
         "numpy": np.__version__,
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import nn
-from torchvision.models import VisionTransformer
 
 from an8flower.errors import Refusal
 
@@ -28,6 +27,8 @@ def flowervit(classes: int, size: int) -> nn.Module:
     Raises:
         Refusal: the size cannot be divided into 14 patches a side.
     """
+    from torchvision.models import VisionTransformer  # here, as it takes a while to load
+
     check_size("flowervit", size)
     return VisionTransformer(size, size // GRID, DEPTH, 4, hidden_dim=128, mlp_dim=256, num_classes=classes)
 

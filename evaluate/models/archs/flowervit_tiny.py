@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import nn
-from torchvision.models import VisionTransformer
 
 from ...registry import archs
 from .flowervit import GRID, check_size
@@ -27,6 +26,8 @@ def flowervit_tiny(classes: int, size: int) -> nn.Module:
     Raises:
         Refusal: the size cannot be divided into 14 patches a side.
     """
+    from torchvision.models import VisionTransformer  # here, as it takes a while to load
+
     check_size("flowervit_tiny", size)
     patch = size // GRID
     network = VisionTransformer(size, patch, DEPTH, 2, hidden_dim=WIDTH, mlp_dim=2 * WIDTH, num_classes=classes)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from torch import nn
-from torchvision.models import SwinTransformer
 
-from .description import Transformer, transformers
+from .description import Transformer, is_instance_of, transformers
 
 WINDOWS = "each block attends within windows, and patches are merged between blocks"
 
@@ -13,7 +12,7 @@ WINDOWS = "each block attends within windows, and patches are merged between blo
 @transformers.register("torchvision_swin")
 def describe_torchvision_swin(network: nn.Module) -> Transformer | None:
     """Describe torchvision's SwinTransformer: no class token, maps (B, h, w, K) in all stages; None for others."""
-    if not isinstance(network, SwinTransformer):
+    if not is_instance_of(network, "torchvision.models.swin_transformer.SwinTransformer"):
         return None
     return Transformer(
         "torchvision's Swin transformer",

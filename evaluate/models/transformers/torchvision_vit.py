@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
-from torchvision.models import VisionTransformer
+from typing import Any
 
-from .description import Transformer, transformers
+from torch import Tensor, nn
+
+from .description import Transformer, is_instance_of, transformers
 
 
 @transformers.register("torchvision_vit")
 def describe_torchvision_vit(network: nn.Module) -> Transformer | None:
-    """Describe torchvision's VisionTransformer: a class token, then the patches; None for other networks."""
-    if not isinstance(network, VisionTransformer):
+    """Describe torchvision's VisionTransformer: a class token, then patches; None for others. Nothing is imported."""
+    if not is_instance_of(network, "torchvision.models.vision_transformer.VisionTransformer"):
         return None
-    side = network.image_size // network.patch_size
-    blocks = tuple(f"encoder.layers.{name}" for name, _ in network.encoder.layers.named_children())
+    vit: Any = network
+    side = vit.image_size // vit.patch_size
+    blocks = tuple(f"encoder.layers.{name}" for name, _ in vit.encoder.layers.named_children())
 
     def classify(tokens: Tensor) -> Tensor:
-        return network.heads(network.encoder.ln(tokens)[:, 0])
+        logits: Tensor = vit.heads(vit.encoder.ln(tokens)[:, 0])
+        return logits
 
     return Transformer(
         "torchvision's vision transformer",

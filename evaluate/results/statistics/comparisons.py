@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import rankdata
 
 from .intervals import Interval, intervals, known_mean, rows_of
 
@@ -145,6 +144,8 @@ def effect_sizes(rows: np.ndarray) -> np.ndarray:
 
 def rank_biserials(rows: np.ndarray) -> np.ndarray:
     """Matched-pairs rank-biserial correlation (pairs,) of differences (pairs, rows); 0 if all differences are 0."""
+    from scipy.stats import rankdata  # here, as it takes a while to load
+
     sizes = np.where(rows == 0, np.nan, np.abs(rows))
     ranks = np.nan_to_num(rankdata(sizes, axis=1, nan_policy="omit")) if sizes.size else np.zeros(sizes.shape)
     favour = np.where(np.isnan(rows), 0, np.sign(rows))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t
 
 from .intervals import Interval, known_mean, row_means
 
@@ -28,10 +27,14 @@ class Estimate:
     @property
     def reach(self) -> float:
         """Half the width of the 95 % interval, by Student's t."""
+        from scipy.stats import t  # here, as it takes a while to load
+
         return float(t.ppf((1 + LEVEL) / 2, self.draws - 1) * self.error) if self.draws > 1 else float("nan")
 
     def p_against(self, threshold: float) -> float:
         """Two-sided p of Student's test against a threshold; NaN where there is no error to hold it against."""
+        from scipy.stats import t  # here, as it takes a while to load
+
         apart = abs(self.value - threshold)
         if np.isnan(self.error) or np.isnan(apart):
             return float("nan")

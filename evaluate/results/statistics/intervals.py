@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from scipy.stats import binomtest, norm, t
 
 RESAMPLES = 2000
 _DRAWS_AT_ONCE = 2**21  # values held at a time while resampling: 16 MB
@@ -53,6 +52,8 @@ def share_interval(rows: np.ndarray, *, seed: int, level: float = 0.95) -> Inter
 
     Source: Clopper, Pearson, Biometrika 26 (1934) 404-413.
     """
+    from scipy.stats import binomtest  # here, as it takes a while to load
+
     resampled = interval(rows, seed=seed, level=level)
     if resampled.mean not in (0.0, 1.0):
         return resampled
@@ -241,6 +242,8 @@ def _limits(
     `drawn` are the estimates (methods, resamples) of redrawn rows, `influence` says how much each row moves the
     estimate (methods, rows), NaN for a row without a value.
     """
+    from scipy.stats import norm  # here, as it takes a while to load
+
     low, high = estimate.copy(), estimate.copy()
     moves = np.where(np.isnan(influence), 0, influence)
     varied = np.flatnonzero((moves != 0).any(1))
@@ -259,6 +262,8 @@ def _limits(
 
 def _student_reach(n: np.ndarray, level: float) -> np.ndarray:
     """How many standard errors of the bootstrap, which divides by n, Student's interval of n > 1 rows reaches."""
+    from scipy.stats import t  # here, as it takes a while to load
+
     return np.sqrt(n / (n - 1)) * t.ppf((1 + level) / 2, n - 1)
 
 
@@ -267,6 +272,8 @@ def _bca_share(z: np.ndarray, bias: np.ndarray, acceleration: np.ndarray) -> np.
 
     Source: Efron, Tibshirani: An Introduction to the Bootstrap (1993), (14.10).
     """
+    from scipy.stats import norm  # here, as it takes a while to load
+
     return norm.cdf(bias + (bias + z) / np.maximum(1 - acceleration * (bias + z), 1e-9))
 
 
@@ -281,6 +288,8 @@ def _percentile(drawn: np.ndarray, share: np.ndarray) -> np.ndarray:
 
 def _reach_of_draws(values: np.ndarray, groups: Sequence[str] | None, level: float) -> np.ndarray:
     """How far the mean of values (methods, rows, draws) may be off because of the choice of draws, (methods,)."""
+    from scipy.stats import t  # here, as it takes a while to load
+
     names = np.asarray(groups if groups is not None else ["one"] * values.shape[2])
     by_draw = known_mean(values - row_means(values)[..., None], axis=1)  # (methods, draws), whatever the rows
     squares, freedom = np.zeros(len(values)), np.zeros(len(values))

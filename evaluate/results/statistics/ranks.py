@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import kendalltau, rankdata
 
 from .intervals import known_mean, resampled_means, rows_of
 
@@ -40,6 +39,8 @@ def rank_stability(
     Source: Kendall, Babington Smith, Annals of Mathematical Statistics 10 (1939) (W, with its correction for ties);
     Goldstein, Spiegelhalter, Journal of the Royal Statistical Society A 159 (1996) (intervals of ranks).
     """
+    from scipy.stats import rankdata  # here, as it takes a while to load
+
     better = values if higher_is_better else -values
     rows = rows_of(better, architectures)
     known = ~np.isnan(rows).all(1)
@@ -72,6 +73,8 @@ def agreement(ranks: np.ndarray) -> float:
 
 def taus_between(means: np.ndarray, architectures: Sequence[str]) -> tuple[float, float]:
     """Mean Kendall tau-b of means (methods, models): between models of one architecture, and of two architectures."""
+    from scipy.stats import kendalltau  # here, as it takes a while to load
+
     within: list[float] = []
     across: list[float] = []
     for first, second in combinations(range(means.shape[1]), 2):

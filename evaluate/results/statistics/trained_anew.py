@@ -8,7 +8,6 @@ from itertools import combinations
 
 import numpy as np
 from scipy.special import digamma, polygamma
-from scipy.stats import t
 
 from ..scopes import LEAST_SEEDS
 from .comparisons import ALPHA, holm
@@ -63,6 +62,8 @@ def compare_anew(
     Source: Smyth, Statistical Applications in Genetics and Molecular Biology 3 (2004) article 3; Satterthwaite,
     Biometrics Bulletin 2 (1946).
     """
+    from scipy.stats import t  # here, as it takes a while to load
+
     names = list(architectures if architectures is not None else ["one"] * values.shape[2])
     pairs = np.array(list(combinations(range(len(values)), 2)), dtype=np.intp).reshape(-1, 2)
     apart = values[pairs[:, 0]] - values[pairs[:, 1]]
