@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
-from an8flower import draw
+from an8flower import draw, interventions
 from an8flower.album import copy_photographs, open_album, photograph_remarks, scramble
 from an8flower.errors import Refusal
 from an8flower.factors import PARTS, Value
@@ -176,6 +176,17 @@ def test_a_change_leaves_all_other_pixels(spec: DatasetSpec) -> None:
     petals = (seen == PARTS.index("petals")).any(axis=(2, 4))
     others = render(build(draw.override(table, {"petals.colour": "pink"}), album), SIZE, threads=1)[0]
     assert not ((images != others).any(axis=3) & ~petals).any()
+
+
+def test_nothing_but_evidence_and_void_changes_with_the_class(file: Path, spec: DatasetSpec) -> None:
+    split = FlowerStore(file)["train"]
+    rows = split.rows(0, 20)
+    assert rows.factors is not None
+    assert rows.void is not None
+    other = interventions.as_class(spec, rows.factors, 1 - rows.labels)
+    differ = (render(build(other, split.album), SIZE, threads=1)[0] != rows.images).any(axis=3)
+    assert differ.any()
+    assert not (differ & (rows.masks == 0) & ~rows.void).any()
 
 
 def test_scrambling_keeps_the_amplitudes_and_moves_the_waves() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from an8flower import draw, scenery
+from an8flower import draw, interventions, scenery
 from an8flower.factors import PARTS, Value
-from an8flower.render import LIGHT, SRGB, TONES, WHITE, render
+from an8flower.marking import locate_evidence, marked_parts
+from an8flower.render import LIGHT, SRGB, TONES, WHITE, render, render_marked
 from an8flower.scene import build
 from an8flower.spec import load
+from an8flower.store import COVERED
 
 KINDS = ("noise", "leaves")
 BARE: dict[str, Value] = {"petals.count": 0, "disc.count": 0, "stem.count": 0, "leaves.count": 0}
@@ -126,6 +128,20 @@ def test_a_ground_changes_only_pixels_that_show_it(kind: str) -> None:
         moved = render(build(draw.override(table, {factor: colour})), 96, threads=1)[1].reshape(-1, 48, 2, 48, 2)
         still = bare & (moved == PARTS.index("background")).all(axis=(2, 4))
         assert (images[still] == others[still]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_but_evidence_and_void_changes_with_the_class(kind: str) -> None:
+    spec = load("single-6c").with_changes(size=42)
+    labels, table = draw.labels(spec, "test", 0, 24), rows_of(kind, 24)
+    rendering = render_marked(build(table), 42, marked_parts(spec)[labels], threads=1)
+    located = locate_evidence(spec, labels, table, rendering)
+    void = np.where(located.masks > 0, located.coverage != COVERED, located.coverage != 0)
+    for label in range(spec.class_count):
+        as_class = interventions.as_class(spec, table, np.full(24, label))
+        differ = (render(build(as_class), 42, threads=1)[0] != rendering.images).any(axis=3)
+        assert not (differ & (located.masks == 0) & ~void).any()
+    assert (differ & void).any()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -113,6 +113,21 @@ def test_no_preset_leaks(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
+@pytest.mark.parametrize("kind", ["noise", "leaves", "scramble", "photo"])
+def test_no_ground_leaks(kind: str, tmp_path: Path) -> None:
+    """single-6c on grounds of natural statistics, and on photographs."""
+    document = json.loads(load("single-6c").with_changes(size=42, rows=2000).to_json())
+    document["nuisance"] |= {"background.kind": kind, "background.colour": ["stone", "sand", "slate"]}
+    if kind in ("scramble", "photo"):
+        names = ["brick.png", "chelsea.png", "coffee.png", "grass.png", "rocket.jpg", "astronaut.png"]
+        document["background"] = {"images": "package:skimage.data", "only": names}
+    store = FlowerStore(generate(from_mapping(document, kind), tmp_path / "x.h5").path)
+    verdict = leak.measure_leak(store, epochs=5)
+    assert not verdict.leaks, verdict.sentence
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
 def test_without_its_void_pixels_single_leaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FlowerStore(generate(load("single-6c").with_changes(size=42, rows=4200), tmp_path / "x.h5").path)
     monkeypatch.setattr(leak, "hidden_pixels", lambda rows: rows.masks > 0)
