@@ -20,17 +20,28 @@ def check_requirements(plan: Plan, compares: bool = False) -> None:
     if not requirements:
         return
     methods = [name for text in plan.methods for name in expand_methods(text)]
-    sanity, certificate = (getattr(plan, key) for key in ("sanity", "certificate"))
-    checked = methods if sanity and not sanity.methods else (sanity.methods if sanity else ())
     refuse_unknown_names(
         requirements,
         methods=methods,
         metrics=[name for text in plan.metrics for name in expand_metrics(text)],
-        sane=[name for text in checked for name in expand_methods(text)],
-        certifies=certificate is not None,
+        sane=_methods_of(plan, "sanity"),
+        stable=_methods_of(plan, "agreement"),
+        certifies=_has_table(plan, "certificate"),
         architectures=_architectures(plan),
         compares=compares,
     )
+
+
+def _has_table(plan: Plan, key: str) -> bool:
+    """Whether a plan has the table of a stage."""
+    return getattr(plan, key) is not None
+
+
+def _methods_of(plan: Plan, key: str) -> list[str]:
+    """The methods of a table of the plan: its own or, where it names none, the plan's; none without the table."""
+    table = getattr(plan, key)
+    texts = (table.methods or plan.methods) if table else ()
+    return [name for text in texts for name in expand_methods(text)]
 
 
 def _architectures(plan: Plan) -> list[str] | None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from ..registry import model_name, to_file_name
-from .requirements import BASELINE, CERTIFICATE, COSTS, DECIDED_BY, MEAN, NO_WORSE, RELIES, SANE, Requirement
+from .requirements import BASELINE, CERTIFICATE, COSTS, DECIDED_BY, MEAN, NO_WORSE, RELIES, SANE, STABLE, Requirement
 from .sanity_outcomes import outcome_shown
 from .statistics.power import rows_to_decide, rows_without_exception
 from .wording import HIGH, LEAK, low_of
@@ -20,6 +20,8 @@ UNDECIDED: Final = "undecided"
 WITHOUT_VERDICT = ("labels",)  # sanity tests of a single random model, which describe and never decide
 OUTCOMES: Mapping[str, RequirementOutcome] = {"pass": HOLDS, "fail": FAILS}
 """What becomes of a requirement by the outcome of a sanity test; undecided by any other."""
+STABILITY: Mapping[str, RequirementOutcome] = {"stable": HOLDS, "unstable": FAILS}
+"""What becomes of a requirement by the outcome of an agreement of maps; undecided by any other."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def _check(requirement: Requirement, study: Mapping[str, Any]) -> Iterator[Requi
         yield from _check_certificates(requirement, study)
     elif requirement.quantity == SANE:
         yield from _check_sanity(requirement, study)
+    elif requirement.quantity == STABLE:
+        yield from check_stability(requirement, study)
     elif requirement.quantity in COSTS:
         yield _check_cost(requirement, study)
     else:
@@ -230,6 +234,26 @@ def _check_sanity(requirement: Requirement, study: Mapping[str, Any]) -> Iterato
             yield RequirementCheck(where, UNDECIDED, _why_not(requirement.subject, document))
         else:
             yield _check_tests(where, result["verdicts"])
+
+
+def check_stability(requirement: Requirement, study: Mapping[str, Any]) -> Iterator[RequirementCheck]:
+    """Hold a method against the agreement of its maps, of each kind and on each architecture: all have to be stable."""
+    entries = [entry for entry in study.get("agreement") or () if entry["method"] == requirement.subject]
+    for entry in entries:
+        if requirement.architecture in (None, entry["architecture"]):
+            where = f"{study['dataset']['name']}, {entry['architecture']}, {entry['kind']}"
+            outcome = STABILITY.get(entry["outcome"], UNDECIDED)
+            yield RequirementCheck(where, outcome, _describe_agreement(entry))
+    if not entries:
+        yield RequirementCheck(study["dataset"]["name"], UNDECIDED, "its maps were not compared there")
+
+
+def _describe_agreement(entry: Mapping[str, Any]) -> str:
+    """The scaled agreement with its interval, or why it does not decide."""
+    scaled = entry.get("scaled") or {"mean": None, "low": None}
+    if scaled["low"] is None or entry["reason"]:
+        return str(entry["reason"] or "without an interval on these rows")
+    return f"{scaled['mean']:.3f} (95 %: {scaled['low']:.3f} to {scaled['high']:.3f}, {entry['rows']} rows)"
 
 
 def _check_tests(where: str, verdicts: Mapping[str, Any]) -> RequirementCheck:

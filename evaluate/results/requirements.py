@@ -1,14 +1,14 @@
 """Requirements: what the result of an audit has to show, written as one line of text. No torch in here.
 
-`METHOD: METRIC >= NUMBER`, `METHOD: sane`, `certificate: relies`, `baseline: no worse`; a scale may stand before the
-metric, and an architecture at the end: `gradcam: skill average_precision >= 0.2 on flowernet`.
+`METHOD: METRIC >= NUMBER`, `METHOD: sane`, `METHOD: stable`, `certificate: relies`, `baseline: no worse`; a scale may
+stand before the metric, and an architecture at the end: `gradcam: skill average_precision >= 0.2 on flowernet`.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from an8flower.errors import WrongUsage
@@ -16,8 +16,8 @@ from an8flower.names import unknown
 
 CERTIFICATE = "certificate"  # the subject of what is required of the models
 BASELINE = "baseline"  # the subject of what is required of all methods beside an earlier run
-SANE, RELIES, NO_WORSE = "sane", "relies", "no worse"
-# A further word about a method, such as the agreement of its maps, is one more of these, and a check in `decisions`.
+SANE, STABLE, RELIES, NO_WORSE = "sane", "stable", "relies", "no worse"
+CHECKS = {SANE: "sanity checks", STABLE: "agreement of maps"}  # the words that are required of a method, and of what
 COSTS = ("seconds", "forwards", "backwards")
 SHARES = ("accuracy", "flip_rate", "stability", "evidence_alone", "rim_alone", "rest_alone")
 DECIDED_BY = ("by_shortcut", "by_evidence", "by_neither")  # where data have a shortcut that contradicts the evidence
@@ -25,7 +25,7 @@ MEAN = "mean"
 SCALES = (MEAN, "calibrated", "skill", "of_this_picture")
 TEXT = re.compile(
     r"\s*(?P<subject>\S(?:.*\S)?)\s*:\s+"
-    rf"(?:(?P<word>{SANE}|{RELIES}|no\s+worse)"
+    rf"(?:(?P<word>{SANE}|{STABLE}|{RELIES}|no\s+worse)"
     rf"|(?:(?P<scale>{'|'.join(SCALES)})\s+)?(?P<quantity>[^\s<>]+)\s*"
     r"(?P<relation><=|>=|<|>)\s*(?P<bound>[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?))"
     r"(?:\s+on\s+(?P<architecture>\S+))?\s*"
@@ -38,7 +38,7 @@ class Requirement:
     """One requirement: of a method or of the certificates, a number on one side of a bound, or a word."""
 
     subject: str  # a method as the plan writes it, CERTIFICATE or BASELINE
-    quantity: str  # a metric as the plan writes it, one of COSTS, SHARES or DECIDED_BY, SANE, RELIES or NO_WORSE
+    quantity: str  # a metric as the plan writes it, one of COSTS, SHARES or DECIDED_BY, or one of the words
     scale: str = MEAN
     relation: str = ""  # <=, >=, < or >; empty for a word
     bound: float = 0.0
@@ -60,7 +60,7 @@ class Requirement:
     @property
     def is_metric(self) -> bool:
         """Whether the quantity is a metric of a method."""
-        return self.subject != CERTIFICATE and self.quantity not in (SANE, NO_WORSE, *COSTS)
+        return self.subject != CERTIFICATE and self.quantity not in (SANE, STABLE, NO_WORSE, *COSTS)
 
 
 def _write_number(value: float) -> str:
@@ -124,6 +124,7 @@ def refuse_unknown_names(
     methods: Collection[str],
     metrics: Collection[str],
     sane: Collection[str],
+    stable: Collection[str] = (),
     certifies: bool,
     architectures: Collection[str] | None,
     compares: bool = False,
@@ -133,12 +134,13 @@ def refuse_unknown_names(
     Args:
         methods, metrics: what is scored, as the plan writes it.
         sane: the methods whose sanity is checked.
+        stable: the methods whose maps are compared with each other.
         certifies: whether the models are certified.
         architectures: of the models; None if they are not known before the models are opened.
         compares: whether there is an earlier run to compare with.
     """
     for requirement in requirements:
-        for kind, name, names in _names(requirement, methods, metrics, sane, architectures):
+        for kind, name, names in _names(requirement, methods, metrics, {SANE: sane, STABLE: stable}, architectures):
             if name not in names:
                 raise WrongUsage(f"require: {_lack(kind, name, names)} (in {requirement.text!r})")
         if requirement.subject == CERTIFICATE and not certifies:
@@ -155,12 +157,12 @@ def _names(
     requirement: Requirement,
     methods: Collection[str],
     metrics: Collection[str],
-    sane: Collection[str],
+    checked: Mapping[str, Collection[str]],
     architectures: Collection[str] | None,
 ) -> Iterable[tuple[str, str, Collection[str]]]:
     """The names of a requirement that have to be known: what each is, the name, and those that are known."""
-    if requirement.quantity == SANE:
-        yield "method of the sanity checks", requirement.subject, sane
+    if requirement.quantity in CHECKS:
+        yield f"method of the {CHECKS[requirement.quantity]}", requirement.subject, checked[requirement.quantity]
     elif requirement.subject not in (CERTIFICATE, BASELINE):
         yield "method", requirement.subject, methods
     if requirement.is_metric:

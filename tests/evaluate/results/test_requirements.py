@@ -271,3 +271,41 @@ def test_so_many_rows_decide_as_often_as_said() -> None:
 def test_the_order_of_checks_does_not_matter(outcomes: list[Any], random: Any) -> None:
     shuffled = random.sample(outcomes, len(outcomes))
     assert combine(shuffled) == combine(outcomes)
+
+
+def agreed(outcome: str, kind: str = "nuisance", **more: Any) -> dict[str, Any]:
+    """An entry of the agreement of maps, as a summary has it."""
+    numbers = {"mean": 0.6, "low": 0.52, "high": 0.7}
+    start = {"method": "gradcam", "architecture": "net", "kind": kind, "models": ["a", "b"], "outcome": outcome}
+    return {**start, "scaled": numbers, "rows": 12, "reason": None, **more}
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected", "words"),
+    [
+        ([agreed("stable"), agreed("stable", "seeds")], "holds", "0.600 (95 %: 0.520 to 0.700, 12 rows)"),
+        ([agreed("stable"), agreed("unstable", "seeds")], "fails", "flowers, net, seeds: 0.600"),
+        (
+            [agreed("stable"), agreed("unknown", "seeds", reason="no two models rely")],
+            "undecided",
+            "no two models rely",
+        ),
+        ([agreed("undecided")], "undecided", "flowers, net, nuisance"),
+        ([agreed("stable"), agreed("unstable", method="lrp")], "holds", "0.600"),
+        ([agreed("stable"), agreed("unstable", architecture="vit")], "fails", "vit"),
+        ([], "undecided", "its maps were not compared there"),
+    ],
+)
+def test_stable_is_what_all_agreements_of_maps_say(entries: list[dict[str, Any]], expected: str, words: str) -> None:
+    outcome, reason = outcome_of("gradcam: stable", study(agreement=entries))
+    assert outcome == expected
+    assert words in reason
+
+
+def test_stable_is_asked_of_methods_whose_maps_are_compared() -> None:
+    requirement = parse_requirement("gradcam: stable on net")
+    assert (requirement.quantity, requirement.architecture, requirement.is_metric) == ("stable", "net", False)
+    known: dict[str, Any] = {"methods": ["gradcam"], "metrics": ["iou"], "sane": [], "certifies": True}
+    refuse_unknown_names([requirement], stable=["gradcam"], architectures=["net"], **known)
+    with pytest.raises(WrongUsage, match="method of the agreement of maps"):
+        refuse_unknown_names([requirement], architectures=["net"], **known)
