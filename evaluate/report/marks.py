@@ -103,7 +103,7 @@ def _draw_doses(studies: Sequence[StudyView]) -> Drawing | None:
     caption = (
         "How often maps show the mark, against how often it agreed with the class in training; means over the models. "
         "The solid grey line is the share of the rows in which the models demonstrably use it. The line of a method "
-        "should follow it: where it lies above, there are false alarms, and where it lies below, the shortcut is missed."
+        "should follow it: where it lies above, there are false alarms; where it lies below, the shortcut is missed."
     )
     svg = lines_plot("doses", shown, "agreement in training, %", "share of the rows", within=(0.0, 1.0))
     legend = [LegendEntry(len(views), "the model uses it", USE), *_entries(views)]
