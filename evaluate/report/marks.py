@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 from ..results.mark_words import OUTCOMES, SHARES
 from .figures import CellValue, Drawing, LegendEntry, NumberTable
 from .numbers import DASH, between, between_shares, number, percent
-from .plots import PlotLine, choose_looks, lines_plot
+from .plots import Look, PlotLine, lines_plot
 from .reading import AuditFolder
 from .sections import PageSection, add_section
 from .study import MethodView, StudyView
 
 SIGNS = {"yes": "yes", "no": "no", "always": "no", "open": "unknown"}  # how an outcome looks, by the style sheet
+USE = Look(None, "", "o")  # of the line that methods are held against; controls are grey and dashed
 COLUMNS = ("detection rate", "false-alarm rate", "AUROC of use", "AUROC of pixels")
 
 
@@ -92,8 +93,7 @@ def _draw_doses(studies: Sequence[StudyView]) -> Drawing | None:
     views = {method.text: method for study in studies for method in study.methods}
     series = {text: dict(_means(entries, text)) for text in views}
     used = {dose: _mean([e["uses"]["mean"] for d, e in entries if d == dose]) for dose in doses}
-    (grey,) = choose_looks([True])
-    lines = [PlotLine(len(views), grey, *_points(used))]
+    lines = [PlotLine(len(views), USE, *_points(used))]
     lines += [PlotLine(place, view.look, *_points(series[text])) for place, (text, view) in enumerate(views.items())]
     shown = [line for line in lines if line.x]
     columns = ["agreement in training, %", "the model uses it", *views]
@@ -102,12 +102,11 @@ def _draw_doses(studies: Sequence[StudyView]) -> Drawing | None:
     ]
     caption = (
         "How often maps show the mark, against how often it agreed with the class in training; means over the models. "
-        "The grey line is the share of the rows in which the models demonstrably use it: a method that tells lies on "
-        "it. A method that is high where the grey line is low raises false alarms, one that is low where it is high "
-        "misses the shortcut."
+        "The solid grey line is the share of the rows in which the models demonstrably use it. The line of a method "
+        "should follow it: where it lies above, there are false alarms; where it lies below, the shortcut is missed."
     )
     svg = lines_plot("doses", shown, "agreement in training, %", "share of the rows", within=(0.0, 1.0))
-    legend = [LegendEntry(len(views), "the model uses it", grey), *_entries(views)]
+    legend = [LegendEntry(len(views), "the model uses it", USE), *_entries(views)]
     return Drawing("doses", "Dose and response", caption, svg, NumberTable(columns, rows), legend)
 
 
