@@ -68,11 +68,12 @@ class Randomisation:
         with self.lend(self.copy.classifier):
             for draw in np.unique(draws).tolist():
                 places, values = np.flatnonzero(draws == draw), self.draws[draw]
-                rows = Query(*(tensor[torch.from_numpy(places).to(tensor.device)] for tensor in query))
+                there = torch.from_numpy(places).to(query.images.device)
+                rows = Query(*(tensor[there] for tensor in query))
                 for names, into in zip(wanted, maps, strict=True):
                     with self.copy.only(names, values, self.calibration) as classifier:
-                        into[places] = explain(classifier, rows)
-                    self.note(names, places, into[places])
+                        into[there] = explain(classifier, rows)
+                    self.note(names, places, into[there])
         return maps
 
 

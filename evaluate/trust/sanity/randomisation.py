@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, overload
 
 import torch
@@ -124,7 +124,9 @@ class Redraws(Sequence[dict[str, RedrawnParameter]]):
         if draw not in self._kept:
             if len(self._kept) == self._room:
                 self._kept.clear()
-            self._kept[draw] = redraw(self._classifier, self._seeds[draw])
+            drawn, device = redraw(self._classifier, self._seeds[draw]), self._classifier.device
+            there = {name: replace(new, value=new.value.to(device)) for name, new in drawn.items()}
+            self._kept[draw] = there  # copied to a GPU once, and not in every step of every walk
         return self._kept[draw]
 
 
