@@ -9,6 +9,7 @@ TITLES = {
     "ablationcam": "Ablation-CAM",
     "attention_flow": "Attention Flow",
     "attnlrp": "AttnLRP",
+    "ca_attention": "CA-Stream attention",
     "cam": "CAM",
     "center": "Center",
     "cplrp": "CP-LRP",
