@@ -267,7 +267,7 @@ def test_toml_is_valid(block: Block) -> None:
         groups = {f"an8flower.{kind}" for kind in ("archs", "explainers", "metrics")}
         assert set(document["project"]["entry-points"]) <= groups
     elif SPEC_TABLES & set(document):
-        specs.from_mapping(SPEC | document, f"{block.page}:{block.line}")
+        specs.from_mapping(SPEC | document, f"{block.page}:{block.line}", None)  # its photographs are nowhere
     else:
         from an8flower.evaluate.audits import plan
 
