@@ -38,7 +38,7 @@ def test_planted_mistakes_are_seen(document: Any) -> None:
 def test_every_method_and_metric_is_run() -> None:
     names = {f"explainer {name}" for name in explainers.names() if name not in explainers.plug_ins()}
     names |= {f"metric {name}" for name in metrics.names() if name not in metrics.plug_ins()}
-    assert names == {name for name in TABLE if " " in name}, REMEDY
+    assert names == {name for name in TABLE if name.startswith(("explainer ", "metric "))}, REMEDY
 
 
 @pytest.mark.parametrize("name", TABLE)
