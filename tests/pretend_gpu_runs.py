@@ -113,7 +113,7 @@ def run_metric(name: str, preset: str, device: str) -> Any:
     method = parse_method("gradcam")
     thresholds = None
     if "threshold" in judged.metrics[0].needs:
-        thresholds = method_thresholds(judged.validation, network, lambda: method)
+        thresholds = method_thresholds(judged.validation, network, method, lambda: method)
     LOG.__init__()
     table = judged.score(network, method, FEW, judged.predict(network, FEW), thresholds).to_pandas()
     return np.array(table.value, float)

@@ -37,7 +37,8 @@ def test_planted_mistakes_are_seen(document: Any) -> None:
 
 def test_every_method_and_metric_is_run() -> None:
     names = {f"explainer {name}" for name in explainers.names() if name not in explainers.plug_ins()}
-    names |= {f"metric {name}" for name in metrics.names() if name not in metrics.plug_ins()}
+    strangers = {*metrics.plug_ins(), *(name for name in metrics.names() if name.startswith("strange_"))}  # of tests
+    names |= {f"metric {name}" for name in metrics.names() if name not in strangers}
     assert names == {name for name in TABLE if name.startswith(("explainer ", "metric "))}, REMEDY
 
 

@@ -10,12 +10,17 @@ import pytest
 from click.testing import CliRunner
 
 from an8flower.commands.methods import methods, metrics
+from an8flower.evaluate import registry
 from an8flower.evaluate.results import listing
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> object:
     monkeypatch.setenv("COLUMNS", "160")
+    names = registry.metrics.names()  # loads the built-in ones
+    strangers = [name for name in names if name.startswith("strange_")]  # which other tests have registered
+    for name in strangers:
+        monkeypatch.delitem(registry.metrics._entries, name)
     return lambda command, *words: CliRunner().invoke(command, words, catch_exceptions=False).output
 
 

@@ -28,6 +28,12 @@ LOWER = NUMBERS | {"chance": 0.75, "oracle": 0.25}
 COST = {"seconds": 0.002, "forwards": 1.0, "backwards": 0.25}
 
 
+@pytest.fixture(autouse=True)
+def of_any_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the width that whoever runs the tests may have set."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 def document(*methods: str) -> dict[str, object]:
     metrics = {"auroc": UNDEFINED, "iou": NUMBERS, "deletion": LOWER}
     result = {"parameters": {"layer": None, "[b]": 2}, "metrics": metrics, "cost": COST}

@@ -2,7 +2,8 @@
 
 import math
 from functools import cache
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def scene(*classes: tuple[str, tuple[object, ...]]) -> Scene:
     rows, labels = torch.arange(ROWS), torch.from_numpy(made.labels)
     truth = Truth(rows, labels, torch.from_numpy(made.masks), torch.from_numpy(made.parts))
     query = Query(torch.zeros(ROWS, 3, 24, 24), labels, rows)
-    world = Drawn(spec, None, torch.device("cpu"))
+    world = Drawn(spec, cast(Any, SimpleNamespace(album=None)), torch.device("cpu"))
     return Scene(spec, Case(None, query, truth, None, world), made.factors)
 
 

@@ -65,7 +65,8 @@ def test_halves_compose_to_the_whole(arch: str) -> None:
 
 
 def test_every_arch_is_in_the_table() -> None:
-    assert set(LAYERS) == set(archs.names())
+    """Those that are pooled by cross-attention have a test of their own."""
+    assert set(LAYERS) == {name for name in archs.names() if "+" not in name}
 
 
 @pytest.mark.parametrize("layer", ["stem", "conv1", "bn1", "conv2", "bn2", "relu"])
