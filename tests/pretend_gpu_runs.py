@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -88,9 +89,7 @@ def judge(preset: str, metric: Metric | None, device: str) -> Judge:
         Judge(data[split], "label", 0, scored, resources, World.of(data[split], resources.device))
         for split in ("test", "val")
     ]
-    return Judge(
-        *(getattr(by_split[0], name) for name in Judge.__dataclass_fields__ if name != "validation"), by_split[1]
-    )
+    return replace(by_split[0], validation=by_split[1])
 
 
 @cache
@@ -227,6 +226,8 @@ def network_for(name: str) -> str:
     """The network of the contract that an explainer is tried on: a transformer if it is about attention."""
     if name == "cam":  # wants nothing but the mean between its layer and the linear one
         return "in-place"
+    if special := getattr(explainers[name].item, "checked_on", ()):
+        return str(special[0])
     return "vit" if explainers[name].about["family"] == "attention" else "reuse"
 
 
