@@ -167,6 +167,7 @@ def test_a_page_that_is_written_again_warns_that_the_signature_is_old(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("an8flower.evaluate.report.page.write_page", lambda folder: folder / "report.html")
+    monkeypatch.setattr("an8flower.evaluate.report.summary_cards.write_cards", lambda folder: [])
     (run / "report.html").write_text("another page")
     done = CliRunner().invoke(main, ["report", str(run)])
     assert "sign the audit again" in done.stderr
