@@ -247,7 +247,9 @@ class Audit:
             self.baseline.refuse_other_data(data, self.plan.split, self.plan.target)
 
     def _data_name(self, entry: Data) -> str:
-        return FlowerStore(entry.file).name if entry.file else specs.load(str(entry.spec)).name
+        if entry.file:
+            return FlowerStore(entry.file).name
+        return specs.load(str(entry.spec)).with_changes(agreement=entry.agreement).name
 
     def _render(self, spec: DatasetSpec, path: Path, engine: Engine, progress: Progress) -> None:
         """Render a data set in this process on all cores; a large one on a Ray cluster, in shards.

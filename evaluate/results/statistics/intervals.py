@@ -246,10 +246,12 @@ def _limits(
 
     low, high = estimate.copy(), estimate.copy()
     moves = np.where(np.isnan(influence), 0, influence)
-    varied = np.flatnonzero((moves != 0).any(1))
+    counts, moved = (~np.isnan(influence)).sum(1), (moves != 0).any(1)
+    low[moved & (counts < 2)] = high[moved & (counts < 2)] = np.nan  # of one row nothing more is known
+    varied = np.flatnonzero(moved & (counts > 1))
     if not len(varied):
         return low, high
-    n, moves, centre = (~np.isnan(influence)).sum(1)[varied], moves[varied], estimate[varied, None]
+    n, moves, centre = counts[varied], moves[varied], estimate[varied, None]
     drawn = np.sort(drawn[varied], axis=1)
     tie = 1e-9 * np.abs(moves).max(1, keepdims=True)  # sums of the same values in another order
     below = ((drawn < centre - tie).mean(1) + (drawn <= centre + tie).mean(1)) / 2

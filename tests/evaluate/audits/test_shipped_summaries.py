@@ -18,7 +18,7 @@ SIZES = {
     "sanity": {"rows": 2, "steps": 1, "draws": 2, "labels": False},
     "pictures": {"rows": 1, "extremes": 1},
 }
-TRANSFORMERS = ("flowervit",)
+TRANSFORMERS = ("flowervit", "flowervit_tiny")
 
 
 def shrink(name: str) -> Plan:
@@ -30,7 +30,7 @@ def shrink(name: str) -> Plan:
     archs = {model.arch for model in plan.models}
     small = [arch if arch in TRANSFORMERS else "flowernet" for arch in archs]
     return plan.with_changes(
-        data=[{"spec": entry.spec, "rows": 120, "size": 42} for entry in plan.data],
+        data=[{"spec": entry.spec, "rows": 120, "size": 42, "agreement": entry.agreement} for entry in plan.data],
         models=[{"arch": arch, "epochs": 1} for arch in dict.fromkeys(small)],
         rows=2,
         **tables,
