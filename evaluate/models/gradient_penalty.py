@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from an8flower.errors import NotApplicable, Refusal, WrongUsage
 
 from .networks.guard import evaluating
+from .networks.random_state import preserve_random_state
 from .networks.rectifiers import Rectifying, require_relus
 from .penalty_words import STRENGTH, Distance, Scalar
 from .probing import run_on_grey
@@ -120,12 +121,11 @@ DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 @contextmanager
-def leaving_no_trace(network: nn.Module, device: torch.device) -> Iterator[None]:
+def leaving_no_trace(network: nn.Module) -> Iterator[None]:
     """A block whose passes change no buffer, such as running statistics, and whose random draws are drawn again."""
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    devices = [device] if device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=devices):
+        with preserve_random_state():
             yield
     finally:
         with torch.no_grad():

@@ -23,7 +23,7 @@ def loss_of(classifier: Classifier, images: Tensor, labels: Tensor, penalty: Gra
     normalised = classifier.normalise(images.float() / 255)
     if penalty is None:
         return _cross_entropy(run(classifier, normalised), labels)
-    with leaving_no_trace(classifier.network, images.device):
+    with leaving_no_trace(classifier.network):
         guided = penalty.guided_gradient(lambda inputs: run(classifier, inputs)[0], normalised, labels)
     normalised.requires_grad_()
     outputs = run(classifier, normalised)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import importlib.util
 import json
 import re
 import subprocess
@@ -33,19 +32,8 @@ from an8flower.evaluate.report.verdict import reliance, verdict
 from an8flower.evaluate.results.manifest import CARDS
 from an8flower.evaluate.results.verdict_words import QUESTIONS
 from an8flower.evaluate.results.verdicts import verdicts
+from tests.evaluate.report import test_report_sample as sample
 
-
-def _load_sample() -> Any:
-    place = Path(__file__).with_name("test_report_sample.py")
-    spec = importlib.util.spec_from_file_location("report_sample", place)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-sample = _load_sample()
 VOID = {"meta", "input", "img", "br", "wbr", "link", "hr"}
 LOADS = ("src", "href", "xlink:href", "srcset", "action", "data", "poster")
 

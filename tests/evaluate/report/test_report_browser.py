@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
 import json
 import os
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 
 from an8flower.evaluate.report.page import write_page
+from tests.evaluate.report import test_report_sample as sample
 
 api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
@@ -33,19 +33,6 @@ def _executable() -> str | None:
 
 
 pytestmark = pytest.mark.skipif(_executable() is None, reason="no Chromium here (AN8FLOWER_CHROMIUM can name one)")
-
-
-def _load_sample() -> Any:
-    place = Path(__file__).with_name("test_report_sample.py")
-    spec = importlib.util.spec_from_file_location("report_sample", place)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-sample = _load_sample()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -16,19 +15,7 @@ from an8flower.errors import Refusal
 from an8flower.evaluate.report.markdown import code, escape_markdown, table
 from an8flower.evaluate.report.summary_cards import ANNEX, write_cards
 from an8flower.evaluate.results.manifest import CARDS
-
-
-def _load_sample() -> Any:
-    place = Path(__file__).with_name("test_report_sample.py")
-    spec = importlib.util.spec_from_file_location("report_sample", place)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-sample = _load_sample()
+from tests.evaluate.report import test_report_sample as sample
 
 
 def write(folder: Path, document: dict[str, Any] | None = None) -> tuple[str, str]:
