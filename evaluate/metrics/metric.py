@@ -88,6 +88,7 @@ class Metric:
     select: Callable[[np.ndarray], np.ndarray] | None = None
     needs: tuple[Need, ...] = ()
     further: Mapping[str, str] = field(default_factory=dict, hash=False)  # oracle, threshold, resize, quirks, ...
+    beside: str = ""  # the metric that is always scored with it, with the same options; none where empty
 
     @property
     def kind(self) -> MetricKind:

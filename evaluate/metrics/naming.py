@@ -19,10 +19,21 @@ USUAL = "usual"  # what is scored when nobody says: localisation by maps and mas
 def parse_metrics(texts: Iterable[str]) -> list[Metric]:
     """All metrics that are asked for, each once; `usual`, `all` and `family:NAME` stand for several.
 
+    A metric that is never scored alone brings along the one that belongs beside it.
+
     Raises WrongUsage as `parse_metric` does, and for an unknown family.
     """
     wanted = [text for pattern in texts for text in expand(pattern)]
-    return list({metric.name: metric for metric in map(parse_metric, wanted)}.values())
+    return list({metric.name: metric for text in wanted for metric in parse_with_control(text)}.values())
+
+
+def parse_with_control(text: str) -> list[Metric]:
+    """The metric that a text names, and with the same options the one that is always scored beside it."""
+    metric = parse_metric(text)
+    if not metric.beside:
+        return [metric]
+    _, _, options = text.partition(":")
+    return [metric, parse_metric(f"{metric.beside}:{options}" if options else metric.beside)]
 
 
 def parse_metric(text: str) -> Metric:

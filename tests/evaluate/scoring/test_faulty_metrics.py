@@ -111,7 +111,14 @@ def test_what_is_no_metric_is_not_taken_for_one(text: str) -> None:
     assert find_metric(text) is None
 
 
-@pytest.mark.parametrize("metric", parse_metrics(["family:localisation", "family:faithfulness"]), ids=lambda m: m.name)
+COSTLY = {"road", "road_blurred"}  # one share of pixels shows as much as nine
+OURS = [
+    parse_metric(f"{metric.name}:steps=1") if metric.name in COSTLY else metric
+    for metric in parse_metrics(["family:localisation", "family:faithfulness"])
+]
+
+
+@pytest.mark.parametrize("metric", OURS, ids=lambda m: m.name)
 def test_metrics_of_ours_keep_the_contract(metric: Metric) -> None:
     assert [verdict for verdict in check_metric(metric) if verdict.status == "FAILED"] == []
 
