@@ -11,6 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from .data.world import World
     from .models.classifier import Classifier
+    from .models.tuning import RandomRemoval
 
 
 class Query(NamedTuple):
@@ -46,6 +47,8 @@ class Case(NamedTuple):
     world: World | None = None  # renders the rows again; None where the data set has no spec
     # By how relevance is read, the share of a map above which a part counts as important; see part_threshold.
     thresholds: Mapping[str, float] | None = None
+    # The classifier fine-tuned on training rows of which something is taken away; None where there are no such rows.
+    tune: Callable[[RandomRemoval], Classifier] | None = None
 
 
 class Explainer(Protocol):

@@ -18,10 +18,10 @@ from ..results.metric_values import MetricKind
 Score = Callable[[Tensor, Case], Tensor]
 """(maps (B, H, W) float32, case) -> (B,) float32; NaN where undefined; never aggregates."""
 
-Need = Literal["model", "method", "parts", "renderer", "threshold"]
+Need = Literal["model", "method", "parts", "renderer", "threshold", "training"]
 """What a score asks besides maps and masks: `model` the classifier, `method` the explainer once more, `parts` the part
 maps, `renderer` the same scenes with something changed, `threshold` the share of a map that makes a part important, as
-it was chosen on validation rows."""
+it was chosen on validation rows, `training` the model fine-tuned on training rows."""
 
 FULL = "the mask covers the whole image"
 ALL_VOID = "the evidence covers no pixel whole, so that all of its mask is void"

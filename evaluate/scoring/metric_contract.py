@@ -212,10 +212,11 @@ def check_metric(metric: Metric) -> Iterator[ContractVerdict]:
 
 def judge(trial: MetricTrial, check: MetricCheck) -> ContractVerdict:
     """The verdict of one check; whatever the metric raises is part of it."""
-    lacking = {"renderer", "threshold"} & {*trial.metric.needs}
+    lacking = {"renderer", "threshold", "training"} & {*trial.metric.needs}
     try:
         if lacking:
-            raise NotApplicable(f"{trial.metric.name} needs a rendered data set; score it on one")
+            what = "a data set with training rows" if lacking == {"training"} else "a rendered data set"
+            raise NotApplicable(f"{trial.metric.name} needs {what}; score it on one")
         check.judge(trial)
     except NotApplicable as reason:
         return ContractVerdict(trial.network, check.name, "not applicable", str(reason))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from an8flower.store import FlowerStore
 
 from ..metrics.metric import Metric, Need
+from .tuned import SPLITS
 
 
 def missing_needs(store: FlowerStore) -> dict[Need, str]:
@@ -17,6 +18,9 @@ def missing_needs(store: FlowerStore) -> dict[Need, str]:
         reasons["renderer"] = f"{store.path} has no spec, so its rows cannot be rendered again with one thing changed"
     if not store.part_names:
         reasons["parts"] = f"{store.path} has no part maps"
+    if missing := [split for split in SPLITS if split not in store.splits]:
+        splits = " and ".join(missing)
+        reasons["training"] = f"{store.path} has no rows in {splits}, so that no model can be fine-tuned on it"
     return reasons
 
 

@@ -31,6 +31,7 @@ from ..explaining.stored_maps import StoredMaps
 from ..metrics.interventions import part_threshold
 from ..metrics.interventions.reliance import redundancy_warnings, warnings
 from ..metrics.naming import parse_metrics
+from ..models.classifier import Classifier
 from ..models.networks.arithmetic import describe_arithmetic
 from ..models.sources import Source, open_judged
 from ..resources import Resources
@@ -48,6 +49,7 @@ from .leading import check_leading, choose_leading
 from .model_cells import ModelCells
 from .needs import missing_needs, select_computable
 from .truth_by_use import check_use
+from .tuned import Tuner, files_of
 
 CELL_ROWS = 256
 
@@ -107,6 +109,7 @@ class Scoring:
             resources=resources,
             world=world_of(self.store, plan, resources, folder / "effects"),
             truth=plan.truth,
+            tuner=_tuner_of(self.store, models, plan.models, folder),
         )
         self.judge = _with_validation(judge, self.store)
         self.chosen = select_rows(judge.split.labels, plan.rows, seed_of("rows", plan.seed))
@@ -230,6 +233,12 @@ def score(
 def world_of(store: FlowerStore, plan: ScoringPlan, resources: Resources, folder: Path) -> World | None:
     """The world of the split that is scored, with a folder for what is measured once; None without a spec."""
     return replace(World.of(store[plan.split], resources.device), folder=folder) if store.spec else None
+
+
+def _tuner_of(store: FlowerStore, models: list[Classifier], sources: tuple[str | Source, ...], folder: Path) -> Tuner:
+    """Whoever fine-tunes the models of a plan, and keeps what comes of it beside their files."""
+    digests = [classifier.digest for classifier in models]
+    return Tuner(store, files_of(dict(zip(digests, sources, strict=True))), folder)
 
 
 def _with_validation(judge: Judge, store: FlowerStore) -> Judge:
