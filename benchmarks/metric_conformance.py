@@ -425,6 +425,37 @@ def right(percentile: float) -> Callable[..., np.ndarray]:
     return partial(perturbation_confidence.PerturbationConfidenceMetric(black), return_diff=False)
 
 
+def road_combined(case: Case, maps: Tensor, noise: float = 0.0) -> np.ndarray:
+    """Twice what ROADCombined is: without the least relevant pixels, less without the most, on the classifier itself.
+
+    Percentiles lie between two pixels, so that as many go as ours takes.
+    """
+    pixels = maps[0].numel()
+    targets = [ClassifierOutputSoftmaxTarget(target) for target in case.query.targets.tolist()]
+    remaining = [pixels - pixels * tenth // 10 for tenth in range(1, 10)]
+    least, most = (
+        perturbation_confidence.AveragerAcrossThresholds(
+            lambda percentile, kind=kind: perturbation_confidence.PerturbationConfidenceMetric(
+                kind(percentile, road.NoisyLinearImputer(noise))
+            ),
+            [100 * (k - 0.5) / (pixels - 1) for k in remaining],
+        )(case.query.images, maps.numpy(), targets, model_of(case))
+        for kind in (perturbation_confidence.RemoveLeastRelevantFirst, perturbation_confidence.RemoveMostRelevantFirst)
+    )
+    return least - most
+
+
+def quantus_road(case: Case, maps: Tensor, noise: float = 0.0) -> np.ndarray:
+    """By how much the accuracy on each image falls in Quantus's ROAD, the mean over nine shares of the pixels."""
+    with torch.no_grad():
+        right_before = (model_of(case)(case.query.images).argmax(1) == case.query.targets).double().numpy()
+    shares = [
+        np.mean([*asked("ROAD", *single, percentages=list(range(10, 100, 10)), noise=noise).values()])
+        for single in singles(case, maps)
+    ]
+    return right_before - np.asarray(shares)
+
+
 # What is compared
 
 POINTING, MASS = quantus_("PointingGame"), quantus_("RelevanceMassAccuracy")
@@ -477,6 +508,9 @@ INSERTED = CURVES("insertion_auc", steps=STEPS)
 INSERTED_BLUR = CURVES("insertion_auc", steps=STEPS, baseline=blur_like_rise)
 FLIPPED, FLIPPED_ALIKE = Peer("Quantus PixelFlipping", flipped), Peer("Quantus PixelFlipping", flipped_alike)
 ROAD = grad_cam(road.ROADMostRelevantFirst, percentile=75)
+COMBINED = Peer("pytorch-grad-cam ROADCombined", road_combined)
+COMBINED_NOISY = Peer("pytorch-grad-cam ROADCombined", partial(road_combined, noise=0.01))
+QUANTUS_ROAD, FALL = Peer("Quantus ROAD", quantus_road), "road:order=most,output=accuracy,noise=0"
 LABEL = Peer("pytorch-grad-cam AveragerAcrossThresholds", accuracy)
 ADCC = Peer("pytorch-grad-cam arcc, TorchCAM", adcc)
 SPARSENESS, COMPLEXITY = quantus_("Sparseness"), quantus_("Complexity")
@@ -517,6 +551,9 @@ FAITHFULNESS = (
     Pair(f"{INSERTION},baseline=black", "IG", INSERTED.in_our_order(), OURS),
     Pair("perturbation_positive", "IG", ROAD, QUESTION),
     Pair("perturbation_positive", "IG", LABEL.in_our_order(), f"black, as many pixels, asked for the label; {OURS}"),
+    Pair("road:noise=0", "IG", COMBINED.in_our_order(), f"twice ROADCombined without its noise; {INSIDE}; {OURS}"),
+    Pair("road", "IG", COMBINED_NOISY.in_our_order(), f"twice ROADCombined, noise from the global generator; {OURS}"),
+    Pair(FALL, "IG", QUANTUS_ROAD.in_our_order(), f"the fall of the accuracy, at the same nine shares; {OURS}"),
     Pair("sparseness", "IG", SPARSENESS, "adds 1e-7 to all values, the largest of the data set being 1"),
     Pair("sparseness", "IG, one of zeros", SPARSENESS, "so that a map of zeros scores 0; ours: undefined"),
     Pair("complexity", "IG", COMPLEXITY, "adds 1e-12 in the logarithm"),

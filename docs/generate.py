@@ -18,6 +18,7 @@ from catalogue import archs, checks, methods, metric_cards
 from command_lists import LISTING, listing
 from command_page import commands
 from data_pages import colours, factors, pictures, presets
+from in_domain_tables import in_domain_scores, in_domain_taus, in_domain_tuning
 from plan_tables import plan, plans
 from ruler_tables import blind_maps, criterion, measured_ruler, right_maps
 
@@ -38,6 +39,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     for table in (
         *(factors, colours, archs, checks, plan, plans, right_maps, blind_maps, criterion, measured_ruler),
         *(proxy_taus, proxy_verdicts, quick_taus, row_taus, known_maps, adversaries),
+        *(in_domain_taus, in_domain_scores, in_domain_tuning),
     )
 }
 """What a page may ask for by a pair of lines: `<!-- table: factors -->` and `<!-- end of table -->`."""

@@ -16,9 +16,12 @@ from .robustness import select_class
 from .tuned_answers import TUNED, TUNING_COST, ask_tuned
 
 
-def number_patches(grid: int, height: int, width: int) -> Tensor:
-    """The number of the patch that each pixel lies in, (H, W) int64 from 0, of a grid as even as pixels allow."""
-    down, across = (torch.arange(length) * grid // length for length in (height, width))
+def number_patches(grid: int, like: Tensor) -> Tensor:
+    """The number of the patch that each pixel of images (..., H, W) lies in, (H, W) int64 from 0, on their device.
+
+    The grid is as even as pixels allow.
+    """
+    down, across = (torch.arange(length, device=like.device) * grid // length for length in like.shape[-2:])
     return down[:, None] * grid + across
 
 
@@ -33,8 +36,8 @@ class PatchRemoval:
         """Images (B, 3, H, W) uint8, in half of which a patch is gone."""
         chosen = torch.randint(self.grid**2, (len(images),), generator=source)
         spared = torch.rand(len(images), generator=source) < 0.5
-        gone = number_patches(self.grid, *images.shape[2:]) == chosen.where(~spared, -1)[:, None, None]
-        return replace_bytes(images, gone, self.baseline)
+        lost = chosen.where(~spared, -1).to(images.device)
+        return replace_bytes(images, number_patches(self.grid, images) == lost[:, None, None], self.baseline)
 
 
 def replace_bytes(images: Tensor, gone: Tensor, baseline: str) -> Tensor:
@@ -53,14 +56,14 @@ class PatchGone(ImageChange):
 
     def images(self, masking: Masking, rows: Tensor) -> Tensor:
         """The images (n, 3, H, W) in [0, 1] without the patch."""
-        patches = number_patches(self.grid, *masking.maps.shape[1:]).to(rows.device)
+        patches = number_patches(self.grid, masking.maps)
         gone = (patches == self.number).float().expand(len(rows), -1, -1)
         return masking.replace(rows, self.baseline, gone)
 
 
 def average_patches(maps: Tensor, grid: int) -> Tensor:
     """The mean of maps (B, H, W) over each patch, (B, P) float64; in patches of one size it ranks as the sum does."""
-    patches = number_patches(grid, *maps.shape[1:]).to(maps.device).flatten()
+    patches = number_patches(grid, maps).flatten()
     sums = torch.zeros(len(maps), grid**2, dtype=torch.float64, device=maps.device)
     return sums.index_add_(1, patches, maps.flatten(1).double()) / patches.bincount(minlength=grid**2)
 

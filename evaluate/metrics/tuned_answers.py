@@ -11,7 +11,7 @@ TUNED = (
     "a copy of the network, fine-tuned for six epochs at a third of its learning rate on training rows of which "
     "something is taken away at random; made once for each model and kept beside it as `MODEL.tuned-....safetensors`"
 )
-TUNING_COST = "fine-tuning, once for each model: half of its training's epochs"
+TUNING_COST = "once for each model, six epochs of training"
 
 
 def ask_tuned(masking: Masking, removal: RandomRemoval) -> Masking:
