@@ -52,6 +52,7 @@ KEYS = {
     "Plan.seed": "seed of the choice of rows, of methods that draw, and of resampling",
     "Plan.certificate": "what the models rely on",
     "Plan.derivations": "whether two derivations of what a model uses agree, where a metric asks for effect maps",
+    "Plan.roar": "networks trained anew without the pixels that a method calls important; skipped if it is left out",
     "Plan.agreement": "whether a method's maps agree where models and evidence do; skipped if it is left out",
     "Plan.sanity": "whether methods notice that a model is randomised; skipped if it is left out",
     "Plan.meta": "which metric may be believed: maps of known worth, scored by every metric on the models that rely on "
@@ -95,6 +96,9 @@ KEYS = {
     "derivations.rows": "rows of which regions are swapped, or all if there are fewer",
     "derivations.orders": "orders in which the regions of a row come in, each with its reverse: two passes each, for "
     "each region and other class",
+    "roar.methods": "the methods by whose maps pixels are removed; by default those of the plan",
+    "roar.shares": "the shares of the pixels that are removed, each between 0 and 1; a network is trained for each",
+    "roar.epochs": "epochs of each training; by default those of the architecture",
     "agreement.methods": "the methods that are asked; by default those of the plan",
     "agreement.rows": "rows that are explained, twice on each model, or all if there are fewer",
     "sanity.methods": "the methods to check; by default those of the plan",
@@ -116,6 +120,8 @@ KEYS = {
     "reduced.epochs": "epochs at most",
     "reduced.archs": 'architectures that stand in for others: `{ resnet50 = "flowernet" }`',
     "reduced.meta_rows": "rows of the maps of known worth",
+    "reduced.roar_shares": "shares of the pixels that are removed before networks are trained anew",
+    "reduced.roar_epochs": "epochs of each training of removing and retraining",
     "reduced.sanity_rows": "rows of the sanity checks",
     "reduced.mark_rows": "rows that are asked about marks",
     "reduced.labels": "whether the sanity checks train a model on permuted labels",
