@@ -121,7 +121,7 @@ register_masking(
         "cost": f"17 passes forwards a row; {TUNING_COST}",
         "quirks": "the authors explain the fine-tuned network: to do so, name its file as the model, with tuned=false; "
         "their patches become the normaliser's mean colour, by zeros, here each image's own, which tells something of "
-        "it (baseline=black does not); a patch holds evidence and background alike, so that a map need not be finer than "
-        "the grid",
+        "it (baseline=black does not); a patch holds evidence and background alike, so that a map need not be finer "
+        "than the grid",
     },
 )(SingleDeletion)

@@ -9,10 +9,12 @@ import copy
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from filelock import FileLock
 
 from an8flower.errors import Refusal
 from an8flower.store import FlowerStore
@@ -43,8 +45,9 @@ class Tuner:
         identity = self.identity_of(classifier, removal)
         if identity not in self._memory:
             path = self.path_of(classifier, identity)
-            tuned = None if path is None else read_tuned(path, identity, classifier)
-            self._memory[identity] = tuned or self._tune(classifier, removal, identity, path)
+            with waiting_for_others(path):
+                tuned = None if path is None else read_tuned(path, identity, classifier)
+                self._memory[identity] = tuned or self._tune(classifier, removal, identity, path)
             while len(self._memory) > IN_MEMORY:
                 self._memory.popitem(last=False)
         self._memory.move_to_end(identity)
@@ -75,10 +78,26 @@ class Tuner:
         }
         tuned.card = replace(classifier.card, accuracy=None, data={**classifier.card.data, **about})
         if path is not None:
-            with suppress(Refusal, OSError):  # then it is used all the same
-                path.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(Refusal):  # then it is used all the same
                 tuned.save(path)
         return tuned
+
+
+@contextmanager
+def waiting_for_others(path: Path | None) -> Iterator[None]:
+    """A block that one process at a time enters for a file, so that it is made once; all at once if none can be there.
+
+    Whoever dies in it lets the next one in.
+    """
+    with ExitStack() as stack:
+        if path is not None:
+            place = path.with_name(f".{path.name}.lock")
+            with suppress(OSError):  # a folder that nobody may write to
+                path.parent.mkdir(parents=True, exist_ok=True)
+                place.touch()  # where nothing can be written, this says so; the lock would wait for ever
+                stack.enter_context(FileLock(place))
+                stack.callback(place.unlink, missing_ok=True)
+        yield
 
 
 def read_tuned(path: Path, identity: str, classifier: Classifier) -> Classifier | None:

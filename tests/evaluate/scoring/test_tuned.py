@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -101,6 +102,18 @@ def test_other_models_other_removals_and_damage_are_made_anew(
     Tuner(store, {other.digest: tmp_path / "net.safetensors"})(other, REMOVAL)
     assert len(counted) == 3
     assert len([*tmp_path.glob("net.tuned-*")]) == 3
+
+
+def test_who_comes_at_the_same_time_waits(
+    store: FlowerStore, classifier: Classifier, tmp_path: Path, counted: list[str]
+) -> None:
+    classifier.save(tmp_path / "net.safetensors")
+    tuners = [Tuner(store, {classifier.digest: tmp_path / "net.safetensors"}) for _ in range(2)]
+    with ThreadPoolExecutor() as pool:
+        first, second = pool.map(lambda tuner: tuner(classifier, REMOVAL), tuners)
+    assert counted == [repr(REMOVAL)]
+    assert first.digest == second.digest
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".safetensors"] * 2
 
 
 def test_a_model_without_a_file_has_it_in_the_folder_of_the_run(
