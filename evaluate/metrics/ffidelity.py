@@ -61,10 +61,10 @@ class SampleGone(ImageChange):
 
 @dataclass(frozen=True)
 class FineTunedFidelity(OrderedRemoval):
-    """Mean of o_least - o_most over shares of the pixels, of which at random a part goes, never more than beta of all.
+    """Mean over shares of the pixels of o_least - o_most, the class's probabilities without some of the smallest and
+    of the largest M: random ones, never more than beta of all pixels.
 
-    They are the class's probabilities without pixels of the smallest and of the largest M, as a copy of the network
-    gives them that is fine-tuned on images without up to beta of their pixels.
+    A copy of the network gives them that is fine-tuned on images without up to beta of their pixels.
     """
 
     alpha: float = 0.5  # the part of the share that goes, at most

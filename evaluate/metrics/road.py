@@ -47,9 +47,9 @@ def noise_of(seeds: list[int], images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Road(OrderedRemoval):
-    """Mean of o_least - o_most over shares of the pixels, which are filled in from their neighbours, with some noise.
+    """Mean over shares of the pixels of o_least - o_most, the class's probabilities without the smallest and largest M.
 
-    They are the class's probabilities without the smallest and without the largest M.
+    What is taken away is filled in from its neighbours, with some noise.
     """
 
     noise: float = 0.01  # standard deviation, the range of a pixel being 1
