@@ -26,7 +26,7 @@ from ..models.networks.arithmetic import identity_of_arithmetic
 from ..models.sources import Source
 from ..models.tuning import RandomRemoval, tune
 
-VERSION = 1  # of how classifiers are fine-tuned: raise it with any change of `tune`
+VERSION = 1  # of how classifiers are fine-tuned: raise it, and that of the metrics that ask, with any change of `tune`
 SPLITS = ("train", "val")  # whose rows it takes
 IN_MEMORY = 4  # fine-tuned classifiers that are kept in memory
 
