@@ -34,6 +34,7 @@ GROUPS = {
     "Explainers": (
         *("Explainer", "Query", "register_explainer", "parse_method", "Method"),
         *("explain_batch", "check_explainer", "outcome"),
+        *("Between", "Choices", "Layers", "Numbered", "Pixels"),
     ),
     "Metrics": ("Metric", "Reading", "Asking", "Case", "Truth", "register_metric", "parse_metric", "score_all"),
     "Seeds": ("generator", "seed_of"),

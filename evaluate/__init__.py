@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # the same table once more, for editors and mypy; a test comp
     from .calls import audit, explain, save_maps, score
     from .case import Case, Explainer, Query, Truth
     from .data.pictures import dataset
+    from .explainers.ranges import Between, Choices, Layers, Numbered, Pixels
     from .explaining.contract import check_explainer, outcome
     from .explaining.explain import explain as explain_batch
     from .explaining.methods import Method, parse_method
@@ -32,14 +33,19 @@ if TYPE_CHECKING:  # the same table once more, for editors and mypy; a test comp
 PLACES = {
     "Asking": "metrics.metric",
     "AuditResult": "results.notebook",
+    "Between": "explainers.ranges",
     "Card": "models.classifier",
     "Case": "case",
+    "Choices": "explainers.ranges",
     "Classifier": "models.classifier",
     "Explainer": "case",
     "Explanation": "explaining.single_picture",
     "GradientPenalty": "models.gradient_penalty",
+    "Layers": "explainers.ranges",
     "Method": "explaining.methods",
     "Metric": "metrics.metric",
+    "Numbered": "explainers.ranges",
+    "Pixels": "explainers.ranges",
     "Query": "case",
     "Reading": "metrics.metric",
     "ScoreResult": "results.notebook",
@@ -72,14 +78,19 @@ PLACES = {
 __all__ = [
     "Asking",
     "AuditResult",
+    "Between",
     "Card",
     "Case",
+    "Choices",
     "Classifier",
     "Explainer",
     "Explanation",
     "GradientPenalty",
+    "Layers",
     "Method",
     "Metric",
+    "Numbered",
+    "Pixels",
     "Query",
     "Reading",
     "ScoreResult",

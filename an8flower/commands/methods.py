@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,16 +17,31 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.argument("name", required=False)
 @as_json
-def methods(as_json: bool) -> None:
+def methods(name: str | None, as_json: bool) -> None:
     """List the explainers: name, family, parameters with defaults, source, and what a network has to have.
+
+    With NAME, one of them alone, with the ranges of its parameters: the values that are worth a try.
 
     Besides these, any class of Captum, pytorch-grad-cam or Zennit is a method: write captum:Occlusion(...),
     grad_cam:GradCAMPlusPlus, zennit:EpsilonPlusFlat(epsilon=1e-6).
 
     \b
     Example:  an8flower methods --json
+              an8flower methods attnlrp
     """
+    entries = _describe_one(name) if name else _describe_all()
+    if as_json:
+        echo_json(entries)
+    elif name:
+        _show_method(entries[0])
+    else:
+        show_list([{key: value for key, value in entry.items() if key != "ranges"} for entry in entries], as_json)
+
+
+def _describe_all() -> list[dict[str, Any]]:
+    """Every explainer that can be named, plug-ins among them."""
     from ..evaluate.results.listing import read_listing
 
     entries = read_listing("methods")
@@ -34,7 +49,31 @@ def methods(as_json: bool) -> None:
         from ..evaluate.explaining.methods import describe_methods
 
         entries = describe_methods()
-    show_list(entries, as_json)
+    return entries
+
+
+def _describe_one(name: str) -> list[dict[str, Any]]:
+    """The explainer of a name, in a list."""
+    from ..evaluate.results.listing import read_entry
+
+    entry = read_entry("methods", name)
+    if entry is None:  # a plug-in, or package.module:attribute
+        from ..evaluate.explaining.methods import describe_method
+
+        entry = describe_method(name)
+    return [entry]
+
+
+def _show_method(entry: dict[str, Any]) -> None:
+    """Print one explainer, and a table of its parameters."""
+    from ..evaluate.results.wording import range_words
+    from .fitting import show, show_mapping
+
+    show_mapping({key: value for key, value in entry.items() if key not in ("parameters", "ranges") and value != ""})
+    ranges = entry.get("ranges", {})
+    rows = [[key, str(value), range_words(ranges.get(key, {}))] for key, value in entry["parameters"].items()]
+    if rows:
+        show(["parameter", "default", "range"], rows)
 
 
 @click.command()
