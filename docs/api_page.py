@@ -18,7 +18,10 @@ at work. The reader of data sets is `an8flower.store.FlowerStore` ([The files](d
 `an8flower.errors.Refusal`, `WrongUsage` and `NotApplicable`. Any other module is an inner one and may change."""
 
 GROUPS = {
-    "The words of the command line": ("explain", "score", "audit", "Explanation", "ScoreResult", "AuditResult"),
+    "The words of the command line": (
+        *("explain", "score", "tune", "audit"),
+        *("Explanation", "ScoreResult", "TuningResult", "AuditResult"),
+    ),
     "Data, maps and results for other programs": ("dataset", "save_maps", "summary_schema"),
     "Classifiers": (
         "load",

@@ -83,7 +83,7 @@ written `package.module:attribute` ([Writing an explainer](explainer.md)); a cla
 is written as it is called there, `captum:Occlusion(sliding_window_shapes=(3,8,8))`.
 
 A method that cannot run on a network is skipped, and the reason is printed. A parameter's range has the values that are
-worth a try.
+worth a try: `an8flower tune` looks for the best of them ([Tuning](tuning.md)).
 
 ![Every method on six flowers, flowernet](gallery-flowernet.png)
 

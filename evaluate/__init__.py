@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same table once more, for editors and mypy; a test compares the two
-    from .calls import audit, explain, save_maps, score
+    from .calls import audit, explain, save_maps, score, tune
     from .case import Case, Explainer, Query, Truth
     from .data.pictures import dataset
     from .explainers.ranges import Between, Choices, Layers, Numbered, Pixels
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # the same table once more, for editors and mypy; a test comp
     from .models.gradient_penalty import GradientPenalty
     from .models.training import TrainingResult, train
     from .registry import register_arch, register_explainer, register_metric
-    from .results.notebook import AuditResult, ScoreResult
+    from .results.notebook import AuditResult, ScoreResult, TuningResult
     from .results.summary_schema import summary_schema
     from .seeds import generator, seed_of
 
@@ -51,6 +51,7 @@ PLACES = {
     "ScoreResult": "results.notebook",
     "TrainingResult": "models.training",
     "Truth": "case",
+    "TuningResult": "results.notebook",
     "audit": "calls",
     "build": "models.classifier",
     "check_explainer": "explaining.contract",
@@ -71,6 +72,7 @@ PLACES = {
     "seed_of": "seeds",
     "summary_schema": "results.summary_schema",
     "train": "models.training",
+    "tune": "calls",
     "wrap": "models.classifier",
 }
 """Where each name of the door is defined: `module`, or `module:name` where it is called otherwise there."""
@@ -96,6 +98,7 @@ __all__ = [
     "ScoreResult",
     "TrainingResult",
     "Truth",
+    "TuningResult",
     "audit",
     "build",
     "check_explainer",
@@ -116,6 +119,7 @@ __all__ = [
     "seed_of",
     "summary_schema",
     "train",
+    "tune",
     "wrap",
 ]
 
