@@ -82,7 +82,8 @@ The explainers that come with an8flower. A method is asked for by its name, with
 written `package.module:attribute` ([Writing an explainer](explainer.md)); a class of Captum, pytorch-grad-cam or Zennit
 is written as it is called there, `captum:Occlusion(sliding_window_shapes=(3,8,8))`.
 
-A method that cannot run on a network is skipped, and the reason is printed. A parameter's range has the values that are
+A method that cannot run on a network is skipped, and the reason is printed; `an8flower methods --model FILE` tries all
+of them on a network beforehand, says which ones run, and what a map costs. A parameter's range has the values that are
 worth a try: `an8flower tune` looks for the best of them ([Tuning](tuning.md)).
 
 ![Every method on six flowers, flowernet](gallery-flowernet.png)
