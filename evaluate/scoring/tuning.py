@@ -81,7 +81,13 @@ class Tuning:
     """
 
     def __init__(
-        self, plan: TuningPlan, resources: Resources, folder: Path, settle: Settle, scoring: Scoring | None = None
+        self,
+        plan: TuningPlan,
+        resources: Resources,
+        folder: Path,
+        settle: Settle,
+        scoring: Scoring | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         if len(names := expand(plan.metric)) != 1:
             raise WrongUsage(f"{plan.metric} stands for {len(names)} metrics; tune by one of them")
@@ -93,7 +99,7 @@ class Tuning:
         method = parse_method(plan.method) if isinstance(plan.method, str) else plan.method
         classifiers = [model.classifier for model in self.scoring.models]
         self.tunable: Tunable = find_tunable(method, classifiers, plan.parameters)
-        self.ledger = Ledger(RunFolder(folder))
+        self.ledger = ledger or Ledger(RunFolder(folder))
         self.entries: dict[str, dict[str, Any]] = {}  # what came of each method, by its text
 
     def run(self, progress: Progress = lambda done, total: None) -> TuningOutcome:
