@@ -20,6 +20,7 @@ from .commands import (
     shards,
     signing,
     trust,
+    tuning,
 )
 from .errors import Refusal
 from .names import unknown
@@ -33,6 +34,7 @@ COMMANDS = (
     *(methods.methods, methods.check, methods.metrics),
     explaining.explain,
     *(trust.certify, scoring.score, trust.sanity),
+    tuning.tune,
     *(audit.audit, audit.report, signing.sign),
 )
 

@@ -17,6 +17,7 @@ import captum.attr
 import pytorch_grad_cam
 import report
 import torch
+import torchcam.methods
 import zennit.composites
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
@@ -96,6 +97,27 @@ def grad_cam(
         return upsample(finish(torch.from_numpy(maps)), query.images)
 
     return f"pytorch-grad-cam {name}", theirs, note
+
+
+def torch_cam_finer(classifier: Classifier, query: Query) -> Tensor:
+    """TorchCAM's FinerCAM of Grad-CAM, before its normalisation, resized by us."""
+    model, shape = plain(classifier), tuple(query.images.shape[1:])
+    with torchcam.methods.FinerCAM(model, f"network.{classifier.target_layer}", shape) as cam:
+        (maps,) = cam(query.targets.tolist(), model(query.images.clone()), normalized=False)
+    return upsample(maps.detach().relu(), query.images)
+
+
+def torch_cam_refined(*layers: str) -> Callable[[Classifier, Query], Tensor]:
+    """TorchCAM's RefineCAM of Grad-CAM at some layers, resized by us."""
+
+    def theirs(classifier: Classifier, query: Query) -> Tensor:
+        model, shape = plain(classifier), tuple(query.images.shape[1:])
+        names: list[Any] = [f"network.{layer}" for layer in layers]
+        with torchcam.methods.RefineCAM(model, names, shape, base_method=torchcam.methods.GradCAM) as cam:
+            (maps,) = cam(query.targets.tolist(), model(query.images.clone()))
+        return upsample(maps.detach(), query.images)
+
+    return theirs
 
 
 def zennit_(
@@ -193,6 +215,12 @@ PAIRS = (
     Pair("ablationcam:relative=true", *grad_cam("AblationCAM", RESIZED)),
     Pair(
         "eigencam:centre=true", *grad_cam("EigenCAM", RESIZED + "; it leaves the sign to chance, and centres", upright)
+    ),
+    Pair("finercam", "TorchCAM FinerCAM", torch_cam_finer, "compared before its normalisation"),
+    Pair(
+        "refinecam:base=gradcam,layer=features.2+features",
+        "TorchCAM RefineCAM",
+        torch_cam_refined("features.2", "features"),
     ),
     Pair("lrp:composite=epsilon_plus", *zennit_("EpsilonPlus", itself)),
     Pair("lrp:composite=epsilon_plus_flat", *zennit_("EpsilonPlusFlat", itself)),

@@ -15,7 +15,17 @@ from typing import Any
 
 import report
 import torch
-from peers import Peer, captum_, captum_noise, grad_cam, torch_cam, torch_cam_legrad
+from peers import (
+    Peer,
+    captum_,
+    captum_noise,
+    grad_cam,
+    ours,
+    torch_cam,
+    torch_cam_finer,
+    torch_cam_legrad,
+    torch_cam_refined,
+)
 
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.explaining.explain import explain
@@ -136,10 +146,29 @@ TRANSFORMERS = (
     Contest("attnlrp", "2 (F + B)"),
     Contest("cplrp", "2 (F + B)"),
     Contest("gradcam", "1.15 F"),
+    Contest("finercam", "as gradcam", (("an8flower gradcam", ours("gradcam")),)),
+)
+CONTRAST = (
+    Contest("gradcam", "1.15 F", (("TorchCAM GradCAM", torch_cam("GradCAM")),)),
+    Contest(
+        "finercam",
+        "as gradcam",
+        (
+            ("an8flower gradcam", ours("gradcam")),
+            ("TorchCAM FinerCAM", torch_cam_finer),
+            *family("FinerCAM"),
+        ),
+    ),
+    Contest(
+        "refinecam:base=gradcam,layer=features.2+features",
+        "",
+        (("TorchCAM RefineCAM", torch_cam_refined("features.2", "features")),),
+    ),
 )
 SETTINGS = (
     Setting("resnet18", 112, 32, SMALL),
-    Setting("flowervit", 112, 32, TRANSFORMERS),
+    Setting("flowervit", 112, 8, TRANSFORMERS),
+    Setting("flowernet", 112, 32, CONTRAST),
     Setting("resnet50", 224, 8, LARGE),
     Setting("vgg16", 224, 8, tuple(each for each in LARGE if not each.method.startswith("ablation"))),
 )
@@ -221,7 +250,7 @@ def main() -> None:
     about = {
         "device": str(device),
         "threads": THREADS,
-        "images": "noise; untrained weights; 32 a batch for resnet18 and flowervit, 8 for the others",
+        "images": "noise; untrained weights; 32 a batch for resnet18 and flowernet, 8 for the others",
         "turns": "medians of 5, of 3 where an image takes long; of 2 or 1 for the large networks",
     }
     for setting in wanted:

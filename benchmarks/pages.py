@@ -30,6 +30,7 @@ its way back to the pixels. Written by `make bench`; the figures are those of th
         {
             "explainers-resnet18": "Explainers: ResNet-18 at 112 px",
             "explainers-flowervit": "Explainers: flowervit at 112 px",
+            "explainers-flowernet": "Explainers that contrast and refine: flowernet at 112 px",
             "explainers-resnet50": "Explainers: ResNet-50 at 224 px",
             "explainers-vgg16": "Explainers: VGG-16 at 224 px",
             "memory": "Memory of explainers",
@@ -46,7 +47,11 @@ its way back to the pixels. Written by `make bench`; the figures are those of th
 
 How far our maps and scores are from those of other toolkits on identical input. Where definitions differ, the table
 says how, and both are compared up to the step at which they part. Written by `make bench`.""",
-        {"conformance-explainers": "Explainers", "conformance-metrics": "Metrics"},
+        {
+            "conformance-explainers": "Explainers",
+            "conformance-transformers": "Explainers of vision transformers",
+            "conformance-metrics": "Metrics",
+        },
     ),
 )
 

@@ -12,6 +12,8 @@ import torchcam.methods
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from an8flower.evaluate.case import Query
+from an8flower.evaluate.explaining.explain import explain
+from an8flower.evaluate.explaining.methods import parse_method
 from an8flower.evaluate.models.classifier import Classifier
 
 Peer = Callable[[Classifier, Query], Any]
@@ -41,6 +43,31 @@ def torch_cam(name: str, **arguments: Any) -> Peer:
             cam.remove_hooks()
 
     return run
+
+
+def torch_cam_finer(classifier: Classifier, query: Query) -> Any:
+    """TorchCAM's FinerCAM of Grad-CAM at the classifier's target layer."""
+    shape = tuple(query.images.shape[1:])
+    with torchcam.methods.FinerCAM(classifier, f"network.{classifier.target_layer}", shape) as cam:
+        return cam(query.targets.tolist(), classifier(query.images.clone()))
+
+
+def torch_cam_refined(*layers: str) -> Peer:
+    """TorchCAM's RefineCAM of Grad-CAM at some layers."""
+
+    def run(classifier: Classifier, query: Query) -> Any:
+        names: list[Any] = [f"network.{layer}" for layer in layers]
+        kind, shape = torchcam.methods.GradCAM, tuple(query.images.shape[1:])
+        with torchcam.methods.RefineCAM(classifier, names, shape, base_method=kind) as cam:
+            return cam(query.targets.tolist(), classifier(query.images.clone()))
+
+    return run
+
+
+def ours(method: str) -> Peer:
+    """Another method of ours, timed beside one that is to cost the same."""
+    explainer = parse_method(method).explainer
+    return lambda classifier, query: explain(classifier, explainer, query)
 
 
 def torch_cam_legrad(classifier: Classifier, query: Query) -> Any:

@@ -18,7 +18,10 @@ at work. The reader of data sets is `an8flower.store.FlowerStore` ([The files](d
 `an8flower.errors.Refusal`, `WrongUsage` and `NotApplicable`. Any other module is an inner one and may change."""
 
 GROUPS = {
-    "The words of the command line": ("explain", "score", "audit", "Explanation", "ScoreResult", "AuditResult"),
+    "The words of the command line": (
+        *("explain", "score", "tune", "audit"),
+        *("Explanation", "ScoreResult", "TuningResult", "AuditResult"),
+    ),
     "Data, maps and results for other programs": ("dataset", "save_maps", "summary_schema"),
     "Classifiers": (
         "load",
@@ -34,6 +37,7 @@ GROUPS = {
     "Explainers": (
         *("Explainer", "Query", "register_explainer", "parse_method", "Method"),
         *("explain_batch", "check_explainer", "outcome"),
+        *("Between", "Choices", "Layers", "Numbered", "Pixels"),
     ),
     "Metrics": ("Metric", "Reading", "Asking", "Case", "Truth", "register_metric", "parse_metric", "score_all"),
     "Seeds": ("generator", "seed_of"),

@@ -82,7 +82,9 @@ The explainers that come with an8flower. A method is asked for by its name, with
 written `package.module:attribute` ([Writing an explainer](explainer.md)); a class of Captum, pytorch-grad-cam or Zennit
 is written as it is called there, `captum:Occlusion(sliding_window_shapes=(3,8,8))`.
 
-A method that cannot run on a network is skipped, and the reason is printed.
+A method that cannot run on a network is skipped, and the reason is printed; `an8flower methods --model FILE` tries all
+of them on a network beforehand, says which ones run, and what a map costs. A parameter's range has the values that are
+worth a try: `an8flower tune` looks for the best of them ([Tuning](tuning.md)).
 
 ![Every method on six flowers, flowernet](gallery-flowernet.png)
 
@@ -101,6 +103,7 @@ def _family_of_methods(family: str, listed: Sequence[Mapping[str, Any]]) -> str:
 def _method(about: Mapping[str, Any]) -> str:
     """One method: what it is, where it comes from, what it needs, its parameters."""
     from an8flower.evaluate.registry import explainers
+    from an8flower.evaluate.results.wording import range_words
 
     kind = explainers[about["name"]].item
     facts = {
@@ -111,8 +114,11 @@ def _method(about: Mapping[str, Any]) -> str:
     lines = "  \n".join(f"{name}: {plain(value)}" for name, value in facts.items() if value)
     parts = [f"### {about['name']}", prose(kind), lines]
     comments = field_comments(kind)
-    rows = [[code(name), code(value), plain(comments.get(name, ""))] for name, value in about["parameters"].items()]
-    return "\n\n".join([*parts, *([table(["parameter", "default", "what it is"], rows)] if rows else [])])
+    rows = [
+        [code(name), code(value), plain(range_words(about["ranges"].get(name, {}))), plain(comments.get(name, ""))]
+        for name, value in about["parameters"].items()
+    ]
+    return "\n\n".join([*parts, *([table(["parameter", "default", "range", "what it is"], rows)] if rows else [])])
 
 
 def archs() -> str:

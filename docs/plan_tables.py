@@ -41,7 +41,8 @@ KEYS = {
     "Plan.title": "a line for people; the heading of the page",
     "Plan.data": "the data sets",
     "Plan.models": "the classifiers; each is trained on each data set",
-    "Plan.methods": "as `--method` takes them: names with parameters, `family:cam`, `all`",
+    "Plan.methods": "as `--method` takes them: names with parameters, `family:cam`, `all`; "
+    '`{ method = "attnlrp", tune = true }` is scored as it is, and tuned',
     "Plan.metrics": "as `--metric` takes them; `usual` are those that need maps and masks alone",
     "Plan.leading": "of the metrics, those that the page leads with, written as in `metrics`; the first one ranks the "
     "methods. By default `iou_area` and `counterfactual_deletion`, those of them that are scored, else the "
@@ -58,6 +59,8 @@ KEYS = {
     "Plan.meta": "which metric may be believed: maps of known worth, scored by every metric on the models that rely on "
     "the evidence; skipped if it is left out",
     "Plan.marks": "whether models go by a mark, and methods show it; only for data with planted marks or a shortcut",
+    "Plan.tune": "methods that are [tuned](tuning.md) on validation rows first, and scored as further methods; skipped "
+    "if it is left out",
     "Plan.pictures": "what is shown in the gallery",
     "Plan.printed": "tables from the literature that the page sets ours beside",
     "Plan.require": "what has to hold, as lists of conditions by their subject, a method or `certificate`; see "
@@ -111,6 +114,10 @@ KEYS = {
     "meta.rows": "rows on which the maps are scored, or all if there are fewer",
     "marks.rows": "how many rows are asked about, or all if there are fewer",
     "marks.innocent": "whether a twin of each trained model is trained with marks that say nothing, for false alarms",
+    "tune.methods": "the methods that are tuned, for each data set; by default those of the plan",
+    "tune.metric": "the metric that they are tuned by, one of the plan's",
+    "tune.trials": "how many combinations of values are tried for each method, its own among them",
+    "tune.rows": "validation rows that a trial is scored on, or all if there are fewer",
     "pictures.rows": "rows in the gallery, the same for all methods",
     "pictures.extremes": "the best and the worst rows of each method",
     "reduced.rows": "rows that are scored",
@@ -123,6 +130,8 @@ KEYS = {
     "reduced.roar_shares": "shares of the pixels that are removed before networks are trained anew",
     "reduced.roar_epochs": "epochs of each training of removing and retraining",
     "reduced.sanity_rows": "rows of the sanity checks",
+    "reduced.tune_trials": "combinations of values that are tried",
+    "reduced.tune_rows": "validation rows that a trial is scored on",
     "reduced.mark_rows": "rows that are asked about marks",
     "reduced.labels": "whether the sanity checks train a model on permuted labels",
 }

@@ -11,9 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same table once more, for editors and mypy; a test compares the two
-    from .calls import audit, explain, save_maps, score
+    from .calls import audit, explain, save_maps, score, tune
     from .case import Case, Explainer, Query, Truth
     from .data.pictures import dataset
+    from .explainers.ranges import Between, Choices, Layers, Numbered, Pixels
     from .explaining.contract import check_explainer, outcome
     from .explaining.explain import explain as explain_batch
     from .explaining.methods import Method, parse_method
@@ -25,26 +26,32 @@ if TYPE_CHECKING:  # the same table once more, for editors and mypy; a test comp
     from .models.gradient_penalty import GradientPenalty
     from .models.training import TrainingResult, train
     from .registry import register_arch, register_explainer, register_metric
-    from .results.notebook import AuditResult, ScoreResult
+    from .results.notebook import AuditResult, ScoreResult, TuningResult
     from .results.summary_schema import summary_schema
     from .seeds import generator, seed_of
 
 PLACES = {
     "Asking": "metrics.metric",
     "AuditResult": "results.notebook",
+    "Between": "explainers.ranges",
     "Card": "models.classifier",
     "Case": "case",
+    "Choices": "explainers.ranges",
     "Classifier": "models.classifier",
     "Explainer": "case",
     "Explanation": "explaining.single_picture",
     "GradientPenalty": "models.gradient_penalty",
+    "Layers": "explainers.ranges",
     "Method": "explaining.methods",
     "Metric": "metrics.metric",
+    "Numbered": "explainers.ranges",
+    "Pixels": "explainers.ranges",
     "Query": "case",
     "Reading": "metrics.metric",
     "ScoreResult": "results.notebook",
     "TrainingResult": "models.training",
     "Truth": "case",
+    "TuningResult": "results.notebook",
     "audit": "calls",
     "build": "models.classifier",
     "check_explainer": "explaining.contract",
@@ -65,6 +72,7 @@ PLACES = {
     "seed_of": "seeds",
     "summary_schema": "results.summary_schema",
     "train": "models.training",
+    "tune": "calls",
     "wrap": "models.classifier",
 }
 """Where each name of the door is defined: `module`, or `module:name` where it is called otherwise there."""
@@ -72,19 +80,25 @@ PLACES = {
 __all__ = [
     "Asking",
     "AuditResult",
+    "Between",
     "Card",
     "Case",
+    "Choices",
     "Classifier",
     "Explainer",
     "Explanation",
     "GradientPenalty",
+    "Layers",
     "Method",
     "Metric",
+    "Numbered",
+    "Pixels",
     "Query",
     "Reading",
     "ScoreResult",
     "TrainingResult",
     "Truth",
+    "TuningResult",
     "audit",
     "build",
     "check_explainer",
@@ -105,6 +119,7 @@ __all__ = [
     "seed_of",
     "summary_schema",
     "train",
+    "tune",
     "wrap",
 ]
 

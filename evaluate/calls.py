@@ -35,11 +35,13 @@ from .results.files import refuse_audit
 from .results.folder import RunFolder
 from .results.kept_maps import write_map_file
 from .results.map_files import MapsManifest
-from .results.notebook import AuditResult, ScoreResult
+from .results.notebook import AuditResult, ScoreResult, TuningResult
 from .scoring.judge import Target, TruthKind
 from .scoring.required import decide_scores, read_requirements
 from .scoring.run import ScoringPlan
 from .scoring.run import score as judge
+from .scoring.tuning import TuningPlan
+from .scoring.tuning import tune as search
 
 if TYPE_CHECKING:
     from .audits.plan import Plan
@@ -200,6 +202,73 @@ def score(
         scored = judge(plan, resources, folder, progress or (lambda done, total: None), warn=_warn)
     refuse_if_nothing_was_scored(scored.document)
     return ScoreResult(decide_scores(requirements, scored.document), RunFolder(folder).table(scored.filed), folder)
+
+
+def tune(
+    *,
+    data: Place | FlowerStore,
+    model: Model,
+    method: str | Explainer,
+    metric: str = "iou_area",
+    parameters: Sequence[str] = (),
+    trials: int = 20,
+    rows: int | None = 120,
+    test_rows: int | None = 300,
+    weights: Place | None = None,
+    labels: Place | Sequence[str] | None = None,
+    normalise: str | None = None,
+    layer: str | None = None,
+    trust: bool = False,
+    target: Target = "label",
+    truth: TruthKind = "association",
+    seed: int = 0,
+    batch: int | None = None,
+    device: str = "auto",
+    output: Place | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> TuningResult:
+    """Tune the parameters of a method against the truth on validation rows, as `an8flower tune` does.
+
+    >>> result = tune(data="data/single-6c.h5", model=network, method="finercam")  # doctest: +SKIP
+    >>> result.method, result.gain, result.frame  # doctest: +SKIP
+
+    Args:
+        data: an HDF5 file of an8flower, or a FlowerStore.
+        model: a safetensors file, `package.module:factory`, a torch network or a Classifier.
+        method: a text as `--method` takes it, whose parameters stay as they are, or an explainer.
+        metric: the metric that is tuned for, as `--metric` takes it.
+        parameters: those that are tuned; all that have a range where empty.
+        trials: how many combinations of values are tried, the method's own among them.
+        rows: how many validation rows each trial is scored on, spread evenly over the classes; all where None.
+        test_rows: how many test rows the gain is measured on; all where None.
+        weights, labels, normalise, layer, trust: of the model, as in `score`.
+        target: explain the `label` or the `predicted` class.
+        truth: of data with a suppressor, what masks mark, as in `score`.
+        seed: of the search, of the choice of rows and of methods that draw.
+        batch: images in the network at once; what suits the device where None.
+        device: auto takes the device of a network that was given, else a GPU if there is one, else the CPU.
+        output: the folder of the cells; `runs/DATA/tuning` where None. What lies there is not computed again.
+        progress: a function that is called with the number of trials done and the number of all trials.
+
+    Raises:
+        WrongUsage: a name or an option is wrong.
+        NotApplicable: the method leaves no choice on this network.
+        Refusal: the model or the data set cannot be used, no trial has a score, or Optuna is wanted and not installed.
+    """
+    store = data if isinstance(data, FlowerStore) else FlowerStore(data)
+    normalisation = None if normalise is None else parse_normalisation(normalise)
+    settings = NetworkSettings(_read_names(labels), normalisation, layer, trust)
+    sources = pair_with_weights([model], [] if weights is None else [str(weights)], settings)
+    plan = TuningPlan(
+        store.path, sources, _name_method(method), metric, trials, tuple(parameters), rows, target, truth, seed
+    )
+    resources = Resources(_choose_device(device, [model]), batch)
+    refuse_single_precision(resources.device)
+    folder = Path("runs") / store.path.stem / "tuning" if output is None else Path(output)
+    refuse_audit(folder)
+    tell = progress or (lambda done, total: None)
+    with _restore_modes([model]), multiplying_as(FULL, resources.device):
+        return TuningResult(search(plan, resources, folder, tell, test_rows=test_rows, warn=_warn).document)
 
 
 def audit(

@@ -348,8 +348,8 @@ def test_every_metric_method_and_preset_has_a_section() -> None:
 def test_parameters_say_what_they_are() -> None:
     """The words behind a field stand in the table, those of a field that is inherited as well."""
     text = manual.methods()
-    assert "| `steps` | `50` |" in text
-    assert "| `width` | `0.25` | standard deviation, as a share of the image's side |" in text
+    assert "| `steps` | `50` |  |" in text
+    assert "| `width` | `0.25` | 0.1 to 0.5 | standard deviation, as a share of the image's side |" in text
 
 
 def test_every_key_of_a_spec_is_explained() -> None:

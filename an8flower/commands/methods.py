@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import Refusal
 from .believed import show_believed
-from .options import FILE, as_json, in_process_option, memory_limit_option, time_limit_option
+from .options import (
+    FILE,
+    as_json,
+    batch_option,
+    device_option,
+    in_process_option,
+    memory_limit_option,
+    network_options_with,
+    time_limit_option,
+)
 from .printing import echo_json, show_list
 
 if TYPE_CHECKING:
@@ -17,16 +26,57 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.argument("name", required=False)
+@click.option(
+    "--model", help="A safetensors file or package.module:factory: try each method on it, and say which ones run."
+)
+@click.option("--weights", type=FILE, help="A safetensors file for the network that the factory makes.")
+@network_options_with("--class-names")
+@click.option("--data", type=FILE, help="The data set whose pictures methods are tried on.  [default: noise]")
+@click.option("--audit", "run", type=FILE, help="The folder of an audit of this model: show its scores as well.")
+@click.option(
+    "--rows", type=click.IntRange(min=1), default=4, show_default=True, help="How many pictures the cost is that of."
+)
+@batch_option
+@device_option
+@in_process_option
+@time_limit_option(120, "its pictures")
+@memory_limit_option
 @as_json
-def methods(as_json: bool) -> None:
+def methods(name: str | None, model: str | None, run: Path | None, as_json: bool, **words: Any) -> None:
     """List the explainers: name, family, parameters with defaults, source, and what a network has to have.
+
+    With NAME, one of them alone, with the ranges of its parameters: the values that are worth a try.
+
+    With --model, each method is tried on that network: which ones run, why the others do not, and what a map costs in
+    seconds and in passes. NAME may then be a family, as in family:cam. A method that learns from training rows first
+    needs --data; learning is not in the cost. With --audit, the scores of the methods on this model stand beside it.
 
     Besides these, any class of Captum, pytorch-grad-cam or Zennit is a method: write captum:Occlusion(...),
     grad_cam:GradCAMPlusPlus, zennit:EpsilonPlusFlat(epsilon=1e-6).
 
     \b
-    Example:  an8flower methods --json
+    Example:  an8flower methods attnlrp
+              an8flower methods --model runs/single-6c/flowernet-seed0.safetensors --data data/single-6c.h5
     """
+    if model is not None:
+        from .applying import show_applicable
+
+        show_applicable(name or "all", model, run, as_json, **words)
+        return
+    if run is not None or words["data"] is not None:
+        raise click.UsageError("--audit and --data go with --model; name the model")
+    entries = _describe_one(name) if name else _describe_all()
+    if as_json:
+        echo_json(entries)
+    elif name:
+        _show_method(entries[0])
+    else:
+        show_list([{key: value for key, value in entry.items() if key != "ranges"} for entry in entries], as_json)
+
+
+def _describe_all() -> list[dict[str, Any]]:
+    """Every explainer that can be named, plug-ins among them."""
     from ..evaluate.results.listing import read_listing
 
     entries = read_listing("methods")
@@ -34,7 +84,31 @@ def methods(as_json: bool) -> None:
         from ..evaluate.explaining.methods import describe_methods
 
         entries = describe_methods()
-    show_list(entries, as_json)
+    return entries
+
+
+def _describe_one(name: str) -> list[dict[str, Any]]:
+    """The explainer of a name, in a list."""
+    from ..evaluate.results.listing import read_entry
+
+    entry = read_entry("methods", name)
+    if entry is None:  # a plug-in, or package.module:attribute
+        from ..evaluate.explaining.methods import describe_method
+
+        entry = describe_method(name)
+    return [entry]
+
+
+def _show_method(entry: dict[str, Any]) -> None:
+    """Print one explainer, and a table of its parameters."""
+    from ..evaluate.results.wording import range_words
+    from .fitting import show, show_mapping
+
+    show_mapping({key: value for key, value in entry.items() if key not in ("parameters", "ranges") and value != ""})
+    ranges = entry.get("ranges", {})
+    rows = [[key, str(value), range_words(ranges.get(key, {}))] for key, value in entry["parameters"].items()]
+    if rows:
+        show(["parameter", "default", "range"], rows)
 
 
 @click.command()

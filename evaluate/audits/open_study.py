@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..results.folder import RunFolder
 from ..results.ledger import Cell
@@ -24,6 +25,7 @@ class OpenStudy:
     neighbours: Sequence[Path]  # folders of other runs, from which results are taken
     threads: int  # of each worker
     gpus: float  # that a cluster gives to a cell: a share of one, or none
+    tuned: Sequence[dict[str, Any]] = ()  # what the searches for the values of methods' parameters tried and chose
 
     @property
     def run(self) -> RunFolder:

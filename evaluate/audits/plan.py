@@ -151,6 +151,12 @@ class Plan(PlanTable):
     verdict: Verdict = Verdict()
     reduced: Reduced | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_tuned(cls, values: Any) -> Any:
+        """Let an entry of `methods` be a table `{ method = "attnlrp", tune = true }`: it is then tuned as well."""
+        return list_tuned(values) if isinstance(values, Mapping) else values
+
     @model_validator(mode="after")
     def _check_requirements(self) -> Plan:
         try:
@@ -220,6 +226,25 @@ class Plan(PlanTable):
         """A validated copy of the plan with other values; None leaves that of the plan."""
         values = self.document() | {key: value for key, value in changes.items() if value is not None}
         return from_mapping(values, self.name)
+
+
+def list_tuned(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A plan whose methods are texts; those that are tables with `tune = true` are listed in `[tune]` as well.
+
+    >>> list_tuned({"methods": ("cam", {"method": "lrp", "tune": True})})
+    {'methods': ('cam', 'lrp'), 'tune': {'methods': ('lrp',)}}
+    """
+    entries = values.get("methods")
+    if not isinstance(entries, tuple | list) or not any(isinstance(entry, Mapping) for entry in entries):
+        return dict(values)
+    tables = [entry for entry in entries if isinstance(entry, Mapping)]
+    if wrong := [entry for entry in tables if set(entry) - {"tune"} != {"method"}]:
+        raise ValueError(f'methods: {dict(wrong[0])}; expected a text, or {{ method = "NAME", tune = true }}')
+    texts = tuple(entry["method"] if isinstance(entry, Mapping) else entry for entry in entries)
+    named = tuple(entry["method"] for entry in tables if entry.get("tune") is True)
+    table = dict(values.get("tune") or {})
+    tuned = {"tune": {**table, "methods": (*(table.get("methods") or ()), *named)}} if named else {}
+    return {**values, "methods": texts, **tuned}
 
 
 def stage_tables() -> dict[str, type[BaseModel]]:

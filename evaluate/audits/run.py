@@ -50,6 +50,7 @@ from .required import check_requirements
 from .stage import Stage, folders, rounds
 from .study import StudyWords
 from .summary import document as summary
+from .tuning import StudyTuning, check_tuning, texts_of
 
 NO_ROWS = np.empty(0, np.int64)  # of cells that are about no rows
 SHARD_ROWS = 5000  # of a data set that is rendered on a cluster, at least
@@ -179,6 +180,7 @@ class Audit:
         """Compute every cell that has no result, and write the summary and the page."""
         check_leading(self.plan.leading, self.plan.metrics)
         check_requirements(self.plan, compares=self.baseline is not None)
+        check_tuning(self.plan)
         self._compare_data([(self._data_name(entry), None) for entry in self.plan.data])
         with self._engine() as engine:
             stores = [self._data(entry, engine) for entry in self.plan.data]
@@ -189,7 +191,7 @@ class Audit:
                 self.costs.seconds.clear()
             files.write_json(self.folder / files.PLAN, {"plan": self.plan.document(), **self._circumstances()})
             self._train(stores, engine)
-            studies = self._carry_out_stages([self._open(store) for store in stores], engine)
+            studies = self._carry_out_stages([self._open(store, engine) for store in stores], engine)
         with self.reporter.stage("summing up"):
             document = summary.summarise(self.plan, studies, self.training, self.baseline)
             document |= {**self._circumstances(), "command": command, "seconds": sum(self.costs.seconds.values())}
@@ -304,9 +306,10 @@ class Audit:
     def _on_gpu(self) -> bool:
         return self.device.startswith("cuda")
 
-    def _open(self, store: FlowerStore) -> OpenStudy:
-        """Open a data set with all models that could be trained or are named by the plan."""
-        words = self._words(store)
+    def _open(self, store: FlowerStore, engine: Engine) -> OpenStudy:
+        """Open a data set with all models that could be trained or are named by the plan, and all its methods."""
+        tuned = self._tune(store, engine)
+        words = self._words(store, texts_of(tuned))
         scoring = words.open(*self._sources(store))
         self._refuse_unsteady(scoring)
         if self.baseline:
@@ -319,15 +322,30 @@ class Audit:
             neighbours=self.neighbours,
             threads=self.how.threads,
             gpus=1 / self._sharers if self._on_gpu else 0.0,
+            tuned=tuned,
         )
 
-    def _words(self, store: FlowerStore) -> StudyWords:
-        """The description of a data set by which workers open it."""
+    def _tune(self, store: FlowerStore, engine: Engine) -> list[dict[str, Any]]:
+        """Tune the methods that the plan wants to have tuned, on validation rows; nothing if it wants none."""
+        if getattr(self.plan, "tune", None) is None:
+            return []
+
+        def do(tasks: Sequence[CellTask]) -> None:
+            carry_out(tasks, engine, self.costs, lambda done, total: None, self._check_data)
+
+        gpus = 1 / self._sharers if self._on_gpu else 0.0
+        words, sources = self._words(store), self._sources(store)
+        tuning = StudyTuning(self.plan, words, sources, self.neighbours, self.how.threads, gpus, do)
+        with self.reporter.stage("tuning") as progress:
+            return tuning.run(progress)
+
+    def _words(self, store: FlowerStore, tuned: tuple[str, ...] = ()) -> StudyWords:
+        """The description of a data set by which workers open it; tuned methods are scored after those of the plan."""
         plan = self.plan
         request = ScoringPlan(
             data=store.path.absolute(),
             models=(),
-            methods=tuple(method.text for method in parse_methods(plan.methods)),
+            methods=tuple(method.text for method in parse_methods([*plan.methods, *tuned])),
             metrics=plan.metrics,
             split=plan.split,
             rows=self._count_rows(store),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from ..maps import normalise_range, upsample
 from ..models.classifier import Classifier
 from .attribution.activations import Activations, activations
 from .attribution.contrasts import describe_options, lead_over
+from .ranges import Layers, Ranges
 
 FAMILY = {"family": "cam", "needs": "a layer with spatial extent"}
 
@@ -36,6 +38,8 @@ class ActivationMap(ABC):
 
     layer: str | None = None  # paths of submodules, as in layer3+layer4; the classifier's target layer where None
     fuse: str = "mean"  # or max: how several layers become one map
+
+    ranges: ClassVar[Ranges] = {"layer": Layers()}
 
     def __post_init__(self) -> None:
         check_known("fusion", self.fuse, FUSIONS)

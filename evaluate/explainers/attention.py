@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from ..models.transformers.description import Transformer, follow_obstacle
 from ..registry import explainers
 from .attribution.attention_flow import flows
 from .attribution.transformer_relevance import RelevanceAttending, relevance_of_attention
+from .ranges import BLOCKS, SWITCH, Between, Choices, Ranges
 
 T = TypeVar("T")
 FAMILY = {"family": "attention", "needs": "a vision transformer with a class token", "sign": "positive"}
@@ -64,6 +65,8 @@ class RawAttention(AttentionMap):
     block: int = -1  # from 0; negative numbers count from the last
     fusion: str = "mean"  # of the heads
 
+    ranges: ClassVar[Ranges] = {"block": BLOCKS, "fusion": Choices(tuple(FUSIONS))}
+
     def __post_init__(self) -> None:
         check_fusion(self.fusion)
 
@@ -86,6 +89,8 @@ class Rollout(AttentionMap):
     start_layer: int = 0  # blocks before it are left out
     fusion: str = "mean"  # of the heads
     discard: float = 0.0  # the share of each block's smallest attention that counts as none; not in the paper
+
+    ranges: ClassVar[Ranges] = {"start_layer": BLOCKS, "fusion": Choices(tuple(FUSIONS)), "discard": Between(0.0, 0.9)}
 
     def __post_init__(self) -> None:
         check_fusion(self.fusion)
@@ -111,6 +116,8 @@ class AttentionFlow(AttentionMap):
 
     normalise: bool = True  # divide by the sum over all tokens
 
+    ranges: ClassVar[Ranges] = {"normalise": SWITCH}
+
     def joint(self, attention: list[Tensor]) -> Tensor:
         """The flow from the class token, as the only row."""
         blocks = torch.stack([add_residual(block.mean(1)) / 2 for block in attention], 1)
@@ -134,6 +141,8 @@ class Tibav:
 
     start_layer: int = 1  # blocks before it are left out; 1 in the authors' evaluation
     normalise: bool = True  # rows sum to 1
+
+    ranges: ClassVar[Ranges] = {"start_layer": BLOCKS, "normalise": SWITCH}
 
     def __post_init__(self) -> None:
         check_start(self.start_layer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from ..models.networks.guard import freezing
 from ..models.transformers.description import Transformer
 from ..registry import explainers
 from .attention import blocks_from, check_attention, check_start, class_row, patch_grid
+from .ranges import BLOCKS, Ranges
 
 FAMILY = {"family": "attention", "sign": "positive"}
 
@@ -85,6 +86,8 @@ class LeGrad:
     """
 
     start_layer: int = 0  # blocks before it are left out; the authors use all
+
+    ranges: ClassVar[Ranges] = {"start_layer": BLOCKS}
 
     def __post_init__(self) -> None:
         check_start(self.start_layer)

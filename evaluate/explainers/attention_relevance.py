@@ -23,6 +23,7 @@ from ..registry import explainers
 from .attribution.attention_aware_rules import AttentionAware, check_operations
 from .attribution.contrasts import lead_over
 from .attribution.pixels import PixelAttribution
+from .ranges import Between, Ranges
 
 FAMILY = {
     "family": "relevance",
@@ -43,6 +44,10 @@ class AttentionAwareRelevance(PixelAttribution):
     gamma_linear: float = 0.1  # of the gamma rule in linear layers; 0: the epsilon rule, noisy in transformers
     gamma_conv: float = 100.0  # of the gamma rule in convolutions, which cut the image into patches
     contrast: str | None = None  # a class by name: the relevance is that of the lead over its logit
+    ranges: ClassVar[Ranges] = {
+        "gamma_linear": Between(0.01, 1.0, log=True),
+        "gamma_conv": Between(0.1, 100.0, log=True),
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()

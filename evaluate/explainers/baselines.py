@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from ..case import Query
 from ..models.classifier import Classifier
 from ..registry import explainers
 from ..seeds import generator
+from .ranges import Between, Ranges
 
 CONTROL: dict[str, Any] = {
     "family": "baselines",
@@ -42,6 +43,8 @@ class Center:
     """A Gaussian around the middle of the image: where photographers put things."""
 
     width: float = 0.25  # standard deviation, as a share of the image's side
+
+    ranges: ClassVar[Ranges] = {"width": Between(0.1, 0.5)}
 
     def __post_init__(self) -> None:
         if not self.width > 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from ..models.networks.features import at_least_single
 from ..registry import explainers
 from .activation_map import FAMILY, ActivationMap, GradientMap
 from .attribution.activations import Activations, gradcam_pp_weights, gradcam_weights, linear_after_mean
+from .ranges import SWITCH, Choices, Ranges
 
 
 @explainers.register(
@@ -23,6 +25,8 @@ class Cam(ActivationMap):
     """The class's own weights in the linear layer: the mean of the map at the layer is the logit without its bias."""
 
     relu: bool = False  # not in the paper
+
+    ranges: ClassVar[Ranges] = {"layer": Choices((None,)), "relu": SWITCH}
 
     def weights(self, seen: Activations) -> Tensor:
         """A row of the linear layer's matrix, (B, K, 1, 1); raises NotApplicable where there is no such layer."""
@@ -61,6 +65,8 @@ class GradCamPlusPlus(GradientMap):
 
     renorm: bool = False  # coefficients that sum to 1 in every channel: in the authors' code, not in their paper
 
+    ranges: ClassVar[Ranges] = {"renorm": SWITCH}
+
     def weights(self, seen: Activations) -> Tensor:
         """The weighted sum of positive gradients (B, K, 1, 1)."""
         return gradcam_pp_weights(seen.channels, seen.gradient(), self.renorm)
@@ -87,6 +93,8 @@ class LayerCam(GradientMap):
     """The positive gradient at each position of each channel: sharp at shallow layers too."""
 
     gamma: float | None = None  # scales maps M to tanh(gamma * M / max M); the paper takes 2 at shallow layers
+
+    ranges: ClassVar[Ranges] = {"gamma": Choices((None, 1.0, 2.0, 4.0))}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -132,6 +140,8 @@ class EigenCam(ActivationMap):
     """
 
     centre: bool = False  # subtract each channel's mean first: in pytorch-grad-cam, not in the paper
+
+    ranges: ClassVar[Ranges] = {"centre": SWITCH}
 
     def channels(self, seen: Activations) -> Tensor:
         """The channels of the layer, centred if `centre` says so."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from .activation_map import FAMILY, ActivationMap, GradientMap
 from .attribution.activations import Activations
 from .attribution.contrasts import class_number, closest_classes
 from .cam import GradCam, GradCamPlusPlus, HiResCam, LayerCam, XGradCam
+from .ranges import Between, Choices, Ranges
 
 BASES: dict[str, Callable[..., GradientMap]] = {
     "gradcam": GradCam,
@@ -47,6 +49,8 @@ class FinerCam(ActivationMap):
     # The classes with the closest logits; or paired, those that differ in the fewest parts; or names, as in red+blue.
     references: str = "closest"
     count: int = 3  # of closest references
+
+    ranges: ClassVar[Ranges] = {"base": Choices(tuple(BASES)), "gamma": Between(0.0, 1.5), "count": Between(1, 3)}
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +14,12 @@ from an8flower.names import check_known
 from ..case import Query
 from ..maps import normalise_range, upsample
 from ..models.classifier import Classifier
-from ..models.networks.guard import evaluating
-from ..models.probing import listening
 from ..registry import explainers
 from .activation_map import FAMILY
 from .attribution.activations import activations
+from .attribution.stages import list_stages
 from .cam_contrast import BASES
+from .ranges import Choices, Ranges
 
 MOST = 3  # layers, where the user names none
 
@@ -36,6 +37,8 @@ class RefineCam:
 
     layer: str | None = None  # paths of submodules, as in layer2+layer3+layer4
     base: str = "gradcam_pp"  # or gradcam, xgradcam, layercam, hirescam
+
+    ranges: ClassVar[Ranges] = {"base": Choices(tuple(BASES))}
 
     def __post_init__(self) -> None:
         check_known("base", self.base, BASES)
@@ -57,34 +60,4 @@ def refine(maps: list[Tensor]) -> Tensor:
 
 def layers_to_refine(classifier: Classifier) -> list[str]:
     """The target layer and layers before it, at most `MOST` in all, the first one first."""
-    transformer, last = classifier.transformer, classifier.target_layer
-    if transformer is not None and transformer.blocks and last.startswith(f"{transformer.blocks[-1]}."):
-        place = last[len(transformer.blocks[-1]) :]
-        return [block + place for block in transformer.blocks[-MOST:]]
-    latest = {size: path for path, size in sizes_before(classifier, last)}
-    return [*latest.values()][-MOST:]
-
-
-def sizes_before(classifier: Classifier, last: str) -> list[tuple[str, tuple[int, ...]]]:
-    """The layers that give maps, in the order in which they are done, up to one of them, with the maps' sizes.
-
-    Modules that lie deeper than just below the last one's level are left out: the parts of a block may have the size of
-    the stage before it, and windows of attention look like maps.
-    """
-    sizes: list[tuple[str, tuple[int, ...]]] = []
-
-    def note(path: str, values: object) -> None:
-        if path.count(".") <= last.count(".") + 1 and isinstance(values, Tensor) and values.ndim == 4:
-            places = values.shape[1:3] if classifier.gives_channels_last(path) else values.shape[2:]
-            sizes.append((path, tuple(places)))
-
-    with listening(classifier.network, note), evaluating(classifier), torch.no_grad():
-        classifier.network(classifier.probe(1))
-    return up_to(sizes, last)
-
-
-def up_to(sizes: list[tuple[str, tuple[int, ...]]], last: str) -> list[tuple[str, tuple[int, ...]]]:
-    """The layers up to the last run of one of them, and those of more than one position alone."""
-    paths = [path for path, _ in sizes]
-    place = len(paths) - paths[::-1].index(last) if last in paths else len(paths)
-    return [(path, size) for path, size in sizes[:place] if max(size) > 1]
+    return list_stages(classifier)[-MOST:]

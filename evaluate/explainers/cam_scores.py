@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from ..models.streamlined import check_precision, streamline
 from ..registry import explainers
 from .activation_map import FAMILY, ActivationMap
 from .attribution.activations import Activations, linear_after_mean
+from .ranges import SWITCH, Choices, Ranges
 
 SCORES: dict[str, Readout] = {"logit": logit, "probability": probability}
 ELEMENTS = 2**18  # numbers that the features of an image in flight may hold: 1 MiB in single precision
@@ -37,6 +39,8 @@ class ScoreCam(ActivationMap):
     score: str = "logit"  # or probability
     channel_softmax: bool = True  # otherwise the scores are the weights
     precision: str = "float32"  # or bf16, of the passes of masked images
+
+    ranges: ClassVar[Ranges] = {"score": Choices(tuple(SCORES)), "channel_softmax": SWITCH}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -106,6 +110,8 @@ class AblationCam(ActivationMap):
     """
 
     relative: bool = False  # as a share of the logit's magnitude: the paper divides by the logit, whose sign flips maps
+
+    ranges: ClassVar[Ranges] = {"relative": SWITCH}
 
     def weights(self, seen: Activations) -> Tensor:
         """The drop of the logit without each channel, (B, K, 1, 1)."""

@@ -15,6 +15,18 @@ from ..maps import upsample
 from ..models.classifier import Classifier
 from ..models.cross_attention import CrossAttention, CrossAttentionPooled, attend
 from ..registry import explainers
+from .ranges import Numbered, Ranges
+
+
+def _list_stages(network: CrossAttentionPooled) -> list[CrossAttention]:
+    """The stages of a network that are pooled by cross-attention."""
+    return [block for block in network.stream if isinstance(block, CrossAttention)]
+
+
+def count_stages(classifier: Classifier) -> int:
+    """How many stages of a network are pooled by cross-attention."""
+    network = classifier.network
+    return len(_list_stages(network)) if isinstance(network, CrossAttentionPooled) else 0
 
 
 @explainers.register(
@@ -39,6 +51,8 @@ class CrossAttentionMap:
     checked_on: ClassVar = ("cross-attention",)  # the network of the contract that has what this method needs
 
     stage: int = -1  # from 0, of those with cross-attention; negative numbers count from the last
+
+    ranges: ClassVar[Ranges] = {"stage": Numbered("stages with cross-attention", count_stages)}
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
         return upsample(self._attention(classifier, query.images), query.images)
@@ -69,7 +83,7 @@ class CrossAttentionMap:
                 f"ca_attention needs cross-attention pooling, and {classifier.arch} has none; "
                 "train one with --pool ca-stream, or use gradcam"
             )
-        blocks = [block for block in network.stream if isinstance(block, CrossAttention)]
+        blocks = _list_stages(network)
         if not -len(blocks) <= self.stage < len(blocks):
             raise WrongUsage(f"stage is {self.stage}; expected {-len(blocks)} to {len(blocks) - 1}, the stages")
         return blocks[self.stage]

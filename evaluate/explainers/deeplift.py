@@ -9,7 +9,7 @@ activation is read by another layer as well, and with activations that it does n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from ..models.networks.features import at_least_single
 from ..models.networks.modules import ACTIVATIONS, LINEAR, MEANS, NORMS, Constant
 from ..registry import explainers
 from .attribution.pixels import PixelAttribution
+from .ranges import Choices, Ranges
 
 SAME = 1e-10  # differences below this are none
 
@@ -46,6 +47,8 @@ class DeepLift(PixelAttribution):
 
     pooling: str = "sum"
     baseline: str = "black"  # or white, mean (colour of the image), blur
+
+    ranges: ClassVar[Ranges] = {"baseline": Choices(tuple(REPLACEMENTS))}
 
     def __post_init__(self) -> None:
         super().__post_init__()

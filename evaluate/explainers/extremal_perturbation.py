@@ -20,6 +20,7 @@ from ..models.classifier import Classifier
 from ..models.networks.batched_passes import Network, every_pair, input_gradient
 from ..models.streamlined import check_precision, streamline
 from ..registry import explainers
+from .ranges import SWITCH, Between, Choices, Ranges
 
 SIDE = 224  # lengths are those of images of 224 px; they shrink and grow with the image
 # What is shown to the network: what the mask keeps, to a high logit, or the rest, to a low one, or both.
@@ -66,6 +67,20 @@ class ExtremalPerturbation:
 
     # What tests of everything but the quality may replace: few steps, so large that the target shows.
     quick: ClassVar[dict[str, Any]] = {"iterations": 5, "rate": 0.1}
+    ranges: ClassVar[Ranges] = {
+        "areas": Choices(("0.025", "0.05", "0.1", "0.2", "0.05+0.1+0.2")),
+        "variant": Choices(tuple(SIGNS)),
+        "perturbation": Choices(PERTURBATIONS),
+        "levels": Between(4, 12),
+        "step": Between(4.0, 14.0),
+        "sigma": Between(10.0, 30.0),
+        "blur": Between(10.0, 30.0),
+        "rate": Between(3e-3, 0.1, log=True),
+        "weight": Between(100.0, 600.0, log=True),
+        "growth": Between(1.0, 1.007),
+        "flip": SWITCH,
+        "smooth": Between(0.0, 0.1),
+    }
 
     def __post_init__(self) -> None:
         check_precision(self.precision)

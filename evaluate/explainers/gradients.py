@@ -24,6 +24,7 @@ from ..models.streamlined import streamline
 from ..registry import explainers
 from ..seeds import generator, seed_of
 from .attribution.pixels import PixelAttribution
+from .ranges import Between, Choices, Ranges
 
 MAGNITUDES = {"family": "gradients", "needs": "a differentiable network", "sign": "positive, unless pooling=sum"}
 SUMS = {"family": "gradients", "needs": "a differentiable network", "sign": "signed, if pooling=sum"}
@@ -96,6 +97,8 @@ class IntegratedGradients(PixelAttribution):
     baseline: str = "black"  # or white, mean (colour of the image), blur
     method: str = "gausslegendre"  # or midpoint, left, right, trapezoid
 
+    ranges: ClassVar[Ranges] = {"baseline": Choices(tuple(REPLACEMENTS))}
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_replacement("baseline", self.baseline)
@@ -147,6 +150,7 @@ class NoisyGradients(PixelAttribution):
 
     samples: int = 50
     spread: float = 0.15  # standard deviation of the noise, as a share of each image's range of values
+    ranges: ClassVar[Ranges] = {"samples": Between(10, 100, log=True), "spread": Between(0.02, 0.5, log=True)}
 
     def __post_init__(self) -> None:
         super().__post_init__()

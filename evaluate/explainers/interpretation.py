@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from .filters.relevant_filters import Fit, Relevance, find_relevance
 from .filters.resampling import Resampling
 from .filters.responses import Listening, energies, layer_numbers, response_vectors
 from .fittable import Examples, Fittable, Learnt
+from .ranges import SWITCH, Between, Ranges
 
 
 class FilterChoice(NamedTuple):
@@ -47,6 +48,14 @@ class RelevantFilters(Fittable):
     positive: bool = True  # no negative weights
     root: bool = False  # respond by the norm of a filter's map instead of its square
     normalise: bool = True  # response vectors to length 1
+
+    ranges: ClassVar[Ranges] = {
+        "mu": Between(1.0, 20.0, log=True),
+        "top": Between(1, 5),
+        "positive": SWITCH,
+        "root": SWITCH,
+        "normalise": SWITCH,
+    }
 
     def __post_init__(self) -> None:
         for name in ("rows", "top"):
@@ -119,6 +128,8 @@ class Vebi(RelevantFilters):
     """
 
     resample: bool = True  # the gradient of strided convolutions without its grid
+
+    ranges: ClassVar[Ranges] = {"resample": SWITCH}
 
     def learn(self, classifier: Classifier, examples: Examples) -> Learnt:
         """Learn as all variants do, once it is clear that the guided rule holds for this network."""

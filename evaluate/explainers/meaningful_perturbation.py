@@ -20,6 +20,7 @@ from ..models.streamlined import check_precision, streamline
 from ..registry import explainers
 from ..seeds import generator
 from .attribution.adam import Moments
+from .ranges import Between, Choices, Ranges
 
 SIDE = 224  # lengths are those of images of 224 px; they shrink and grow with the image
 PERTURBATIONS = ("blur", "black")
@@ -59,6 +60,17 @@ class MeaningfulPerturbation:
     precision: str = "float32"  # of the network, or bf16
 
     quick: ClassVar[dict[str, Any]] = {"iterations": 5}  # what tests of everything but the quality may replace
+    ranges: ClassVar[Ranges] = {
+        "perturbation": Choices(PERTURBATIONS),
+        "grid": Between(7, 28),
+        "l1": Between(1e-5, 1e-2, log=True),
+        "tv": Between(1e-3, 0.1, log=True),
+        "beta": Between(1.0, 4.0),
+        "rate": Between(0.03, 0.3, log=True),
+        "blur": Between(5.0, 20.0),
+        "mask_blur": Between(1.0, 10.0),
+        "jitter": Between(0.0, 6.0),
+    }
 
     def __post_init__(self) -> None:
         check_precision(self.precision)

@@ -18,6 +18,7 @@ from ..models.classifier import Classifier
 from ..models.networks.batched_passes import Network, predict_perturbed
 from ..models.streamlined import check_precision, streamline
 from ..registry import explainers
+from .ranges import Choices, Pixels, Ranges
 
 AGGREGATES = ("mean", "sum")
 
@@ -41,6 +42,11 @@ class Occlusion:
     precision: str = "float32"
 
     quick: ClassVar[dict[str, Any]] = {"window": 4}  # what tests of everything but the quality may replace
+    ranges: ClassVar[Ranges] = {
+        "window": Pixels(1 / 16, 1 / 4),
+        "baseline": Choices(tuple(REPLACEMENTS)),
+        "aggregate": Choices(tuple(AGGREGATES)),
+    }
 
     def __post_init__(self) -> None:
         for name, value in (("window", self.window), ("stride", self.stride)):

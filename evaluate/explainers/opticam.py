@@ -19,6 +19,7 @@ from ..registry import explainers
 from .activation_map import FAMILY, ActivationMap
 from .attribution.activations import Activations
 from .attribution.adam import Moments
+from .ranges import Between, Choices, Ranges
 
 ENOUGH = 1e-10  # an image is done once its objective changes by less
 
@@ -118,6 +119,12 @@ class OptiCam(ActivationMap):
     learning_rate: float = 0.1  # of Adam
 
     quick: ClassVar[dict[str, Any]] = {"iterations": 8}  # what tests of everything but the quality may replace
+    ranges: ClassVar[Ranges] = {
+        "objective": Choices(tuple(OBJECTIVES)),
+        "normalisation": Choices(tuple(NORMALISATIONS)),
+        "selector": Choices(tuple(SELECTORS)),
+        "learning_rate": Between(0.01, 0.5, log=True),
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,6 +16,7 @@ from ..models.networks.rectifiers import Rectifying, Rule, require_relus
 from ..registry import explainers
 from .attribution.activations import activations, gradcam_pp_weights, gradcam_weights
 from .attribution.pixels import PixelAttribution
+from .ranges import Layers, Ranges
 
 RELUS = {"family": "gradients", "needs": "ReLUs, and no other activations", "sign": "positive, unless pooling=sum"}
 
@@ -59,6 +60,7 @@ class GuidedMap(PixelAttribution):
 
     pooling: str = "pos_l2"
     layer: str | None = None  # of the map: the path of a submodule; the classifier's target layer where None
+    ranges: ClassVar[Ranges] = {"layer": Layers()}
 
     def attribution(self, classifier: Classifier, query: Query) -> Tensor:
         """The product, signed as the guided gradient."""

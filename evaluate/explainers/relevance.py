@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -45,6 +45,7 @@ from ..models.networks.modules import (
 from ..registry import explainers
 from .attribution.contrasts import describe_options, lead_over
 from .attribution.pixels import PixelAttribution
+from .ranges import Between, Choices, Layers, Ranges
 
 FAMILY = {"family": "relevance", "needs": "a CNN of common layers"}
 # Added to sums of what excites, which cannot cancel: much smaller than any activation, so that nothing is lost.
@@ -104,6 +105,12 @@ class Lrp(PixelAttribution):
     gamma: float = 0.25  # of the gamma rule
     contrast: str | None = None  # a class by name, whose logit is handed down too, with a minus sign
 
+    ranges: ClassVar[Ranges] = {
+        "composite": Choices(("epsilon_plus_flat", "epsilon_plus", "epsilon", "epsilon_gamma_box", "alpha2_beta1")),
+        "epsilon": Between(1e-6, 0.1, log=True),
+        "gamma": Between(0.01, 1.0, log=True),
+    }
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_known("composite", self.composite, COMPOSITES)
@@ -150,6 +157,8 @@ class ExcitationBackprop:
     """
 
     layer: str | None = None  # the path of a submodule; the classifier's target layer where None
+
+    ranges: ClassVar[Ranges] = {"layer": Layers()}
 
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
         layer = self.layer or classifier.target_layer

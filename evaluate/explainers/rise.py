@@ -17,6 +17,7 @@ from ..models.networks.batched_passes import Network, Readout, every_pair, predi
 from ..models.streamlined import check_precision, streamline
 from ..registry import explainers
 from ..seeds import generator, seed_of
+from .ranges import Between, Ranges
 
 
 @explainers.register("rise", family="perturbation", source="Petsiuk et al., BMVC 2018", needs="logits", sign="positive")
@@ -34,6 +35,11 @@ class Rise:
     precision: str = "float32"
 
     quick: ClassVar[dict[str, Any]] = {"masks": 60}  # what tests of everything but the quality may replace
+    ranges: ClassVar[Ranges] = {
+        "masks": Between(500, 4000, log=True),
+        "cells": Between(4, 12),
+        "probability": Between(0.1, 0.9),
+    }
 
     def __post_init__(self) -> None:
         if self.masks < 1:

@@ -25,7 +25,8 @@ from ..models.networks.batched_passes import Network, Readout, logit, predict_pe
 from ..models.streamlined import check_precision, streamline
 from ..registry import explainers
 from ..seeds import generator
-from .attribution.segments import check_segments, cut_into_segments, mean_colours
+from .attribution.segments import SEGMENTATIONS, check_segments, cut_into_segments, mean_colours
+from .ranges import Between, Choices, Ranges
 
 FAMILY = {"family": "perturbation", "needs": "logits", "sign": "signed"}
 HIDES = ("mean", "black")
@@ -47,6 +48,12 @@ class Surrogate(ABC):
     read: ClassVar[Readout]  # what of the network's answer is explained
     fewest: ClassVar[int]  # samples that the method needs
     quick: ClassVar[dict[str, Any]] = {"samples": 80}  # what tests of everything but the quality may replace
+    ranges: ClassVar[Ranges] = {
+        "samples": Between(200, 1000, log=True),
+        "segments": Choices(tuple(SEGMENTATIONS)),
+        "count": Between(20, 100),
+        "hide": Choices(HIDES),
+    }
 
     def __post_init__(self) -> None:
         if self.samples < self.fewest:
@@ -95,6 +102,7 @@ class Lime(Surrogate):
 
     read: ClassVar[Readout] = staticmethod(probability)
     fewest: ClassVar[int] = 2
+    ranges: ClassVar[Ranges] = {"kernel_width": Between(0.1, 1.0, log=True), "alpha": Between(0.01, 10.0, log=True)}
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,6 +14,7 @@ from an8flower.errors import Refusal, WrongUsage
 from an8flower.names import unknown
 
 from ..case import Explainer
+from ..explainers.ranges import describe_ranges
 from ..explainers.toolkits.adapters import is_foreign, parse_foreign
 from ..options import METHOD, defaults, is_stored, parse_parameters
 from ..registry import explainers
@@ -167,13 +168,18 @@ def describe_methods() -> list[dict[str, Any]]:
 
 
 def describe_method(name: str) -> dict[str, Any]:
-    """Describe one method; a parameter without default is shown as None."""
+    """Describe one method; a parameter without default is shown as None.
+
+    `ranges` has the values of a parameter that are worth a try: `low` and `high` (with `log` where factors count),
+    `values`, or in words what depends on the `network`.
+    """
     entry = explainers[name]
     known = defaults(entry.item) if is_dataclass(entry.item) else {}
     return {
         "name": name,
         "family": family_of(name),
         "parameters": {option: None if value is MISSING else value for option, value in known.items()},
+        "ranges": describe_ranges(entry.item),
         "source": entry.about.get("source", ""),
         "needs": entry.about.get("needs", ""),
         "class_sensitive": entry.about.get("class_sensitive", True),
@@ -185,6 +191,7 @@ def describe_broken_plug_in(name: str, error: str) -> dict[str, Any]:
     unsaid: dict[str, Any] = {
         "family": "third party",
         "parameters": {},
+        "ranges": {},
         "source": "",
         "needs": "",
         "class_sensitive": None,

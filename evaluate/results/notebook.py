@@ -16,6 +16,7 @@ from an8flower.errors import Refusal
 from an8flower.gate.documents import read_json
 
 from .files import DOCUMENT
+from .tuned import gain_words
 from .wording import BESIDE, NUMBERS, model_words
 
 
@@ -96,6 +97,41 @@ class AuditResult:
         link = f'<p><a href="{html.escape(self.page.absolute().as_uri())}">{html.escape(str(self.page))}</a></p>'
         missing = (f"{failure.get('method')}: {failure.get('reason')}" for failure in self.failed)
         return f"{_heading(str(self.summary.get('title')))}{link}{_paragraphs(missing)}{_table(self.frame)}"
+
+
+@dataclass(frozen=True, eq=False)
+class TuningResult:
+    """The result of a search for the values of a method's parameters."""
+
+    document: dict[str, Any]  # as `an8flower tune --json` prints it
+
+    @property
+    def method(self) -> str:
+        """The text of the method with the chosen values, as `score` takes it."""
+        return str(self.document["chosen"]["text"])
+
+    @property
+    def gain(self) -> dict[str, Any]:
+        """What is gained on test rows, from chance (0) to the truth (1): `calibrated` with `low` to `high`, and `p`."""
+        return dict(self.document["test"]["gain"])
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """A line for each trial: its values, its calibrated score on validation rows, and the best score so far."""
+        numbers = ("calibrated", "low", "high", "best")
+        lines = [
+            {"trial": trial["number"], **trial["values"], **{name: trial[name] for name in numbers}}
+            for trial in self.document["trials"]
+        ]
+        return pd.DataFrame(lines).astype(dict.fromkeys(numbers, "float64"))
+
+    def _repr_html_(self) -> str:
+        search, test = self.document["search"], self.document["test"]
+        title = (
+            f"{self.document['text']} tuned for {self.document['metric']} on {search['rows']} rows of {search['split']}"
+        )
+        gain = f"Gain on {test['rows']} test rows: {self.gain['calibrated']}, {gain_words(self.gain)}"
+        return f"{_heading(title)}{_paragraphs([f'Chosen: {self.method}', gain])}{_table(self.frame)}"
 
 
 def summary_frame(results: Iterable[Mapping[str, Any]]) -> pd.DataFrame:

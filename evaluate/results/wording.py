@@ -28,6 +28,21 @@ def model_words(model: Mapping[str, Any]) -> str:
     return str(model["arch"]) if model["seed"] is None else f"{model['arch']} seed {model['seed']}"
 
 
+def range_words(about: Mapping[str, Any]) -> str:
+    """The values of a method's parameter that are worth a try, in words; empty if none are declared.
+
+    >>> range_words({"low": 0.02, "high": 0.5, "log": True}), range_words({"values": [None, "sum"]}), range_words({})
+    ('0.02 to 0.5, in factors', 'None, sum', '')
+    """
+    if "network" in about:
+        words = str(about["network"])
+    elif "values" in about:
+        words = ", ".join(map(str, about["values"]))
+    else:
+        words = f"{about['low']:g} to {about['high']:g}" if about else ""
+    return f"{words}, in factors" if about.get("log") else words
+
+
 def reliance(certificate: Mapping[str, Any]) -> str:
     """Whether a model relies on the designed evidence, in a word: yes, part, no, or unknown.
 

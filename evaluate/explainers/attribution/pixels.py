@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from ...case import Query
 from ...maps import POOLINGS, check_pooling
 from ...models.classifier import Classifier
+from ..ranges import Choices, Ranges
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,8 @@ class PixelAttribution(ABC):
     """An explainer that is a signed attribution to channels of pixels, and a named way to make one map of it."""
 
     pooling: str = "abs_max"  # over the colour channels; variants override it with what their source does
+
+    ranges: ClassVar[Ranges] = {"pooling": Choices(tuple(POOLINGS))}
 
     def __post_init__(self) -> None:
         check_pooling(self.pooling)

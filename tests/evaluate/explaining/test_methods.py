@@ -116,7 +116,9 @@ def test_all_families_and_repetitions() -> None:
 def test_every_method_is_described() -> None:
     told = {each["name"]: each for each in describe_methods()}
     assert {"layer": None, "relu": False}.items() <= told["cam"]["parameters"].items()
-    keys = {"name", "family", "parameters", "source", "needs", "class_sensitive"}
+    assert told["smoothgrad"]["ranges"]["spread"] == {"low": 0.02, "high": 0.5, "log": True}
+    assert told["rise"]["ranges"]["masks"] == {"low": 500, "high": 4000, "log": True}
+    keys = {"name", "family", "parameters", "ranges", "source", "needs", "class_sensitive"}
     assert all({*each} == keys for each in told.values())
     assert told["cam"]["class_sensitive"]
     assert not told["random"]["class_sensitive"]
