@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # the same table once more, for editors and mypy; a test comp
     from .models.gradient_penalty import GradientPenalty
     from .models.training import TrainingResult, train
     from .registry import register_arch, register_explainer, register_metric
+    from .results.exports.read import read_scores
+    from .results.exports.write import export_run
     from .results.notebook import AuditResult, ScoreResult
     from .results.summary_schema import summary_schema
     from .seeds import generator, seed_of
@@ -51,11 +53,13 @@ PLACES = {
     "dataset": "data.pictures",
     "explain": "calls",
     "explain_batch": "explaining.explain:explain",
+    "export_run": "results.exports.write",
     "generator": "seeds",
     "load": "models.files",
     "outcome": "explaining.contract",
     "parse_method": "explaining.methods",
     "parse_metric": "metrics.naming",
+    "read_scores": "results.exports.read",
     "register_arch": "registry",
     "register_explainer": "registry",
     "register_metric": "registry",
@@ -91,11 +95,13 @@ __all__ = [
     "dataset",
     "explain",
     "explain_batch",
+    "export_run",
     "generator",
     "load",
     "outcome",
     "parse_method",
     "parse_metric",
+    "read_scores",
     "register_arch",
     "register_explainer",
     "register_metric",
