@@ -9,6 +9,7 @@ import click
 from . import __version__
 from .commands import (
     audit,
+    comparing,
     data,
     explaining,
     exporting,
@@ -33,7 +34,7 @@ COMMANDS = (
     *(methods.methods, methods.check, methods.metrics),
     explaining.explain,
     *(trust.certify, scoring.score, trust.sanity),
-    *(audit.audit, audit.report, signing.sign),
+    *(audit.audit, audit.report, comparing.compare, signing.sign),
 )
 
 

@@ -20,11 +20,7 @@ at work. The reader of data sets is `an8flower.store.FlowerStore` ([The files](d
 GROUPS = {
     "The words of the command line": ("explain", "score", "audit", "Explanation", "ScoreResult", "AuditResult"),
     "Data, maps and results for other programs": (
-        "dataset",
-        "save_maps",
-        "export_run",
-        "read_scores",
-        "summary_schema",
+        *("dataset", "save_maps", "export_run", "read_scores", "compare", "summary_schema"),
     ),
     "Classifiers": (
         "load",

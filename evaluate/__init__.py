@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same table once more, for editors and mypy; a test compares the two
+    from .audits.comparison import compare
     from .calls import audit, explain, save_maps, score
     from .case import Case, Explainer, Query, Truth
     from .data.pictures import dataset
@@ -50,6 +51,7 @@ PLACES = {
     "audit": "calls",
     "build": "models.classifier",
     "check_explainer": "explaining.contract",
+    "compare": "audits.comparison",
     "dataset": "data.pictures",
     "explain": "calls",
     "explain_batch": "explaining.explain:explain",
@@ -92,6 +94,7 @@ __all__ = [
     "audit",
     "build",
     "check_explainer",
+    "compare",
     "dataset",
     "explain",
     "explain_batch",
