@@ -18,6 +18,7 @@ from catalogue import archs, checks, methods, metric_cards
 from command_lists import LISTING, listing
 from command_page import commands
 from data_pages import colours, factors, pictures, presets
+from notebook_pages import NOTEBOOK_PAGES
 from plan_tables import plan, plans
 from ruler_tables import blind_maps, criterion, measured_ruler, right_maps
 
@@ -32,6 +33,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "methods.md": methods,
     "presets.md": presets,
     "api.md": api,
+    **NOTEBOOK_PAGES,
 }
 TABLES: Mapping[str, Callable[[], str]] = {
     table.__name__: table

@@ -43,8 +43,8 @@ class ExportedTables(NamedTuple):
 
 
 def export_run(
-    run: Path,
-    folder: Path,
+    run: str | Path,
+    folder: str | Path,
     *,
     with_maps: bool = False,
     force: bool = False,
@@ -61,13 +61,13 @@ def export_run(
     Raises:
         Refusal: no finished run is there, it was changed, it kept no maps, or the folder holds something else.
     """
-    opened = open_run(run, "name the folder of a finished `audit` or `score`")
+    opened = open_run(Path(run), "name the folder of a finished `audit` or `score`")
     if with_maps:
         refuse_no_maps(opened)
-    job = RunExportJob(opened, folder.absolute(), with_maps)
+    job = RunExportJob(opened, Path(folder).absolute(), with_maps)
     existed = write_unless_there(job.folder, lambda: job.is_there(force), lambda: job.write(progress))
     counts = read_manifest(job.folder)["counts"]
-    return ExportedTables(folder, counts["lines"], counts["maps"], existed)
+    return ExportedTables(Path(folder), counts["lines"], counts["maps"], existed)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
