@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,12 @@ def compare(*runs: str | Path, seed: int = 0) -> dict[str, Any]:
 
 
 def kind_of(card: Mapping[str, Any]) -> MetricKind | None:
-    """What a comparison needs of a metric; None where third parties' code would have to choose over all rows."""
-    bounds: Sequence[float | None] = card["bounds"]
-    low, high = (
-        float(end) if end is not None else other
-        for end, other in zip(bounds, (-float("inf"), float("inf")), strict=True)
-    )
-    if card["level"] == "row":
-        return MetricKind(None, str(card["family"]), bool(card["higher_is_better"]), (low, high))
+    """What a comparison needs of a metric; None where its card is of another form, or others' code chooses."""
     try:
+        if card["level"] == "row":
+            low, high = card["bounds"]  # JSON has no infinity
+            bounds = -math.inf if low is None else float(low), math.inf if high is None else float(high)
+            return MetricKind(None, str(card["family"]), bool(card["higher_is_better"]), bounds)
         return None if stranger_of(str(card["name"])) else parse_metric(str(card["name"])).kind
-    except WrongUsage:
+    except (WrongUsage, KeyError, TypeError, ValueError):
         return None

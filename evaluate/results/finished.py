@@ -5,7 +5,7 @@ An audit has a manifest, and is held against it. The long rows of each data set 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 from an8flower.errors import Refusal
 
 from .baseline import ScoredStudy, open_baseline
+from .baseline_form import refuse_other_form
 from .exports.columns import RUN_MANIFEST
 from .files import PLAN, is_run, read_json
 from .folder import RunFolder, read_part
@@ -82,7 +83,7 @@ def open_run(folder: Path, remedy: str = REMEDY) -> FinishedRun:
         came = "an export, and no run" if (folder / RUN_MANIFEST).exists() else f"no run is there (no {PLAN} of one)"
         raise Refusal(f"{folder}: {came}; {remedy}")
     try:
-        return _open_audit(folder, plan, remedy) if "plan" in plan else _open_scores(folder, plan)
+        return _open_audit(folder, plan, remedy) if "plan" in plan else _open_scores(folder, plan, remedy)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise Refusal(
             f"{folder}: its plan and summary are of another form ({error!r}); run the same command again, or {remedy}"
@@ -105,11 +106,21 @@ def study_of_audit(document: Mapping[str, Any]) -> FinishedStudy:
     return FinishedStudy(document, tuple(filed["parts"]), dict(filed["explainers"]))
 
 
-def _open_scores(folder: Path, plan: Mapping[str, Any]) -> FinishedRun:
+def _open_scores(folder: Path, plan: Mapping[str, Any], remedy: str) -> FinishedRun:
     summary = read_json(folder / SUMMARY)
     if summary is None:
         raise Refusal(f"{folder / SUMMARY}: missing or damaged; score again: what is done is not done twice")
-    return FinishedRun(folder, "score", plan, summary, (study_of_scores(plan, summary),), _rows_of(folder))
+    study = study_of_scores(plan, summary)
+    check_form(folder, (study,), remedy)
+    return FinishedRun(folder, "score", plan, summary, (study,), _rows_of(folder))
+
+
+def check_form(folder: Path, studies: Sequence[FinishedStudy], remedy: str) -> None:
+    """Raise a Refusal with the first place at which the documents of a run are not what is read of them."""
+    documents = [
+        {**study.document, "long_rows": {"parts": [*study.parts], "explainers": study.explainers}} for study in studies
+    ]
+    refuse_other_form({"studies": documents}, folder / SUMMARY, remedy)
 
 
 def study_of_scores(plan: Mapping[str, Any], summary: Mapping[str, Any]) -> FinishedStudy:

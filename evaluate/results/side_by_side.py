@@ -27,6 +27,7 @@ from .statistics.scores import ScoreArrays
 from .summary import resampling_seed
 
 COMPARISON_VERSION = 1
+NO_KIND = "its card is of another form, or others' code would have to choose values over all rows"
 KEYS = ("architecture", "seed", "method", "metric")  # of a cell
 CARD = ("version", "parameters")  # what of a card says that numbers are of the same kind
 KindOf = Callable[[Mapping[str, Any]], MetricKind | None]
@@ -186,7 +187,7 @@ def _choose_metrics(study: ComparedStudy, kind_of: KindOf) -> None:
             study.kinds[name] = kind
             study.has_metric |= {(study.members[place].run, name) for place in same}
         elif len(same) > 1:
-            study.left_out.append(LeftOut(study.members[same[0]].run, name, "chosen over all rows by code of its own"))
+            study.left_out.append(LeftOut(study.members[same[0]].run, name, NO_KIND))
 
 
 def _another_way(member: RunOfStudy, card: Mapping[str, Any], first: Mapping[str, Any]) -> LeftOut:

@@ -13,7 +13,16 @@ from an8flower.gate.documents import read_text
 from an8flower.gate.regular import FileKind, shorten
 
 from ..files import PLAN, read_json
-from ..finished import REMEDY, SUMMARY, FinishedRun, FinishedStudy, open_run, study_of_audit, study_of_scores
+from ..finished import (
+    REMEDY,
+    SUMMARY,
+    FinishedRun,
+    FinishedStudy,
+    check_form,
+    open_run,
+    study_of_audit,
+    study_of_scores,
+)
 from ..folder import SCHEMA
 from ..manifest import hash_file
 from .columns import RUN_MANIFEST
@@ -43,6 +52,7 @@ def _open_export(folder: Path) -> FinishedRun:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"does not say what an exported run holds ({shorten(error)})"
         raise Refusal(f"{folder / RUN_MANIFEST}: {reason}; export the run again") from None
+    check_form(folder, studies, "export the run again")
     return FinishedRun(folder, command, plan, summary, studies, lambda study: _read_rows(folder, studies, study))
 
 

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from an8flower.evaluate.results.comparison_words import cell_columns, cell_rows,
 from an8flower.evaluate.results.exports.read import open_results
 from an8flower.evaluate.results.exports.write import export_run
 from an8flower.evaluate.results.finished import FinishedRun
-from an8flower.evaluate.results.side_by_side import compare_side_by_side
+from an8flower.evaluate.results.side_by_side import NO_KIND, compare_side_by_side
 from an8flower.evaluate.scoring.run import ScoringPlan, score
 from an8flower.store import FlowerStore
 
@@ -186,7 +187,7 @@ def test_a_value_that_others_code_chooses_is_left_out(folders: list[Path]) -> No
         [open_results(folder) for folder in folders[:2]],
         lambda card: None if card["level"] == "data set" else kind_of(card),
     )
-    assert {"run": 0, "what": "iou_best", "reason": "chosen over all rows by code of its own"} in compared["left_out"]
+    assert {"run": 0, "what": "iou_best", "reason": NO_KIND} in compared["left_out"]
 
 
 def test_the_kind_of_a_metric_is_that_of_its_card() -> None:
@@ -196,6 +197,7 @@ def test_the_kind_of_a_metric_is_that_of_its_card() -> None:
         assert kind_of(json.loads(json.dumps(metric.card()))) == metric.kind
     card = {"name": "nobody.knows:it", "family": "", "level": "data set", "higher_is_better": True, "bounds": [0, None]}
     assert kind_of(card) is None
+    assert kind_of({"name": "of_an_early_version"}) is None
     row = kind_of({**card, "level": "row"})
     assert row is not None
     assert row.bounds == (0, math.inf)
@@ -206,6 +208,12 @@ def test_too_few_runs_and_no_runs(folders: list[Path], tmp_path: Path) -> None:
         compare(folders[0])
     with pytest.raises(Refusal, match="no run is there"):
         compare(folders[0], tmp_path)
+    early = Path(shutil.copytree(folders[0], tmp_path / "early"))
+    summary = json.loads((early / "summary.json").read_text())
+    for form in ({**summary, "models": [{"arch": 1}]}, {key: summary[key] for key in ("dataset", "results")}):
+        (early / "summary.json").write_text(json.dumps(form))
+        with pytest.raises(Refusal, match="not a summary that this version can compare with"):
+            compare(folders[0], early)
 
 
 def test_the_tables_have_a_cell_for_each_column(document: dict[str, Any]) -> None:
