@@ -17,7 +17,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 test: $(VENV)/.test  ## everything that runs in minutes
 	$(PYTEST) -n 2 --dist loadfile
 
-test-slow: $(VENV)/.test $(VENV)/.ray  ## training to the promised accuracies, large files, all archs
+test-slow: $(VENV)/.test $(VENV)/.ray $(VENV)/.notebooks  ## training to the promised accuracies, large files, all archs
 	$(PYTEST) -m slow
 
 test-gpu: $(VENV)/.test  ## on a machine with a GPU
@@ -49,6 +49,6 @@ $(VENV)/.installed: setup.cfg constraints.txt
 	$(PIP) -e .
 	touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.bench $(VENV)/.docs $(VENV)/.ray: $(VENV)/.%: $(VENV)/.installed
+$(VENV)/.test $(VENV)/.lint $(VENV)/.bench $(VENV)/.docs $(VENV)/.ray $(VENV)/.notebooks: $(VENV)/.%: $(VENV)/.installed
 	$(PIP) -e .[$*]
 	touch $@

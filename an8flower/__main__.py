@@ -9,6 +9,7 @@ import click
 from . import __version__
 from .commands import (
     audit,
+    comparing,
     data,
     explaining,
     exporting,
@@ -35,7 +36,7 @@ COMMANDS = (
     explaining.explain,
     *(trust.certify, scoring.score, trust.sanity),
     tuning.tune,
-    *(audit.audit, audit.report, signing.sign),
+    *(audit.audit, audit.report, comparing.compare, signing.sign),
 )
 
 

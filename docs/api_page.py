@@ -22,7 +22,9 @@ GROUPS = {
         *("explain", "score", "tune", "audit"),
         *("Explanation", "ScoreResult", "TuningResult", "AuditResult"),
     ),
-    "Data, maps and results for other programs": ("dataset", "save_maps", "summary_schema"),
+    "Data, maps and results for other programs": (
+        *("dataset", "save_maps", "export_run", "read_scores", "compare", "summary_schema"),
+    ),
     "Classifiers": (
         "load",
         "train",

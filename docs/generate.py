@@ -19,6 +19,7 @@ from command_lists import LISTING, listing
 from command_page import commands
 from data_pages import colours, factors, pictures, presets
 from in_domain_tables import in_domain_scores, in_domain_taus, in_domain_tuning
+from notebook_pages import NOTEBOOK_PAGES
 from plan_tables import plan, plans
 from ruler_tables import blind_maps, criterion, measured_ruler, right_maps
 
@@ -33,6 +34,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "methods.md": methods,
     "presets.md": presets,
     "api.md": api,
+    **NOTEBOOK_PAGES,
 }
 TABLES: Mapping[str, Callable[[], str]] = {
     table.__name__: table

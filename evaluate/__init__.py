@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same table once more, for editors and mypy; a test compares the two
+    from .audits.comparison import compare
     from .calls import audit, explain, save_maps, score, tune
     from .case import Case, Explainer, Query, Truth
     from .data.pictures import dataset
@@ -27,6 +28,8 @@ if TYPE_CHECKING:  # the same table once more, for editors and mypy; a test comp
     from .models.training import TrainingResult, train
     from .registry import register_arch, register_explainer, register_metric
     from .results.notebook import AuditResult, ScoreResult, TuningResult
+    from .results.exports.read import read_scores
+    from .results.exports.write import export_run
     from .results.summary_schema import summary_schema
     from .seeds import generator, seed_of
 
@@ -55,14 +58,17 @@ PLACES = {
     "audit": "calls",
     "build": "models.classifier",
     "check_explainer": "explaining.contract",
+    "compare": "audits.comparison",
     "dataset": "data.pictures",
     "explain": "calls",
     "explain_batch": "explaining.explain:explain",
+    "export_run": "results.exports.write",
     "generator": "seeds",
     "load": "models.files",
     "outcome": "explaining.contract",
     "parse_method": "explaining.methods",
     "parse_metric": "metrics.naming",
+    "read_scores": "results.exports.read",
     "register_arch": "registry",
     "register_explainer": "registry",
     "register_metric": "registry",
@@ -102,14 +108,17 @@ __all__ = [
     "audit",
     "build",
     "check_explainer",
+    "compare",
     "dataset",
     "explain",
     "explain_batch",
+    "export_run",
     "generator",
     "load",
     "outcome",
     "parse_method",
     "parse_metric",
+    "read_scores",
     "register_arch",
     "register_explainer",
     "register_metric",

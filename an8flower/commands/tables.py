@@ -305,13 +305,16 @@ def _calibrated_text(m: Mapping[str, Any]) -> str:
 
 def _costs(result: Mapping[str, Any]) -> str:
     cost = result["cost"]
+    if cost["seconds"] is None:
+        return "of maps in files nobody knows the cost"
     return (
         f"{_milliseconds(result)} ms, {cost['forwards']:.3g} forward, {cost['backwards']:.3g} backward passes per image"
     )
 
 
 def _milliseconds(result: Mapping[str, Any]) -> str:
-    return f"{1000 * result['cost']['seconds']:.2f}"
+    seconds = result["cost"]["seconds"]
+    return "-" if seconds is None else f"{1000 * seconds:.2f}"
 
 
 def _say(sentence: str) -> None:

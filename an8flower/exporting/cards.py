@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..atomic import moved_into
 from ..evidence import sufficient_sets
 from ..gate.documents import parse_toml
 from ..store import FlowerStore
 from .contents import Contents
 from .croissant import describe_croissant
+from .folders import write_text
 from .layouts import LAYOUTS, column_of, pixel_arrays
 
 SIZES = ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -45,8 +45,7 @@ def write_cards(folder: Path, store: FlowerStore, contents: Contents) -> None:
         "CITATION.cff": write_citation(store),
     }
     for name, text in texts.items():
-        with moved_into(folder / name) as unfinished:
-            unfinished.write_text(text, encoding="utf-8", newline="\n")
+        write_text(folder / name, text)
 
 
 @cache

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,8 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import __version__
-from ..atomic import moved_into, sweep
-from ..digests import digest_file
+from ..atomic import sweep
 from ..errors import Refusal
 from ..evidence import discriminative_parts
 from ..factors import PARTS
@@ -32,9 +30,8 @@ from ..store import REMAKE, FlowerStore
 from ..writing import translate_errors, write_unless_there
 from .cards import write_cards
 from .contents import MANIFEST, Contents, ExportShard, describe, read_contents
+from .folders import take_name, write_checksums, write_text
 from .layouts import LABELS, LAYOUTS, PAIRS, Arrays
-
-CHECKSUMS = "checksums.sha256"
 
 
 class Exported(NamedTuple):
@@ -113,13 +110,9 @@ class ExportJob(NamedTuple):
                 progress(shard.stop - shard.start)
             sweep(self.waiting)  # what a killed export left unfinished beside the cards
             write_cards(self.waiting, self.store, self.contents)
-            self._write(MANIFEST, self.contents.to_json())
-            _write_checksums(self.waiting)
+            write_text(self.waiting / MANIFEST, self.contents.to_json())
+            write_checksums(self.waiting)
             self._take_name()
-
-    def _write(self, name: str, text: str) -> None:
-        with moved_into(self.waiting / name) as unfinished:
-            unfinished.write_text(text, encoding="utf-8", newline="\n")
 
     def _write_shards(self, workers: int) -> Iterator[ExportShard]:
         """Every shard, once it is on the disk; a few are in the making, so that memory does not grow with the rows."""
@@ -161,13 +154,7 @@ class ExportJob(NamedTuple):
         return arrays
 
     def _take_name(self) -> None:
-        """Give the folder its name; what was there under it is removed only then."""
-        former = self.waiting.with_suffix(".former")
-        shutil.rmtree(former, ignore_errors=True)  # of a run that was killed just here
-        if self.folder.exists():
-            self.folder.rename(former)
-        self.waiting.rename(self.folder)
-        shutil.rmtree(former, ignore_errors=True)
+        take_name(self.waiting, self.folder)
 
 
 def pair_masks(spec: DatasetSpec, labels: np.ndarray, parts: np.ndarray) -> np.ndarray:
@@ -183,11 +170,3 @@ def pair_masks(spec: DatasetSpec, labels: np.ndarray, parts: np.ndarray) -> np.n
             differing = [PARTS.index(part) for part in discriminative_parts(spec, int(label), other)]
             masks[rows, other] = np.where(np.isin(parts[rows], differing), 255, 0)
     return masks.reshape(count, spec.class_count * side, side)
-
-
-def _write_checksums(folder: Path) -> None:
-    """The sha256 of every file, as `sha256sum --check` reads them."""
-    files = sorted(place for place in folder.rglob("*") if place.is_file() and place.name != CHECKSUMS)
-    lines = [f"{digest_file(place)}  {place.relative_to(folder).as_posix()}\n" for place in files]
-    with moved_into(folder / CHECKSUMS) as unfinished:
-        unfinished.write_text("".join(lines), encoding="utf-8", newline="\n")

@@ -10,9 +10,9 @@ import json
 import re
 import tarfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +34,21 @@ LABELS, PAIRS = "labels", "pairs"
 SINGULAR = {"images": "image", "masks": "mask", "labels": "label"}  # as other tools call the values of one row
 
 Arrays = dict[str, np.ndarray]
+Encoded = Callable[[int, int], Iterable[bytes]]
+"""From two places in a shard to the bytes of each row between them."""
+
+
+class EncodedShard(NamedTuple):
+    """The rows of a shard as they lie in its files: pictures are decoded when they are asked for."""
+
+    flat: Arrays  # the values that are no pixels, of all rows
+    encoded: dict[StoredArray, Encoded]  # of each array with a value for each pixel
+    place: Path  # that messages name
+
+    def decode(self, start: int, stop: int) -> Arrays:
+        """The arrays of the rows from one place in the shard to another; raises Refusal where some are damaged."""
+        pixels = {array.name: decode(array, read(start, stop), self.place) for array, read in self.encoded.items()}
+        return {**{name: values[start:stop] for name, values in self.flat.items()}, **pixels}
 
 
 class Layout(ABC):
@@ -51,8 +66,12 @@ class Layout(ABC):
         """Write the rows of a shard: `arrays` are those that are stored, and the masks of pairs if they are wanted."""
 
     @abstractmethod
+    def load(self, folder: Path, contents: Contents, shard: ExportShard) -> EncodedShard:
+        """The rows of a shard that a data set stores; raises Refusal for files that are missing or damaged."""
+
     def read(self, folder: Path, contents: Contents, shard: ExportShard) -> Arrays:
-        """The arrays of a shard that a data set stores; raises Refusal for files that are missing or damaged."""
+        """The arrays of all rows of a shard; raises Refusal as `load` does."""
+        return self.load(folder, contents, shard).decode(0, shard.stop - shard.start)
 
 
 class ParquetLayout(Layout):
@@ -79,16 +98,18 @@ class ParquetLayout(Layout):
         with moved_into(self.place(folder, shard)) as unfinished:
             pq.write_table(table, unfinished, row_group_size=GROUP, write_page_checksum=True)
 
-    def read(self, folder: Path, contents: Contents, shard: ExportShard) -> Arrays:
-        """The arrays in the file of a shard."""
+    def load(self, folder: Path, contents: Contents, shard: ExportShard) -> EncodedShard:
+        """The rows in the file of a shard."""
         place = self.place(folder, shard)
         table = read_parquet(place, SHARD, self._schema(contents, shard))
-        arrays = from_flat(contents, shard, table, place)
-        for array in pixel_arrays(contents._replace(with_pairs=False), shard):
-            column = table[column_of(array)].combine_chunks()
-            contents_of_rows = (column.field("bytes") if array.is_picture else column).to_pylist()
-            arrays[array.name] = decode(array, [content or b"" for content in contents_of_rows], place)
-        return arrays
+        encoded = {array: self._bytes_of(table, array) for array in stored_pixels(contents, shard)}
+        return EncodedShard(from_flat(contents, shard, table, place), encoded, place)
+
+    @staticmethod
+    def _bytes_of(table: pa.Table, array: StoredArray) -> Encoded:
+        column = table[column_of(array)].combine_chunks()
+        values = column.field("bytes") if array.is_picture else column
+        return lambda start, stop: [content or b"" for content in values.slice(start, stop - start).to_pylist()]
 
     def _schema(self, contents: Contents, shard: ExportShard) -> pa.Schema:
         fields = flat_schema(contents, shard)
@@ -124,14 +145,19 @@ class FolderLayout(Layout):
         with moved_into(self.place(folder, shard)) as unfinished:
             pq.write_table(table, unfinished, write_page_checksum=True)
 
-    def read(self, folder: Path, contents: Contents, shard: ExportShard) -> Arrays:
-        """The arrays of a shard; the places of pictures are known, and not taken from a file."""
+    def load(self, folder: Path, contents: Contents, shard: ExportShard) -> EncodedShard:
+        """The rows of a shard; the places of pictures are known, and not taken from a file."""
         place = self.place(folder, shard)
-        arrays = from_flat(contents, shard, read_parquet(place, SHARD, self._schema(contents, shard)), place)
-        for array in pixel_arrays(contents._replace(with_pairs=False), shard):
-            places = [folder / where for where in self._places(array, contents, shard, arrays[LABELS])]
-            arrays[array.name] = decode(array, (read_bytes(where, SHARD) for where in places), places[0].parent)
-        return arrays
+        flat = from_flat(contents, shard, read_parquet(place, SHARD, self._schema(contents, shard)), place)
+        encoded = {
+            array: self._bytes_of(folder, self._places(array, contents, shard, flat[LABELS]))
+            for array in stored_pixels(contents, shard)
+        }
+        return EncodedShard(flat, encoded, place)
+
+    @staticmethod
+    def _bytes_of(folder: Path, places: list[str]) -> Encoded:
+        return lambda start, stop: (read_bytes(folder / place, SHARD) for place in places[start:stop])
 
     def _places(self, array: StoredArray, contents: Contents, shard: ExportShard, labels: np.ndarray) -> list[str]:
         names = class_folders(contents.attributes["class_names"])
@@ -164,20 +190,24 @@ class WebLayout(Layout):
                 info.size = len(content)
                 archive.addfile(info, io.BytesIO(content))
 
-    def read(self, folder: Path, contents: Contents, shard: ExportShard) -> Arrays:
-        """The arrays in the archive of a shard."""
+    def load(self, folder: Path, contents: Contents, shard: ExportShard) -> EncodedShard:
+        """The rows in the archive of a shard."""
         place = self.place(folder, shard)
         members = read_tar(place, SHARD)
         keys = [self._key(shard, row) for row in range(shard.start, shard.stop)]
         try:
             lines = [parse_json(members[f"{key}.json"].decode()) for key in keys]
-            arrays = from_flat(contents, shard, pa.Table.from_pylist(lines), place)
-            for array in pixel_arrays(contents._replace(with_pairs=False), shard):
+            flat, encoded = from_flat(contents, shard, pa.Table.from_pylist(lines), place), {}
+            for array in stored_pixels(contents, shard):
                 ending = f"{column_of(array)}.{suffix_of(array)}"
-                arrays[array.name] = decode(array, [members[f"{key}.{ending}"] for key in keys], place)
+                encoded[array] = self._bytes_of([members[f"{key}.{ending}"] for key in keys])
         except (KeyError, ValueError, pa.ArrowException) as error:
             raise Refusal(f"{place}: lacks rows, or is damaged ({shorten(error)}); {SHARD.remedy}") from None
-        return arrays
+        return EncodedShard(flat, encoded, place)
+
+    @staticmethod
+    def _bytes_of(rows: list[bytes]) -> Encoded:
+        return lambda start, stop: rows[start:stop]
 
     def _members(self, contents: Contents, shard: ExportShard, arrays: Arrays) -> Iterator[tuple[str, bytes]]:
         lines = pa.table(flat_columns(contents, shard, arrays)).to_pylist()
@@ -207,6 +237,11 @@ def pixel_arrays(contents: Contents, shard: ExportShard) -> list[StoredArray]:
         size, classes = contents.attributes["size"], len(contents.attributes["class_names"])
         stored.append(StoredArray(PAIRS, np.dtype(np.uint8), (classes * size, size), ""))
     return stored
+
+
+def stored_pixels(contents: Contents, shard: ExportShard) -> list[StoredArray]:
+    """The arrays with a value for each pixel that a data set stores."""
+    return pixel_arrays(contents._replace(with_pairs=False), shard)
 
 
 def column_of(array: StoredArray) -> str:

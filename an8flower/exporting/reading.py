@@ -15,9 +15,10 @@ from ..errors import Refusal
 from ..store import FlowerStore, StoredRows
 from ..writing import Block, WritingPlan, write, write_unless_there
 from .contents import MANIFEST, Contents, check_rows, read_contents
-from .layouts import LAYOUTS, Arrays
+from .layouts import LAYOUTS, Arrays, EncodedShard
 
-HELD = 4  # shards that are held at once
+HELD = 3  # shards that are held at once, not decoded
+MOST_WORKERS = 4  # whose blocks lie in no more shards than are held
 
 
 def is_export(folder: Path) -> bool:
@@ -54,7 +55,7 @@ def import_export(
         }
         plan = WritingPlan(unchecked, attributes, contents.splits, contents.fingerprint, _maker(folder, contents))
         try:
-            write(plan, min(workers or os.cpu_count() or 1, HELD - 2), progress)
+            write(plan, min(workers or os.cpu_count() or 1, MOST_WORKERS), progress)
             _refuse_changed(folder, contents, unchecked)
             atomic.move(unchecked, path)
         finally:
@@ -72,18 +73,22 @@ def _maker(folder: Path, contents: Contents) -> Callable[[Block], StoredRows]:
     one_at_a_time = Lock()  # two threads that want the same shard would both read it
 
     @lru_cache(maxsize=HELD)
-    def read(split: str, number: int) -> Arrays:
-        shard = shards[split, number]
-        return check_rows(layout.read(folder, contents, shard), contents, shard, layout.place(folder, shard))
+    def load(split: str, number: int) -> EncodedShard:
+        return layout.load(folder, contents, shards[split, number])
+
+    def read(block: Block, number: int) -> Arrays:
+        """The rows of a block that lie in one shard."""
+        shard = shards[block.split, number]
+        part = shard._replace(start=max(block.start, shard.start), stop=min(block.stop, shard.stop))
+        with one_at_a_time:
+            encoded = load(block.split, number)
+        arrays = encoded.decode(part.start - shard.start, part.stop - shard.start)
+        return check_rows(arrays, contents, part, layout.place(folder, shard))
 
     def make(block: Block) -> StoredRows:
         step = contents.shard_rows
-        numbers = range(block.start // step, -(-block.stop // step))
-        with one_at_a_time:
-            pieces = [read(block.split, number) for number in numbers]
-        first = numbers.start * step
-        whole = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-        rows = {name: values[block.start - first : block.stop - first] for name, values in whole.items()}
+        pieces = [read(block, number) for number in range(block.start // step, -(-block.stop // step))]
+        rows = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
         return StoredRows(**{name: rows.get(name) for name in StoredRows._fields})  # type: ignore[arg-type]
 
     return make

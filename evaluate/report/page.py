@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template, UndefinedError
 from markupsafe import Markup, escape
 
 from an8flower.atomic import moved_into
@@ -70,24 +70,20 @@ def render(source: AuditFolder) -> str:
     summary = OPTIONAL | replace_unprintable(source.summary)
     studies = [StudyView(i, document) for i, document in enumerate(summary["studies"])]
     sections = build_sections(studies, summary, source)
-    style, script = _read_part("page.css"), _read_part("page.js")
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            summary=summary,
-            studies=studies,
-            verdict=verdict(studies, summary),
-            cautions=cautions(studies, summary),
-            answers=[(study, views) for study in studies if (views := verdict_views(study, summary["plan"]))],
-            questions=linked_questions(sections),
-            metrics=_metric_groups(studies),
-            sections=sections,
-            style=Markup(style),
-            script=Markup(script),
-            policy=security_policy(style, script),
-            data=Markup(to_script_json({**_data(studies, sections, summary), "summary": pack(source.text)})),
-        )
+    style, script = read_part("page.css"), read_part("page.js")
+    return page_template("page.html.j2").render(
+        summary=summary,
+        studies=studies,
+        verdict=verdict(studies, summary),
+        cautions=cautions(studies, summary),
+        answers=[(study, views) for study in studies if (views := verdict_views(study, summary["plan"]))],
+        questions=linked_questions(sections),
+        metrics=_metric_groups(studies),
+        sections=sections,
+        style=Markup(style),
+        script=Markup(script),
+        policy=security_policy(style, script),
+        data=Markup(to_script_json({**_data(studies, sections, summary), "summary": pack(source.text)})),
     )
 
 
@@ -154,9 +150,14 @@ def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}"
 
 
-def _read_part(name: str) -> str:
+def read_part(name: str) -> str:
     """The text of a file that lies beside this module."""
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def page_template(name: str) -> Template:
+    """The template of that name, which lies beside this module."""
+    return _environment().get_template(name)
 
 
 @cache

@@ -124,16 +124,19 @@ def _base(metric: str) -> str:
     return metric.partition(":")[0]
 
 
-def open_baseline(folder: Path) -> Baseline:
+def open_baseline(folder: Path, remedy: str = REMEDY) -> Baseline:
     """Open a finished audit; raises Refusal if there is none, or if its files are not those of its manifest.
 
     Data and weights may be missing, since a run may have been moved without them; its summary and its plan may not.
+
+    Args:
+        remedy: how a refusal ends.
     """
     summary, manifest = read_json(folder / "summary.json"), read_json(folder / MANIFEST)
     if summary is None or manifest is None or not isinstance(summary.get("studies"), list):
         raise Refusal(
             f"{folder}: no finished audit is there to compare with; finish it with the command that began it, or "
-            f"{REMEDY}"
+            f"{remedy}"
         )
     states = verify_run(folder)
     roles = roles_of(folder)
@@ -141,8 +144,8 @@ def open_baseline(folder: Path) -> Baseline:
     if broken := [path for path, state in states.items() if state != "ok" and path not in missing]:
         raise Refusal(
             f"{folder}: not as its audit left it: {', '.join(broken)} ({states[broken[0]].lower()}); put the files "
-            f"back, or {REMEDY}"
+            f"back, or {remedy}"
         )
-    refuse_other_form(summary, folder / "summary.json", REMEDY)
+    refuse_other_form(summary, folder / "summary.json", remedy)
     unseen = [path for path in missing if roles[path] in ("data", "weights")]
     return Baseline(folder, summary, str(manifest.get("digest")), unseen)

@@ -145,12 +145,12 @@ def compare_studies(now: ScoredStudy, before: ScoredStudy, kinds: Kinds, seed: i
 def _compare_rows(
     now: ScoredStudy, before: ScoredStudy, arrays: Sequence[ScoreArrays], rows: np.ndarray, seed: int
 ) -> list[Change]:
-    cells = [_cells_of(study, of_study) for study, of_study in zip((now, before), arrays, strict=True)]
+    cells = [cells_of(study, of_study) for study, of_study in zip((now, before), arrays, strict=True)]
     pairs = [
         CellPair(
             Change(now.name, *key, by="rows"),
-            _values(arrays[1], before, cells[1][key], key, rows),
-            _values(arrays[0], now, cells[0][key], key, rows),
+            cell_values(arrays[1], before, cells[1][key], key, rows),
+            cell_values(arrays[0], now, cells[0][key], key, rows),
         )
         for key in cells[0]
         if key in cells[1]
@@ -166,9 +166,9 @@ CellKey = tuple[str, int | None, str, str]
 """The architecture, the seed, the method and the metric of a cell."""
 
 
-def _cells_of(study: ScoredStudy, arrays: ScoreArrays) -> dict[CellKey, int]:
+def cells_of(study: ScoredStudy, arrays: ScoreArrays) -> dict[CellKey, int]:
     """The cells of a data set that have long rows, each with the number of its model."""
-    models = _models_of(study)
+    models = models_of(study)
     known = [(number, models[name]) for number, name in enumerate(arrays.models) if name in models]
     cells: dict[CellKey, int] = {}
     for number, (architecture, seed) in known:
@@ -181,7 +181,7 @@ def _cells_of(study: ScoredStudy, arrays: ScoreArrays) -> dict[CellKey, int]:
     return cells
 
 
-def _models_of(study: ScoredStudy) -> dict[str, tuple[str, int | None]]:
+def models_of(study: ScoredStudy) -> dict[str, tuple[str, int | None]]:
     """The architecture and the seed of each model by its name in long rows.
 
     Networks of one's own may have both in common; these are told apart by their digests.
@@ -196,7 +196,7 @@ def _models_of(study: ScoredStudy) -> dict[str, tuple[str, int | None]]:
     }
 
 
-def _values(arrays: ScoreArrays, study: ScoredStudy, model: int, key: CellKey, rows: np.ndarray) -> np.ndarray:
+def cell_values(arrays: ScoreArrays, study: ScoredStudy, model: int, key: CellKey, rows: np.ndarray) -> np.ndarray:
     """The scores (rows,) of a cell on the rows that both audits scored."""
     places = np.searchsorted(arrays.rows, rows)
     return arrays.of(key[3], study.explainers[key[2]])[places, model]
@@ -299,7 +299,7 @@ def _compare_two_means(change: Change, before: Mapping[str, Any], now: Mapping[s
 
 def _lone(study: ScoredStudy, outcome: ChangeOutcome) -> Iterator[Change]:
     """The cells of a data set that only one of the audits has."""
-    for architecture, seed in _models_of(study).values():
+    for architecture, seed in models_of(study).values():
         for result in study.scores["results"]:
             for metric in result["metrics"]:
                 yield _single(study.name, (architecture, seed, str(result["text"]), metric), outcome)

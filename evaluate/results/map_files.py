@@ -1,7 +1,8 @@
 """Saliency maps in files, of whatever program: read by row, with a manifest that says what they explain. No torch.
 
 `maps` (n, S, S) with `rows` (n,), ascending, within the split; without `rows`, all rows of the split. `labels` (n,), if
-there, are compared with those of the data set. A folder holds `ROW.npy` files, or HDF5 files as `--keep-maps` writes.
+there, are compared with those of the data set. A folder holds `ROW.npy` files, HDF5 files as `--keep-maps` writes, or
+Parquet files as `export --maps` writes.
 """
 
 from __future__ import annotations
@@ -15,28 +16,35 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from an8flower.errors import Refusal
 from an8flower.gate.arrays import read_npy, read_npz
 from an8flower.gate.documents import parse_json, read_json
 from an8flower.gate.hdf5 import Schema, open_hdf5, refuse_damage
 from an8flower.gate.regular import FileKind, shorten
+from an8flower.gate.tables import read_parquet
 from an8flower.gate.tensors import read_safetensors
 from an8flower.names import unknown
 from an8flower.store import FlowerSplit
+
+from .exports.columns import MAPS, RUN_MANIFEST, to_schema
 
 BLOCK = 256  # maps that are read at once
 FLOATS = "float16|float32|float64"
 REMEDY = "write maps with `an8flower.evaluate.save_maps`, or as docs/maps.md says"
 FILE = FileKind("a file of maps", 2**40, REMEDY)
 IN_MEMORY = FileKind("a file of maps", 2**32, "write them as HDF5, which is read piece by piece")
+EXPORTED = FileKind("a file of exported maps", 2**32, "export the run again")
 MANIFEST = FileKind("a manifest of maps", 2**20, REMEDY)
 HDF5 = Schema(
     {"rows": ("int64", 1), "labels": ("int64", 1), "scale": ("float64", 1), "maps": (FLOATS, 3)},
     attributes={"manifest": "text", "cell": "text"},
 )
+MAPS_SCHEMA = to_schema(MAPS)
 ARRAYS = ("maps", "rows", "labels")
-SUFFIXES = (".npz", ".npy", ".h5", ".hdf5", ".safetensors")
+SUFFIXES = (".npz", ".npy", ".h5", ".hdf5", ".safetensors", ".parquet")
 BESIDE = "manifest.json"  # in a folder; beside a file lies FILE.json
 TARGETS = ("label", "predicted")
 
@@ -115,7 +123,7 @@ def open_maps(path: Path) -> list[MapCollection]:
 
     Raises Refusal for what is no map: another shape or type, NaN, rows that do not ascend, no manifest.
     """
-    parts = _parts_of_folder(path) if path.is_dir() else [_open_file(path)]
+    parts = _parts_of_folder(path) if path.is_dir() else [open_part(path)]
     parts.sort(key=lambda part: (part.manifest.to_json(), _first_row(part), part.place))
     groups = [tuple(group) for _, group in groupby(parts, key=lambda part: part.manifest)]
     return [MapCollection(group[0].manifest, group, digest_parts(group)) for group in groups]
@@ -169,17 +177,23 @@ def check_rows(part: MapPart, split: FlowerSplit) -> np.ndarray:
 def _parts_of_folder(folder: Path) -> list[MapPart]:
     if (folder / BESIDE).exists():
         return [_open_row_files(folder)]
-    files = sorted(place for place in folder.iterdir() if place.suffix in (".h5", ".hdf5"))
+    folder = folder / "maps" if (folder / RUN_MANIFEST).is_file() else folder
+    files = sorted(place for place in folder.glob("*") if place.suffix in (".h5", ".hdf5", ".parquet"))
     if not files:
-        raise Refusal(f"{folder}: no maps there; expected ROW.npy files with {BESIDE}, or .h5 files; {REMEDY}")
-    return [_open_file(place) for place in files]
+        raise Refusal(
+            f"{folder}: no maps there; expected ROW.npy files with {BESIDE}, or .h5 or .parquet files; {REMEDY}"
+        )
+    return [open_part(place) for place in files]
 
 
-def _open_file(path: Path) -> MapPart:
+def open_part(path: Path) -> MapPart:
+    """The maps in one file, read through as far as their numbers; raises Refusal as `open_maps`."""
     if path.suffix not in SUFFIXES:
         raise Refusal(f"{path}: expected a folder or a file of maps ({', '.join(SUFFIXES)}); {REMEDY}")
     if path.suffix in (".h5", ".hdf5"):
         return _open_hdf5_part(path)
+    if path.suffix == ".parquet":
+        return _open_parquet_part(path)
     metadata: dict[str, str] = {}
     if path.suffix == ".npy":
         arrays = {"maps": read_npy(path, IN_MEMORY)}
@@ -207,6 +221,32 @@ def _read_hdf5(path: Path, scale: np.ndarray | None, places: np.ndarray) -> np.n
     with open_hdf5(path, FILE, HDF5) as file, refuse_damage(path, REMEDY):
         maps: np.ndarray = file["maps"][places]
     return maps if scale is None else maps * scale[places, None, None]
+
+
+def _open_parquet_part(path: Path) -> MapPart:
+    """The maps of a cell of an exported run; they are read again when they are wanted."""
+    table = read_parquet(path, EXPORTED, MAPS_SCHEMA)
+    manifest = _manifest_of(path, (table.schema.metadata or {}).get(b"manifest", b"null").decode(errors="replace"))
+    rows = table["row"].to_numpy()
+    stand_in = np.broadcast_to(np.float32(0), (len(rows), *_sides(path, table)))
+    return _make_part(path, manifest, rows, None, stand_in, partial(_read_parquet_maps, path))
+
+
+def _read_parquet_maps(path: Path, places: np.ndarray) -> np.ndarray:
+    table = read_parquet(path, EXPORTED, MAPS_SCHEMA)
+    values = table["map"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, *_sides(path, table))
+    maps: np.ndarray = values[places]
+    return maps
+
+
+def _sides(path: Path, table: pa.Table) -> tuple[int, int]:
+    """The height and width that all maps of a table have; raises Refusal where they differ, or values are missing."""
+    sides = set(zip(table["height"].to_pylist(), table["width"].to_pylist(), strict=True))
+    height, width = next(iter(sides), (0, 0))
+    lengths = set(pc.list_value_length(table["map"]).to_pylist())
+    if len(sides) != 1 or None in (height, width) or lengths != {height * width} or table["row"].null_count:
+        raise Refusal(f"{path}: its maps are not all of one size; export the run again")
+    return height, width
 
 
 def _open_row_files(folder: Path) -> MapPart:

@@ -314,6 +314,7 @@ def _file(opened: Scoring, ledger: Ledger, document: dict[str, Any]) -> None:
         "seed": plan.seed,
         "rows": opened.chosen.tolist(),
         "parts": ledger.filed,
+        "explainers": {method.text: repr(method.explainer) for method in opened.methods},
         "versions": document["versions"],
         "machine": document["machine"],
     }

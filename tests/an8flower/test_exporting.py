@@ -22,6 +22,7 @@ from an8flower.__main__ import main
 from an8flower.errors import Refusal
 from an8flower.evidence import discriminative_parts
 from an8flower.exporting import contents as contents_module
+from an8flower.exporting import encoding, layouts, reading
 from an8flower.exporting import export as exporting
 from an8flower.exporting.cards import read_words
 from an8flower.exporting.contents import Contents, ExportShard, StoredArray, read_contents
@@ -32,6 +33,7 @@ from an8flower.factors import PARTS
 from an8flower.generate import generate
 from an8flower.importing import import_folders
 from an8flower.store import FlowerStore
+from an8flower.writing import Block
 
 NAMES = sorted(LAYOUTS)
 
@@ -304,6 +306,29 @@ def test_shards_hold_bounded_memory(tiny_file: Path, monkeypatch: pytest.MonkeyP
     assert all((shard.stop - shard.start) * row <= 5000 for shard in contents.shards)
     covered = [(shard.split, row) for shard in contents.shards for row in range(shard.start, shard.stop)]
     assert covered == [(split, row) for split, rows in contents.splits.items() for row in range(rows)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_import_decodes_no_more_than_a_block(
+    name: str, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards are larger than blocks: what of them is not in the block stays encoded."""
+    monkeypatch.setattr(contents_module, "SHARD_ROWS", 20)
+    folder = export(tiny_file, tmp_path / "out", name).folder
+    counts: list[int] = []
+
+    def decode(array: StoredArray, contents: Any, place: Path) -> np.ndarray:
+        rows = encoding.decode(array, contents, place)
+        counts.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(layouts, "decode", decode)
+    rows = reading._maker(folder, read_contents(folder, tuple(NAMES)))(Block("train", 3, 9))
+    expected = FlowerStore(tiny_file)["train"].rows(3, 9)
+    assert all(np.array_equal(came, stored) for came, stored in zip(rows, expected, strict=True) if came is not None)
+    assert set(counts) == {6}
+    reading._maker(folder, read_contents(folder, tuple(NAMES)))(Block("train", 18, 23))
+    assert set(counts) == {6, 2, 3}
 
 
 def test_the_commands(tiny_file: Path, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The results of a run as tables that other tools read, with cards about them; and back."""
