@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from an8flower.errors import NotApplicable
 from an8flower.names import check_known
 
 from ..case import Query
@@ -62,6 +63,8 @@ def layers_to_refine(classifier: Classifier) -> list[str]:
         place = last[len(transformer.blocks[-1]) :]
         return [block + place for block in transformer.blocks[-MOST:]]
     latest = {size: path for path, size in sizes_before(classifier, last)}
+    if not latest:
+        raise NotApplicable(f"{classifier.arch} has no layers that give maps; use a method that only masks pictures")
     return [*latest.values()][-MOST:]
 
 
@@ -75,7 +78,7 @@ def sizes_before(classifier: Classifier, last: str) -> list[tuple[str, tuple[int
 
     def note(path: str, values: object) -> None:
         if path.count(".") <= last.count(".") + 1 and isinstance(values, Tensor) and values.ndim == 4:
-            places = values.shape[1:3] if classifier.gives_channels_last(path) else values.shape[2:]
+            places = values.shape[1:3] if classifier.gives_channels_last(path, values) else values.shape[2:]
             sizes.append((path, tuple(places)))
 
     with listening(classifier.network, note), evaluating(classifier), torch.no_grad():
