@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 ADAPTERS = {
     "captum": "captum_methods:Captum",
     "grad_cam": "grad_cam_methods:PytorchGradCam",
+    "torchcam": "torchcam_methods:TorchCam",
     "zennit": "zennit_methods:Zennit",
 }
 
