@@ -22,7 +22,7 @@ from an8flower.toml import parse, read, sentence, tuples
 
 from ..explainers.toolkits.adapters import is_foreign
 from ..models.penalty_words import Distance, Scalar
-from ..options import METHOD, is_stored
+from ..options import METHOD, is_of_quantus, is_stored
 from ..registry import is_factory, is_from_elsewhere, names_code, takes_weights, variant_of
 from ..results.checks import verdict_words
 from ..results.decisions import WITHOUT_VERDICT
@@ -178,7 +178,7 @@ class Plan(PlanTable):
         names = [name for name in archs if names_code(name)]
         names += [place for place in places if may_be_imported(place)]
         names += [text for text in methods if is_own_code(text) and not is_foreign(text) and not is_stored(text)]
-        names += [text for text in self.metrics if is_own_code(text)]
+        names += [text for text in self.metrics if is_own_code(text) and not is_of_quantus(text)]
         return list(dict.fromkeys(names))
 
     def at_reduced_size(self) -> Plan:

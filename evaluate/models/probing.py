@@ -38,7 +38,7 @@ def probe_network(network: nn.Module, size: int) -> NetworkProbe:
         order.append(name)
         if is_spatial(output):
             spatial.append(name)
-        if is_square(output) and not is_within_attention(name):
+        if is_square(output) and not is_within_attention(name) and not gives_copies(network, name):
             square.append(name)
             tokens.clear()
         elif are_tokens(output) and gives_tokens(network, name):
@@ -110,6 +110,11 @@ def _side(values: Tensor) -> int | None:
 def is_within_attention(path: str) -> bool:
     """Whether a module is a part of one that is called attention: what those give are products of tokens, not maps."""
     return any("attn" in part or "attention" in part for part in path.lower().split(".")[:-1])
+
+
+def gives_copies(network: nn.Module, path: str) -> bool:
+    """Whether a module pools to a size of its own, where places of a small image's maps are copies of each other."""
+    return isinstance(network.get_submodule(path), nn.AdaptiveAvgPool2d)
 
 
 def are_tokens(output: object) -> bool:

@@ -28,7 +28,8 @@ def parse_foreign(text: str) -> Foreign:
     Raises:
         WrongUsage: the toolkit is not installed, it has no such class or argument, or the text cannot be read.
     """
-    from .foreign import PSEUDO, format_arguments, parse_call  # here, as few runs use a toolkit
+    from ...options import format_arguments, parse_call
+    from .foreign import PSEUDO  # here, as few runs use a toolkit
 
     toolkit, _, call = text.partition(":")
     kind, arguments = parse_call(call)

@@ -16,8 +16,9 @@ from an8flower.names import unknown
 from ...case import Query
 from ...models.classifier import Classifier
 from ...models.networks.modules import LINEAR, MEANS, NORMS, Constant
+from ...options import Arguments
 from .copies import CountedCopy, canonical_copy, copy_network, find_layer, separate_operations
-from .foreign import Arguments, Foreign, Loan, Toolkit, parameters, required_parameters
+from .foreign import Foreign, Loan, Toolkit, parameters, required_parameters
 
 RELEVANCE = {"LRP", "LayerLRP"}  # these multiply by the images, which must be the network's own input
 KNOWN = (*LINEAR, *MEANS, *NORMS, nn.ReLU, nn.MaxPool2d, Constant)

@@ -15,8 +15,9 @@ from an8flower.names import unknown
 from ...case import Query
 from ...maps import upsample
 from ...models.classifier import Classifier
+from ...options import Arguments
 from .copies import CountedCopy, copy_network, find_layer
-from .foreign import Arguments, Foreign, Loan, Toolkit, parameters
+from .foreign import Foreign, Loan, Toolkit, parameters
 
 WRAPPED = "base_method"  # the class that another one wraps, by its name
 SEVERAL = {"LeGrad", "RefineCAM"}  # these look at several layers; ours are legrad and refinecam

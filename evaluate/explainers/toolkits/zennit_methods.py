@@ -16,8 +16,9 @@ from an8flower.errors import WrongUsage
 from ...case import Query
 from ...models.classifier import Classifier
 from ...models.networks.modules import LINEAR, MAXIMA, MEANS, NORMS, Constant, Mean, Sum
+from ...options import Arguments
 from .copies import CountedCopy, canonical_copy
-from .foreign import Arguments, Foreign, Loan, Toolkit, required_parameters
+from .foreign import Foreign, Loan, Toolkit, required_parameters
 
 BOUNDS = {"low": 0.0, "high": 1.0}  # of pixels; a composite needs them normalised
 

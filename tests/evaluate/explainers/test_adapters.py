@@ -256,21 +256,19 @@ TRIALS = {
 
 
 # The adapter is one for all classes of a toolkit: on tokens, one class for each toolkit is tried in every run.
-ON_TOKENS = {
-    "captum:LayerConductance(n_steps=3)",
-    "grad_cam:GradCAMPlusPlus",
-    "torchcam:GradCAMpp",
-    "zennit:EpsilonGammaBox",
-}
+ON_TOKENS = {"captum:LayerConductance(n_steps=3)", "grad_cam:GradCAMPlusPlus", "zennit:EpsilonGammaBox"}
+DRAWING = {"torchcam:SSCAM(num_samples=2)", "torchcam:SmoothGradCAMpp(num_samples=2)"}  # as some of captum's do
+
+
+def is_rare(text: str, network: str) -> bool:
+    """Whether a trial runs with the slow tests alone."""
+    return text in DRAWING or (network == "vit" and text not in ON_TOKENS)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 @pytest.mark.parametrize(
     ("text", "network"),
-    [
-        pytest.param(text, network, marks=[pytest.mark.slow] * (network == "vit" and text not in ON_TOKENS))
-        for text, network in TRIALS
-    ],
+    [pytest.param(text, network, marks=[pytest.mark.slow] * is_rare(text, network)) for text, network in TRIALS],
 )
 def test_they_keep_the_contract(text: str, network: str, check: ContractCheck) -> None:
     try:

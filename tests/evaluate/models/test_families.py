@@ -18,8 +18,7 @@ from an8flower.evaluate.models.networks.split import split
 from an8flower.evaluate.models.probing import probe_network
 from an8flower.evaluate.models.sources import Source, open_source
 
-# A network of 5 classes at 64 px -> its layer, and the side of the maps there: 64 px over the strides on the way, but
-# for adaptive pooling, which gives a size of its own.
+# A network of 5 classes at 64 px -> its layer, and the side of the maps there: 64 px over the strides on the way.
 QUICK = {
     "timm:test_vit": ("blocks.5.norm1", 4),
     "timm:test_mambaout": ("stages", 2),
@@ -55,8 +54,8 @@ SLOW = {
     "timm:mvitv2_tiny": ("norm", 2),
     "timm:hiera_tiny_224": ("blocks.11", 2),
     "timm:deit_tiny_distilled_patch16_224": ("blocks.11.norm1", 4),
-    "torchvision:alexnet": ("avgpool", 6),
-    "torchvision:vgg11_bn": ("avgpool", 7),
+    "torchvision:alexnet": ("features.11", 3),
+    "torchvision:vgg11_bn": ("features", 2),
     "torchvision:resnet18": ("layer4", 2),
     "torchvision:densenet121": ("features", 2),
     "torchvision:googlenet": ("inception5b", 2),
