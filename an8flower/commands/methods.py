@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def methods(as_json: bool) -> None:
     """List the explainers: name, family, parameters with defaults, source, and what a network has to have.
 
-    Besides these, any class of Captum, pytorch-grad-cam or Zennit is a method: write captum:Occlusion(...),
-    grad_cam:GradCAMPlusPlus, zennit:EpsilonPlusFlat(epsilon=1e-6).
+    Besides these, any class of Captum, pytorch-grad-cam, TorchCAM or Zennit is a method: write captum:Occlusion(...),
+    grad_cam:GradCAMPlusPlus, torchcam:LayerCAM, zennit:EpsilonPlusFlat(epsilon=1e-6).
 
     \b
     Example:  an8flower methods --json
@@ -100,6 +100,8 @@ def _show_verdicts(verdicts: list[ContractVerdict], promises: dict[str, str]) ->
 @as_json
 def metrics(name: str | None, run: Path | None, as_json: bool) -> None:
     """List the metrics, print the card of one, or say which metrics of an audit may be believed.
+
+    Besides these, metrics of Quantus are metrics: write quantus:PointingGame, or quantus:PixelFlipping(abs=True).
 
     With --meta the folder of a finished audit is read: how far each metric that needs no truth orders the methods as
     the truths do (Kendall's tau with 95 % intervals), on the models that are certified to rely on the evidence. If the

@@ -199,7 +199,7 @@ def check_arguments(kind: str, arguments: Arguments) -> None:
 def to_metric(text: str, score: QuantusScore, version: str) -> Metric:
     """The metric with its card, which says whose it is."""
     kind, needs = KINDS[score.kind], ("model",) if KINDS[score.kind].asks_model else ()
-    asked: tuple[Need, ...] = needs  # type: ignore[assignment]
+    wanted: tuple[Need, ...] = needs  # type: ignore[assignment]
     return Metric(
         name=text,
         family=FAMILY,
@@ -213,7 +213,7 @@ def to_metric(text: str, score: QuantusScore, version: str) -> Metric:
         source=SOURCE.format(version=version, name=score.kind),
         version=1,
         definition=kind.definition,
-        needs=asked,
+        needs=wanted,
         further={
             "whose": f"Quantus {version}: the code and the definition are its own",
             "arguments": score.arguments or "those of Quantus",

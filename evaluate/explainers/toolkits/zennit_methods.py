@@ -29,7 +29,7 @@ class Zennit(Foreign):
 
     The first relevance is 1 for the target. Batch norms are folded, and means and residual sums, which Zennit knows
     as its own modules only, get its rule for sums. The bounds `low` and `high` of a composite are black and white
-    where they are not given.
+    where they are not given. Layer-wise relevance propagation is patented.
 
     Source: Anders et al., arXiv 2106.13200.
     """

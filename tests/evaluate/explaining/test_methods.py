@@ -190,3 +190,9 @@ def test_a_precision_is_for_the_methods_that_have_one_and_leave_it_open() -> Non
     assert set_precisions(parse_methods(given), "float32") == parse_methods(given)
     with pytest.raises(WrongUsage, match='unknown precision "bf61"; did you mean "bf16"'):
         set_precisions(parse_methods(["rise"]), "bf61")
+
+
+def test_a_note_on_the_patent_stands_beside_relevance_propagation() -> None:
+    """Beside the methods that hand relevance down by rules of LRP, and beside no other."""
+    noted = {method["name"] for method in describe_methods() if "LRP is patented" in method.get("note", "")}
+    assert noted == {"lrp", "deep_taylor", "attnlrp", "cplrp", "tibav"}
