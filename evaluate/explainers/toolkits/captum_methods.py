@@ -30,7 +30,8 @@ class Captum(Foreign):
     """An attribution of Captum for the target's logit; channels are summed unless `pooling=` says otherwise.
 
     Arguments go to the constructor or to `attribute`, whichever takes them. Where a baseline is required and none is
-    given, it is black. LRP and LayerLRP are patented methods. Layer attributions look at the classifier's target layer unless `layer=` says otherwise.
+    given, it is black. Layer attributions look at the classifier's target layer unless `layer=` says otherwise. LRP and
+    LayerLRP are layer-wise relevance propagation, which is patented.
 
     Source: Kokhlikyan et al., arXiv 2009.07896.
     """
