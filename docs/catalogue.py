@@ -79,8 +79,10 @@ def methods() -> str:
 
 The explainers that come with an8flower. A method is asked for by its name, with parameters behind a colon:
 `smoothgrad:samples=20,spread=0.1`. `family:cam` stands for a family, `all` for everything. A method of one's own is
-written `package.module:attribute` ([Writing an explainer](explainer.md)); a class of Captum, pytorch-grad-cam or Zennit
-is written as it is called there, `captum:Occlusion(sliding_window_shapes=(3,8,8))`.
+written `package.module:attribute` ([Writing an explainer](explainer.md)); a class of Captum, pytorch-grad-cam,
+TorchCAM or Zennit is written as it is called there, `captum:Occlusion(sliding_window_shapes=(3,8,8))` or
+`torchcam:SSCAM(num_samples=10)`. Of these, `captum:LRP`, `captum:LayerLRP` and the composites of `zennit:` are
+layer-wise relevance propagation, which is patented ([see `lrp`](#lrp)).
 
 A method that cannot run on a network is skipped, and the reason is printed; `an8flower methods --model FILE` tries all
 of them on a network beforehand, says which ones run, and what a map costs. A parameter's range has the values that are
@@ -109,6 +111,7 @@ def _method(about: Mapping[str, Any]) -> str:
     facts = {
         "Source": about["source"],
         "Needs": about["needs"],
+        "Note": about.get("note", ""),
         "Target": "" if about["class_sensitive"] else "the map is the same for every class",
     }
     lines = "  \n".join(f"{name}: {plain(value)}" for name, value in facts.items() if value)

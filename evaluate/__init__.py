@@ -27,9 +27,9 @@ if TYPE_CHECKING:  # the same table once more, for editors and mypy; a test comp
     from .models.gradient_penalty import GradientPenalty
     from .models.training import TrainingResult, train
     from .registry import register_arch, register_explainer, register_metric
-    from .results.notebook import AuditResult, ScoreResult, TuningResult
     from .results.exports.read import read_scores
     from .results.exports.write import export_run
+    from .results.notebook import AuditResult, ScoreResult, TuningResult
     from .results.summary_schema import summary_schema
     from .seeds import generator, seed_of
 

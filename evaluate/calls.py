@@ -25,6 +25,7 @@ from .explaining.methods import Method, parse_method, parse_methods, set_precisi
 from .explaining.single_picture import Explanation, explain_picture, explain_row
 from .metrics.naming import USUAL, parse_metrics
 from .models.classifier import Classifier
+from .models.elsewhere.opening import fetch
 from .models.labels import read_labels
 from .models.networks.arithmetic import FULL, TF32, multiplying_as, preserve_arithmetic
 from .models.networks.guard import evaluating
@@ -67,6 +68,7 @@ def explain(
     target: int | None = None,
     device: str = "auto",
     trust: bool = False,
+    download: bool = False,
 ) -> Explanation:
     """Explain one picture, or one row of a data set, as `an8flower explain` does.
 
@@ -75,8 +77,8 @@ def explain(
 
     Args:
         method: a text as `--method` takes it (`gradcam:layer=layer3`), or an explainer.
-        model: a safetensors file, `package.module:factory`, a torch network or a Classifier. A network comes back in
-            the mode (train or eval) that it had.
+        model: a safetensors file, `package.module:factory`, `timm:NAME` and its like, a torch network or a Classifier.
+            A network comes back in the mode (train or eval) that it had.
         image: a picture's file, a PIL image or an array (H, W, 3) uint8. Give either this, or `row` with `data`.
         data: an HDF5 file of an8flower, or a FlowerStore.
         row: the row of `data` to explain, counted from 0 within the split.
@@ -91,6 +93,7 @@ def explain(
         target: the index of the class to explain; the row's label where None, or what is predicted of a picture.
         device: auto takes the device of the network where one was given, else a GPU if there is one, else the CPU.
         trust: import the module that a model's file names, which runs its code.
+        download: download the weights of `timm:NAME`, `torchvision:NAME` or `hf:NAME`, unless they are there.
 
     Raises:
         WrongUsage: a name or an option is wrong.
@@ -98,6 +101,8 @@ def explain(
     """
     if (image is None) == (row is None):
         raise WrongUsage("give either image, or row (with data)")
+    if download:
+        fetch([model])
     named, place = _name_method(method), _choose_device(device, [model])
     source = Source(
         model,
@@ -128,6 +133,7 @@ def score(
     normalise: str | None = None,
     layer: str | None = None,
     trust: bool = False,
+    download: bool = False,
     split: str = "test",
     rows: int | None = None,
     target: Target = "label",
@@ -147,8 +153,9 @@ def score(
 
     Args:
         data: an HDF5 file of an8flower, or a FlowerStore.
-        models: safetensors files, `package.module:factory`, torch networks or Classifiers. They come back in the mode
-            that they had. Of one that is at chance, or far below what its file states, a warning tells.
+        models: safetensors files, `package.module:factory`, `timm:NAME` and its like, torch networks or Classifiers.
+            They come back in the mode that they had. Of one that is at chance, or far below what its file states, a
+            warning tells.
         methods: texts as `--method` takes them, or explainers.
         metrics: texts as `--metric` takes them; `usual` stands for those that need maps and masks alone.
         weights: safetensors files for the factories among the models, one each, in the same order.
@@ -158,6 +165,7 @@ def score(
         layer: for factories and networks: the layer that CAM-like methods look at; the last one with spatial extent
             where None.
         trust: import the modules that models' files name, which runs their code.
+        download: download the weights of `timm:NAME`, `torchvision:NAME` or `hf:NAME`, unless they are there.
         split: train, val or test.
         rows: how many rows, spread evenly over the classes; all where None.
         target: explain the `label` or the `predicted` class.
@@ -177,7 +185,7 @@ def score(
         Refusal: a model or the data set cannot be used, or no method could be scored.
     """
     store = data if isinstance(data, FlowerStore) else FlowerStore(data)
-    networks = [models] if isinstance(models, Model) else list(models)
+    networks = _list_models(models, download)
     normalisation = None if normalise is None else parse_normalisation(normalise)
     settings = NetworkSettings(_read_names(labels), normalisation, layer, trust)
     named = set_precisions(_name_methods(methods), FULL if precision == TF32 else precision)
@@ -289,6 +297,7 @@ def audit(
     output: Place | None = None,
     fresh: bool = False,
     trust: bool = False,
+    download: bool = False,
     **how: Any,
 ) -> AuditResult:
     """Carry out the plan of an audit, as `an8flower audit` does, and read the results.
@@ -307,6 +316,7 @@ def audit(
         output: the folder of the run; `runs/NAME` where None. What is done there is not done again.
         fresh: do everything anew.
         trust: import the modules that a .toml file, or a model's file, names, which runs their code.
+        download: download the weights of `timm:NAME`, `torchvision:NAME` or `hf:NAME`, unless they are there.
         how: further options of `an8flower audit`: engine, workers, threads, device, precision, batch, time_limit,
             memory_limit, ray_address, keep_maps.
 
@@ -331,6 +341,7 @@ def audit(
         rows=rows,
         require=_to_texts(require),
     )
+    _fetch_sources(wanted, download)
     with preserve_arithmetic():
         done = carry_out(
             wanted,
@@ -382,6 +393,20 @@ def save_maps(
     digest = None if model is None else model.digest
     manifest = MapsManifest(store.digest, split, digest, target, method)
     return write_map_file(Path(path), values, rows, manifest, store[split])
+
+
+def _list_models(models: Model | Sequence[Model], download: bool) -> list[Model]:
+    """A list of the models, with their weights downloaded where they may be."""
+    networks = [models] if isinstance(models, Model) else list(models)
+    if download:
+        fetch(networks)
+    return networks
+
+
+def _fetch_sources(plan: Plan, download: bool) -> None:
+    """Download the weights of a plan's networks from elsewhere, where they may be."""
+    if download:
+        fetch(entry.source for entry in plan.models if entry.source)
 
 
 def refuse_if_nothing_was_scored(document: Mapping[str, Any]) -> None:

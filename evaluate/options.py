@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import types
 from contextlib import suppress
@@ -14,6 +15,9 @@ from an8flower.names import unknown
 # Names may contain colons themselves: the parameters begin behind the first colon that `word=` follows.
 METHOD = re.compile(r"(?P<name>.+?)(?::(?P<parameters>\w+=.*))?", re.DOTALL)
 
+Arguments = dict[str, Any]
+
+QUANTUS = "quantus:"  # how the text of a metric begins that is a class of Quantus
 STORED = "maps:"  # how the text of a method begins whose maps lie in files
 
 TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -26,6 +30,15 @@ def is_stored(text: str) -> bool:
     (True, False)
     """
     return text.startswith(STORED)
+
+
+def is_of_quantus(text: str) -> bool:
+    """Whether a text names a metric of Quantus.
+
+    >>> is_of_quantus("quantus:AUC"), is_of_quantus("iou")
+    (True, False)
+    """
+    return text.startswith(QUANTUS)
 
 
 def to_stored(path: object, name: str | None = None) -> str:
@@ -66,3 +79,35 @@ def defaults(kind: Any) -> dict[str, Any]:
     """The default of every parameter of a dataclass of parameters; MISSING if there is none."""
     factories = ((field, field.default_factory) for field in fields(kind) if field.init)
     return {field.name: field.default if make is MISSING else make() for field, make in factories}
+
+
+def parse_call(text: str) -> tuple[str, Arguments]:
+    """Parse name and keyword arguments of `Name` or `Name(a=1, b=(2, 3))`; values are literals, nothing is evaluated.
+
+    >>> parse_call("Occlusion(strides=(3, 4, 4), show_progress=False)")
+    ('Occlusion', {'strides': (3, 4, 4), 'show_progress': False})
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+        name, keywords = (tree.func, tree.keywords) if isinstance(tree, ast.Call) else (tree, [])
+        if isinstance(name, ast.Name) and not getattr(tree, "args", []):
+            return name.id, {str(keyword.arg): literal(keyword) for keyword in keywords}
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        pass
+    raise WrongUsage(f'"{text}" cannot be read; write Name(argument=VALUE, ...) with plain numbers, texts and tuples')
+
+
+def literal(keyword: ast.keyword) -> Any:
+    """The value of a keyword; raises ValueError where it is no literal."""
+    if keyword.arg is None:
+        raise ValueError("** is no name")
+    return ast.literal_eval(keyword.value)
+
+
+def format_arguments(arguments: Arguments) -> str:
+    """Write arguments as text, sorted by name: the same for the same arguments.
+
+    >>> format_arguments({"b": (1, 2), "a": "x"})
+    "a='x', b=(1, 2)"
+    """
+    return ", ".join(f"{name}={arguments[name]!r}" for name in sorted(arguments))

@@ -123,6 +123,24 @@ def names_code(arch: str) -> bool:
     return ":" in arch and arch.partition(":")[0] not in TOOLKIT_ARCHS
 
 
+ELSEWHERE = (*TOOLKIT_ARCHS, "hf", "onnx")  # before a colon, they name a finished network of another toolkit's
+
+
+def is_from_elsewhere(place: object) -> bool:
+    """Whether a model is named as `timm:NAME`, `torchvision:NAME`, `hf:FOLDER` or `onnx:FILE`, and is no file itself.
+
+    >>> is_from_elsewhere("timm:resnet18"), is_from_elsewhere("my_model:network")
+    (True, False)
+    """
+    text = str(place)
+    return ":" in text and text.partition(":")[0] in ELSEWHERE and not Path(text).exists()
+
+
+def takes_weights(place: str | Path) -> bool:
+    """Whether a model's name makes a network that weights can be put into: a factory, or a name of a toolkit's."""
+    return is_factory(place) and str(place).partition(":")[0] not in ("hf", "onnx")
+
+
 def to_file_name(arch: str) -> str:
     """An architecture's name as it stands in the names of files: without the colon, which not every system takes."""
     return arch.replace(":", ".")

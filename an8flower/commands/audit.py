@@ -31,7 +31,12 @@ REPLACES = "Repeatable; replaces what the plan says."
 @click.option("-o", "--output", type=FILE, help="Folder of the run.  [default: runs/NAME]")
 @click.option("--fresh", is_flag=True, help="Compute everything anew, and use no results of this or another run.")
 @click.option("--data", "data", multiple=True, help=f"A preset, a spec .toml or an .h5 file. {REPLACES}")
-@click.option("--model", "models", multiple=True, help=f"An arch, a file, or package.module:factory. {REPLACES}")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help=f"An arch, a file, package.module:factory, or timm:NAME and its like. {REPLACES}",
+)
 @click.option("--weights", multiple=True, help="A safetensors file for each factory of --model, in the same order.")
 @click.option(
     "--class-names",
@@ -55,6 +60,11 @@ REPLACES = "Repeatable; replaces what the plan says."
     "--trust",
     is_flag=True,
     help="Let PLAN and files of models import Python modules that they name, which runs their code.",
+)
+@click.option(
+    "--download",
+    is_flag=True,
+    help="Download the weights of timm:NAME, torchvision:NAME or hf:NAME, unless they are there.",
 )
 @click.option(
     "--engine",
@@ -138,6 +148,7 @@ def audit(
         rows=rows,
         require=gate.require,
     )
+    _fetch_weights(wanted, more.pop("download"))
     key = _open_key(sign)
     with Stages() as stages:
         outcome = carry_out(
@@ -151,6 +162,14 @@ def audit(
             against=against,
         )
     _conclude(outcome, gate, key, as_json)
+
+
+def _fetch_weights(plan: Plan, wanted: bool) -> None:
+    """Download the weights of the plan's networks from elsewhere, if that is wanted."""
+    from ..evaluate.models.elsewhere.opening import fetch
+
+    if wanted:
+        fetch(entry.source for entry in plan.models if entry.source)
 
 
 def _open_key(path: Path | None) -> Ed25519PrivateKey | None:

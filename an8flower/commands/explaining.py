@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .ensure import ensure_default_data, ensure_default_model
-from .options import FILE, device_option, trust_option
+from .options import FILE, device_option, download_option, trust_option
 
 
 @click.command()
@@ -19,7 +19,12 @@ from .options import FILE, device_option, trust_option
 @click.option("--data", type=FILE, help="A data set to take a row from.  [default: data/single-6c.h5]")
 @click.option("--row", type=click.IntRange(min=0), help="The row to explain, counted from 0 within the split.")
 @click.option("--split", default="test", show_default=True)
-@click.option("--model", help="A safetensors file or package.module:factory.  [default: runs/DATA/flowernet-seed0]")
+@click.option(
+    "--model",
+    is_eager=True,
+    help="A safetensors file, package.module:factory, timm:NAME, torchvision:NAME, hf:FOLDER or onnx:FILE.  "
+    "[default: runs/DATA/flowernet-seed0]",
+)
 @click.option("--weights", type=FILE, help="A safetensors file for the network that the factory makes.")
 @click.option(
     "--class-names",
@@ -32,7 +37,9 @@ from .options import FILE, device_option, trust_option
     "--size", type=click.IntRange(8, 4096), help="Side in pixels of what the model sees.  [default: its own, or 224]"
 )
 @click.option(
-    "--normalise", help="For a bare network: imagenet, none, or means:deviations as M,M,M:S,S,S.  [default: imagenet]"
+    "--normalise",
+    help="For a bare network: imagenet, none, or means:deviations as M,M,M:S,S,S.  "
+    "[default: the network's own, or imagenet]",
 )
 @click.option(
     "--layer",
@@ -45,6 +52,7 @@ from .options import FILE, device_option, trust_option
     help="Index of the class to explain.  [default: the row's label; of a picture, what is predicted]",
 )
 @trust_option
+@download_option
 @device_option
 @click.option(
     "-o", "--output", type=FILE, default=Path("explanation.png"), show_default=True, help="The picture to write."

@@ -52,8 +52,8 @@ def methods(name: str | None, model: str | None, run: Path | None, as_json: bool
     seconds and in passes. NAME may then be a family, as in family:cam. A method that learns from training rows first
     needs --data; learning is not in the cost. With --audit, the scores of the methods on this model stand beside it.
 
-    Besides these, any class of Captum, pytorch-grad-cam or Zennit is a method: write captum:Occlusion(...),
-    grad_cam:GradCAMPlusPlus, zennit:EpsilonPlusFlat(epsilon=1e-6).
+    Besides these, any class of Captum, pytorch-grad-cam, TorchCAM or Zennit is a method: write captum:Occlusion(...),
+    grad_cam:GradCAMPlusPlus, torchcam:LayerCAM, zennit:EpsilonPlusFlat(epsilon=1e-6).
 
     \b
     Example:  an8flower methods attnlrp
@@ -174,6 +174,8 @@ def _show_verdicts(verdicts: list[ContractVerdict], promises: dict[str, str]) ->
 @as_json
 def metrics(name: str | None, run: Path | None, as_json: bool) -> None:
     """List the metrics, print the card of one, or say which metrics of an audit may be believed.
+
+    Besides these, metrics of Quantus are metrics: write quantus:PointingGame, or quantus:PixelFlipping(abs=True).
 
     With --meta the folder of a finished audit is read: how far each metric that needs no truth orders the methods as
     the truths do (Kendall's tau with 95 % intervals), on the models that are certified to rely on the evidence. If the

@@ -52,6 +52,24 @@ trust_option = click.option(
 )
 
 
+def fetch_weights(_context: click.Context, _option: click.Parameter, wanted: bool) -> bool:
+    """Download the weights of the models that --model names, before they are opened."""
+    if wanted:
+        from ..evaluate.models.elsewhere.opening import fetch
+
+        models = _context.params.get("models") or _context.params.get("model") or ()
+        fetch([models] if isinstance(models, str) else models)
+    return wanted
+
+
+# The models are parsed before it, whatever their order on the line; it is for the caches of toolkits alone.
+download_option = click.option(
+    "--download",
+    is_flag=True,
+    expose_value=False,
+    callback=fetch_weights,
+    help="Download the weights of timm:NAME, torchvision:NAME or hf:NAME, unless they are there.",
+)
 NETWORK_OPTIONS = ("class_names", "normalise", "layer", "trust")
 
 
@@ -65,12 +83,15 @@ def network_options_with(*names_options: str) -> Callable[[Callable[..., Any]], 
             help="For factories: a file of the class names in the order of the outputs.  [default: as the data's]",
         ),
         click.option(
-            "--normalise", help="For factories: imagenet, none, or means:deviations, M,M,M:S,S,S.  [default: imagenet]"
+            "--normalise",
+            help="For factories: imagenet, none, or means:deviations, M,M,M:S,S,S.  "
+            "[default: the network's own, or imagenet]",
         ),
         click.option(
             "--layer", help="For factories: the layer that CAMs look at.  [default: the last one with spatial extent]"
         ),
         trust_option,
+        download_option,
     )
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,7 +109,9 @@ models_option = click.option(
     "--model",
     "models",
     multiple=True,
-    help="A safetensors file or package.module:factory; repeatable.  [default: flowernet, trained if it is missing]",
+    is_eager=True,
+    help="A safetensors file, package.module:factory, timm:NAME, torchvision:NAME, hf:FOLDER or onnx:FILE; repeatable."
+    "  [default: flowernet, trained if it is missing]",
 )
 
 

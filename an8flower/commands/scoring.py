@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     "--method",
     "methods",
     multiple=True,
-    help="NAME, NAME:a=1,b=2, family:cam, all, package.module:attribute, captum:CLASS(a=1); repeatable.",
+    help="NAME, NAME:a=1,b=2, family:cam, all, package.module:attribute, captum:CLASS(a=1) and its like; repeatable.",
 )
 @click.option(
     "--maps",
@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     "--metric",
     "metrics",
     multiple=True,
-    help="NAME, NAME:a=1,b=2, family:NAME, all; repeatable.  [default: those that need maps and masks alone]",
+    help="NAME, NAME:a=1,b=2, family:NAME, all, quantus:NAME(a=1); repeatable.  "
+    "[default: those that need maps and masks alone]",
 )
 @click.option("--split", default="test", show_default=True)
 @click.option(

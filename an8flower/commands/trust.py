@@ -116,7 +116,12 @@ def certify(
 @click.command()
 @click.option("--method", "methods", multiple=True, required=True, help="As in `an8flower score`; repeatable.")
 @data_option
-@click.option("--model", help="A safetensors file or package.module:factory.  [default: runs/DATA/flowernet-seed0]")
+@click.option(
+    "--model",
+    is_eager=True,
+    help="A safetensors file, package.module:factory, timm:NAME, torchvision:NAME, hf:FOLDER or onnx:FILE.  "
+    "[default: runs/DATA/flowernet-seed0]",
+)
 @click.option("--weights", type=FILE, help="A safetensors file for the network that the factory makes.")
 @network_options_with("--class-names")
 @click.option("--split", default="test", show_default=True)

@@ -22,8 +22,8 @@ from an8flower.toml import parse, read, sentence, tuples
 
 from ..explainers.toolkits.adapters import is_foreign
 from ..models.penalty_words import Distance, Scalar
-from ..options import METHOD, is_stored
-from ..registry import is_factory, names_code, variant_of
+from ..options import METHOD, is_of_quantus, is_stored
+from ..registry import is_factory, is_from_elsewhere, names_code, takes_weights, variant_of
 from ..results.checks import verdict_words
 from ..results.decisions import WITHOUT_VERDICT
 from ..results.requirements import Requirement, parse_requirement
@@ -68,7 +68,7 @@ class Models(PlanTable):
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     init: str | None = None  # a safetensors file: pretrained weights that training starts from
     freeze: str | None = None  # the layer up to which nothing is trained
-    source: str | None = None  # a safetensors file, or package.module:factory
+    source: str | None = None  # a safetensors file, package.module:factory, or timm:NAME and its like
     weights: str | None = None  # a safetensors file for a factory's network
     labels: str | None = None  # a file of class names, in the order of the network's outputs
     normalise: str | None = None  # imagenet, none, or M,M,M:S,S,S
@@ -184,7 +184,7 @@ class Plan(PlanTable):
         names = [name for name in archs if names_code(name)]
         names += [place for place in places if may_be_imported(place)]
         names += [text for text in methods if is_own_code(text) and not is_foreign(text) and not is_stored(text)]
-        names += [text for text in self.metrics if is_own_code(text)]
+        names += [text for text in self.metrics if is_own_code(text) and not is_of_quantus(text)]
         return list(dict.fromkeys(names))
 
     def at_reduced_size(self) -> Plan:
@@ -301,8 +301,11 @@ def is_own_code(text: str) -> bool:
 def may_be_imported(place: str) -> bool:
     """Whether a model's place may be imported: a colon in it, unless it is a file that can be read in one way alone.
 
-    `FACTORY with WEIGHTS` is read as two places, so that a file of that name proves nothing.
+    `FACTORY with WEIGHTS` is read as two places, so that a file of that name proves nothing. What a toolkit makes is
+    no code of a user's.
     """
+    if is_from_elsewhere(place):
+        return False
     return is_factory(place) or (":" in place and " with " in place)
 
 
@@ -372,15 +375,16 @@ def _parse_models(
 ) -> list[dict[str, Any]]:
     """The entries of a plan for `--model` and `--weights`: files, factories with weights, or archs to train."""
     factories = [text for text in texts if is_factory(text)]
-    if weights and len(weights) != len(factories):
-        raise WrongUsage(f"{len(weights)} --weights came for {len(factories)} factories; give one for each, or none")
+    receivers = [text for text in texts if takes_weights(text)]
+    if weights and len(weights) != len(receivers):
+        raise WrongUsage(f"{len(weights)} --weights came for {len(receivers)} factories; give one for each, or none")
     said = {key: value for key, value in settings.items() if value is not None}
     if said and not factories:
         raise WrongUsage(
             f"--{next(iter(said))} is for --model package.module:factory; in a plan, it is a key of models"
         )
     by_factory = dict.fromkeys(factories, said)
-    by_factory |= {text: {**said, "weights": place} for text, place in zip(factories, weights, strict=False)}
+    by_factory |= {text: {**said, "weights": place} for text, place in zip(receivers, weights, strict=False)}
     return [{"source": text, **by_factory.get(text, {})} if _is_source(text) else {"arch": text} for text in texts]
 
 

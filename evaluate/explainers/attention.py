@@ -27,6 +27,7 @@ from ..models.networks.attention import Attending
 from ..models.networks.batched_passes import logit
 from ..models.transformers.description import Transformer, follow_obstacle
 from ..registry import explainers
+from . import patents
 from .attribution.attention_flow import flows
 from .attribution.transformer_relevance import RelevanceAttending, relevance_of_attention
 from .ranges import BLOCKS, SWITCH, Between, Choices, Ranges
@@ -126,7 +127,7 @@ class AttentionFlow(AttentionMap):
         return normalise_rows(row) if self.normalise else row
 
 
-@explainers.register("tibav", **FAMILY, source="Chefer, Gur and Wolf, CVPR 2021")
+@explainers.register("tibav", **FAMILY, source="Chefer, Gur and Wolf, CVPR 2021", note=patents.LRP)
 @dataclass(frozen=True)
 class Tibav:
     """Rollout of the positive part of (gradient of the logit x relevance of its one-hot), averaged over the heads.

@@ -20,6 +20,7 @@ from ..models.classifier import Classifier
 from ..models.networks.features import at_least_single
 from ..models.networks.guard import freezing
 from ..registry import explainers
+from . import patents
 from .attribution.attention_aware_rules import AttentionAware, check_operations
 from .attribution.contrasts import lead_over
 from .attribution.pixels import PixelAttribution
@@ -83,7 +84,7 @@ class AttentionAwareRelevance(PixelAttribution):
         return 2.0 if self.gamma_linear or self.gamma_conv else 1.0
 
 
-@explainers.register("attnlrp", **FAMILY, source="Achtibat et al., ICML 2024")
+@explainers.register("attnlrp", **FAMILY, source="Achtibat et al., ICML 2024", note=patents.LRP)
 @dataclass(frozen=True)
 class AttnLrp(AttentionAwareRelevance):
     """Layer-wise relevance propagation through attention: the softmax and both factors of each product get relevance.
@@ -99,7 +100,10 @@ class AttnLrp(AttentionAwareRelevance):
 
 
 @explainers.register(
-    "cplrp", **FAMILY, source="Ali et al., ICML 2022; with the gamma rule of Achtibat et al., ICML 2024"
+    "cplrp",
+    **FAMILY,
+    source="Ali et al., ICML 2022; with the gamma rule of Achtibat et al., ICML 2024",
+    note=patents.LRP,
 )
 @dataclass(frozen=True)
 class CpLrp(AttentionAwareRelevance):

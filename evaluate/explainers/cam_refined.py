@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from an8flower.errors import NotApplicable
 from an8flower.names import check_known
 
 from ..case import Query
@@ -60,4 +61,7 @@ def refine(maps: list[Tensor]) -> Tensor:
 
 def layers_to_refine(classifier: Classifier) -> list[str]:
     """The target layer and layers before it, at most `MOST` in all, the first one first."""
-    return list_stages(classifier)[-MOST:]
+    stages = list_stages(classifier)
+    if not stages:
+        raise NotApplicable(f"{classifier.arch} has no layers that give maps; use a method that only masks pictures")
+    return stages[-MOST:]

@@ -43,6 +43,7 @@ from ..models.networks.modules import (
     tap,
 )
 from ..registry import explainers
+from . import patents
 from .attribution.contrasts import describe_options, lead_over
 from .attribution.pixels import PixelAttribution
 from .ranges import Between, Choices, Layers, Ranges
@@ -86,7 +87,11 @@ class Rules(NamedTuple):
 
 
 @explainers.register(
-    "lrp", **FAMILY, source="Bach et al., PLoS ONE 2015; Kohlbrenner et al., IJCNN 2020", sign="signed"
+    "lrp",
+    **FAMILY,
+    source="Bach et al., PLoS ONE 2015; Kohlbrenner et al., IJCNN 2020",
+    sign="signed",
+    note=patents.LRP,
 )
 @dataclass(frozen=True, repr=False)
 class Lrp(PixelAttribution):
@@ -127,7 +132,9 @@ class Lrp(PixelAttribution):
         return describe_options(self, ("contrast",))
 
 
-@explainers.register("deep_taylor", **FAMILY, source="Montavon et al., Pattern Recognition 2017", sign="positive")
+@explainers.register(
+    "deep_taylor", **FAMILY, source="Montavon et al., Pattern Recognition 2017", sign="positive", note=patents.LRP
+)
 @dataclass(frozen=True)
 class DeepTaylor(PixelAttribution):
     """Deep Taylor decomposition of the rectified logit: z+ in every layer and sum, the box rule for pixels in [0, 1].

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from an8flower.errors import Refusal, WrongUsage
+from an8flower.errors import NotApplicable, Refusal, WrongUsage
 
 from ..case import Explainer, Query
 from ..models.classifier import Classifier
@@ -90,6 +90,12 @@ def attempt(classifier: Classifier, explainer: Explainer, query: Query, in_fligh
             maps = explainer(classifier, query)
         if os.getpid() != process:  # a copy that the explainer has forked and let go on: it would do all the rest twice
             os._exit(0)
+    except NotApplicable as reason:
+        if not classifier.black_box:
+            raise
+        raise NotApplicable(
+            f"{name_of(explainer)} cannot explain {classifier.arch}: {classifier.black_box}"
+        ) from reason
     except (RuntimeError, MemoryError, TypeError) as error:
         if is_lack_of_double(error):
             raise Refusal(

@@ -175,6 +175,7 @@ def describe_method(name: str) -> dict[str, Any]:
     """
     entry = explainers[name]
     known = defaults(entry.item) if is_dataclass(entry.item) else {}
+    note = {"note": entry.about["note"]} if entry.about.get("note") else {}  # on its licence
     return {
         "name": name,
         "family": family_of(name),
@@ -183,6 +184,7 @@ def describe_method(name: str) -> dict[str, Any]:
         "source": entry.about.get("source", ""),
         "needs": entry.about.get("needs", ""),
         "class_sensitive": entry.about.get("class_sensitive", True),
+        **note,
     }
 
 

@@ -9,9 +9,10 @@ from typing import Any
 from an8flower.errors import WrongUsage
 from an8flower.names import unknown
 
-from ..options import METHOD, parse_parameters
+from ..options import METHOD, is_of_quantus, parse_parameters
 from ..registry import explainers, metrics
 from .metric import Asking, Metric, Reading
+from .quantus_metrics import FAMILY, parse_quantus
 
 USUAL = "usual"  # what is scored when nobody says: localisation by maps and masks alone, which costs next to nothing
 
@@ -41,6 +42,8 @@ def parse_metric(text: str) -> Metric:
 
     Raises WrongUsage for an unknown name or option, or a value of another type than the option's.
     """
+    if is_of_quantus(text):
+        return parse_quantus(text)
     match = METHOD.fullmatch(text)
     if match is None:
         raise WrongUsage("an empty name of a metric came; see `an8flower metrics`")
@@ -62,6 +65,8 @@ def refuse_another_name(text: str, metric: Metric) -> None:
 
 def find_metric(text: str) -> Metric | None:
     """The metric that a text names; None where it names none, or an explainer."""
+    if is_of_quantus(text):
+        return parse_quantus(text)
     match = METHOD.fullmatch(text)
     name = match["name"] if match else ""
     if name in explainers.names() or not (name in metrics.names() or ":" in name):
@@ -75,6 +80,8 @@ def find_metric(text: str) -> Metric | None:
 
 def stranger_of(text: str) -> str:
     """The name of a metric that is a third party's code, else an empty text; nothing is imported for it."""
+    if is_of_quantus(text):
+        return FAMILY
     match = METHOD.fullmatch(text)
     return metrics.stranger_of(match["name"]) if match else ""
 

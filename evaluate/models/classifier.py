@@ -22,13 +22,14 @@ from ..seeds import seed_of
 from .card_bounds import check_card
 from .costs import Cost, Share, backward_counter, measure_shares
 from .factories import find_arch, make_network
+from .layer_choice import choose_layer
 from .networks.code_digest import digest_code
 from .networks.features import Features, at_least_single, token_grid
 from .networks.guard import evaluating
 from .networks.random_state import seed_global_state
 from .networks.split import ChannelsLast, Split, split
 from .normalisation import IMAGENET, MEAN, STD, Normalisation, parse_normalisation
-from .probing import choose_layer, probe_network
+from .probing import are_channels_last, probe_network
 from .safetensors_files import UNWRITABLE, write_tensors
 from .transformers.description import Transformer, describe
 
@@ -94,6 +95,7 @@ class Classifier(nn.Module):
         self._unread: list[Tensor] = []  # of passes on a GPU that are counted, whether the output is finite
         # How many images an explainer may have in the network at once: what bounds its memory; see `holding`.
         self.in_flight = 16
+        self.black_box = ""  # why nothing but the logits can be read; empty where layers and gradients can
 
     @property
     def arch(self) -> str:
@@ -181,7 +183,9 @@ class Classifier(nn.Module):
         """
         if layer not in self._splits:
             halves = split(self.network, layer, self.probe(2))
-            self._splits[layer] = ChannelsLast(halves) if self.gives_channels_last(layer) else halves
+            with evaluating(self), torch.no_grad():
+                values = halves.head(self.probe(1)).values
+            self._splits[layer] = ChannelsLast(halves) if self.gives_channels_last(layer, values) else halves
         return self._splits[layer]
 
     @property
@@ -189,9 +193,13 @@ class Classifier(nn.Module):
         """Where the network keeps what methods read of a vision transformer; None if it is none that is known."""
         return describe(self.network)
 
-    def gives_channels_last(self, layer: str) -> bool:
-        """Whether a layer of the network gives (B, h, w, K), as those of a Swin transformer do."""
-        return self.transformer is not None and self.transformer.channels_last(layer)
+    def gives_channels_last(self, layer: str, values: Tensor) -> bool:
+        """Whether a layer of the network, which gives these values, gives (B, h, w, K), as those of Swin do.
+
+        The description of a transformer's family says it; of other networks the shape of the values does.
+        """
+        transformer = self.transformer
+        return are_channels_last(values) if transformer is None else transformer.channels_last(layer)
 
     def grid_of(self, tokens: int) -> tuple[int, int]:
         """The rows and columns of the patches among that many tokens; those before them are prefix tokens."""

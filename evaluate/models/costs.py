@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .networks.guard import evaluating
+from .networks.guard import evaluating, freezing
 from .networks.split import Split
 
 
@@ -44,7 +44,7 @@ def backward_counter(cost: Cost, passes: float) -> Callable[[Tensor], None]:
 
 def measure_shares(network: nn.Module, halves: Split, image: Tensor) -> Share:
     """Count the floating-point operations of both halves and of the whole on one image."""
-    with evaluating(network), torch.no_grad():
+    with evaluating(network), freezing(network), torch.no_grad():  # the counter hooks what wants a gradient
         whole = count_operations(lambda: network(image))
         head = count_operations(lambda: halves.head(image))
         tail = count_operations(lambda: halves.tail(halves.head(image))) - head

@@ -14,14 +14,18 @@ from torch import nn
 from an8flower.errors import Refusal, WrongUsage
 from an8flower.store import FlowerStore
 
-from ..registry import import_attribute, is_factory
+from ..registry import import_attribute, is_factory, is_from_elsewhere, takes_weights
+from .black_box import BlackBox
 from .classifier import Classifier, normalisation_of, wrap
+from .elsewhere.opening import open_from_elsewhere
+from .elsewhere.ready import ReadyNetwork
 from .factories import call_for
 from .files import load, load_weights, names_arch, read_classifier
 from .heads import order_outputs
 from .labels import read_labels
+from .layer_choice import choose_layer
 from .normalisation import Normalisation, parse_normalisation
-from .probing import choose_layer, probe_network
+from .probing import probe_network
 
 SIZE = 224  # pixels: the side of the images for a network whose user does not give it
 APART = " with "  # between a factory and its weights, in words
@@ -31,7 +35,7 @@ APART = " with "  # between a factory and its weights, in words
 class Source:
     """A model as the user names it. A field that is None is left to the model, to the data, or to a default."""
 
-    model: str | Path | nn.Module  # a file, package.module:factory, or the network itself
+    model: str | Path | nn.Module  # a file, package.module:factory, timm:NAME and its like, or the network itself
     weights: Path | None = None  # safetensors, of what the factory makes
     class_names: tuple[str, ...] | None = None
     size: int | None = None  # pixels
@@ -67,7 +71,7 @@ class Defaults(NamedTuple):
     """The class names and the image size of a bare network whose user gives none."""
 
     class_names: Sequence[str] | None = None  # None: they are numbered
-    size: int = SIZE
+    size: int | None = None  # pixels; None: what the network's own configuration says, else SIZE
 
 
 BARE = Defaults()
@@ -88,9 +92,15 @@ def open_model(
     if isinstance(source, str) and weights is None:
         source = Source.of(source)
     request = source if isinstance(source, Source) else Source(source, weights)
-    classifier = open_source(request, device, Defaults(store.class_names, store.size))
+    classifier = _open_for(request, store, device)
     if request.class_names is None:
         check_fits(classifier, store.class_names)
+    return classifier
+
+
+def _open_for(request: Source, store: FlowerStore, device: torch.device) -> Classifier:
+    """Open a classifier for the size of a data set; its classes may be others, or in another order."""
+    classifier = open_source(request, device, Defaults(store.class_names, store.size))
     if classifier.size != store.size:
         raise Refusal(
             f"{request}: takes {classifier.size} px, {store.path} has {store.size} px; train one on these data"
@@ -101,15 +111,23 @@ def open_model(
 def open_judged(source: str | Source, store: FlowerStore, device: torch.device) -> Classifier:
     """Open the classifier that a user names, to be judged on a data set: it tells apart the data's classes, in order.
 
-    As `open_model`, but class names that the source gives have to be those of the data; if their order is another one,
-    the outputs of a bare network are put in the order of the data.
+    As `open_model`, but class names that the source gives, or a network's own configuration, have to be those of the
+    data; if their order is another one, the outputs of a bare network are put in the order of the data.
 
     Raises Refusal as `open_model` does, and where the names are not those of the data.
     """
-    classifier = open_model(source, store, device)
+    request = Source.of(source) if isinstance(source, str) else source
+    classifier = _open_for(request, store, device)
     if tuple(store.class_names) == classifier.class_names:
         return classifier
+    if request.class_names is None and not (is_from_elsewhere(request.model) and _are_permuted(classifier, store)):
+        check_fits(classifier, store.class_names)
     return order_classes(classifier, store.class_names)
+
+
+def _are_permuted(classifier: Classifier, store: FlowerStore) -> bool:
+    """Whether a classifier names the classes of the data in another order."""
+    return sorted(classifier.class_names) == sorted(store.class_names)
 
 
 def order_classes(classifier: Classifier, class_names: Sequence[str]) -> Classifier:
@@ -143,11 +161,13 @@ def open_source(source: Source, device: torch.device, defaults: Defaults = BARE)
         Refusal: it cannot be had or read, or is no network from images to logits.
     """
     source = _take_code_by_name(source)
-    model = source.model if isinstance(source.model, nn.Module) else _load_or_make(str(source.model), source, defaults)
+    model = source.model if isinstance(source.model, nn.Module) else _find_model(str(source.model), source, defaults)
     if source.weights is not None and model is source.model:
         raise WrongUsage(f"{source}: --weights is for package.module:factory; load them into the network yourself")
     if isinstance(model, Classifier):
         classifier = _adjust(model, source)
+    elif isinstance(model, ReadyNetwork):
+        classifier = _wrap_ready(model, source, defaults)
     else:
         if source.weights is not None:
             load_weights(model, source.weights)
@@ -201,9 +221,10 @@ def pair_with_weights(
     """
     settings = settings or NetworkSettings()
     factories = [model for model in models if not isinstance(model, nn.Module) and is_factory(model)]
-    if weights and len(weights) != len(factories):
+    receivers = [model for model in factories if takes_weights(model)]
+    if weights and len(weights) != len(receivers):
         raise WrongUsage(
-            f"{len(weights)} --weights came for {len(factories)} --model of the form package.module:factory; "
+            f"{len(weights)} --weights came for {len(receivers)} --model of the form package.module:factory; "
             "give one for each of them, in the same order, or none"
         )
     if settings.words and not factories and not any(isinstance(model, nn.Module) for model in models):
@@ -212,7 +233,7 @@ def pair_with_weights(
             "writes it there"
         )
     files = iter(weights)
-    return tuple(settings.of(model, Path(next(files)) if weights and model in factories else None) for model in models)
+    return tuple(settings.of(model, Path(next(files)) if weights and model in receivers else None) for model in models)
 
 
 def check_trained_on(path: Path, store: FlowerStore) -> None:
@@ -225,6 +246,29 @@ def check_trained_on(path: Path, store: FlowerStore) -> None:
         )
 
 
+def _find_model(place: str, source: Source, defaults: Defaults) -> nn.Module | ReadyNetwork:
+    """The model behind a name: one of another toolkit's, one in a file, or what a factory gives."""
+    if not is_from_elsewhere(place):
+        return _load_or_make(place, source, defaults)
+    names = source.class_names or defaults.class_names
+    return open_from_elsewhere(
+        place, source.weights, None if names is None else len(names), source.size or defaults.size
+    )
+
+
+def _wrap_ready(ready: ReadyNetwork, source: Source, defaults: Defaults) -> Classifier:
+    """Make a network from elsewhere a classifier: what the user says counts, then what its configuration says."""
+    request = replace(
+        source,
+        size=source.size or defaults.size or ready.size,
+        normalisation=source.normalisation or ready.normalisation,
+        class_names=source.class_names or ready.class_names,
+    )
+    classifier = _wrap_bare(ready.network, request, defaults, ready.black_box)
+    classifier.card = replace(classifier.card, arch=ready.name)
+    return classifier
+
+
 def _load_or_make(place: str, source: Source, defaults: Defaults) -> nn.Module:
     """Load the model that a file holds, or make the one that a factory gives."""
     if not is_factory(place):
@@ -234,7 +278,7 @@ def _load_or_make(place: str, source: Source, defaults: Defaults) -> nn.Module:
     factory = import_attribute(place)
     names = source.class_names or defaults.class_names
     count = None if names is None else len(names)
-    make = partial(call_for, place, factory, count, source.size or defaults.size)
+    make = partial(call_for, place, factory, count, source.size or defaults.size or SIZE)
     model = factory if isinstance(factory, nn.Module) else make()
     if not isinstance(model, nn.Module):
         raise Refusal(f"{place} returned {type(model).__name__}; expected a torch module or a Classifier")
@@ -259,19 +303,27 @@ def _adjust(classifier: Classifier, source: Source) -> Classifier:
     return adjusted
 
 
-def _wrap_bare(network: nn.Module, source: Source, defaults: Defaults) -> Classifier:
-    """Make a bare network a classifier, with the user's settings if there are any."""
-    size, names = source.size or defaults.size, source.class_names or defaults.class_names
+def _wrap_bare(network: nn.Module, source: Source, defaults: Defaults, black_box: str = "") -> Classifier:
+    """Make a bare network a classifier, with the user's settings if there are any.
+
+    Args:
+        black_box: why nothing but its logits can be read; empty where layers and gradients can.
+    """
+    size, names = source.size or defaults.size or SIZE, source.class_names or defaults.class_names
     probe = probe_network(network, size)
     layer = source.layer or choose_layer(network, probe)
-    if layer is None:
+    if layer is None and not black_box:
         raise Refusal(
             f"{type(network).__name__}: no layer has spatial extent; return a Classifier with its own target layer"
         )
     if source.class_names is not None:
         _check_count(source.class_names, probe.classes, type(network).__name__)
     named = tuple(names) if names is not None else tuple(f"class {i}" for i in range(probe.classes))
-    return wrap(network, named, size, layer, *(source.normalisation or Normalisation()))
+    normalisation = source.normalisation or Normalisation()
+    if black_box:
+        _check_count(named, probe.classes, type(network).__name__)
+        return BlackBox(network, named, size, normalisation, black_box)
+    return wrap(network, named, size, str(layer), *normalisation)
 
 
 def _check_count(names: Sequence[str], classes: int, arch: str) -> None:

@@ -32,7 +32,7 @@ def sizes_before(classifier: Classifier, last: str) -> list[tuple[str, tuple[int
 
     def note(path: str, values: object) -> None:
         if path.count(".") <= last.count(".") + 1 and isinstance(values, Tensor) and values.ndim == 4:
-            places = values.shape[1:3] if classifier.gives_channels_last(path) else values.shape[2:]
+            places = values.shape[1:3] if classifier.gives_channels_last(path, values) else values.shape[2:]
             sizes.append((path, tuple(places)))
 
     with listening(classifier.network, note), evaluating(classifier), torch.no_grad():

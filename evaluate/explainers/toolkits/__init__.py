@@ -1,1 +1,1 @@
-"""Methods of Captum, pytorch-grad-cam and Zennit, called as if they were ours."""
+"""Methods of Captum, pytorch-grad-cam, TorchCAM and Zennit, called as if they were ours."""

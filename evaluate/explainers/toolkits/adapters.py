@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 ADAPTERS = {
     "captum": "captum_methods:Captum",
     "grad_cam": "grad_cam_methods:PytorchGradCam",
+    "torchcam": "torchcam_methods:TorchCam",
     "zennit": "zennit_methods:Zennit",
 }
 
@@ -27,7 +28,8 @@ def parse_foreign(text: str) -> Foreign:
     Raises:
         WrongUsage: the toolkit is not installed, it has no such class or argument, or the text cannot be read.
     """
-    from .foreign import PSEUDO, format_arguments, parse_call  # here, as few runs use a toolkit
+    from ...options import format_arguments, parse_call
+    from .foreign import PSEUDO  # here, as few runs use a toolkit
 
     toolkit, _, call = text.partition(":")
     kind, arguments = parse_call(call)

@@ -16,8 +16,9 @@ from an8flower.names import unknown
 from ...case import Query
 from ...models.classifier import Classifier
 from ...models.networks.modules import LINEAR, MEANS, NORMS, Constant
+from ...options import Arguments
 from .copies import CountedCopy, canonical_copy, copy_network, find_layer, separate_operations
-from .foreign import Arguments, Foreign, Loan, Toolkit, parameters, required_parameters
+from .foreign import Foreign, Loan, Toolkit, parameters, required_parameters
 
 RELEVANCE = {"LRP", "LayerLRP"}  # these multiply by the images, which must be the network's own input
 KNOWN = (*LINEAR, *MEANS, *NORMS, nn.ReLU, nn.MaxPool2d, Constant)
@@ -29,7 +30,8 @@ class Captum(Foreign):
     """An attribution of Captum for the target's logit; channels are summed unless `pooling=` says otherwise.
 
     Arguments go to the constructor or to `attribute`, whichever takes them. Where a baseline is required and none is
-    given, it is black. Layer attributions look at the classifier's target layer unless `layer=` says otherwise.
+    given, it is black. Layer attributions look at the classifier's target layer unless `layer=` says otherwise. LRP and
+    LayerLRP are layer-wise relevance propagation, which is patented.
 
     Source: Kokhlikyan et al., arXiv 2009.07896.
     """

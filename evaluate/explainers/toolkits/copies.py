@@ -15,7 +15,7 @@ from ...models.canonical import copy_canonically, faithful
 from ...models.classifier import Classifier
 from ...models.networks.features import at_least_single
 from ...models.networks.modules import modularise
-from ...models.networks.split import submodule
+from ...models.networks.split import ChannelsLast, submodule
 from ...models.networks.unrolled import layers_of, unroll
 
 
@@ -154,7 +154,7 @@ def forms_of(classifier: Classifier, layer: str, values: Tensor) -> tuple[nn.Mod
     """The modules that make maps of what a layer gives, and the other way round; None where it gives maps already."""
     if values.ndim == 3:
         return TokensToMaps(classifier.grid_of(values.shape[1])), MapsToTokens()
-    return (ChannelsToFront(), ChannelsToBack()) if classifier.gives_channels_last(layer) else None
+    return (ChannelsToFront(), ChannelsToBack()) if isinstance(classifier.split(layer), ChannelsLast) else None
 
 
 def insert_layer(network: fx.GraphModule, layer: str, forms: tuple[nn.Module, nn.Module] | None) -> nn.Module:

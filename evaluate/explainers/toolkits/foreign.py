@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 import io
@@ -25,8 +24,7 @@ from ...case import Query
 from ...maps import POOLINGS, check_pooling, upsample
 from ...models.classifier import Classifier
 from ...models.networks.random_state import seed_global_state
-
-Arguments = dict[str, Any]
+from ...options import Arguments, parse_call
 
 
 class Toolkit(NamedTuple):
@@ -160,38 +158,6 @@ def parameters(call: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 def required_parameters(call: Callable[..., Any]) -> set[str]:
     """The names of a call's parameters that have no default."""
     return {name for name, parameter in parameters(call).items() if parameter.default is inspect.Parameter.empty}
-
-
-def parse_call(text: str) -> tuple[str, Arguments]:
-    """Parse name and keyword arguments of `Name` or `Name(a=1, b=(2, 3))`; values are literals, nothing is evaluated.
-
-    >>> parse_call("Occlusion(strides=(3, 4, 4), show_progress=False)")
-    ('Occlusion', {'strides': (3, 4, 4), 'show_progress': False})
-    """
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-        name, keywords = (tree.func, tree.keywords) if isinstance(tree, ast.Call) else (tree, [])
-        if isinstance(name, ast.Name) and not getattr(tree, "args", []):
-            return name.id, {str(keyword.arg): literal(keyword) for keyword in keywords}
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        pass
-    raise WrongUsage(f'"{text}" cannot be read; write Name(argument=VALUE, ...) with plain numbers, texts and tuples')
-
-
-def literal(keyword: ast.keyword) -> Any:
-    """The value of a keyword; raises ValueError where it is no literal."""
-    if keyword.arg is None:
-        raise ValueError("** is no name")
-    return ast.literal_eval(keyword.value)
-
-
-def format_arguments(arguments: Arguments) -> str:
-    """Write arguments as text, sorted by name: the same for the same arguments.
-
-    >>> format_arguments({"b": (1, 2), "a": "x"})
-    "a='x', b=(1, 2)"
-    """
-    return ", ".join(f"{name}={arguments[name]!r}" for name in sorted(arguments))
 
 
 @contextmanager

@@ -15,8 +15,9 @@ from an8flower.names import unknown
 
 from ...case import Query
 from ...models.classifier import Classifier
+from ...options import Arguments
 from .copies import CountedCopy, copy_network, find_layer
-from .foreign import Arguments, Foreign, Loan, Toolkit, parameters, required_parameters
+from .foreign import Foreign, Loan, Toolkit, parameters, required_parameters
 
 WRAPPED = "base_method"  # the class that another one wraps, by its name
 

@@ -16,8 +16,9 @@ from an8flower.errors import WrongUsage
 from ...case import Query
 from ...models.classifier import Classifier
 from ...models.networks.modules import LINEAR, MAXIMA, MEANS, NORMS, Constant, Mean, Sum
+from ...options import Arguments
 from .copies import CountedCopy, canonical_copy
-from .foreign import Arguments, Foreign, Loan, Toolkit, required_parameters
+from .foreign import Foreign, Loan, Toolkit, required_parameters
 
 BOUNDS = {"low": 0.0, "high": 1.0}  # of pixels; a composite needs them normalised
 
@@ -28,7 +29,7 @@ class Zennit(Foreign):
 
     The first relevance is 1 for the target. Batch norms are folded, and means and residual sums, which Zennit knows
     as its own modules only, get its rule for sums. The bounds `low` and `high` of a composite are black and white
-    where they are not given.
+    where they are not given. Layer-wise relevance propagation is patented.
 
     Source: Anders et al., arXiv 2106.13200.
     """

@@ -23,6 +23,7 @@ from an8flower.evaluate.models.classifier import Classifier, wrap
 captum = pytest.importorskip("captum.attr")
 pytest.importorskip("pytorch_grad_cam")
 pytest.importorskip("zennit")
+pytest.importorskip("torchcam")
 MakeQuery = Callable[[Classifier], Query]
 
 
@@ -59,6 +60,11 @@ def test_a_line_is_a_method() -> None:
     [
         ("captum:Salency", 'unknown class of captum "Salency"; did you mean "Saliency"?'),
         ("grad_cam:GradCam", 'unknown class of grad_cam "GradCam"; did you mean "GradCAM"?'),
+        ("torchcam:LayerCam", 'unknown class of torchcam "LayerCam"; did you mean "LayerCAM"?'),
+        ("torchcam:SSCAM(num_sample=3)", 'unknown argument "num_sample"; did you mean "num_samples"?'),
+        ("torchcam:GradCAM(input_shape=3)", 'unknown argument "input_shape"'),
+        ("torchcam:FinerCAM(base_method='GradCam')", 'did you mean "GradCAM"?'),
+        ("torchcam:RefineCAM", 'unknown class of torchcam "RefineCAM"'),
         ("zennit:EpsilonPlusFlatt", 'did you mean "EpsilonPlusFlat"?'),
         ("captum:IntegratedGradients(n_step=3)", 'unknown argument "n_step"; did you mean "n_steps"?'),
         ("captum:IntegratedGradients(target=3)", 'unknown argument "target"'),
@@ -169,6 +175,39 @@ def test_grad_cam(plain: Classifier, query: MakeQuery) -> None:
         assert likeness(theirs, explain(plain, own, asked).maps) > 0.99
 
 
+@pytest.mark.parametrize(
+    "name", ["CAM", "GradCAM", "GradCAMpp", "XGradCAM", "LayerCAM", "ScoreCAM", "ISCAM", "FinerCAM"]
+)
+def test_torchcam(plain: Classifier, query: MakeQuery, name: str) -> None:
+    """The maps of the toolkit as a user of it gets them, enlarged; row by row, and in one batch."""
+    from torchcam import methods
+
+    asked = query(plain)
+    model = normalising(plain)
+    with mute(), getattr(methods, name)(model, model.network[3], input_shape=(3, 16, 16)) as cam:
+        images = asked.images.clone().requires_grad_()
+        (small,) = cam(asked.targets.tolist(), model(images))
+    expected = nn.functional.interpolate(small[:, None].detach(), (16, 16), mode="bilinear")[:, 0]
+    torch.testing.assert_close(maps_of(f"torchcam:{name}", plain, asked), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_torchcam_and_ours(plain: Classifier, query: MakeQuery) -> None:
+    asked = query(plain)
+    for name, method in (("GradCAM", GradCam()), ("LayerCAM", LayerCam())):
+        theirs = maps_of(f"torchcam:{name}(normalized=False)", plain, asked)
+        torch.testing.assert_close(theirs, explain(plain, method, asked).maps, rtol=1e-3, atol=1e-5)
+    with pytest.raises(WrongUsage, match='unknown layer "7"'):
+        maps_of("torchcam:GradCAM(layer='7')", plain, asked)
+
+
+def test_torchcam_says_what_it_cannot_look_at(query: MakeQuery) -> None:
+    layers = (nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network = nn.Sequential(*layers, nn.Linear(4, 4), nn.Linear(4, len(CLASSES)))
+    classifier = wrap(randomise_weights(network), CLASSES, 16, "1").eval()
+    with pytest.raises(Refusal, match=r"torchcam:CAM cannot look at Sequential \(.*fully connected"):
+        maps_of("torchcam:CAM", classifier, query(classifier))
+
+
 def test_a_layer_by_name(plain: Classifier, query: MakeQuery) -> None:
     asked = query(plain)
     there = maps_of("captum:LayerGradCam(layer='1')", plain, asked)
@@ -204,6 +243,9 @@ SOME = [
     "grad_cam:GradCAMPlusPlus",
     "grad_cam:ShapleyCAM",
     "grad_cam:RandomCAM",
+    "torchcam:GradCAMpp",
+    "torchcam:SSCAM(num_samples=2)",
+    "torchcam:SmoothGradCAMpp(num_samples=2)",
     "zennit:EpsilonGammaBox",
 ]
 TRIALS = {
@@ -215,15 +257,18 @@ TRIALS = {
 
 # The adapter is one for all classes of a toolkit: on tokens, one class for each toolkit is tried in every run.
 ON_TOKENS = {"captum:LayerConductance(n_steps=3)", "grad_cam:GradCAMPlusPlus", "zennit:EpsilonGammaBox"}
+DRAWING = {"torchcam:SSCAM(num_samples=2)", "torchcam:SmoothGradCAMpp(num_samples=2)"}  # as some of captum's do
+
+
+def is_rare(text: str, network: str) -> bool:
+    """Whether a trial runs with the slow tests alone."""
+    return text in DRAWING or (network == "vit" and text not in ON_TOKENS)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 @pytest.mark.parametrize(
     ("text", "network"),
-    [
-        pytest.param(text, network, marks=[pytest.mark.slow] * (network == "vit" and text not in ON_TOKENS))
-        for text, network in TRIALS
-    ],
+    [pytest.param(text, network, marks=[pytest.mark.slow] * is_rare(text, network)) for text, network in TRIALS],
 )
 def test_they_keep_the_contract(text: str, network: str, check: ContractCheck) -> None:
     try:
@@ -247,6 +292,8 @@ def test_each_applies_to_a_cnn(text: str) -> None:
         ("grad_cam:GradCAM", 1, 1),
         ("grad_cam:ScoreCAM", 1 + 6, 0),
         ("grad_cam:AblationCAM", 2 + 6, 0),
+        ("torchcam:LayerCAM", 1, 1),
+        ("torchcam:ScoreCAM", 2 + 6, 0),
         ("zennit:EpsilonPlus", 1, 1),
     ],
 )

@@ -119,7 +119,7 @@ def test_every_method_is_described() -> None:
     assert told["smoothgrad"]["ranges"]["spread"] == {"low": 0.02, "high": 0.5, "log": True}
     assert told["rise"]["ranges"]["masks"] == {"low": 500, "high": 4000, "log": True}
     keys = {"name", "family", "parameters", "ranges", "source", "needs", "class_sensitive"}
-    assert all({*each} == keys for each in told.values())
+    assert all({*each} - {"note"} == keys for each in told.values())
     assert told["cam"]["class_sensitive"]
     assert not told["random"]["class_sensitive"]
 
@@ -192,3 +192,9 @@ def test_a_precision_is_for_the_methods_that_have_one_and_leave_it_open() -> Non
     assert set_precisions(parse_methods(given), "float32") == parse_methods(given)
     with pytest.raises(WrongUsage, match='unknown precision "bf61"; did you mean "bf16"'):
         set_precisions(parse_methods(["rise"]), "bf61")
+
+
+def test_a_note_on_the_patent_stands_beside_relevance_propagation() -> None:
+    """Beside the methods that hand relevance down by rules of LRP, and beside no other."""
+    noted = {method["name"] for method in describe_methods() if "LRP is patented" in method.get("note", "")}
+    assert noted == {"lrp", "deep_taylor", "attnlrp", "cplrp", "tibav"}

@@ -1,0 +1,1 @@
+"""Finished networks of timm, torchvision, transformers and ONNX, with what each says of itself."""
