@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import Refusal
+from ..errors import Refusal, WrongUsage
 from .believed import show_believed
+from .known_truths import check_by_hand
 from .options import FILE, as_json, in_process_option, memory_limit_option, time_limit_option
 from .printing import echo_json, show_list
 
@@ -39,11 +40,21 @@ def methods(as_json: bool) -> None:
 
 @click.command()
 @click.argument("name")
+@click.option("--by-hand", is_flag=True, help="Judge an explainer on networks whose weights are set, not learnt.")
+@click.option("--picture", type=FILE, help="Draw what --by-hand looked at into this .png.")
 @in_process_option
 @time_limit_option(120, "the checks on one network")
 @memory_limit_option
 @as_json
-def check(name: str, in_process: bool, time_limit: float, memory_limit: float | None, as_json: bool) -> None:
+def check(
+    name: str,
+    by_hand: bool,
+    picture: Path | None,
+    in_process: bool,
+    time_limit: float,
+    memory_limit: float | None,
+    as_json: bool,
+) -> None:
     """Check an explainer or a metric: does it keep the promises that scores rest on?
 
     NAME is anything that --method takes: a registered name with parameters, package.module:attribute for your own
@@ -54,8 +65,14 @@ def check(name: str, in_process: bool, time_limit: float, memory_limit: float | 
 
     NAME may also be a metric, as --metric takes it. Its promises are tested on made-up maps and masks.
 
+    With --by-hand it is judged instead whether the maps are right, on nine networks of which it is known what they use
+    (one reads only the disc, one only the background, one saturates, ...): does the positive attribution lie on pixels
+    that the network can use, more than that of maps of other pictures? A method that fails one of them has a limit, and
+    need not have a fault: the command exits with 0.
+
     \b
     Example:  an8flower check "captum:IntegratedGradients(n_steps=20)"
+              an8flower check gradcam --by-hand --picture gradcam.png
     """
     import torch
 
@@ -64,7 +81,12 @@ def check(name: str, in_process: bool, time_limit: float, memory_limit: float | 
     from ..evaluate.explaining.methods import stranger_of
     from .workers import open_worker
 
+    if picture is not None and not by_hand:
+        raise WrongUsage("--picture came without --by-hand; only the maps of networks set by hand are drawn")
     torch.set_num_threads(1)  # more cost more than they save on images of 16 pixels
+    if by_hand:
+        check_by_hand(name, in_process or not stranger_of(name), (time_limit, memory_limit), picture, as_json)
+        return
     with open_worker(in_process or not stranger_of(name), time_limit, memory_limit, threads=1) as engine:
         kind, verdicts = check_apart(name, engine) if engine else check_here(name)
     broken = outcome(name, verdicts)
