@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import Refusal
+from ..errors import Refusal, WrongUsage
 from .believed import show_believed
+from .known_truths import check_by_hand, check_on_canvases
 from .options import (
     FILE,
     as_json,
@@ -113,11 +114,29 @@ def _show_method(entry: dict[str, Any]) -> None:
 
 @click.command()
 @click.argument("name")
+@click.option("--by-hand", is_flag=True, help="Judge an explainer on networks whose weights are set, not learnt.")
+@click.option("--architecture", is_flag=True, help="Judge it on canvases in which a model can look at one cell only.")
+@click.option(
+    "--model", metavar="FILE", help="With --architecture: the model.  [default: that of the default data set]"
+)
+@click.option("--data", type=FILE, help="With --architecture: the data set.  [default: data/single-6c.h5]")
+@click.option("--picture", type=FILE, help="Draw the maps of --by-hand or --architecture into this .png.")
 @in_process_option
 @time_limit_option(120, "the checks on one network")
 @memory_limit_option
 @as_json
-def check(name: str, in_process: bool, time_limit: float, memory_limit: float | None, as_json: bool) -> None:
+def check(
+    name: str,
+    by_hand: bool,
+    architecture: bool,
+    model: str | None,
+    data: Path | None,
+    picture: Path | None,
+    in_process: bool,
+    time_limit: float,
+    memory_limit: float | None,
+    as_json: bool,
+) -> None:
     """Check an explainer or a metric: does it keep the promises that scores rest on?
 
     NAME is anything that --method takes: a registered name with parameters, package.module:attribute for your own
@@ -128,8 +147,20 @@ def check(name: str, in_process: bool, time_limit: float, memory_limit: float | 
 
     NAME may also be a metric, as --metric takes it. Its promises are tested on made-up maps and masks.
 
+    With --by-hand it is judged instead whether the maps are right, on nine networks of which it is known what they use
+    (one reads only the disc, one only the background, one saturates, ...): does the positive attribution lie on pixels
+    that the network can use, more than that of maps of other pictures? A method that fails one of them has a limit, and
+    need not have a fault: the command exits with 0.
+
+    With --architecture four pictures of different classes are laid side by side, and the model is cut so that its
+    logits read the features of one of them: positive attribution beside that cell is wrong. `difull` computes the
+    features of each cell alone, `dipart` over the whole canvas; `gridpg` is the model as it is, which may look
+    everywhere.
+
     \b
     Example:  an8flower check "captum:IntegratedGradients(n_steps=20)"
+              an8flower check gradcam --by-hand --picture gradcam.png
+              an8flower check gradcam --architecture
     """
     import torch
 
@@ -138,8 +169,21 @@ def check(name: str, in_process: bool, time_limit: float, memory_limit: float | 
     from ..evaluate.explaining.methods import stranger_of
     from .workers import open_worker
 
+    if by_hand and architecture:
+        raise WrongUsage("--by-hand and --architecture came together; ask for one after the other")
+    if picture is not None and not (by_hand or architecture):
+        raise WrongUsage("--picture came without --by-hand or --architecture; other checks draw no maps")
+    if (model or data) and not architecture:
+        raise WrongUsage("--model or --data came without --architecture; other checks bring their own networks")
     torch.set_num_threads(1)  # more cost more than they save on images of 16 pixels
-    with open_worker(in_process or not stranger_of(name), time_limit, memory_limit, threads=1) as engine:
+    here, limits = in_process or not stranger_of(name), (time_limit, memory_limit)
+    if by_hand:
+        check_by_hand(name, here, limits, picture, as_json)
+        return
+    if architecture:
+        check_on_canvases(name, (model, data), here, limits, picture, as_json)
+        return
+    with open_worker(here, *limits, threads=1) as engine:
         kind, verdicts = check_apart(name, engine) if engine else check_here(name)
     broken = outcome(name, verdicts)
     checks = [verdict._asdict() for verdict in verdicts]

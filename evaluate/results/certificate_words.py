@@ -111,12 +111,14 @@ def _reads_else(certificate: Mapping[str, Any]) -> Iterator[str]:
 def _uses(certificate: Mapping[str, Any]) -> Iterator[str]:
     """How much of the evidence the model uses."""
     use = certificate.get("use") or {}
-    area, pieces, share = use.get("area"), use.get("pieces"), use.get("piece_share")
+    area, error, pieces, share = (use.get(name) for name in ("area", "error", "pieces", "piece_share"))
     if is_known(area):
         amount = next((word for limit, word in ((SMALL, "a small part"), (PART, "part")) if area["high"] < limit), None)
         start = f"It uses {amount} of the evidence: " if amount else ""
         limits = f"(95 %: {percent(area['low'])} to {percent(area['high'])})"
         yield f"{start}90% of the effect within the mask lies on {percent(area['mean'])} of it {limits}."
+    elif is_known(error):
+        yield f"Its gradients do not tell how much of it is used: they miss the effect by {percent(error['mean'])}."
     if is_known(pieces) and is_known(share):
         yield (
             f"Its prediction follows once {pieces['mean']:.1f} pieces of the evidence on average, "

@@ -76,7 +76,7 @@ class Usage:
 
     area: Interval  # share of the mask's pixels that hold 90 % of the effect within it
     inside: Interval  # share of the effect that lies within the mask
-    error: Interval  # of the effect's sum, in units of what it should be; rows above 0.1 have no area
+    error: Interval  # of the effect's sum, in units of what it should be; above 0.1 there is no area
     pieces: Interval  # ellipsoids of the evidence to swap, the largest effect first, until the prediction follows
     piece_share: Interval  # the same as a share of those that are seen
 

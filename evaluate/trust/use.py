@@ -44,7 +44,8 @@ def measure_use(network: Network, rows: CertifiedRows, predicted: np.ndarray, ba
     """Measure what swapping pixels between rows and their twins does, and how much of the evidence it takes.
 
     Area, inside, error and pieces are measured where the evidence alone turns the prediction, in `DETAILED` rows; area
-    and inside only where the error of the effects is at most `OPEN`.
+    and inside only where the error of the effects is at most `OPEN`, and in no row unless that holds for at least half
+    of these rows: those that close by luck would speak for all.
 
     Args:
         predicted: (n,) the classes predicted for the rows as they are.
@@ -55,7 +56,18 @@ def measure_use(network: Network, rows: CertifiedRows, predicted: np.ndarray, ba
     with torch.inference_mode(False):
         batches = _in_batches(portions_of_twins(rows), torch.from_numpy(predicted), detailed, batch)
         parts = [_measure_batch(network, *of_batch) for of_batch in batches]
-    return Use._make(torch.cat(values).double().cpu().numpy() for values in zip(*parts, strict=True))
+    use = Use._make(torch.cat(values).double().cpu().numpy() for values in zip(*parts, strict=True))
+    return use if is_closed(use.error) else use._replace(area=use.area * np.nan, inside=use.inside * np.nan)
+
+
+def is_closed(errors: np.ndarray) -> bool:
+    """Whether the effects sum to what they should, but for `OPEN`, in at least half of the rows (n,) with an error.
+
+    >>> is_closed(np.array([0.01, 0.3, np.nan])), is_closed(np.array([0.01, 0.3, 0.4]))
+    (True, False)
+    """
+    known = errors[~np.isnan(errors)]
+    return bool(2 * (known <= OPEN).sum() >= len(known))
 
 
 def spread_evenly(rows: int, count: int) -> np.ndarray:

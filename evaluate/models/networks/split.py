@@ -117,6 +117,11 @@ class GraphSplit:
         self._head = head
         self._tail = tail
 
+    @property
+    def modules(self) -> tuple[fx.GraphModule, fx.GraphModule]:
+        """Both halves: from images to (values, *carried), and from these to logits; the tail may work in place."""
+        return self._head, self._tail
+
     def head(self, images: Tensor) -> Features:
         """Run the operations up to the layer's last output."""
         values, *carried = self._head(images)
