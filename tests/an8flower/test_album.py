@@ -9,10 +9,12 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
 from an8flower import draw, interventions
+from an8flower.__main__ import main
 from an8flower.album import copy_photographs, open_album, photograph_remarks, scramble
 from an8flower.errors import Refusal
 from an8flower.factors import PARTS, Value
@@ -20,7 +22,7 @@ from an8flower.generate import generate
 from an8flower.render import render
 from an8flower.scene import build
 from an8flower.sharding import generate_shard, merge
-from an8flower.spec import DatasetSpec, from_mapping, from_toml
+from an8flower.spec import DatasetSpec, from_json, from_mapping, from_toml, load
 from an8flower.store import FlowerStore, verify
 
 from ..conftest import Run
@@ -271,3 +273,29 @@ def test_small_and_few_photographs_are_refused(run: Run, tmp_path: Path) -> None
     assert warning.startswith("Warning: ")
     assert "small.png: 40 x 20 px came, expected at least 32 on the shorter side" in error
     assert not list(tmp_path.glob("data/*.h5"))
+
+
+def test_a_preset_on_photographs_is_read_without_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The package that has them is asked for when rows are rendered, and named if it is missing or another one."""
+    spec, here = load("photo-6c"), copy_photographs(load("photo-6c"))
+    names = set(here.entries["sha256"].tolist())
+    assert len(names) == 12
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("an8flower.photographs.importlib.util.find_spec", lambda name: None)
+    assert load("photo-6c") == spec
+    assert from_json(spec.to_json(), "x") == spec
+    done = CliRunner().invoke(main, ["generate", "photo-6c", "--rows", "60"])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == (
+        'Error: photo-6c: images = "package:skimage.data": the package skimage is not installed; install it with '
+        "`pip install scikit-image`\n"
+    )
+    assert not list(tmp_path.glob("**/*.h5"))
+
+
+def test_other_photographs_than_those_of_the_digest_are_refused(spec: DatasetSpec) -> None:
+    terms = spec.background
+    assert terms is not None
+    changed = spec.model_copy(update={"background": terms.at(terms.folder, 64 * "0")})
+    with pytest.raises(Refusal, match="holds other photographs than the spec names by their digest"):
+        copy_photographs(changed)
