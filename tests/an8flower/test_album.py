@@ -279,7 +279,7 @@ def test_a_preset_on_photographs_is_read_without_them(monkeypatch: pytest.Monkey
     """The package that has them is asked for when rows are rendered, and named if it is missing or another one."""
     spec, here = load("photo-6c"), copy_photographs(load("photo-6c"))
     names = set(here.entries["sha256"].tolist())
-    assert len(names) == 12
+    assert len(names) == 14
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("an8flower.photographs.importlib.util.find_spec", lambda name: None)
     assert load("photo-6c") == spec
