@@ -20,11 +20,10 @@ SIZES = (1_000, 6_000, 50_000)
 REPEATS = 3
 
 
-def measure(rows: int, folder: Path, preset: str = "single-6c", size: int = 112) -> tuple[float, float, float]:
+def measure(rows: int, folder: Path) -> tuple[float, float, float]:
     """Seconds, peak megabytes and megabytes on disk of one run."""
     path = folder / f"{rows}.h5"
-    words = [preset, "--rows", str(rows), "--size", str(size), "--force", "-o", str(path)]
-    command = [sys.executable, "-m", "an8flower", "generate", *words]
+    command = [sys.executable, "-m", "an8flower", "generate", "--rows", str(rows), "--force", "-o", str(path)]
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
