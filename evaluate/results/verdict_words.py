@@ -66,7 +66,7 @@ def answer_all(verdict: Mapping[str, Any], study: Mapping[str, Any]) -> list[Que
         ORDER: _best(questions[ORDER], names),
         "fail": _fail(questions, names),
         "insane": _insane(verdict, names),
-        SHORTCUT: _planted(verdict, study, names) or _shortcut(verdict, questions.get(SHORTCUT), names),
+        SHORTCUT: _list_tellers(verdict, study, names) or _shortcut(verdict, questions.get(SHORTCUT), names),
         "anew": _anew(verdict["anew"]),
         "cost": _cost(verdict["cheapest"], names, has_several_architectures(study)),
     }
@@ -185,8 +185,8 @@ def _controls_fail(verdict: Mapping[str, Any], names: Names) -> str:
     return f" The controls {_join(failing, names)} fail, as they have to."
 
 
-def _planted(verdict: Mapping[str, Any], study: Mapping[str, Any], names: Names) -> str:
-    """Which methods would have told of a mark that was planted on photographs; empty if none was."""
+def _list_tellers(verdict: Mapping[str, Any], study: Mapping[str, Any], names: Names) -> str:
+    """Name the methods that would have told of a mark on photographs; empty where none was planted."""
     marks = [entry for entry in study.get("marks") or () if entry["model"] in verdict["models"]]
     if verdict["shortcut"] is not None or not marks:
         return ""
