@@ -23,18 +23,20 @@ import numpy as np
 from .errors import Refusal
 from .gate.pictures import parse_jpeg
 from .photographs import (
+    PACKAGE,
     Photograph,
     as_jpeg,
     assign_splits,
     digest_digests,
     digest_shares,
+    find_folder,
     list_photographs,
     read_photograph,
     scale_down,
 )
 from .scenery import PHOTO, SCRAMBLE
 from .splits import SPLITS
-from .terms import Range
+from .terms import PhotographTerms, Range
 
 if TYPE_CHECKING:
     from .spec import DatasetSpec
@@ -160,12 +162,23 @@ def copy_photographs(spec: DatasetSpec) -> Copies:
     """
     terms = spec.background
     assert terms is not None, "only a spec with photographs has copies of them"
-    folder = terms.folder
-    if folder is None:
+    return _copy(
+        _find_photographs(spec, terms), terms.only, terms.digest, terms.quality, spec.size, _shorter_side(spec)
+    )
+
+
+def _find_photographs(spec: DatasetSpec, terms: PhotographTerms) -> Path:
+    """The folder of the photographs of a spec; that of an installed package needs no .toml file at hand."""
+    if terms.folder is not None:
+        return terms.folder
+    if not terms.images.startswith(PACKAGE):
         raise Refusal(
             f"{spec.name}: its photographs ({terms.images}) are not at hand; give the .toml file that names them"
         )
-    return _copy(folder, terms.only, terms.digest, terms.quality, spec.size, _shorter_side(spec))
+    try:
+        return find_folder(terms.images, Path())
+    except Refusal as refusal:
+        raise Refusal(f"{spec.name}: {refusal}") from None
 
 
 def photograph_remarks(spec: DatasetSpec) -> list[str]:
@@ -180,7 +193,10 @@ def photograph_remarks(spec: DatasetSpec) -> list[str]:
 def _copy(folder: Path, only: tuple[str, ...], digest: str, quality: int, size: int, shorter: int) -> Copies:
     shares = assign_splits(list_photographs(folder, only).photographs, SPLITS)
     if digest_shares(shares) != digest:
-        raise Refusal(f"{folder}: its photographs have changed since the spec was read; give the command again")
+        raise Refusal(
+            f"{folder}: holds other photographs than the spec names by their digest; give the command again if they "
+            "have just been changed, or install the version of the package that has them"
+        )
     photographs = [(photograph, split) for split in SPLITS for photograph in shares[split]]
 
     def work(photograph: Photograph) -> tuple[bytes, tuple[int, int]]:

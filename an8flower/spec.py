@@ -173,9 +173,12 @@ def presets() -> list[str]:
 
 
 def load(name: str) -> DatasetSpec:
-    """Read a preset by its name, or the spec in a .toml file."""
+    """Read a preset by its name, or the spec in a .toml file.
+
+    The photographs of a preset are those of the digest that it states; they are looked for when rows are rendered.
+    """
     if name in presets():
-        return from_mapping(parse((PRESETS / f"{name}.toml").read_text(encoding="utf-8")), name)
+        return from_mapping(parse((PRESETS / f"{name}.toml").read_text(encoding="utf-8")), name, None)
     if name.endswith(".toml"):
         return from_toml(Path(name))
     raise WrongUsage(unknown("preset", name, presets()) + " (or give a .toml file)")

@@ -34,6 +34,7 @@ PLACED = 4  # numbers that say where a mark lies: which one (-1 none), top, left
 STRETCH = 32  # indices closer than this are read in one go: they mostly share a compressed chunk
 READ_ROWS = 512  # rows held at once when a whole split is read through
 READ_BYTES = 2**20  # the same of photographs, which are one long row of bytes
+LARGEST_PORTION = 2**26  # bytes of rows held at once; of large pictures fewer rows
 REMAKE = "make it again with `an8flower generate --force` or `an8flower import --force`"
 KIND = FileKind("a data set", 2**50, REMAKE, "make it with `an8flower generate` or `an8flower import`")
 DATASETS = {
@@ -560,7 +561,7 @@ def _read_through(data: h5py.Dataset, alive: Callable[[], None], values: float =
     """Read all rows once; whole numbers are expected to be 0 or more and below `values`, factors to be finite."""
     running, strange = hashlib.sha256(), ""
     try:
-        step = READ_BYTES if data.ndim == 1 and data.dtype == np.uint8 else READ_ROWS
+        step = READ_BYTES if data.ndim == 1 and data.dtype == np.uint8 else _portion(data)
         for start in range(0, len(data), step):
             rows = np.ascontiguousarray(data[start : start + step])
             running.update(rows.data)
@@ -569,6 +570,12 @@ def _read_through(data: h5py.Dataset, alive: Callable[[], None], values: float =
     except DAMAGE:  # chunks that cannot be read
         return _Contents("", strange)
     return _Contents(running.hexdigest(), strange)
+
+
+def _portion(data: h5py.Dataset) -> int:
+    """How many rows of a data set are read at once."""
+    row = data.dtype.itemsize * int(np.prod(data.shape[1:], dtype=np.int64))
+    return max(STRETCH, min(READ_ROWS, LARGEST_PORTION // max(row, 1)))
 
 
 def _strange_values(rows: np.ndarray, values: float) -> str:

@@ -31,7 +31,8 @@ from .gate.regular import FileKind
 from .store import DATASETS, FORMAT, SCHEMA, StoredRows
 
 CHUNK = 32  # rows that are compressed, and later read, together
-BLOCK = 8 * CHUNK  # rows that are made, kept and resumed together
+BLOCK = 8 * CHUNK  # rows that are made, kept and resumed together, of pictures up to a side of
+BLOCK_SIDE = 128  # pixels; of larger ones fewer rows, so that memory does not grow with the size
 BLOCK_KIND = FileKind("rows that wait", 2**40, "the same command makes them again")
 LEVEL = 1  # of deflate: higher ones cost more time than they save space
 LOOK = 0.5  # seconds after which the lock of a file is tried again
@@ -67,11 +68,22 @@ class WritingPlan:
     @property
     def blocks(self) -> list[Block]:
         """All blocks of all splits, in order."""
+        step = block_rows(int(str(self.attributes.get("size", 0))))
         return [
-            Block(split, start, min(start + BLOCK, rows))
+            Block(split, start, min(start + step, rows))
             for split, rows in self.splits.items()
-            for start in range(0, rows, BLOCK)
+            for start in range(0, rows, step)
         ]
+
+
+def block_rows(size: int) -> int:
+    """How many rows of pictures of a side in pixels make a block: a whole number of chunks.
+
+    >>> [block_rows(size) for size in (112, 128, 224, 512)]
+    [256, 256, 64, 32]
+    """
+    share = (BLOCK_SIDE / max(size, BLOCK_SIDE)) ** 2
+    return CHUNK * max(1, int(BLOCK * share) // CHUNK)
 
 
 def write(plan: WritingPlan, workers: int, progress: Callable[[int], None] = lambda rows: None) -> None:
@@ -224,7 +236,8 @@ def _make_in_order(plan: WritingPlan, workers: int) -> Iterator[tuple[Block, Sto
 def _obtain(plan: WritingPlan, block: Block) -> StoredRows:
     """Read a block that an earlier run has left, or make it and put it down."""
     place = _block_path(plan, block)
-    if (finished := _read_block(place)) is not None:
+    finished = _read_block(place)
+    if finished is not None and len(finished.labels) == block.stop - block.start:
         return finished
     rows = plan.make(block)
     unfinished = place.with_suffix(".unfinished")

@@ -55,14 +55,14 @@ def seconds(work: Callable[[], object]) -> list[float]:
 
 def measure(name: str) -> dict[str, Any]:
     """One row of the report."""
-    table = draw.factors(load(name), "train", 0, ROWS)
-    one, two = seconds(lambda: pictures(table, 1)), seconds(lambda: pictures(table, 2))
+    table, album = draw.factors(load(name), "train", 0, ROWS), open_album(load(name), "train")
+    one, two = seconds(lambda: pictures(table, 1, album)), seconds(lambda: pictures(table, 2, album))
     return {
         "preset": name,
         "images/s, 1 thread": ROWS / median(one),
         "images/s, 2 threads": ROWS / median(two),
         "best, 2 threads": ROWS / min(two),
-        "scene, us a row": 1e6 / ROWS * median(seconds(lambda: build(table))),
+        "scene, us a row": 1e6 / ROWS * median(seconds(lambda: build(table, album))),
     }
 
 

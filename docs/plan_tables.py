@@ -50,6 +50,8 @@ KEYS = {
     "Plan.split": "the split whose rows are scored",
     "Plan.rows": "how many rows are scored, spread evenly over the classes; by default all",
     "Plan.target": "explain the `label` or what is `predicted`",
+    "Plan.truth": "of data with a [suppressor](spec.md#suppressor), what masks mark: what goes along with the class "
+    "(`association`), or all that the best classifier uses (`use`)",
     "Plan.seed": "seed of the choice of rows, of methods that draw, and of resampling",
     "Plan.certificate": "what the models rely on",
     "Plan.derivations": "whether two derivations of what a model uses agree, where a metric asks for effect maps",

@@ -13,6 +13,8 @@ import pandas as pd
 import pyarrow as pa
 from torch import Tensor
 
+from an8flower.backgrounds import describe_grounds
+
 from ..data.selection import select_rows
 from ..explaining.explain import explain
 from ..explaining.methods import Method
@@ -25,7 +27,7 @@ from ..seeds import seed_of
 
 Role = Literal["gallery", "best", "worst"]
 ROLES: tuple[Role, ...] = get_args(Role)
-FIELDS = ("rows", "roles", "labels", "predicted", "images", "masks", "maps", "iou")
+FIELDS = ("rows", "roles", "labels", "predicted", "images", "masks", "maps", "iou", "grounds")
 RANKED_BY = ("iou_best", "iou_mean")  # and then any other metric of localisation
 
 
@@ -76,7 +78,8 @@ def pictures_of(
     Returns:
         `rows` (K,) int64, `roles` (K,) str, `labels` (K,) and `predicted` (K,) int64, `images` (K, S, S, 3) uint8,
         `masks` (K, S, S) uint8 as stored, `maps` (K, S, S) float16, `iou` (K,) float32: at the threshold that is best
-        for the row; NaN where undefined. Maps that float16 cannot hold are scaled by a power of two.
+        for the row; NaN where undefined, `grounds` (K,) str: what lies behind the plant, see `describe_grounds`. Maps
+        that float16 cannot hold are scaled by a power of two.
     """
     pairs = [(row, role) for role in ROLES for row in rows.get(role, ())]
     indices, back = np.unique(np.array([row for row, _ in pairs], np.int64), return_inverse=True)
@@ -98,7 +101,8 @@ def _explain_rows(judge: Judge, classifier: Classifier, method: Method, indices:
         "iou": curves.amax(1).float(),
     }
     arrays = {name: values.cpu().numpy() for name, values in shown.items()}
-    return {**arrays, "predicted": predicted, "maps": to_half_precision(maps.cpu().numpy())}
+    grounds = describe_grounds(judge.split, judge.split.take(indices))
+    return {**arrays, "predicted": predicted, "maps": to_half_precision(maps.cpu().numpy()), "grounds": grounds}
 
 
 def _empty_arrays(judge: Judge) -> dict[str, np.ndarray]:
@@ -111,5 +115,6 @@ def _empty_arrays(judge: Judge) -> dict[str, np.ndarray]:
         "masks": ((0, side, side), np.uint8),
         "maps": ((0, side, side), np.float16),
         "iou": ((0,), np.float32),
+        "grounds": ((0,), "U16"),
     }
     return {name: np.zeros(shape, dtype) for name, (shape, dtype) in shapes.items()}

@@ -145,6 +145,7 @@ class Plan(PlanTable):
     split: str = "test"
     rows: Count | None = None  # all where None
     target: Literal["label", "predicted"] = "label"
+    truth: Literal["association", "use"] = "association"  # what masks mark, of data with a suppressor
     seed: Seed = 0
     printed: tuple[str, ...] = ()  # tables from the literature that the page sets ours beside
     require: Mapping[str, tuple[str, ...]] = {}  # what has to hold: conditions by their subject

@@ -246,7 +246,7 @@ class Audit:
     def _compare_data(self, data: Sequence[tuple[str, str | None]]) -> None:
         """Raise a Refusal if there is an earlier run to compare with, and it is of other data."""
         if self.baseline:
-            self.baseline.refuse_other_data(data, self.plan.split, self.plan.target)
+            self.baseline.refuse_other_data(data, self.plan.split, self.plan.target, self.plan.truth)
 
     def _data_name(self, entry: Data) -> str:
         if entry.file:
@@ -350,6 +350,7 @@ class Audit:
             split=plan.split,
             rows=self._count_rows(store),
             target=plan.target,
+            truth=plan.truth,
             seed=plan.seed,
             leading=plan.leading,
         )

@@ -81,6 +81,7 @@ class Stage(ABC):
         """
         judge = self.study.scoring.judge
         data = (*judge.data, *judge.arithmetic, str(judge.seed), judge.target)
+        data = (*data, *([judge.truth] if judge.truth != "association" else []))  # so that names of before stay
         identity = (self.name, str(self.version), *data, model.digest, method, words)
         label = "-".join(filter(None, [model.name, method.partition(":")[0]]))
         about = {"method": method or self.name, "model": model.name}

@@ -27,6 +27,8 @@ STEPS = (
 )  # how many rows of the gallery, and how many of the best and of the worst rows of a method
 NEEDED = {"rows": 1, "roles": 1, "labels": 1, "predicted": 1, "images": 4, "masks": 3, "maps": 3, "iou": 1}
 
+LATER = {"grounds": 1}  # what lies behind the plant
+
 
 @dataclass(frozen=True)
 class GalleryMap:
@@ -105,10 +107,12 @@ def _load_maps(study: StudyView, source: AuditFolder) -> Iterator[tuple[str, dic
         chosen.setdefault(str(entry["model"]).partition("-seed")[0], str(entry["model"]))
     for model in chosen.values():
         files = [entry for entry in entries if entry["model"] == model]
-        yield (
-            model,
-            {str(entry["method"]): _check_shapes(source.arrays(entry["file"], NEEDED), entry) for entry in files},
-        )
+        yield model, {str(entry["method"]): _load_arrays(source, entry) for entry in files}
+
+
+def _load_arrays(source: AuditFolder, entry: Mapping[str, Any]) -> Arrays | Missing:
+    """The arrays of one method, or the reason why they are not shown."""
+    return _check_shapes(source.arrays(entry["file"], NEEDED, LATER), entry)
 
 
 def _check_shapes(arrays: Arrays | Missing, entry: Mapping[str, Any]) -> Arrays | Missing:
@@ -200,5 +204,6 @@ def _encode_picture(study: StudyView, arrays: Arrays, at: int) -> dict[str, Any]
         "image": encode_colour(arrays["images"][at]),
         "mask": encode_grey(arrays["masks"][at]),
         "label": study.class_name(int(arrays["labels"][at])),
+        "ground": str(arrays["grounds"][at]) if "grounds" in arrays else "",
         "size": int(arrays["images"].shape[1]),
     }

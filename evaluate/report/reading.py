@@ -33,12 +33,13 @@ class AuditFolder:
         self.text = _text(folder / "summary.json")  # the bytes on disk
         self.summary = _summary(folder / "summary.json", self.text)
 
-    def arrays(self, name: object, needed: Mapping[str, int]) -> Arrays | Missing:
+    def arrays(self, name: object, needed: Mapping[str, int], later: Mapping[str, int] = {}) -> Arrays | Missing:
         """The arrays of a file of the folder, or the reason why they cannot be shown.
 
         Args:
             name: the path of the file within the folder.
             needed: the arrays that must be there, with their numbers of dimensions.
+            later: the same of arrays that files of earlier versions lack; those that are there are given as well.
         """
         place = (self.folder / str(name)).resolve()
         if not place.is_relative_to(self.folder.resolve()):
@@ -52,10 +53,11 @@ class AuditFolder:
             return Missing(f"{name} cannot be read: run the audit again after deleting it")
         if not take_seal(place, arrays):
             return Missing(f"{name} holds what is not of its cell: run the audit again")
-        odd = [key for key, ndim in needed.items() if arrays[key].ndim != ndim]
+        wanted = {key: ndim for key, ndim in {**needed, **later}.items() if key in arrays}
+        odd = [key for key, ndim in wanted.items() if arrays[key].ndim != ndim]
         if odd:
             return Missing(f"{name}: {odd[0]} has another shape than expected")
-        return {key: arrays[key] for key in needed}
+        return {key: arrays[key] for key in wanted}
 
 
 def _text(place: Path) -> bytes:

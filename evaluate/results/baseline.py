@@ -64,8 +64,10 @@ class Baseline:
             table = None
         return ScoredStudy(study, table, filed.get("explainers") or {})
 
-    def refuse_other_data(self, data: Iterable[tuple[str, str | None]], split: str, target: str) -> None:
-        """Raise a Refusal if the run scored other data, another split, or another target than a new audit does.
+    def refuse_other_data(
+        self, data: Iterable[tuple[str, str | None]], split: str, target: str, truth: str = "association"
+    ) -> None:
+        """Raise a Refusal if the run scored other data, another split, target or truth than a new audit does.
 
         Args:
             data: the name of each data set of the new audit, and its digest; None if that is not known yet.
@@ -82,6 +84,7 @@ class Baseline:
                 ("digest", str(study["dataset"]["digest"])[:12], digest[:12]),
                 ("split", study["dataset"]["split"], split),
                 ("target", study["scores"]["target"], target),
+                ("truth", study["scores"].get("truth", "association"), truth),
             ):
                 if before != now:
                     raise Refusal(

@@ -80,6 +80,7 @@ class ScoresForm(Form):
     """The scores of a study."""
 
     target: str
+    truth: str = "association"
     families: Mapping[str, str]
     models: Sequence[ModelForm]
     results: Sequence[MethodForm]

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from .mark_words import goes_by
 from .method_names import short_titles, title_of
 from .scopes import count_word
 from .verdict_rules import (
@@ -65,7 +66,7 @@ def answer_all(verdict: Mapping[str, Any], study: Mapping[str, Any]) -> list[Que
         ORDER: _best(questions[ORDER], names),
         "fail": _fail(questions, names),
         "insane": _insane(verdict, names),
-        SHORTCUT: _shortcut(verdict, questions.get(SHORTCUT), names),
+        SHORTCUT: _list_tellers(verdict, study, names) or _shortcut(verdict, questions.get(SHORTCUT), names),
         "anew": _anew(verdict["anew"]),
         "cost": _cost(verdict["cheapest"], names, has_several_architectures(study)),
     }
@@ -182,6 +183,23 @@ def _controls_fail(verdict: Mapping[str, Any], names: Names) -> str:
     if len(failing) == 1:
         return f" The control {_join(failing, names)} fails, as it has to."
     return f" The controls {_join(failing, names)} fail, as they have to."
+
+
+def _list_tellers(verdict: Mapping[str, Any], study: Mapping[str, Any], names: Names) -> str:
+    """Name the methods that would have told of a mark on photographs; empty where none was planted."""
+    marks = [entry for entry in study.get("marks") or () if entry["model"] in verdict["models"]]
+    if verdict["shortcut"] is not None or not marks:
+        return ""
+    used = [{m["method"]: m["outcome"] for m in entry["methods"]} for entry in marks if goes_by(entry) == "mark"]
+    if not used:
+        return "One was planted, and no model is shown to go by it."
+    groups: dict[str, list[str]] = {word: [] for word in ("yes", "no", "always", "open")}
+    for method in [entry["method"] for entry in verdict["methods"]]:
+        outcomes = {of_model.get(method, "open") for of_model in used}
+        groups[outcomes.pop() if len(outcomes) == 1 else "open"].append(method)
+    words = {"no": "Missed by", "always": "Shown whether it is used or not by", "open": "Open"}
+    rest = [f" {start}: {_join(groups[word], names)}." for word, start in words.items() if groups[word]]
+    return f"{_join(groups['yes'], names) or 'None is shown to'}.{''.join(rest)}"
 
 
 def _shortcut(verdict: Mapping[str, Any], question: Mapping[str, Any] | None, names: Names) -> str:

@@ -9,19 +9,22 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
 from an8flower import draw, interventions
+from an8flower.__main__ import main
 from an8flower.album import copy_photographs, open_album, photograph_remarks, scramble
 from an8flower.errors import Refusal
 from an8flower.factors import PARTS, Value
-from an8flower.generate import generate
+from an8flower.generate import generate, make_rows
 from an8flower.render import render
 from an8flower.scene import build
 from an8flower.sharding import generate_shard, merge
-from an8flower.spec import DatasetSpec, from_mapping, from_toml
-from an8flower.store import FlowerStore, verify
+from an8flower.spec import DatasetSpec, from_json, from_mapping, from_toml, load
+from an8flower.store import FlowerStore, StoredRows, verify
+from an8flower.writing import Block
 
 from ..conftest import Run
 
@@ -135,6 +138,32 @@ def test_rows_are_the_same_bytes_for_any_workers_and_in_shards(file: Path, spec:
     merged = FlowerStore(merge(spec, shards, tmp_path / "whole.h5").path)
     assert merged.fingerprint == FlowerStore(file).fingerprint
     assert all(holds for _, holds in verify(merged.path))
+
+
+def test_an_interrupted_run_on_photographs_gives_the_same_bytes(
+    file: Path, spec: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after each of the three blocks in turn, with other numbers of workers, and gone on with."""
+    path, made = tmp_path / "mine.h5", []
+
+    def stop_after(count: int) -> None:
+        def make(spec: DatasetSpec, block: Block) -> StoredRows:
+            if len(made) >= count:
+                raise KeyboardInterrupt
+            made.append(block)
+            return make_rows(spec, block)
+
+        monkeypatch.setattr("an8flower.generate.make_rows", make)
+
+    for count in (1, 2):
+        stop_after(count)
+        with pytest.raises(KeyboardInterrupt):
+            generate(spec, path, workers=1)
+        assert not path.exists()
+    stop_after(3)
+    assert generate(spec, path, workers=3).path.read_bytes() == file.read_bytes()
+    assert len(made) == len(set(made)) == 3  # no block was made twice
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mine.h5"]
 
 
 def test_the_digest_is_of_the_photographs_and_not_of_their_place(spec: DatasetSpec, tmp_path: Path) -> None:
@@ -271,3 +300,29 @@ def test_small_and_few_photographs_are_refused(run: Run, tmp_path: Path) -> None
     assert warning.startswith("Warning: ")
     assert "small.png: 40 x 20 px came, expected at least 32 on the shorter side" in error
     assert not list(tmp_path.glob("data/*.h5"))
+
+
+def test_a_preset_on_photographs_is_read_without_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The package that has them is asked for when rows are rendered, and named if it is missing or another one."""
+    spec, here = load("photo-6c"), copy_photographs(load("photo-6c"))
+    names = set(here.entries["sha256"].tolist())
+    assert len(names) == 12
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("an8flower.photographs.importlib.util.find_spec", lambda name: None)
+    assert load("photo-6c") == spec
+    assert from_json(spec.to_json(), "x") == spec
+    done = CliRunner().invoke(main, ["generate", "photo-6c", "--rows", "60"])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == (
+        'Error: photo-6c: images = "package:skimage.data": the package skimage is not installed; install it with '
+        "`pip install scikit-image`\n"
+    )
+    assert not list(tmp_path.glob("**/*.h5"))
+
+
+def test_other_photographs_than_those_of_the_digest_are_refused(spec: DatasetSpec) -> None:
+    terms = spec.background
+    assert terms is not None
+    changed = spec.model_copy(update={"background": terms.at(terms.folder, 64 * "0")})
+    with pytest.raises(Refusal, match="holds other photographs than the spec names by their digest"):
+        copy_photographs(changed)

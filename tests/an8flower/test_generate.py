@@ -27,7 +27,7 @@ from an8flower.generate import generate, make_rows
 from an8flower.render import render
 from an8flower.scene import build
 from an8flower.spec import DatasetSpec, load
-from an8flower.store import FlowerStore, verify
+from an8flower.store import FlowerStore, StoredRows, verify
 from an8flower.writing import Block, write_unless_there
 
 NOBODY = 65534
@@ -47,6 +47,31 @@ def assert_equal_files(one: Path, other: Path) -> None:
 def spec() -> DatasetSpec:
     """Several blocks in a split, and a last one that is not full."""
     return load("absent-4c").with_changes(rows=900, size=24)
+
+
+def test_blocks_of_any_length_give_the_same_file(
+    spec: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large pictures are made a few rows at a time, and blocks of another length that were left are made anew."""
+    generate(spec, tmp_path / "whole.h5", workers=1)
+    made: list[Block] = []
+
+    def make(spec: DatasetSpec, block: Block) -> StoredRows:
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        made.append(block)
+        return make_rows(spec, block)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generating, "make_rows", make)
+        with pytest.raises(KeyboardInterrupt):
+            generate(spec, tmp_path / "short.h5", workers=1)
+    monkeypatch.setattr(writing, "BLOCK_SIDE", 8)
+    monkeypatch.setattr(generating, "make_rows", lambda spec, block: made.append(block) or make_rows(spec, block))
+    generate(spec, tmp_path / "short.h5", workers=2)
+    assert {block.stop - block.start for block in made[:3]} == {256, 118}
+    assert {block.stop - block.start for block in made[3:]} == {32, 22, 26, 20}
+    assert_equal_files(tmp_path / "short.h5", tmp_path / "whole.h5")
 
 
 def test_any_number_of_workers_gives_the_same_file(spec: DatasetSpec, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from an8flower import draw
+from an8flower.album import open_album
 from an8flower.factors import COLOURS, FACTORS, MAX_BALLS, PARTS, Factor, part_of
 from an8flower.render import render
 from an8flower.scene import MATERIALS, WHOLE, Scenes, build
@@ -37,6 +38,11 @@ REACHES = {
     "head": ("petals", "disc", "stem"),
     "stem": ("stem", "leaves"),
 }  # a head bends its stem, a stem carries leaves
+
+
+def scenes_of(name: str, split: str, start: int, stop: int) -> Scenes:
+    """Rows of a preset as scenes, on its photographs if it has any."""
+    return build(draw.factors(load(name), split, start, stop), open_album(load(name), split))
 
 
 def ellipsoids(*shapes: tuple[tuple[float, float, float], np.ndarray, int]) -> Scenes:
@@ -65,7 +71,7 @@ def ellipsoids(*shapes: tuple[tuple[float, float, float], np.ndarray, int]) -> S
 @pytest.mark.parametrize("name", presets())
 @pytest.mark.parametrize("size", [16, 37])
 def test_equal_to_the_slow_caster(name: str, size: int) -> None:
-    scenes = build(draw.factors(load(name), "test", 0, 4))
+    scenes = scenes_of(name, "test", 0, 4)
     images, parts = render(scenes, size)
     for row in range(4):
         image, part = slow.picture(scenes, row, size)
@@ -148,9 +154,9 @@ def test_callers_in_several_threads_do_not_disturb_each_other() -> None:
 
 @pytest.mark.parametrize("name", presets())
 def test_every_preset_shows_its_flowers(name: str) -> None:
-    images, parts = render(build(draw.factors(load(name), "test", 0, 60)), 112)
+    images, parts = render(scenes_of(name, "test", 0, 60), 112)
     petals = (parts == PARTS.index("petals")).mean(axis=(1, 2))
-    assert petals.min() > 0.02
+    assert petals.min() > (0.01 if name in ("photo-6c", "natural-12c") else 0.02)  # which have small flowers anywhere
     assert images.std(axis=(1, 2)).max(axis=1).min() > 10  # no picture is flat
 
 
@@ -222,7 +228,8 @@ def test_an_override_changes_nothing_beyond_its_reach(
 ) -> None:
     table = draw.override(draw.factors(load(name), "train", row, row + 1), BUSY if busy else {})
     changed = draw.override(table, {factor: data.draw(value_of(FACTORS[factor]))})
-    before, after = build(table), build(changed)
+    album = open_album(load(name), "train")
+    before, after = build(table, album), build(changed, album)
     differ = (render(before, 48, threads=1)[0][0] != render(after, 48, threads=1)[0][0]).any(axis=2)
     assert not (differ & ~touched(factor, before, after, 48)).any()
 

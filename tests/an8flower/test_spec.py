@@ -223,7 +223,7 @@ def test_many_classes_are_checked_in_no_time() -> None:
 
 def test_each_preset_says_what_it_is_for() -> None:
     shipped = {"single-6c", "double-12c", "pair-12c", "shape-6c", "thin-4c", "absent-4c", "shortcut-6c", "clutter-6c"}
-    assert set(presets()) == {*shipped, "suppressor-4c"}
+    assert set(presets()) == {*shipped, "suppressor-4c", "natural-12c", "photo-6c"}
     for name in presets():
         preset = load(name)
         assert preset.name == name

@@ -35,6 +35,7 @@ PICTURES = {
 }
 MAKING = [
     "generate spec.toml -o data.hdf5",
+    "generate photo.toml -o photo.hdf5",
     "shard spec.toml 1/2 -o .",
     "shard spec.toml 2/2 -o .",
     "merge tiny-1of2.h5 tiny-2of2.h5 -o merged.hdf5",
@@ -50,6 +51,7 @@ def make_corpus(server: WarmServer, folder: Path) -> None:
             shutil.copy(place, folder)
     make_pictures(folder)
     make_pairs(folder)
+    make_photographs(folder / "photographs")
     make_model(folder / "model.safetensors")
     for words in MAKING:
         outcome = server.run(words.split(), folder, seconds=300, keep_imports=True)
@@ -86,6 +88,14 @@ def make_pairs(folder: Path) -> None:
             image = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
             Image.fromarray(image).save(folder / "images" / name / f"{i}.png")
             Image.fromarray((image[..., 0] > 200).astype(np.uint8) * 255).save(folder / "masks" / name / f"{i}.png")
+
+
+def make_photographs(folder: Path) -> None:
+    """Write soft pictures that lie behind the flowers of a file."""
+    folder.mkdir()
+    for i in range(4):
+        pixels = np.random.default_rng(i).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((30, 24)).save(folder / f"{i}.png")
 
 
 def make_model(path: Path) -> None:

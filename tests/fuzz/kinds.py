@@ -78,6 +78,17 @@ KINDS = (
         "hdf5",
         weight=10,
     ),
+    Kind(
+        "photographs",
+        ("photo.hdf5",),
+        ("model.safetensors",),
+        (
+            *_data_commands("{}"),
+            Command("certify --data {} --model model.safetensors --rows 4 --device cpu --json", 2),
+        ),
+        "hdf5",
+        weight=4,
+    ),
     Kind("imported", ("imported.hdf5",), ("model.safetensors",), _data_commands("{}"), "hdf5", weight=2),
     Kind("merged", ("merged.hdf5",), ("model.safetensors", "tiny-*.h5"), _data_commands("{}"), "hdf5", weight=4),
     Kind(

@@ -1,4 +1,4 @@
-"""The slices of a summary: how methods score on rows with small or hidden evidence, by camera angle and clutter."""
+"""The slices of a summary: how methods score by class, size of the evidence, camera, clutter and background."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from an8flower.backgrounds import ground_kinds, photograph_names
 from an8flower.occlusion import occlusion
+from an8flower.scenery import BACKDROPS
 from an8flower.store import FlowerSplit, StoredRows
 
 from ...metrics.metric import Metric
@@ -21,6 +23,7 @@ from ...seeds import seed_of
 
 AT_ONCE = 256  # rows read at a time
 BINS = 3
+MOST_PHOTOGRAPHS = 12  # more of them are no slices: each would have few rows
 
 
 def row_properties(split: FlowerSplit, indices: np.ndarray, threads: int = 1) -> pd.DataFrame:
@@ -29,10 +32,24 @@ def row_properties(split: FlowerSplit, indices: np.ndarray, threads: int = 1) ->
     `class` (its name), `part size` (the mask's share of the picture), `elevation` (of the camera, degrees),
     `occlusion` (the share of the evidence's silhouette that other parts hide) and `clutter` (how many balls, or the
     share of the picture that they cover if nobody counted them). NaN if it is not known, for example without a spec.
+    Rows on several kinds of ground have a `background` as well, and rows on 2 to 12 photographs a `photograph`, which
+    is unknown for a row that lies on none.
     """
     portions = np.split(indices, range(AT_ONCE, len(indices), AT_ONCE))
     frame = pd.concat([_properties(split, portion, threads) for portion in portions])
-    return frame.set_index(pd.Index(indices, name="row"))
+    return _name_grounds(frame).set_index(pd.Index(indices, name="row"))
+
+
+def _name_grounds(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same properties with the grounds as categories, and without those that tell no rows apart."""
+    for name, most in (("background", len(BACKDROPS)), ("photograph", MOST_PHOTOGRAPHS)):
+        names = sorted({*frame[name]} - {""})
+        if 1 < len(names) <= most:
+            codes = [names.index(value) if value else -1 for value in frame[name]]
+            frame[name] = pd.Categorical.from_codes(codes, names)
+        else:
+            frame = frame.drop(columns=name)
+    return frame
 
 
 def _properties(split: FlowerSplit, indices: np.ndarray, threads: int) -> pd.DataFrame:
@@ -44,6 +61,8 @@ def _properties(split: FlowerSplit, indices: np.ndarray, threads: int) -> pd.Dat
             "elevation": _factor(rows, "view.elevation"),
             "occlusion": _hidden(split, rows, threads),
             "clutter": _clutter(split, rows),
+            "background": ground_kinds(rows),
+            "photograph": photograph_names(split, rows),
         }
     )
 

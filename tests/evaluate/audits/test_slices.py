@@ -247,6 +247,6 @@ def test_a_method_without_rows_is_undefined(table: pa.Table, properties: pd.Data
 
 def test_a_run_is_sliced(store: FlowerStore) -> None:
     found = row_properties(store["test"], np.arange(24))
-    assert list(found.columns) == ["class", "part size", "elevation", "occlusion", "clutter"]
+    assert list(found.columns) == ["class", "part size", "elevation", "occlusion", "clutter", "background"]
     assert found["class"].cat.categories.tolist() == store.class_names
     assert found["clutter"].eq(0).all()

@@ -568,6 +568,24 @@ def test_pictures_that_do_not_fit_are_named(tmp_path: Path) -> None:
     assert "pictures/a0.npz: its arrays do not fit each other" in write_page(folder).read_text(encoding="utf-8")
 
 
+def test_the_gallery_says_what_lies_behind_the_flowers(tmp_path: Path) -> None:
+    folder = sample.write_folder(tmp_path, small())
+    for place in folder.glob("pictures/*.npz"):
+        with np.load(place) as stored:
+            arrays = dict(stored)
+        names = ["coffee.png", "<b>.png, scrambled", "", "leaves", "noise", "noise"]
+        np.savez(place, **arrays, grounds=np.array(names))
+    page = Page(write_page(folder).read_text(encoding="utf-8"))
+    captions = page.text
+    assert "on coffee.png" in captions
+    assert "on <b>.png, scrambled" in captions
+    assert "row 7: " in captions
+    with np.load(folder / "pictures/a0.npz") as stored:
+        arrays = dict(stored)
+    np.savez(folder / "pictures/a0.npz", **arrays | {"grounds": np.array([["x"]])})
+    assert "pictures/a0.npz: grounds has another shape" in write_page(folder).read_text(encoding="utf-8")
+
+
 def test_an_audit_of_little_has_a_page(tmp_path: Path) -> None:
     """Imported data, one metric: no certificate, no curves, no pictures; and what is optional is left out."""
     whole = sample.summary()["studies"][0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -335,6 +336,38 @@ def test_who_marks_a_planted_shortcut_and_who_misses_it() -> None:
     goes = "The planted shortcut, tag.colour, decides 93% of the cases, or more."
     assert answers["truth"] == f"No: of 2 models, 2 rely on something else. {goes}"
     assert answers[SHORTCUT].startswith("LRP and Grad-CAM. Missed by: LayerCAM. Open: Gradient. Not known: ")
+
+
+def test_who_would_have_told_of_a_mark_on_photographs() -> None:
+    document = study(certificates=[])
+    (verdict,) = verdicts(document)
+    names = ("lrp", "layercam", "gradcam", "gradient")
+    verdict["methods"] = [entry for entry in verdict["methods"] if entry["method"] in names]
+    sure, never = share(0.95), share(0.02)
+    outcomes = [{"lrp": "yes", "gradcam": "no", "layercam": "always"}, {"lrp": "yes", "gradcam": "yes"}]
+    marks = [
+        {
+            "model": model,
+            "by_mark": sure,
+            "by_picture": never,
+            "methods": [{"method": name, "outcome": outcome} for name, outcome in of_model.items()],
+        }
+        for model, of_model in zip(verdict["models"], outcomes, strict=True)
+    ]
+    assert planted_answer(verdict, document) == "None was planted in these data."
+    assert planted_answer(verdict, document | {"marks": marks[:1]}) == (
+        "LRP. Missed by: Grad-CAM. Shown whether it is used or not by: LayerCAM. Open: Gradient."
+    )
+    assert planted_answer(verdict, document | {"marks": marks}) == "LRP. Open: Grad-CAM, Gradient and LayerCAM."
+    unused = [entry | {"by_mark": never, "by_picture": sure} for entry in marks]
+    answer = "One was planted, and no model is shown to go by it."
+    assert planted_answer(verdict, document | {"marks": unused}) == answer
+    assert planted_answer(verdict, document | {"marks": [*unused, marks[1]]}).startswith("LRP and Grad-CAM. Open: ")
+
+
+def planted_answer(verdict: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+    """What the page answers about a planted shortcut."""
+    return {answer.question: answer.sentence for answer in answer_all(verdict, document)}[SHORTCUT]
 
 
 def test_maps_of_the_label_cannot_show_what_speaks_against_it() -> None:
