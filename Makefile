@@ -11,11 +11,11 @@ demo: $(VENV)/.installed  ## the small audit, from nothing to its page
 	mkdir -p $(DEMO)
 	cd $(DEMO) && $(abspath $(BIN))/an8flower audit --quick
 
-# Two processes of one thread each are faster than one of two: nets and images are small.
+# Processes of one thread each are faster than one of two: nets and images are small; the third works while others wait.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 test: $(VENV)/.test  ## everything that runs in minutes
-	$(PYTEST) -n 2 --dist loadfile
+	$(PYTEST) -n 3 --dist loadfile
 
 test-slow: $(VENV)/.test $(VENV)/.ray $(VENV)/.notebooks  ## training to the promised accuracies, large files, all archs
 	$(PYTEST) -m slow

@@ -160,7 +160,7 @@ class FlowerStore:
         """The sha256 of the canonical spec, or of the checksums if there is no spec."""
         return str(self.file.attrs["digest"])
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """What tells the rows of this file from any other's: the sha256 over all recorded checksums."""
         return fingerprint(self.file)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,8 +104,8 @@ class Registry:
         about = next((entry.about for entry in self._entries.values() if entry.item is item), {"family": "third party"})
         return Entry(name, item, about)
 
-    def _plug_ins(self) -> dict[str, Any]:
-        return {point.name: point for point in entry_points(group=f"an8flower.{self.kind}s")}
+    def _plug_ins(self) -> dict[str, EntryPoint]:
+        return _find_plug_ins(entry_points, f"an8flower.{self.kind}s", _read_search_path())
 
     def _load_built_ins(self) -> None:
         if self._loaded:
@@ -113,6 +114,20 @@ class Registry:
         package = importlib.import_module(self._package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self._package}.{module.name}")
+
+
+@lru_cache
+def _find_plug_ins(
+    find: Callable[..., Iterable[EntryPoint]], group: str, search_path: tuple[tuple[str, int], ...]
+) -> dict[str, EntryPoint]:
+    """The entry points of a group by their names, looked for once, since a file of every installed package is read."""
+    return {point.name: point for point in find(group=group)}
+
+
+def _read_search_path() -> tuple[tuple[str, int], ...]:
+    """Where packages are looked for, with the time at which each folder last got or lost one."""
+    folders = ((folder, Path(folder)) for folder in sys.path)
+    return tuple((folder, place.stat().st_mtime_ns if place.exists() else 0) for folder, place in folders)
 
 
 TOOLKIT_ARCHS = ("timm", "torchvision")  # before a colon, they name an architecture of theirs and no code of a user's

@@ -66,7 +66,7 @@ def check_accuracy(classifier: Classifier, split: FlowerSplit, batch: int = 16) 
         batch: images in the network at once.
     """
     indices = select_rows(split.labels, min(ROWS, len(split)), seed_of("accuracy"))
-    rows = _CheckedRows(split, indices, split.labels[indices], batch)
+    rows = _CheckedRows(split.take(indices).images, split.labels[indices], batch)
     predicted = rows.predict(classifier)
     right = int((predicted == rows.labels).sum())
     chance = float(np.bincount(rows.labels).max() / len(indices))
@@ -81,26 +81,22 @@ def check_accuracy(classifier: Classifier, split: FlowerSplit, batch: int = 16) 
 
 
 class _CheckedRows(NamedTuple):
-    """The rows of a split that are looked at."""
+    """The rows of a split that are looked at, read once for every way of looking."""
 
-    split: FlowerSplit
-    indices: np.ndarray
-    labels: np.ndarray
+    images: np.ndarray  # (n, S, S, 3) uint8
+    labels: np.ndarray  # (n,)
     batch: int
 
     def predict(self, classifier: Classifier) -> np.ndarray:
         """The predicted classes (n,) of the rows."""
 
         def predict_by(images: int) -> list[Tensor]:
-            portions = np.split(self.indices, range(images, len(self.indices), images))
-            return [classifier.predict(self._images(classifier, portion)) for portion in portions]
+            portions = np.split(self.images, range(images, len(self.images), images))
+            return [classifier.predict(as_images(portion, classifier.device)) for portion in portions]
 
         with evaluating(classifier):
             predicted = halve_where_memory_runs_out(predict_by, self.batch, classifier.device)
         return np.concatenate([classes.cpu().numpy() for classes in predicted])
-
-    def _images(self, classifier: Classifier, indices: np.ndarray) -> Tensor:
-        return as_images(self.split.take(indices).images, classifier.device)
 
     def is_better(self, right: int, before: int, share: float) -> bool:
         """Whether so many right answers are enough of the rows, and so many more than before, to be named."""

@@ -6,27 +6,24 @@ other never notices a process that leaves with exit code 0.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from time import monotonic, sleep
 
 from an8flower.errors import Refusal
 
 from .attempt import NEVER, STARTS, TRIES, Attempt, fail_by_death, fail_by_time, interpret
+from .birth import start_worker
 from .here import Place
 from .task import Done, Task
-from .worker import BEGUN, READY, Answer, Message, serve
+from .worker import BEGUN, READY, Answer, Message
 
 STARTING = 60.0  # seconds until a process says that it is ready: Python and this package may come from a slow disk
 IMPORTING = 300.0  # seconds from then until it works on its task: so may torch, and the code of the task
 LEAVING = 3.0  # seconds that a process may take to end by itself
-SPAWN = multiprocessing.get_context("spawn")  # a fork of a process that uses torch may hang, or lose its GPU
 
 
 class Slot:
@@ -36,7 +33,7 @@ class Slot:
         self.place, self.time_limit = place, time_limit
         self.attempt: Attempt | None = None
         self.deadline = NEVER  # by `time.monotonic`
-        self._process: SpawnProcess | None = None
+        self._process: BaseProcess | None = None
         self._pipe: Connection
         self._stranger = ""  # whose code the process has run
         self._failed_starts = 0  # in a row
@@ -94,17 +91,13 @@ class Slot:
             self._process = None
 
     def _start(self) -> None:
-        pipe, theirs = SPAWN.Pipe()
-        process = SPAWN.Process(target=serve, args=(theirs, self.place, os.getpid()), daemon=True)
         try:
-            with _hold_interruptions():
-                process.start()
+            process, pipe = start_worker(self.place)
         except OSError as error:  # no more processes or memory to be had
             raise Refusal(
                 f"no worker process can be started ({error.strerror}); "
                 "end other processes, or do the work in this one: --engine inline, or --in-process"
             ) from None
-        theirs.close()  # so that this end is told when the process has gone
         self._failed_starts += 1  # until it says that it is ready
         self._pipe, self._process, self._ready, self._stranger = pipe, process, False, ""
 
@@ -163,7 +156,7 @@ class Slot:
         return task
 
 
-def _let_leave(process: SpawnProcess) -> None:
+def _let_leave(process: BaseProcess) -> None:
     """Wait a little for a process to end.
 
     `join` waits for the end of a pipe, and then without any limit for the process, which may have closed the pipe.
@@ -185,16 +178,3 @@ def _cause(code: int | None) -> str:
         return f"left with exit code {code}"
     names = {int(number): number.name for number in signal.Signals}
     return f"was killed by {names.get(-code, f'signal {-code}')}"
-
-
-@contextmanager
-def _hold_interruptions() -> Iterator[None]:
-    """Hold Ctrl-C back, which reaches all processes of a terminal: a worker that is being born inherits that."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

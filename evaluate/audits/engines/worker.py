@@ -5,17 +5,15 @@ Nothing here imports torch: how many threads it uses is settled before a task br
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pickle
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import connection, parent_process
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +26,7 @@ from .task import sentence
 READY, BEGUN = "ready", "begun"  # the signs of life that go before an answer
 NO_ORDER = 0  # the number in messages that are about no order; orders are counted from 1
 GIB = 2**30
-PR_SET_PDEATHSIG = 1  # of Linux's prctl
+THREADS = [f"{library}_NUM_THREADS" for library in ("OMP", "MKL", "OPENBLAS")]  # read when a library is imported
 DATA_PAGES = 5  # where /proc/self/statm says how much private memory the process has
 
 
@@ -54,10 +52,9 @@ class Message(NamedTuple):
     content: str | Answer  # a sign of life, or the answer
 
 
-def serve(pipe: connection.Connection, place: Place, parent: int) -> None:
+def serve(pipe: Connection, place: Place) -> None:
     """Carry out one order after the other, until the other end of the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches all: the parent decides
-    _die_with(parent)
     settle_in(place)
     os.dup2(2, 1)  # stdout belongs to the parent's results; what a task prints goes to stderr
     if hasattr(os, "register_at_fork"):  # not on Windows
@@ -75,9 +72,9 @@ def serve(pipe: connection.Connection, place: Place, parent: int) -> None:
 def settle_in(place: Place) -> None:
     """Take this process's share of the machine and no more."""
     settle(place)
-    for variable in ("OMP", "MKL", "OPENBLAS"):
-        os.environ[f"{variable}_NUM_THREADS"] = str(place.threads)
-    if torch := sys.modules.get("torch"):  # the user's script has brought it in
+    for variable in THREADS:
+        os.environ[variable] = str(place.threads)
+    if torch := sys.modules.get("torch"):  # it came in before
         torch.set_num_threads(place.threads)
     if place.memory_limit:
         _limit_memory(int(place.memory_limit * GIB))
@@ -109,7 +106,7 @@ def is_worn(memory_limit: float | None) -> bool:
     return memory_limit is not None and _count_private_bytes() > memory_limit * GIB / 2
 
 
-def _say(pipe: connection.Connection, process: int, order: int, content: str | Answer) -> None:
+def _say(pipe: Connection, process: int, order: int, content: str | Answer) -> None:
     """Send a message, unless this is a copy that a task has forked and that has come back: such a copy ends here."""
     if os.getpid() != process:
         os._exit(0)
@@ -137,19 +134,3 @@ def _count_private_bytes() -> int:
         return int(Path("/proc/self/statm").read_text().split()[DATA_PAGES]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
         return 0
-
-
-def _die_with(parent: int) -> None:
-    """End this process when its parent is gone, even if killed, and even if a task never gives Python control."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    else:
-        threading.Thread(target=_wait_for_parent, daemon=True).start()
-    if os.getppid() != parent:  # it died before we asked
-        os._exit(1)
-
-
-def _wait_for_parent() -> None:
-    if process := parent_process():
-        connection.wait([process.sentinel])
-    os._exit(1)

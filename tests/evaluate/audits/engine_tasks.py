@@ -61,6 +61,13 @@ def crash(log: Path) -> None:
     ctypes.string_at(0)
 
 
+def private_gib() -> float:
+    """The private memory that this process holds from its start."""
+    from an8flower.evaluate.audits.engines.worker import GIB, _count_private_bytes
+
+    return _count_private_bytes() / GIB
+
+
 def eat() -> None:
     eaten = []
     with suppress(MemoryError):

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -16,8 +17,8 @@ from typing import Any
 import pytest
 
 from an8flower.errors import Refusal
+from an8flower.evaluate.audits.engines import birth, slot
 from an8flower.evaluate.audits.engines import ray as on_ray
-from an8flower.evaluate.audits.engines import slot
 from an8flower.evaluate.audits.engines.inline import Inline
 from an8flower.evaluate.audits.engines.local import Local
 from an8flower.evaluate.audits.engines.task import Done, Engine, Task
@@ -114,7 +115,7 @@ def test_no_process_runs_the_code_of_two_strangers(hostile: ModuleType) -> None:
 
 
 def test_a_worker_that_never_gets_ready_is_told(hostile: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slot, "serve", hostile.never_ready)
+    monkeypatch.setattr(birth, "_live", hostile.never_ready)
     monkeypatch.setattr(slot, "STARTING", 1.0)
     with Local(1) as engine, pytest.raises(Refusal, match="started: 3 in a row did not get ready in 1 s"):
         list(engine.run([Task("it", os.getpid, ())]))
@@ -125,7 +126,7 @@ def test_a_machine_without_room_for_a_process_is_told(monkeypatch: pytest.Monkey
     def refuse(process: Any) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(slot.SPAWN.Process, "start", refuse)
+    monkeypatch.setattr(BaseProcess, "start", refuse)
     with Local(1) as engine, pytest.raises(Refusal, match=r"can be started \(Resource temporarily unavailable\)"):
         list(engine.run([Task("it", os.getpid, ())]))
 
