@@ -85,7 +85,6 @@ def render_comparison(document: Mapping[str, Any]) -> str:
         studies=[_tables(study) for study in shown["studies"]],
         style=Markup(style),
         policy=security_policy(style, ""),
-        version=shown["runs"][0]["versions"].get("an8flower", ""),
     )
 
 
