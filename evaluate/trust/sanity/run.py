@@ -154,8 +154,13 @@ class ModelSanity:
     def examine(self, method: Method, pictures: Callable[[dict[str, np.ndarray]], str] | None = None) -> dict[str, Any]:
         """Carry out every check on one method; `pictures` files the maps of one row, and says where.
 
-        Raises NotWhole where the method leaves the model, or the process, changed.
+        Raises:
+            NotApplicable: the model has no weights that could be drawn anew, as that of an ONNX file.
+            NotWhole: the method leaves the model, or the process, changed.
         """
+        classifier = self.setting.classifier
+        if not any(True for _ in classifier.network.parameters()):
+            raise NotApplicable(f"{classifier.arch} shows no weights that could be drawn anew; leave its sanity out")
         with self._seal.watch(self.setting.classifier.arch):
             return self._examine(method, pictures)
 

@@ -436,3 +436,12 @@ def test_what_toolkits_name_is_no_code_of_a_users() -> None:
 def test_parts_of_attention() -> None:
     assert is_within_attention("blocks.11.attn.k_norm")
     assert not is_within_attention("blocks.11.attn")
+
+
+def test_the_sanity_of_a_network_without_weights_is_left_out(home: Path, small_file: Path) -> None:
+    write_onnx(home / "net.onnx", size=FlowerStore(small_file).size)
+    words = ("--data", small_file, "--model", "onnx:net.onnx", "--rows", 2, "--no-labels", "--in-process", "-o", "out")
+    done = call("sanity", "--method", "edges", *words)
+    assert "net shows no weights that could be drawn anew" in done.output
+    assert "Traceback" not in done.output
+    assert not isinstance(done.exception, ValueError)
