@@ -1,7 +1,8 @@
 """What an explanation costs, in passes of the bare network, beside the same method of other toolkits.
 
 Ours and theirs take turns within one run, with the bare forward pass timed in every turn, so that a busy machine slows
-down all of them; ratios are taken turn by turn, and their medians are reported.
+down all of them; ratios are taken turn by turn, and their medians are reported. `--cpu-time` counts the processor time
+of one thread instead, on a machine that others use at the same time.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import report
@@ -33,6 +34,7 @@ from an8flower.evaluate.explaining.methods import parse_method
 from an8flower.evaluate.models.classifier import Classifier, build
 
 THREADS, CLASSES = 2, 6
+CPU_TIME = "--cpu-time"
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,12 @@ class Setting:
     size: int
     batch: int
     contests: tuple[Contest, ...]
+    name: str = ""  # of the results; the network's where empty
+
+    @property
+    def called(self) -> str:
+        """The name by which results and the command line call the setting."""
+        return self.name or self.arch
 
 
 def family(name: str) -> tuple[tuple[str, Peer], ...]:
@@ -160,15 +168,15 @@ CONTRAST = (
         ),
     ),
     Contest(
-        "refinecam:base=gradcam,layer=features.2+features",
+        "refinecam:base=gradcam,layer=layer3+layer4",
         "",
-        (("TorchCAM RefineCAM", torch_cam_refined("features.2", "features")),),
+        (("TorchCAM RefineCAM", torch_cam_refined("layer3", "layer4")),),
     ),
 )
 SETTINGS = (
     Setting("resnet18", 112, 32, SMALL),
-    Setting("flowervit", 112, 8, TRANSFORMERS),
-    Setting("flowernet", 112, 32, CONTRAST),
+    Setting("flowervit", 112, 32, TRANSFORMERS),
+    Setting("resnet18", 112, 32, CONTRAST, "contrast"),
     Setting("resnet50", 224, 8, LARGE),
     Setting("vgg16", 224, 8, tuple(each for each in LARGE if not each.method.startswith("ablation"))),
 )
@@ -184,11 +192,12 @@ def asked(setting: Setting, device: torch.device) -> tuple[Classifier, Query]:
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
     """The time of one call."""
-    start = perf_counter()
+    clock = process_time if CPU_TIME in sys.argv else perf_counter
+    start = clock()
     work()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return perf_counter() - start
+    return clock() - start
 
 
 @torch.no_grad()
@@ -243,18 +252,22 @@ def lines(setting: Setting, contest: Contest, turns: list[dict[str, float]]) -> 
 
 
 def main() -> None:
-    """Measure the networks named on the command line, or all, and report."""
-    torch.set_num_threads(THREADS)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    wanted = [each for each in SETTINGS if each.arch in sys.argv[1:] or not sys.argv[1:]]
+    """Measure the settings named on the command line, or all, and report."""
+    names = [each for each in sys.argv[1:] if each != CPU_TIME]
+    cpu_time = CPU_TIME in sys.argv
+    threads = 1 if cpu_time else THREADS
+    torch.set_num_threads(threads)
+    device = torch.device("cuda" if torch.cuda.is_available() and not cpu_time else "cpu")
+    wanted = [each for each in SETTINGS if each.called in names or not names]
     about = {
         "device": str(device),
-        "threads": THREADS,
-        "images": "noise; untrained weights; 32 a batch for resnet18 and flowernet, 8 for the others",
+        "threads": threads,
+        **({"clock": "the processor time of the thread, since others used the machine"} if cpu_time else {}),
+        "images": "noise; untrained weights; 32 a batch for resnet18 and flowervit, 8 for the others",
         "turns": "medians of 5, of 3 where an image takes long; of 2 or 1 for the large networks",
     }
     for setting in wanted:
-        report.write(f"explainers-{setting.arch}", list(rows(setting, device)), about)
+        report.write(f"explainers-{setting.called}", list(rows(setting, device)), about)
 
 
 if __name__ == "__main__":

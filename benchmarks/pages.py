@@ -30,7 +30,7 @@ its way back to the pixels. Written by `make bench`; the figures are those of th
         {
             "explainers-resnet18": "Explainers: ResNet-18 at 112 px",
             "explainers-flowervit": "Explainers: flowervit at 112 px",
-            "explainers-flowernet": "Explainers that contrast and refine: flowernet at 112 px",
+            "explainers-contrast": "Explainers that contrast and refine: ResNet-18 at 112 px",
             "explainers-resnet50": "Explainers: ResNet-50 at 224 px",
             "explainers-vgg16": "Explainers: VGG-16 at 224 px",
             "memory": "Memory of explainers",
