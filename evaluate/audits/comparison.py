@@ -18,7 +18,10 @@ REMEDY = "give the folders of finished runs, or of their exports"
 
 
 def compare(*runs: str | Path, seed: int = 0) -> dict[str, Any]:
-    """Put finished runs side by side, as `an8flower compare` does.
+    """Put finished runs side by side, as `an8flower compare --json` prints them.
+
+    Each data set has its cells (a model, a method, a metric) with the mean of each run over the rows that all of them
+    scored, and the difference of each later run to the first.
 
     >>> document = compare("runs/before", "runs/after")  # doctest: +SKIP
     >>> document["counts"]  # of the second run, beside the first  # doctest: +SKIP
@@ -26,10 +29,6 @@ def compare(*runs: str | Path, seed: int = 0) -> dict[str, Any]:
     Args:
         runs: the folders of audits, of scores, or of what `export_run` wrote of them; two or more.
         seed: of the resampling of intervals.
-
-    Returns:
-        What `an8flower compare --json` prints: the cells of each data set (a model, a method, a metric) with the mean
-        of each run over the rows that all of them scored, and the difference of each later run to the first.
 
     Raises:
         Refusal: a run is not finished or was changed, or nothing in it can be compared with the others.

@@ -81,9 +81,8 @@ def _read_cells(folder: Path, number: int) -> Iterator[tuple[str, pa.Table]]:
 def read_scores(folder: str | Path) -> pa.Table:
     """All lines of an exported run, with the columns that columns.json describes; raises Refusal where it is none.
 
-    Returns:
-        A line for each row, method or reference, and metric: `dataset`, `split`, `cell`, `method`, and the columns that
-        a run files. `method` is null of references; `value` is null where it is undefined, with the `reason`.
+    There is a line for each row, method or reference, and metric. `method` is null of references; `value` is null or
+    NaN where it is undefined, with the `reason`.
     """
     place = Path(folder)
     read_manifest(place)
