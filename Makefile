@@ -24,7 +24,7 @@ test-gpu: $(VENV)/.test  ## on a machine with a GPU
 	$(BIN)/python -m pytest -m gpu
 
 MEASURED := rendering generation planting exporting localisation training gradient_penalty shortcut explainers memory conformance \
-	faithfulness sanity certificate metric_conformance plans pages inference metric_table
+	faithfulness sanity certificate metric_conformance plans pages inference metric_table by_hand
 bench: $(VENV)/.bench  ## measure, and write benchmarks/results/
 	for each in $(MEASURED); do $(BIN)/python benchmarks/$$each.py || exit 1; done
 
