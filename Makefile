@@ -25,7 +25,7 @@ test-gpu: $(VENV)/.test  ## on a machine with a GPU
 
 MEASURED := rendering generation planting exporting localisation training gradient_penalty shortcut explainers memory conformance \
 	transformer_conformance faithfulness sanity certificate metric_conformance plans pages inference metric_table in_domain \
-	imputation
+	imputation by_hand
 bench: $(VENV)/.bench  ## measure, and write benchmarks/results/
 	for each in $(MEASURED); do $(BIN)/python benchmarks/$$each.py || exit 1; done
 

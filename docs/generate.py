@@ -14,6 +14,7 @@ from pathlib import Path
 
 from api_page import api
 from believed_tables import adversaries, known_maps, proxy_taus, proxy_verdicts, quick_taus, row_taus
+from by_hand_tables import handset_networks, reasons_by_hand, verdicts_by_hand
 from catalogue import archs, checks, methods, metric_cards
 from command_lists import LISTING, listing
 from command_page import commands
@@ -42,6 +43,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
         *(factors, colours, archs, checks, plan, plans, right_maps, blind_maps, criterion, measured_ruler),
         *(proxy_taus, proxy_verdicts, quick_taus, row_taus, known_maps, adversaries),
         *(in_domain_taus, in_domain_scores, in_domain_tuning),
+        *(handset_networks, verdicts_by_hand, reasons_by_hand),
     )
 }
 """What a page may ask for by a pair of lines: `<!-- table: factors -->` and `<!-- end of table -->`."""
