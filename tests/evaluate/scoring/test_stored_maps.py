@@ -22,6 +22,7 @@ from an8flower.evaluate.audits.run import How, audit
 from an8flower.evaluate.explaining.methods import expand, parse_method, parse_methods
 from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.models.files import load
+from an8flower.evaluate.models.sources import Source
 from an8flower.evaluate.resources import Resources
 from an8flower.evaluate.results import map_files
 from an8flower.evaluate.results.folder import RunFolder
@@ -309,7 +310,7 @@ def test_other_pictures_and_classes_have_no_maps(
 ) -> None:
     path = write_npz(tmp_path / "m.npz", manifest, maps=maps)
     stored = parse_method(f"maps:{path}").explainer
-    opened = scoring.Scoring(ScoringPlan(small_file, (classifier,), (), ("iou",)), CPU, tmp_path)
+    opened = scoring.Scoring(ScoringPlan(small_file, (Source(classifier),), (), ("iou",)), CPU, tmp_path)
     (cells,) = opened.models
     ready = cells.fit(parse_method(f"maps:{path}"))
     rows, order = np.array([1, 3, 8]), [2, 0, 1]
@@ -371,4 +372,4 @@ def test_a_folder_of_two_methods_stands_for_both(
     save_maps(tmp_path / "d.h5", maps, data=small_file, model=classifier, method="a")
     (method,) = parse_methods([f"maps:{tmp_path}:method=a"])
     with pytest.raises(Refusal, match="row 0 came already in"):
-        score(ScoringPlan(small_file, (classifier,), (method,), ("iou",)), CPU, tmp_path / "run")
+        score(ScoringPlan(small_file, (Source(classifier),), (method,), ("iou",)), CPU, tmp_path / "run")
