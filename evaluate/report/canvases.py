@@ -24,7 +24,7 @@ class CanvasCell(NamedTuple):
     outcome: str  # pass, fail, undecided, not applicable; empty where a score has no verdict
     score: str
     interval: str
-    note: str = ""  # how many canvases have no score, or why the method does not apply
+    note: str = ""  # how many canvases have no score
 
 
 class MapStrip(NamedTuple):
@@ -69,18 +69,26 @@ def canvas_tables(document: Mapping[str, Any], source: AuditFolder) -> list[Canv
 def _of_model(model: str, document: Mapping[str, Any], source: AuditFolder) -> CanvasTable:
     results = [entry for entry in document["results"] if entry["model"] == model]
     pictures = [read_strips(entry, source) for entry in results]
-    reasons: dict[str, list[str]] = {}
-    for entry in document["skipped"]:
-        if entry["model"] == model:
-            reasons.setdefault(entry["reason"], []).append(entry["method"])
     return CanvasTable(
         model,
         conclude(results),
         [(entry["method"], is_control(entry), list(_cells(entry))) for entry in results],
         [strip for strips in pictures if not isinstance(strips, Missing) for strip in strips],
         [strips.reason for strips in pictures if isinstance(strips, Missing)],
-        [(reason, ", ".join(methods)) for reason, methods in reasons.items()],
+        list_skipped(results, [entry for entry in document["skipped"] if entry["model"] == model]),
     )
+
+
+def list_skipped(results: Sequence[Mapping[str, Any]], skipped: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Each reason why methods do not apply to a model, with the methods: in all settings, or in those in brackets."""
+    pairs = [(entry["reason"], entry["method"]) for entry in skipped]
+    pairs += [
+        (verdict["reason"], f"{entry['method']} ({verdict['setting']})")
+        for entry in results
+        for verdict in entry["verdicts"]
+        if verdict["status"] == "not applicable"
+    ]
+    return [(reason, ", ".join(name for other, name in pairs if other == reason)) for reason in dict(pairs)]
 
 
 def conclude(results: Sequence[Mapping[str, Any]]) -> str:
@@ -116,7 +124,7 @@ def _cells(entry: Mapping[str, Any]) -> list[CanvasCell]:
 def _cell(verdict: Mapping[str, Any]) -> CanvasCell:
     outcome, score, undefined = WORDS.get(verdict["status"], ""), verdict["score"], verdict["undefined"]
     if score is None:
-        return CanvasCell(outcome, "", "", verdict["reason"])
+        return CanvasCell(outcome, "", "")
     note = f"{undefined} of {verdict['canvases']} without positive attribution" if undefined else ""
     return CanvasCell(outcome, number(score["mean"], 2), between(score["low"], score["high"], 2), note)
 
