@@ -116,18 +116,32 @@ def judge_on_canvases(
 ) -> ExaminedCanvases:
     """Judge an explainer in one setting; whatever it raises is part of the verdict."""
     try:
-        maps = explain_canvases(explainer, classifier, canvases, setting)
-    except (NotApplicable, WrongUsage) as reason:
-        return ExaminedCanvases(CanvasVerdict(setting, "not applicable", str(reason)))
+        return judge_if_applicable(explainer, classifier, canvases, setting)
     except Refusal as reason:
         return ExaminedCanvases(CanvasVerdict(setting, "FAILED", str(reason)))
     except Exception as error:  # foreign code raises whatever it likes
         said = f"{name_of(explainer)} raised {type(error).__name__}: {' '.join(str(error).split())}"
         return ExaminedCanvases(CanvasVerdict(setting, "FAILED", said))
+
+
+def judge_if_applicable(
+    explainer: Explainer, classifier: Classifier, canvases: Canvases, setting: Setting, batch: int = BATCH
+) -> ExaminedCanvases:
+    """Judge an explainer in one setting; that it does not apply is a verdict, and all else that it raises is raised.
+
+    Args:
+        batch: canvases in the network at once.
+    """
+    try:
+        maps = explain_canvases(explainer, classifier, canvases, setting, batch)
+    except (NotApplicable, WrongUsage) as reason:
+        return ExaminedCanvases(CanvasVerdict(setting, "not applicable", str(reason)))
     return ExaminedCanvases(judge_scores(score_cells(maps, canvases.cells), setting), maps, canvases.cells)
 
 
-def explain_canvases(explainer: Explainer, classifier: Classifier, canvases: Canvases, setting: Setting) -> Tensor:
+def explain_canvases(
+    explainer: Explainer, classifier: Classifier, canvases: Canvases, setting: Setting, batch: int = BATCH
+) -> Tensor:
     """An explainer's maps (n, 2 S, 2 S) of canvases, each for the class of the cell that is asked about."""
     if is_fitted_first(explainer):
         raise NotApplicable(f"{name_of(explainer)} is fitted on pictures, and canvases are larger")
@@ -137,7 +151,7 @@ def explain_canvases(explainer: Explainer, classifier: Classifier, canvases: Can
         seeds = torch.tensor([seed_of("canvas", row) for row in rows.tolist()])
         query = Query(canvases.images[rows], canvases.targets[rows], seeds)
         on_device = Query(*(tensor.to(classifier.device) for tensor in query))
-        maps[rows] = explain(over_canvas(classifier, setting, cell), explainer, on_device, BATCH).maps.cpu()
+        maps[rows] = explain(over_canvas(classifier, setting, cell), explainer, on_device, batch).maps.cpu()
     return maps
 
 

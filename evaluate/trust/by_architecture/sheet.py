@@ -18,7 +18,8 @@ from .judge import ExaminedCanvases, score_cells
 from .networks import CELLS, join_cells, take_cell
 
 EDGES = (0, 2, 5, 50, 95, 98, 100)  # per cent of the maps, the best first
-BINS = ", ".join(f"{low} to {high}" for low, high in pairwise(EDGES))
+BINS = [f"{low} to {high}" for low, high in pairwise(EDGES)]
+SMALL = 80  # pixels: the side of a picture on a page
 TILE, GAP, LINE = 168, 8, 18  # pixels: the side of a picture, the space between two, a line of words
 PAPER, INK, FRAME = (255, 255, 255), (20, 20, 20), (120, 200, 255)
 
@@ -60,11 +61,20 @@ def draw_canvases(examined: Sequence[ExaminedCanvases]) -> Image.Image:
     brush = ImageDraw.Draw(sheet)
     for place, (verdict, maps, cells) in enumerate(drawn):
         score = "-" if verdict.score is None else f"{verdict.score.mean:.2f}"
-        words = f"{verdict.setting}: {score} in the cell, chance {1 / CELLS}; the best {BINS} % of the maps"
+        words = f"{verdict.setting}: {score} in the cell, chance {1 / CELLS}; the best {', '.join(BINS)} % of the maps"
         brush.text((GAP, place * strip + 3), words, fill=INK)
         for column, mean in enumerate(aggregate(maps, cells)):
-            left, top = GAP + column * step, place * strip + LINE
-            tile = Image.fromarray(colour(mean.numpy())).resize((TILE, TILE), Image.Resampling.BILINEAR)
-            sheet.paste(tile, (left, top))
-            brush.rectangle((left, top, left + TILE // 2, top + TILE // 2), outline=FRAME)
+            sheet.paste(draw_mean(mean, TILE), (GAP + column * step, place * strip + LINE))
     return sheet
+
+
+def draw_tiles(maps: Tensor, cells: Tensor) -> np.ndarray:
+    """Aggregated maps as pictures (bins, T, T, 3) uint8 of `SMALL` pixels, the best first."""
+    return np.stack([np.asarray(draw_mean(mean, SMALL)) for mean in aggregate(maps, cells)])
+
+
+def draw_mean(mean: Tensor, side: int) -> Image.Image:
+    """A mean map (2 S, 2 S) as a picture; the frame is the cell that is asked about, at the upper left."""
+    tile = Image.fromarray(colour(mean.numpy())).resize((side, side), Image.Resampling.BILINEAR)
+    ImageDraw.Draw(tile).rectangle((0, 0, side // 2, side // 2), outline=FRAME)
+    return tile
