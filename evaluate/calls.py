@@ -227,6 +227,7 @@ def tune(
     normalise: str | None = None,
     layer: str | None = None,
     trust: bool = False,
+    download: bool = False,
     target: Target = "label",
     truth: TruthKind = "association",
     seed: int = 0,
@@ -242,14 +243,14 @@ def tune(
 
     Args:
         data: an HDF5 file of an8flower, or a FlowerStore.
-        model: a safetensors file, `package.module:factory`, a torch network or a Classifier.
+        model: a safetensors file, `package.module:factory`, `timm:NAME` and its like, a torch network or a Classifier.
         method: a text as `--method` takes it, whose parameters stay as they are, or an explainer.
         metric: the metric that is tuned for, as `--metric` takes it.
         parameters: those that are tuned; all that have a range where empty.
         trials: how many combinations of values are tried, the method's own among them.
         rows: how many validation rows each trial is scored on, spread evenly over the classes; all where None.
         test_rows: how many test rows the gain is measured on; all where None.
-        weights, labels, normalise, layer, trust: of the model, as in `score`.
+        weights, labels, normalise, layer, trust, download: of the model, as in `score`.
         target: explain the `label` or the `predicted` class.
         truth: of data with a suppressor, what masks mark, as in `score`.
         seed: of the search, of the choice of rows and of methods that draw.
@@ -266,7 +267,7 @@ def tune(
     store = data if isinstance(data, FlowerStore) else FlowerStore(data)
     normalisation = None if normalise is None else parse_normalisation(normalise)
     settings = NetworkSettings(_read_names(labels), normalisation, layer, trust)
-    sources = pair_with_weights([model], [] if weights is None else [str(weights)], settings)
+    sources = pair_with_weights(_list_models(model, download), [] if weights is None else [str(weights)], settings)
     plan = TuningPlan(
         store.path, sources, _name_method(method), metric, trials, tuple(parameters), rows, target, truth, seed
     )

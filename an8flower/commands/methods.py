@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name", required=False)
 @click.option(
-    "--model", help="A safetensors file or package.module:factory: try each method on it, and say which ones run."
+    "--model",
+    help="A safetensors file, package.module:factory, timm:NAME, torchvision:NAME, hf:FOLDER or onnx:FILE: "
+    "try each method on it, and say which ones run.",
 )
 @click.option("--weights", type=FILE, help="A safetensors file for the network that the factory makes.")
 @network_options_with("--class-names")

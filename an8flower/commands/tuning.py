@@ -53,7 +53,11 @@ from .printing import echo_json, warn, write_json
     help="How many test rows the gain is measured on, in the end; all if there are fewer.",
 )
 @data_option
-@click.option("--model", help="A safetensors file or package.module:factory.  [default: runs/DATA/flowernet-seed0]")
+@click.option(
+    "--model",
+    help="A safetensors file, package.module:factory, timm:NAME, torchvision:NAME, hf:FOLDER or onnx:FILE.  "
+    "[default: runs/DATA/flowernet-seed0]",
+)
 @weights_option
 @network_options_with("--class-names")
 @click.option("--target", type=click.Choice(["label", "predicted"]), default="label", show_default=True)
