@@ -47,6 +47,16 @@ CONTEXT: dict[str, Any] = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
+HEAD: dict[str, Any] = {
+    "@context": CONTEXT,
+    "@type": "sc:Dataset",
+    "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
+    "url": "https://pypi.org/project/an8flower/",
+    "version": "1.0.0",
+    "datePublished": "2026-01-01",  # always the same, so that two exports of the same are equal
+    "isLiveDataset": False,
+}
+"""What is said of every export, of data or of results."""
 PARQUET, PNG = "application/x-parquet", "image/png"
 
 
@@ -61,19 +71,13 @@ def describe_croissant(
     """
     licence = "https://www.apache.org/licenses/LICENSE-2.0" if store.spec else "not stated: see LICENSE"
     return {
-        "@context": CONTEXT,
-        "@type": "sc:Dataset",
-        "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
+        **HEAD,
         "name": store.name,
         "description": f"{sum(contents.splits.values())} pictures with their class and its evidence. {facts['made']}",
         "license": licence,
-        "url": "https://pypi.org/project/an8flower/",
-        "version": "1.0.0",
-        "datePublished": "2026-01-01",
         "creator": {"@type": "Organization", "name": "The an8flower developers"},
         "citeAs": f"{store.name}, made by an8flower; digest {store.digest}",
         "keywords": ["explainability", "saliency", "ground truth"],
-        "isLiveDataset": False,
         **_responsible(store, facts),
         "distribution": [file for split in contents.splits for file in _files(contents, split, folder)],
         "recordSet": [records for split in contents.splits for records in _record_sets(contents, split)],

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from an8flower.exporting.croissant import CONTEXT, PARQUET
+from an8flower.exporting.croissant import HEAD, PARQUET
 from an8flower.exporting.folders import write_text
 from an8flower.gate.documents import parse_toml
 
@@ -108,19 +108,13 @@ def describe_croissant(run: FinishedRun, facts: Mapping[str, str], with_maps: bo
     """The document for machines, in the words of Croissant 1.0 and its responsible-AI fields."""
     tables = [name for name in TABLES if name != "maps" or with_maps]
     return {
-        "@context": CONTEXT,
-        "@type": "sc:Dataset",
-        "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
+        **HEAD,
         "name": f"{name_of_run(run)}-results",
         "description": facts["about"],
         "license": "not stated: see LICENSE",
-        "url": "https://pypi.org/project/an8flower/",
-        "version": "1.0.0",
-        "datePublished": "2026-01-01",
         "creator": {"@type": "Organization", "name": "whoever made the run"},
         "citeAs": f"{name_of_run(run)}: results of an8flower {run.plan['versions']['an8flower']}",
         "keywords": ["explainability", "saliency", "evaluation"],
-        "isLiveDataset": False,
         **_responsible(facts),
         "distribution": [_file_set(name) for name in tables],
         "recordSet": [_record_set(name) for name in tables],
