@@ -11,7 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from .data.world import World
     from .models.classifier import Classifier
-    from .models.tuning import RandomRemoval
+    from .models.fine_tuning import RandomRemoval
 
 
 class Query(NamedTuple):

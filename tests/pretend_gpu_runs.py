@@ -45,13 +45,13 @@ from an8flower.evaluate.metrics.metric import Metric
 from an8flower.evaluate.metrics.naming import parse_metric
 from an8flower.evaluate.models import training, training_loss
 from an8flower.evaluate.models.classifier import Classifier, build
+from an8flower.evaluate.models.fine_tuning import RandomRemoval
 from an8flower.evaluate.models.training import train
-from an8flower.evaluate.models.tuning import RandomRemoval
 from an8flower.evaluate.registry import explainers, metrics
 from an8flower.evaluate.resources import Resources, settle_on
+from an8flower.evaluate.scoring.fine_tuned import FineTuner
 from an8flower.evaluate.scoring.judge import Judge
 from an8flower.evaluate.scoring.thresholds import method_thresholds
-from an8flower.evaluate.scoring.tuned import Tuner
 from an8flower.evaluate.trust.certificate import certify
 from an8flower.evaluate.trust.sanity.plan import sanity_plan
 from an8flower.evaluate.trust.sanity.run import ModelSanity, sanity
@@ -92,16 +92,16 @@ def judge(preset: str, metric: Metric | None, device: str) -> Judge:
         Judge(data[split], "label", 0, scored, resources, World.of(data[split], resources.device))
         for split in ("test", "val")
     ]
-    return replace(by_split[0], validation=by_split[1], tuner=HostTuner(data))
+    return replace(by_split[0], validation=by_split[1], fine_tuner=HostFineTuner(data))
 
 
 @cache
 def tuned_weights(preset: str, removal: RandomRemoval) -> dict[str, Tensor]:
     """The weights of that network, fine-tuned on the CPU on images without what a removal takes away."""
-    return Tuner(store(preset))(classifier(preset, "cpu"), removal).state_dict()
+    return FineTuner(store(preset))(classifier(preset, "cpu"), removal).state_dict()
 
 
-class HostTuner(Tuner):
+class HostFineTuner(FineTuner):
     """Puts weights that were fine-tuned on the CPU into a copy of a network, on its device."""
 
     def __call__(self, network: Classifier, removal: RandomRemoval) -> Classifier:

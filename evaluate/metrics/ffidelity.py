@@ -11,10 +11,10 @@ from an8flower.errors import WrongUsage
 
 from ..seeds import generator, seed_of
 from .faithfulness import RANKED, SHUFFLED, register_masking
+from .fine_tuned_answers import TUNED, TUNING_COST, ask_tuned
 from .idsds import replace_bytes
 from .masking import ImageChange, Masking, check_baseline
 from .removal import OrderedRemoval, no_difference
-from .tuned_answers import TUNED, TUNING_COST, ask_tuned
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from torch import Tensor
 from an8flower.errors import WrongUsage
 
 from .faithfulness import register_masking
+from .fine_tuned_answers import TUNED, TUNING_COST, ask_tuned
 from .intervention import spearman
 from .masking import BASELINES, ORIGINAL, ImageChange, Masking, check_baseline
 from .robustness import select_class
-from .tuned_answers import TUNED, TUNING_COST, ask_tuned
 
 
 def number_patches(grid: int, like: Tensor) -> Tensor:

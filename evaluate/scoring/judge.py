@@ -33,10 +33,10 @@ from ..resources import Resources, halve_where_memory_runs_out
 from ..results.statistics.scores import AT_GRID, OTHER_ROWS
 from ..results.summary import CHANCE, ORACLE, RELIANCE
 from ..seeds import row_seed
+from .fine_tuned import FineTuner
 from .long_rows import cost_per_image, rows_of_metrics, rows_of_reliance
 from .references import evidence, evidence_at_grid, evidence_for, has_grid, noise, noise_for, other_rows
 from .truth_by_use import mark_use
-from .tuned import Tuner
 
 NOISE_MAPS = 8  # random maps per row, to measure the chance level of a metric that has no formula for it
 NOISE_MAPS_ASKING = 1  # of one that asks the model, whose cost is that of scoring a method
@@ -58,7 +58,7 @@ class Judge:
     world: World | None = None  # None if the data set has no spec
     validation: Judge | None = None  # judges the rows that thresholds are chosen on; None if no metric needs any
     truth: TruthKind = "association"  # what masks mark: what goes along with the class, or what is used for it
-    tuner: Tuner | None = None  # fine-tunes models for metrics that ask for that; None if there are no training rows
+    fine_tuner: FineTuner | None = None  # for metrics that ask for that; None if there are no training rows
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -258,7 +258,7 @@ class Judge:
         return halve_where_memory_runs_out(score_holding, self.resources.in_flight, self.resources.device)
 
     def _case(self, classifier: Classifier | None, rows: StoredRows, indices: np.ndarray, query: Query) -> Case:
-        tune = None if classifier is None or self.tuner is None else partial(self.tuner, classifier)
+        tune = None if classifier is None or self.fine_tuner is None else partial(self.fine_tuner, classifier)
         return Case(classifier, query, self._truth(rows, indices), None, self.world, tune=tune)
 
     def _images(self, indices: np.ndarray) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from an8flower.store import FlowerStore
 
 from ..metrics.metric import Metric, Need
-from .tuned import SPLITS
+from .fine_tuned import SPLITS
 
 
 def missing_needs(store: FlowerStore) -> dict[Need, str]:

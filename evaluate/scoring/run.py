@@ -44,12 +44,12 @@ from ..results.skill import SKILL_CONTROLS
 from ..results.summary import CHANCE, ORACLE, RELIANCE, contrasts, summarise
 from ..results.wording import model_words
 from ..seeds import seed_of
+from .fine_tuned import FineTuner, files_of
 from .judge import Judge, Target, TruthKind
 from .leading import check_leading, choose_leading
 from .model_cells import ModelCells
 from .needs import missing_needs, select_computable
 from .truth_by_use import check_use
-from .tuned import Tuner, files_of
 
 CELL_ROWS = 256
 
@@ -109,7 +109,7 @@ class Scoring:
             resources=resources,
             world=world_of(self.store, plan, resources, folder / "effects"),
             truth=plan.truth,
-            tuner=_tuner_of(self.store, models, plan.models, folder),
+            fine_tuner=_fine_tuner_of(self.store, models, plan.models, folder),
         )
         self.judge = _with_validation(judge, self.store)
         self.chosen = select_rows(judge.split.labels, plan.rows, seed_of("rows", plan.seed))
@@ -235,10 +235,12 @@ def world_of(store: FlowerStore, plan: ScoringPlan, resources: Resources, folder
     return replace(World.of(store[plan.split], resources.device), folder=folder) if store.spec else None
 
 
-def _tuner_of(store: FlowerStore, models: list[Classifier], sources: tuple[str | Source, ...], folder: Path) -> Tuner:
+def _fine_tuner_of(
+    store: FlowerStore, models: list[Classifier], sources: tuple[str | Source, ...], folder: Path
+) -> FineTuner:
     """Whoever fine-tunes the models of a plan, and keeps what comes of it beside their files."""
     digests = [classifier.digest for classifier in models]
-    return Tuner(store, files_of(dict(zip(digests, sources, strict=True))), folder)
+    return FineTuner(store, files_of(dict(zip(digests, sources, strict=True))), folder)
 
 
 def _with_validation(judge: Judge, store: FlowerStore) -> Judge:

@@ -17,7 +17,7 @@ from an8flower.evaluate.metrics.ffidelity import PixelRemoval, SampleGone
 from an8flower.evaluate.metrics.masking import Masking
 from an8flower.evaluate.metrics.naming import parse_metric
 from an8flower.evaluate.models.classifier import Classifier, wrap
-from an8flower.evaluate.models.tuning import RandomRemoval
+from an8flower.evaluate.models.fine_tuning import RandomRemoval
 from an8flower.evaluate.seeds import generator, seed_of
 
 Make = Callable[[str], Classifier]

@@ -22,9 +22,9 @@ from an8flower.store import FlowerStore
 from ..data.batches import open_rows
 from ..models.classifier import Classifier
 from ..models.files import read_classifier
+from ..models.fine_tuning import RandomRemoval, tune
 from ..models.networks.arithmetic import identity_of_arithmetic
 from ..models.sources import Source
-from ..models.tuning import RandomRemoval, tune
 
 VERSION = 1  # of how classifiers are fine-tuned: raise it, and that of the metrics that ask, with any change of `tune`
 SPLITS = ("train", "val")  # whose rows it takes
@@ -32,7 +32,7 @@ IN_MEMORY = 4  # fine-tuned classifiers that are kept in memory
 
 
 @dataclass(frozen=True, eq=False)
-class Tuner:
+class FineTuner:
     """Fine-tunes classifiers on the training rows of a data set, each once."""
 
     store: FlowerStore

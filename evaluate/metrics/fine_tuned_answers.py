@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from an8flower.errors import WrongUsage
 
-from ..models.tuning import RandomRemoval
+from ..models.fine_tuning import RandomRemoval
 from .masking import Masking, require_classifier
 
 TUNED = (

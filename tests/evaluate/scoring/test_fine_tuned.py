@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from an8flower.evaluate.metrics.idsds import PatchRemoval
-from an8flower.evaluate.models import tuning
+from an8flower.evaluate.models import fine_tuning
 from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.models.files import load
 from an8flower.evaluate.resources import Resources
-from an8flower.evaluate.scoring import tuned as kept
+from an8flower.evaluate.scoring import fine_tuned as kept
+from an8flower.evaluate.scoring.fine_tuned import FineTuner, files_of
 from an8flower.evaluate.scoring.needs import missing_needs
 from an8flower.evaluate.scoring.run import Scoring, ScoringPlan
-from an8flower.evaluate.scoring.tuned import Tuner, files_of
 from an8flower.store import FlowerStore
 
 REMOVAL = PatchRemoval(4, "mean")
@@ -39,7 +39,7 @@ def folder(store: FlowerStore, classifier: Classifier, tmp_path_factory: pytest.
     """A model's file, and beside it what it became by fine-tuning."""
     folder = tmp_path_factory.mktemp("tuned")
     classifier.save(folder / "net.safetensors")
-    Tuner(store, {classifier.digest: folder / "net.safetensors"})(classifier, REMOVAL)
+    FineTuner(store, {classifier.digest: folder / "net.safetensors"})(classifier, REMOVAL)
     return folder
 
 
@@ -56,9 +56,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was fine-tuned, in the order of calls, each for one epoch."""
     calls: list[str] = []
 
-    def tune(classifier: Classifier, *rest: object) -> tuning.TunedClassifier:
+    def tune(classifier: Classifier, *rest: object) -> fine_tuning.TunedClassifier:
         calls.append(repr(rest[2]))
-        return tuning.tune(classifier, *rest, epochs=1)
+        return fine_tuning.tune(classifier, *rest, epochs=1)
 
     monkeypatch.setattr(kept, "tune", tune)
     return calls
@@ -71,7 +71,7 @@ def only_file(folder: Path) -> Path:
 
 @pytest.mark.usefixtures("no_tuning")
 def test_what_lies_beside_the_model_is_taken(store: FlowerStore, classifier: Classifier, folder: Path) -> None:
-    tuner = Tuner(store, {classifier.digest: folder / "net.safetensors"})
+    tuner = FineTuner(store, {classifier.digest: folder / "net.safetensors"})
     tuned = tuner(classifier, REMOVAL)
     assert tuned.digest == load(only_file(folder)).digest != classifier.digest
     assert not tuned.training
@@ -94,12 +94,12 @@ def test_other_models_other_removals_and_damage_are_made_anew(
     files = {classifier.digest: tmp_path / "net.safetensors"}
     path = only_file(tmp_path)
     path.write_bytes(path.read_bytes()[:-1] + b"\x07")
-    Tuner(store, files)(classifier, REMOVAL)
+    FineTuner(store, files)(classifier, REMOVAL)
     assert counted == [repr(REMOVAL)]
     assert load(path).card.data["tuned_from"] == classifier.digest  # whole again
-    Tuner(store, files)(classifier, PatchRemoval(4, "black"))
+    FineTuner(store, files)(classifier, PatchRemoval(4, "black"))
     other = build("flowernet", store.class_names, store.size, seed=5).eval()
-    Tuner(store, {other.digest: tmp_path / "net.safetensors"})(other, REMOVAL)
+    FineTuner(store, {other.digest: tmp_path / "net.safetensors"})(other, REMOVAL)
     assert len(counted) == 3
     assert len([*tmp_path.glob("net.tuned-*")]) == 3
 
@@ -108,7 +108,7 @@ def test_who_comes_at_the_same_time_waits(
     store: FlowerStore, classifier: Classifier, tmp_path: Path, counted: list[str]
 ) -> None:
     classifier.save(tmp_path / "net.safetensors")
-    tuners = [Tuner(store, {classifier.digest: tmp_path / "net.safetensors"}) for _ in range(2)]
+    tuners = [FineTuner(store, {classifier.digest: tmp_path / "net.safetensors"}) for _ in range(2)]
     with ThreadPoolExecutor() as pool:
         first, second = pool.map(lambda tuner: tuner(classifier, REMOVAL), tuners)
     assert counted == [repr(REMOVAL)]
@@ -119,9 +119,9 @@ def test_who_comes_at_the_same_time_waits(
 def test_a_model_without_a_file_has_it_in_the_folder_of_the_run(
     store: FlowerStore, classifier: Classifier, tmp_path: Path, counted: list[str]
 ) -> None:
-    Tuner(store, {}, tmp_path)(classifier, REMOVAL)
+    FineTuner(store, {}, tmp_path)(classifier, REMOVAL)
     assert len([*(tmp_path / "tuned").glob("tuned-*.safetensors")]) == len(counted) == 1
-    Tuner(store)(classifier, REMOVAL)  # no folder: nothing is kept
+    FineTuner(store)(classifier, REMOVAL)  # no folder: nothing is kept
     assert len(counted) == 2
 
 

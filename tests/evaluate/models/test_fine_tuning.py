@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from an8flower.evaluate.data.batches import Batch, ResidentRows
 from an8flower.evaluate.models.classifier import Classifier, wrap
-from an8flower.evaluate.models.tuning import RemovingRows, TunedClassifier, rate_of, tune
+from an8flower.evaluate.models.fine_tuning import RemovingRows, TunedClassifier, rate_of, tune
 
 SIDE, ROWS = 8, 64
 
