@@ -16,13 +16,13 @@ from an8flower.errors import WrongUsage
 from an8flower.names import check_known
 
 from ..case import Query
+from ..data.counted_noise import standard_normal
 from ..data.images import REPLACEMENTS, check_replacement
 from ..models.classifier import Classifier
 from ..models.networks.batched_passes import Network, gradient_at, input_gradient, logit
 from ..models.networks.guard import evaluating
 from ..models.streamlined import streamline
 from ..registry import explainers
-from ..seeds import generator, seed_of
 from .attribution.pixels import PixelAttribution
 from .ranges import Between, Choices, Ranges
 
@@ -212,12 +212,11 @@ def moments(network: Network, query: Query, samples: int, spread: float) -> tupl
     Source: Chan, Golub and LeVeque, Algorithms for Computing the Sample Variance, The American Statistician 1983,
     equation 2.1.
     """
-    images, seeds = query.images, query.seeds.tolist()
+    images = query.images
     deviation = spread * (images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True))
 
     def noisy(rows: slice, numbers: slice) -> Tensor:
-        drawn = [noise(seed, number, images.shape[1:]) for number in range(samples)[numbers] for seed in seeds[rows]]
-        noises = torch.stack(drawn).to(images.device).unflatten(0, (-1, len(seeds[rows])))
+        noises = standard_normal(query.seeds[rows], range(samples)[numbers], images.shape[1:])
         return images[rows] + deviation[rows] * noises
 
     mean, squares = torch.zeros_like(images), torch.zeros_like(images)
@@ -228,11 +227,6 @@ def moments(network: Network, query: Query, samples: int, spread: float) -> tupl
         mean[rows] += away * (count / (before + count))
         squares[rows] += (gradients - middle).square().sum(0) + away.square() * (before * count / (before + count))
     return mean, squares / samples
-
-
-def noise(seed: int, number: int, shape: torch.Size) -> Tensor:
-    """Standard normal noise for a row's seed and a number, drawn on the CPU: the same on every device."""
-    return torch.randn(shape, generator=generator(seed_of("noise", seed, number)))
 
 
 def every_gradient(

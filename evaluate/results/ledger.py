@@ -22,7 +22,7 @@ from an8flower.errors import NotApplicable, Refusal
 from .files import write_json
 from .folder import METRIC_FAILED, RunFolder
 
-VERSION = 2  # of how cells are computed and filed: since 2, model, process and data are known to be what they were
+VERSION = 3  # of how cells are computed and filed: since 3, smoothgrad and its kin draw their noise from a counter
 
 
 @dataclass(frozen=True)

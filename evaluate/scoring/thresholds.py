@@ -25,7 +25,7 @@ from ..seeds import seed_of
 from .judge import Judge
 from .references import evidence, noise
 
-VERSION = 1  # of how thresholds are chosen
+VERSION = 2  # of how thresholds are chosen: since 2, smoothgrad and its kin draw their noise from a counter
 
 
 def method_thresholds(

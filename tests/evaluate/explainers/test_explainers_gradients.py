@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from an8flower.errors import WrongUsage
 from an8flower.evaluate.case import Query
+from an8flower.evaluate.data.counted_noise import standard_normal
 from an8flower.evaluate.data.images import REPLACEMENTS
 from an8flower.evaluate.explainers.attribution.pixels import PixelAttribution
 from an8flower.evaluate.explainers.gradients import (
@@ -24,7 +25,6 @@ from an8flower.evaluate.explainers.gradients import (
     SmoothGradSquared,
     VarGrad,
     completeness,
-    noise,
 )
 from an8flower.evaluate.explaining.contract_networks import NETWORKS, build_in_place, build_reuse
 from an8flower.evaluate.explaining.explain import explain
@@ -219,21 +219,15 @@ def test_noisy_gradients_equal_the_slow_version(
     maps = explain(classifier, kind(samples=4, spread=0.2), asked, batch=3).maps
     classifier.eval()
 
+    drawn = standard_normal(asked.seeds, range(4), asked.images.shape[1:])
+
     def copies(row: int) -> list[Tensor]:
-        image, seed = asked.images[row], int(asked.seeds[row])
-        return [image + 0.2 * (image.max() - image.min()) * noise(seed, n, image.shape) for n in range(4)]
+        image = asked.images[row]
+        return [image + 0.2 * (image.max() - image.min()) * drawn[n, row] for n in range(4)]
 
     expected = KINDS[kind](slow(classifier, asked, copies)).abs().amax(1)
     torch.testing.assert_close(maps, expected, rtol=1e-3, atol=1e-4 * float(expected.max()))
     assert expected.any()
-
-
-def test_noise_is_standard_normal_and_differs_by_seed_and_number() -> None:
-    drawn = [noise(seed, number, torch.Size((3, 40, 40))) for seed in (0, 1) for number in (0, 1)]
-    assert torch.stack(drawn).mean().item() == pytest.approx(0, abs=0.03)
-    assert torch.stack(drawn).std().item() == pytest.approx(1, abs=0.03)
-    correlations = torch.corrcoef(torch.stack(drawn).flatten(1)) - torch.eye(4)
-    assert correlations.abs().max() < 0.06
 
 
 # Captum.
@@ -284,7 +278,7 @@ def test_captum_agrees_under_the_same_noise(
 ) -> None:
     asked = Query(*(tensor[:1] for tensor in query(classifier)))
     ours = explain(classifier, explainers[name].item(samples=4, pooling="abs_sum"), asked).maps
-    drawn = torch.stack([noise(int(asked.seeds[0]), number, asked.images.shape[1:]) for number in range(4)])
+    drawn = standard_normal(asked.seeds[:1], range(4), asked.images.shape[1:])[:, 0]
     monkeypatch.setattr(torch, "normal", lambda mean, deviations: drawn * deviations)
     theirs = NoiseTunnel(Saliency(classifier.eval())).attribute(
         asked.images,
