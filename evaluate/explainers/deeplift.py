@@ -57,7 +57,7 @@ class DeepLift(PixelAttribution):
     def attribution(self, classifier: Classifier, query: Query) -> Tensor:
         """What each channel of each pixel contributes."""
         known = (*LINEAR, *MEANS, *NORMS, *ACTIVATIONS, Constant, nn.MaxPool2d)
-        network = insert_rules(copy_canonically(classifier, "deeplift", known))
+        network = classifier.recall("deeplift", lambda: insert_rules(copy_canonically(classifier, "deeplift", known)))
         begin = REPLACEMENTS[self.baseline](query.images)
         portions = zip(*(rows.split(max(classifier.in_flight // 2, 1)) for rows in (begin, *query[:2])), strict=True)
         return torch.cat([contributions(classifier, network, *portion) for portion in portions])

@@ -293,12 +293,13 @@ def relevance(
         WrongUsage: there is no such layer.
     """
     share = classifier.share(layer).tail if layer else 1.0
-    network = copy_canonically(classifier, method, rules.known)
+    key = ("relevance", method, layer, rules.known)
+    network = classifier.recall(key, lambda: tap(copy_canonically(classifier, method, rules.known), layer))
     composite = compose(method, classifier, network, rules)
     # A quarter, because the rules keep several tensors of every layer where a gradient keeps one.
     size = max(classifier.in_flight // 4, 1)
     portions = zip(query.images.split(size), query.targets.split(size), strict=True)
-    with composite.context(tap(network, layer)):
+    with composite.context(network):
         relevances = [
             propagate(classifier, network, images, targets, start, rules.passes * share) for images, targets in portions
         ]

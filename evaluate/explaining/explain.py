@@ -74,11 +74,16 @@ def explain_lent(
 
 @contextmanager
 def forgetting_halves(classifier: Classifier, explainer: object) -> Iterator[None]:
-    """Lend a classifier to an explainer; halves that a stranger's code had in its hands are not used again."""
+    """Lend a classifier to an explainer; halves that a stranger's code had in its hands are not used again.
+
+    What our explainers make of the weights, such as a folded copy of the network, they make once in the block.
+    """
+    ours = is_ours(getattr(explainer, "explainer", explainer))  # a fitted one has its own inside
     try:
-        yield
+        with classifier.keeping() if ours else classifier.keeping_nothing():
+            yield
     finally:
-        if not is_ours(getattr(explainer, "explainer", explainer)):  # a fitted one has its own inside
+        if not ours:
             classifier.forget_halves()
 
 

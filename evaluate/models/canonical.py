@@ -28,7 +28,8 @@ def copy_canonically(classifier: Classifier, method: str, known: Collection[type
 
     Every operation on the images that can be is a module of its own; batch norms are folded into the layer before them,
     as far as there is one; nothing works in place; weights are of at least single precision and want no gradient. The
-    copy is made anew at every call, so that it never falls behind the classifier's weights.
+    copy is made anew at every call, so that it never falls behind the classifier's weights; who may keep it, asks
+    `Classifier.recall` for it.
 
     Args:
         method: who asks, for messages.

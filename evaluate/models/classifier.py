@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from ..seeds import seed_of
 from .card_bounds import check_card
 from .costs import Cost, Share, backward_counter, measure_shares
 from .factories import find_arch, make_network
+from .kept_copies import KeptCopies
 from .layer_choice import choose_layer
 from .networks.code_digest import digest_code
 from .networks.features import Features, at_least_single, token_grid
@@ -34,6 +35,7 @@ from .safetensors_files import UNWRITABLE, write_tensors
 from .transformers.description import Transformer, describe
 
 FORMAT = "an8flower classifier 1"
+Made = TypeVar("Made")
 PENALTY = "gradient_penalty"  # what a card's data call the penalty of the training's loss
 
 
@@ -92,6 +94,7 @@ class Classifier(nn.Module):
         self._splits: dict[str, Split] = {}
         self._shares: dict[str, Share] = {}
         self._costs: list[Cost] = []
+        self._kept: KeptCopies | None = None  # what was made of the weights; see `keeping`
         self._unread: list[Tensor] = []  # of passes on a GPU that are counted, whether the output is finite
         # How many images an explainer may have in the network at once: what bounds its memory; see `holding`.
         self.in_flight = 16
@@ -104,7 +107,7 @@ class Classifier(nn.Module):
 
     @property
     def name(self) -> str:
-        """The classifier's name in results, `flowernet-seed0-1a2b3c4d`; the digest is computed anew at every call."""
+        """The classifier's name in results, `flowernet-seed0-1a2b3c4d`, which ends in the digest."""
         return model_name(self.variant, self.seed, self.digest)
 
     @property
@@ -139,7 +142,10 @@ class Classifier(nn.Module):
 
     @property
     def digest(self) -> str:
-        """The sha256 of all weights and buffers, the target layer and the code, computed anew at every call."""
+        """The sha256 of all weights and buffers, the target layer and the code; computed anew, but within `keeping`."""
+        return self.recall(("digest", self.target_layer, self.code), self._compute_digest)
+
+    def _compute_digest(self) -> str:
         whole = hashlib.sha256(f"{self.target_layer} {self.code}".encode())
         for name, tensor in self.state_dict().items():
             whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -260,6 +266,33 @@ class Classifier(nn.Module):
                 self._refuse_infinite()
 
     @contextmanager
+    def keeping(self, kept: KeptCopies | None = None) -> Iterator[None]:
+        """Keep what is made of the weights, inside the block, which nothing but a guarded explainer may change.
+
+        Args:
+            kept: what was made in earlier blocks, between which nothing has changed either. Inside another such block
+                what that one keeps is used.
+        """
+        before, self._kept = self._kept, self._kept or kept or KeptCopies()
+        try:
+            yield
+        finally:
+            self._kept = before
+
+    @contextmanager
+    def keeping_nothing(self) -> Iterator[None]:
+        """Make everything of the weights anew, inside the block, whatever is kept outside: for strangers' code."""
+        before, self._kept = self._kept, None
+        try:
+            yield
+        finally:
+            self._kept = before
+
+    def recall(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What `make` gives; inside `keeping`, what it gave for this key when the weights were the same."""
+        return make() if self._kept is None else self._kept.recall(self, key, make)
+
+    @contextmanager
     def holding(self, images: int) -> Iterator[None]:
         """Let explainers have at most so many images in the network at once, inside the block."""
         before, self.in_flight = self.in_flight, images
@@ -311,7 +344,7 @@ class Classifier(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """The state to copy or pickle, without graphs and accounts: they belong to this network, and to open blocks."""
-        return {**self.__dict__, "_splits": {}, "_costs": [], "_unread": []}
+        return {**self.__dict__, "_splits": {}, "_costs": [], "_unread": [], "_kept": None}
 
 
 def build(

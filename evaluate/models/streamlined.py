@@ -43,7 +43,8 @@ class Streamlined:
 def streamline(classifier: Classifier, precision: str = "float32") -> Streamlined:
     """A copy with batch norms folded and channels last, on the same device, with weights that want no gradient.
 
-    The copy is made anew at every call, so that it never falls behind the classifier's weights.
+    The copy is made anew at every call, so that it never falls behind the classifier's weights; where these are watched
+    (`Classifier.keeping`), once.
 
     Args:
         precision: `float32` gives what the classifier gives but for rounding; `bf16` is faster and coarser.
@@ -52,8 +53,13 @@ def streamline(classifier: Classifier, precision: str = "float32") -> Streamline
         WrongUsage: unknown precision.
     """
     check_precision(precision)
+    return Streamlined(classifier, classifier.recall(("streamlined", precision), lambda: fold(classifier, precision)))
+
+
+def fold(classifier: Classifier, precision: str) -> nn.Module:
+    """The network of `streamline`."""
     network = copy_network(classifier).requires_grad_(False).eval().to(memory_format=torch.channels_last)
-    return Streamlined(classifier, network.bfloat16() if precision == "bf16" else network)
+    return network.bfloat16() if precision == "bf16" else network
 
 
 def check_precision(precision: str) -> None:

@@ -21,6 +21,7 @@ from ..explaining.stored_maps import StoredMaps
 from ..metrics.interventions.reliance import FOLLOWS, SHORTCUT, VERSION, shares
 from ..models.accuracy_check import AccuracyCheck, check_accuracy
 from ..models.classifier import Classifier
+from ..models.kept_copies import KeptCopies
 from ..models.networks.guard import NotWhole, Seal
 from ..models.sources import Source
 from ..registry import model_name
@@ -53,7 +54,7 @@ class ModelCells:
         self.digest = self.classifier.digest
         self.name = model_name(self.classifier.variant, self.classifier.seed, self.digest)
         self.accuracy_check: AccuracyCheck | None = None  # until somebody looks
-        self._seal = Seal(self.classifier)
+        self._seal, self._copies = Seal(self.classifier), KeptCopies()
         self._prepared: list[Any] = []  # what was made ready with the classifier
 
     def check_accuracy(self) -> str:
@@ -64,7 +65,7 @@ class ModelCells:
     @contextmanager
     def whole(self) -> Iterator[None]:
         """A block whose results are kept only if model, process and data are what they were, all through it."""
-        with self._seal.watch(self.name, self._start_anew):
+        with self._seal.watch(self.name, self._start_anew), self.classifier.keeping(self._copies):
             yield
         self.check_data()
 
@@ -72,7 +73,7 @@ class ModelCells:
         """Take a copy of the classifier that nobody else holds, and forget what was computed with the former one."""
         classifier = self._seal.renew()
         assert isinstance(classifier, Classifier), "a copy of a classifier is one"
-        self.classifier, self._seal = classifier, Seal(classifier)
+        self.classifier, self._seal, self._copies = classifier, Seal(classifier), KeptCopies()
         self.__dict__.pop("_predicted", None)
         for prepared in self._prepared:
             prepared.cache_clear()

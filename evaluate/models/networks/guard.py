@@ -201,7 +201,7 @@ def freeze(value: Any, depth: int = 0) -> Any:
     return Same(value)
 
 
-TABLES = {"_parameters", "_buffers", "_modules", "training", "_splits", "_shares", "_costs", "_unread"}
+TABLES = {"_parameters", "_buffers", "_modules", "training", "_splits", "_shares", "_costs", "_unread", "_kept"}
 """The attributes that have an aspect of their own, and a classifier's notes, which grow while it is used."""
 
 
