@@ -22,6 +22,7 @@ from .attribution.adam import Moments
 from .ranges import Between, Choices, Ranges
 
 ENOUGH = 1e-10  # an image is done once its objective changes by less
+LOOK = 10  # iterations after which images that are done are left out on a GPU, which has to be waited for
 
 
 def margin(logits: Tensor, targets: Tensor) -> Tensor:
@@ -164,15 +165,20 @@ class OptiCam(ActivationMap):
         variables = torch.zeros_like(problem.channels[:, :, 0, 0])
         best, highest = variables.clone(), torch.full_like(problem.whole, -torch.inf)
         rows, moments, last = torch.arange(len(best), device=best.device), Moments.zero(variables), highest.clone()
+        at_work = torch.ones_like(highest, dtype=torch.bool)  # of these rows
         for step in range(self.iterations + 1):
             values, slopes = self.ascent(problem, variables[rows], rows, slope=step < self.iterations)
-            better = values > highest[rows]
-            best[rows[better]], highest[rows[better]] = variables[rows[better]], values[better]
-            moving = (values - last[rows]).abs() >= ENOUGH
+            better = at_work & (values > highest[rows])
+            best[rows] = torch.where(better[:, None], variables[rows], best[rows])
+            highest[rows] = torch.where(better, values, highest[rows])
+            at_work = at_work & ((values - last[rows]).abs() >= ENOUGH)
             last[rows] = values
-            rows, moments = rows[moving], Moments(*(moment[moving] for moment in moments)).after(slopes[moving])
-            if not len(rows):
-                break
+            if rows.device.type == "cpu" or step % LOOK == 0:
+                left = at_work.nonzero()[:, 0]
+                rows, at_work, slopes, moments = rows[left], at_work[left], slopes[left], moments.of_rows(left)
+                if not len(rows):
+                    break
+            moments = moments.after(slopes)
             variables[rows] += self.learning_rate * moments.move(step + 1)
         return best
 

@@ -24,6 +24,10 @@ class Moments(NamedTuple):
         """The moments before the first step: all zeros."""
         return cls(torch.zeros_like(variables), torch.zeros_like(variables))
 
+    def of_rows(self, rows: Tensor) -> Moments:
+        """The moments of some rows, by their places (n,) int64."""
+        return Moments(*(moment[rows] for moment in self))
+
     def after(self, slopes: Tensor) -> Moments:
         """The moments once one more gradient is taken in."""
         return Moments(self.mean.lerp(slopes, 1 - DECAYS[0]), self.square.lerp(slopes.square(), 1 - DECAYS[1]))
