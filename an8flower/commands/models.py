@@ -146,4 +146,9 @@ def archs(as_json: bool) -> None:
     from ..evaluate.registry import archs as registered
 
     entries = [registered[name] for name in registered.names()]
-    show_list([{"name": entry.name, **entry.about} for entry in entries], as_json)
+    show_list([{"name": entry.name, **_to_words(entry.about)} for entry in entries], as_json)
+
+
+def _to_words(about: dict[str, Any]) -> dict[str, Any]:
+    """What an architecture was registered with; a recipe in its words."""
+    return {key: value.words() if hasattr(value, "words") else value for key, value in about.items()}
