@@ -18,6 +18,7 @@ from an8flower.errors import WrongUsage
 from ..data.batches import RowSource
 from .classifier import Classifier
 from .frozen import NOTHING, Frozen, holding_still
+from .networks.split import submodule
 from .training import (
     WEIGHT_DECAY,
     Best,
@@ -61,13 +62,13 @@ class StagedWork:
     history: list[EpochReport] = field(default_factory=list)
     planned: int = 0  # epochs of the stages that are over, whether they were run or not
 
-    def report(self, epoch: int, loss: float, val_loss: float, val_accuracy: float) -> EpochReport:
-        """File the report of an epoch, counted from the beginning of its stage, and tell it."""
-        seconds = time.perf_counter() - self.began
-        report = EpochReport(self.planned + epoch, self.epochs, loss, val_loss, val_accuracy, seconds)
-        self.history.append(report)
-        self.on_epoch(report)
-        return report
+    def file(self, report: EpochReport) -> None:
+        """File the report of an epoch that counts from the beginning of its stage, counted from that of the whole."""
+        whole = report._replace(
+            epoch=self.planned + report.epoch, epochs=self.epochs, seconds=time.perf_counter() - self.began
+        )
+        self.history.append(whole)
+        self.on_epoch(whole)
 
 
 class RecipeStage(Protocol):
@@ -85,6 +86,10 @@ class RecipeStage(Protocol):
 
     def words(self) -> str:
         """The stage with all its settings, in a few words."""
+        ...
+
+    def check(self, work: StagedWork) -> None:
+        """Raise a Refusal, before any stage begins, if this one could not be carried out."""
         ...
 
     def run(self, work: StagedWork) -> None:
@@ -127,6 +132,11 @@ class TrainingStage:
         groups = ", ".join(group.words() for group in self.groups)
         return f"{self.name} {self.epochs} epochs ({groups}; {self.loss.words()}; {self.keep})"
 
+    def check(self, work: StagedWork) -> None:
+        """Raise WrongUsage if the network has no module of a group."""
+        for group in self.groups:
+            submodule(work.classifier.network, group.path)
+
     def run(self, work: StagedWork) -> None:
         """Train the modules that are not frozen; the stage is left out, and a note says so, if all are."""
         groups = self._divide(work.classifier.network, work.frozen)
@@ -167,7 +177,9 @@ class TrainingStage:
             loss = run_epoch(
                 classifier, work.training, optimiser, schedule, work.recipe, place, still, self._loss(classifier)
             )
-            age = best.age_after(work.report(epoch, loss, *measure(classifier, work.validation)))
+            report = EpochReport(epoch, self.epochs, loss, *measure(classifier, work.validation), 0.0)
+            work.file(report)
+            age = best.age_after(report)
             if self.keep == "best" and age >= work.recipe.patience:
                 break
         if self.keep == "best":
@@ -225,6 +237,9 @@ class StagedRecipe:
         """
         staged = self.spread(recipe.epochs)
         work = StagedWork(classifier, training, validation, recipe, frozen, staged.epochs, on_epoch, note)
+        classifier.eval()
+        for stage in staged.stages:
+            stage.check(work)
         with repeating_convolutions():
             for stage in staged.stages:
                 stage.run(work)

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
@@ -26,7 +26,7 @@ from an8flower.store import FlowerStore
 from ..data.batches import RowSource, open_rows
 from ..seeds import generator, seed_of
 from .classifier import PENALTY, Classifier, build
-from .cross_attention import BACKBONE
+from .cross_attention import BACKBONE, CrossAttentionPooled
 from .factories import find_arch
 from .frozen import NOTHING, Frozen, freeze_up_to, holding_still
 from .gradient_penalty import GradientPenalty
@@ -35,6 +35,7 @@ from .networks.guard import evaluating
 from .networks.random_state import seed_global_state
 from .normalisation import parse_normalisation
 from .pretrained import load_pretrained
+from .prototypes.protopnet import ProtoPNet
 from .training_loss import loss_of, precision
 
 EPOCHS = 12
@@ -80,6 +81,7 @@ class Start:
     layer: str | None = None  # that CAM-like methods look at
     learning_rate: float | None = None
     penalty: GradientPenalty | None = None
+    prototypes: int | None = None  # of each class, in a network that has prototypes
 
     def words(self) -> dict[str, str]:
         """What is asked, as a model's card and the name of its file tell it; the weights by their sha256."""
@@ -90,6 +92,7 @@ class Start:
             "layer": self.layer,
             "learning_rate": self.learning_rate and repr(self.learning_rate),
             PENALTY: self.penalty and str(self.penalty),
+            "prototypes": self.prototypes and str(self.prototypes),
         }
         return {name: value for name, value in values.items() if value}
 
@@ -166,6 +169,7 @@ def train(
     normalise: str | None = None,
     layer: str | None = None,
     penalty: GradientPenalty | None = None,
+    prototypes: int | None = None,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
     note: Callable[[str], None] = lambda sentence: None,
 ) -> TrainingResult:
@@ -184,18 +188,20 @@ def train(
         normalise: imagenet, none, or M,M,M:S,S,S.
         layer: the layer that CAM-like methods look at.
         penalty: a term of the loss that pulls input gradients towards guided ones.
+        prototypes: how many each class has at first, in a network that has prototypes of classes.
         note: is told in sentences what was replaced, loaded and frozen before the training begins, and what stages of
             a recipe did besides training.
 
     Raises:
-        WrongUsage: unknown architecture or layer, or fewer than one epoch.
+        WrongUsage: unknown architecture or layer, fewer than one epoch or prototype, or a setting that the recipe of
+            the architecture decides.
         Refusal: a split without rows, images of a size that it cannot take, a network that gives no logits, weights
             that fit in part, a penalty for a network without ReLUs, or a loss that is no number.
     """
     began = time.perf_counter()
     if empty := [split for split in SPLITS if split not in store.splits]:
         raise Refusal(f"{store.path}: no rows in {', '.join(empty)}; training wants rows in {', '.join(SPLITS)}")
-    start = Start(None if init is None else Path(init), freeze, normalise, layer, learning_rate, penalty)
+    start = Start(None if init is None else Path(init), freeze, normalise, layer, learning_rate, penalty, prototypes)
     check_start(arch, start)
     recipe = recipe_for(arch, epochs, batch, learning_rate, patience, seed)._replace(penalty=penalty)
     notes: list[str] = []
@@ -229,6 +235,8 @@ def begin(
     """A classifier as its training begins, and what of it is frozen; raises as `train` does."""
     normalisation = None if start.normalise is None else parse_normalisation(start.normalise)
     classifier = build(arch, store.class_names, store.size, seed, start.layer, normalisation, note)
+    if start.prototypes is not None:
+        take_prototypes(classifier.network, start.prototypes, arch, seed)
     if start.penalty is not None:
         start.penalty.check(classifier.network, arch, store.size)
     if start.init is not None:
@@ -237,9 +245,20 @@ def begin(
         return classifier, NOTHING
     frozen = freeze_up_to(classifier.network, start.freeze, store.size)
     count, whole = (sum(p.numel() for p in some) for some in (frozen.parameters, classifier.network.parameters()))
-    place = "the backbone and its head" if start.freeze == BACKBONE else f"up to {start.freeze}"
+    whole_backbone = start.freeze == BACKBONE and isinstance(classifier.network, CrossAttentionPooled)
+    place = "the backbone and its head" if whole_backbone else f"up to {start.freeze}"
     note(f"frozen {place}: {count:,} of {whole:,} parameters, and the statistics of batch norms there")
     return classifier, frozen
+
+
+def take_prototypes(network: nn.Module, count: int, arch: str, seed: int) -> None:
+    """Give a network so many prototypes of each class; raises WrongUsage if that is none, or if it has no classes'."""
+    if not isinstance(network, ProtoPNet):
+        raise WrongUsage(f"--prototypes came for {arch}, which has no prototypes of classes; use --pool protopnet")
+    if count < 1:
+        raise WrongUsage(f"{count} prototypes of each class came; expected at least 1")
+    with seed_global_state(seed_of("prototypes", arch, seed)):
+        network.take_prototypes(count)
 
 
 def describe_training(store: FlowerStore, epochs: int, start: Start, classifier: Classifier) -> dict[str, str]:

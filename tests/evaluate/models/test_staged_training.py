@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from an8flower.errors import WrongUsage
+from an8flower.errors import Refusal, WrongUsage
 from an8flower.evaluate.models.archs.flowernet import flowernet
 from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.models.gradient_penalty import GradientPenalty
@@ -49,6 +49,10 @@ class Shout:
 
     def words(self) -> str:
         return "shout"
+
+    def check(self, work: StagedWork) -> None:
+        if len(work.training) < 10:
+            raise Refusal("too few rows to shout about")
 
     def run(self, work: StagedWork) -> None:
         work.note(f"{len(work.history)} epochs so far")
@@ -90,6 +94,17 @@ def test_stages_follow_each_other_and_the_card_tells_them(store: FlowerStore, st
         "second 1 epochs (features 0.001, classifier 0.0001; twice the cross entropy; best)"
     )
     assert not trained.classifier.training
+
+
+def test_what_a_stage_refuses_is_refused_before_the_first_one(
+    store: FlowerStore, staged: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = replace(SECOND, groups=(TrainedGroup("featurse", 1e-3),))
+    monkeypatch.setitem(archs["staged"].about, "recipe", StagedRecipe((FIRST, wrong)))
+    reports: list[EpochReport] = []
+    with pytest.raises(WrongUsage, match=r'unknown layer "featurse"; did you mean "features"'):
+        train(store, staged, on_epoch=reports.append)
+    assert not reports
 
 
 def test_a_stage_trains_its_groups_alone(store: FlowerStore, staged: str, monkeypatch: pytest.MonkeyPatch) -> None:
