@@ -35,12 +35,12 @@ def load_pretrained(network: nn.Module, path: Path, size: int) -> str:
     Raises:
         Refusal: no such file, a pickle, damaged, or weights that fit in part.
     """
-    stored = _tensors(path)
+    stored, heads = _tensors(path), tuple[str, ...]()
     if isinstance(network, PrototypeNetwork) and not _has_backbone(stored):
         network, stored = network.backbone, {name.removeprefix(LAYERS): values for name, values in stored.items()}
-        heads: tuple[str, ...] = ()
+        what = "all of the backbone"
     else:
-        network = _receiver(network, stored)
+        network, what = _receiver(network, stored), "its head as well"
         heads = _name_heads(network, size)
     wanted = network.state_dict()
     fitting = [name for name in wanted if name in stored and stored[name].shape == wanted[name].shape]
@@ -49,7 +49,7 @@ def load_pretrained(network: nn.Module, path: Path, size: int) -> str:
     if lacking:
         raise Refusal(_say_partly(path, network, stored, wanted, lacking))
     network.load_state_dict({name: stored[name] for name in fitting}, strict=False)
-    return _say_loaded(path, fitting, anew, [name for name in stored if name not in wanted])
+    return _say_loaded(path, fitting, anew, [name for name in stored if name not in wanted], what)
 
 
 def _receiver(network: nn.Module, stored: Iterable[str]) -> nn.Module:
@@ -92,9 +92,9 @@ def _say_partly(
     )
 
 
-def _say_loaded(path: Path, fitting: list[str], anew: list[str], left_out: list[str]) -> str:
-    """The sentence about what was loaded and what was not."""
-    new = f"new are {_name(anew)}" if anew else "its head as well"
+def _say_loaded(path: Path, fitting: list[str], anew: list[str], left_out: list[str], what: str) -> str:
+    """The sentence about what was loaded and what was not; `what` is said if nothing is new."""
+    new = f"new are {_name(anew)}" if anew else what
     rest = f"; not taken from there: {_name(left_out)}" if left_out else ""
     return f"{path}: {len(fitting)} tensors loaded, {new}{rest}"
 

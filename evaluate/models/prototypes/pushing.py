@@ -19,6 +19,7 @@ from .protopnet import ProtoPNet
 from .protopnet_loss import network_of
 
 BATCH = 128  # images at a time
+PROOF_BATCH = 50  # another number, so that the proof depends on no batch
 ZERO = 1e-6  # the largest squared distance that rounding of features explains
 
 
@@ -85,16 +86,22 @@ def _read_patches(classifier: Classifier, rows: RowSource, chosen: Tensor, cells
     return torch.cat(parts)
 
 
+@torch.no_grad()
 def prove_push(classifier: Classifier, rows: RowSource) -> None:
     """Raise a Refusal unless every prototype is at distance 0 from the patch that it is said to be."""
-    network = network_of(classifier)
-    nearest = find_nearest_patches(classifier, rows, network.source[:, 0].cpu())
-    apart = nearest.distances.diagonal()
+    network, parts = network_of(classifier), []
+    order, prototypes = network.source[:, 0].cpu(), torch.arange(len(network.source), device=network.source.device)
+    with evaluating(classifier), multiplying_in_full():
+        for batch, numbers in zip(rows.batches(order, PROOF_BATCH), prototypes.split(PROOF_BATCH), strict=True):
+            distances = network.measure(classifier.normalise(batch.images.float() / 255))
+            _, y, x = network.source[numbers].T
+            parts.append(distances[torch.arange(len(numbers)), numbers, y, x])
+    apart = torch.cat(parts)
     if not (apart <= ZERO).all():
         worst = int(apart.argmax())
         raise Refusal(
             f"{classifier.arch}: prototype {worst} is at the squared distance {apart[worst]:.2g} from the patch of "
-            f"training row {int(network.source[worst, 0])} that it was pushed to, and not at 0; "
+            f"training row {int(order[worst])} that it was pushed to, and not at 0; "
             "make the network the same for an image whatever others are in the batch"
         )
 
