@@ -14,6 +14,7 @@ FAMILIES = {
     "perturbation": "What the model says when parts of the picture are hidden.",
     "relevance": "The logit is handed down layer by layer, each layer sharing out what it received.",
     "attention": "What the tokens of a vision transformer attend to.",
+    "prototypes": "Where a network that reasons by prototypes finds them.",
     "interpretation": "Filters that tell the classes are found once for a model and a data set, and shown.",
     "localisation": "Does the map lie where the evidence is? They need maps and masks; a few ask the model as well.",
     "faithfulness": "What does the model say when pixels are masked by the map? Most of them need no ground truth.",

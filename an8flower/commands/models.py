@@ -29,10 +29,16 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--pool",
-    type=click.Choice(["gap", "ca-final", "ca-stream"]),
+    type=click.Choice(["gap", "ca-final", "ca-stream", "protopnet"]),
     default="gap",
     show_default=True,
-    help="How the last features are pooled: as the architecture does, or by cross-attention at one stage or at all.",
+    help="How the last features are pooled: as the architecture does, by cross-attention at one stage or at all, or by "
+    "looking for prototypes.",
+)
+@click.option(
+    "--prototypes",
+    type=click.IntRange(min=1),
+    help="How many prototypes each class has at first, with --pool protopnet.  [default: 5]",
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="Epochs at most.  [default: as the architecture says]")
 @click.option(
@@ -97,6 +103,7 @@ def train(
               an8flower train --arch my_model:small_network --seed 0 --seed 1
               an8flower train --arch torchvision:resnet50 --init resnet50.safetensors --freeze layer2
               an8flower train --arch resnet18 --pool ca-stream --init resnet18.safetensors --freeze backbone
+              an8flower train --arch flowernet --pool protopnet --prototypes 10
               an8flower train --arch resnet18 --gradient-penalty cosine --strength 7.5e-3
     """
     from ..evaluate.models.factories import find_arch
@@ -146,4 +153,9 @@ def archs(as_json: bool) -> None:
     from ..evaluate.registry import archs as registered
 
     entries = [registered[name] for name in registered.names()]
-    show_list([{"name": entry.name, **entry.about} for entry in entries], as_json)
+    show_list([{"name": entry.name, **_to_words(entry.about)} for entry in entries], as_json)
+
+
+def _to_words(about: dict[str, Any]) -> dict[str, Any]:
+    """What an architecture was registered with; a recipe in its words."""
+    return {key: value.words() if hasattr(value, "words") else value for key, value in about.items()}

@@ -12,6 +12,7 @@ from torchvision.models import VisionTransformer
 from ..models.classifier import Classifier, wrap
 from ..models.cross_attention import BackboneStages, CrossAttentionPooled
 from ..models.networks.random_state import preserve_random_state
+from ..models.prototypes.protopnet import ProtoPNet
 
 CLASSES = ("rose", "lily", "aster", "iris")
 SIZE = 16  # pixels
@@ -91,6 +92,14 @@ def build_pooled() -> Classifier:
     return wrap(randomise_weights(network), CLASSES, SIZE, "backbone.features")
 
 
+def build_prototypes() -> Classifier:
+    """A CNN that looks for two prototypes of each class, in training mode; for the methods that need one."""
+    with preserve_random_state():
+        backbone = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        network = ProtoPNet(backbone, 8, len(CLASSES), per_class=2)
+    return wrap(randomise_weights(network), CLASSES, SIZE, "backbone")
+
+
 def randomise_attention(network: nn.Module, seed: int = 0) -> nn.Module:
     """Weights with which tokens attend to some more than to others, and every class matters; changed in place."""
     source = torch.Generator().manual_seed(seed)
@@ -103,7 +112,10 @@ def randomise_attention(network: nn.Module, seed: int = 0) -> nn.Module:
 
 
 NETWORKS: dict[str, Callable[[], Classifier]] = {"in-place": build_in_place, "reuse": build_reuse, "vit": build_vit}
-SPECIAL = {"cross-attention": build_pooled}  # for explainers that name one as an attribute, `checked_on`
+SPECIAL = {
+    "cross-attention": build_pooled,
+    "prototypes": build_prototypes,
+}  # for explainers that name one as an attribute, `checked_on`
 
 
 def networks_for(explainer: object) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from torch import nn
 from an8flower.errors import Refusal, WrongUsage
 
 from ..registry import Entry, archs, is_ours
-from .cross_attention import POOLINGS
 from .heads import REMEDY, replace_heads
 from .probing import probe_network
 
@@ -39,9 +38,9 @@ def find_arch(name: str) -> Entry:
 
 def _refuse_pooling(name: str) -> None:
     """Raise WrongUsage for a pooling that a network does not take."""
-    base, _, pooling = name.rpartition("+")
-    if pooling in POOLINGS and name not in archs.names():
-        fitting = [known.partition("+")[0] for known in archs.names() if known.endswith(f"+{pooling}")]
+    base, plus, pooling = name.rpartition("+")
+    fitting = [known.partition("+")[0] for known in archs.names() if plus and known.endswith(f"+{pooling}")]
+    if fitting and name not in archs.names():
         raise WrongUsage(f"{base} cannot be pooled by {pooling}; it fits {', '.join(fitting)}")
 
 

@@ -15,6 +15,7 @@ from .cross_attention import BACKBONE, CrossAttentionPooled
 from .networks.guard import evaluating
 from .networks.split import submodule
 from .probing import probe_network, run_on_grey
+from .prototypes.network import PrototypeNetwork
 
 
 class Frozen(NamedTuple):
@@ -45,7 +46,8 @@ def freeze_up_to(network: nn.Module, layer: str, size: int) -> Frozen:
 
     Raises:
         WrongUsage: there is no such layer.
-        Refusal: the layer gives nothing to the logits, or no layer is left to train.
+        Refusal: the layer gives nothing to the logits, no layer is left to train, or it lies behind the backbone of a
+            network that learns prototypes.
     """
     if isinstance(network, CrossAttentionPooled) and layer == BACKBONE:
         return Frozen(tuple(network.backbone.parameters()), tuple(network.backbone.modules()))
@@ -60,6 +62,10 @@ def freeze_up_to(network: nn.Module, layer: str, size: int) -> Frozen:
     ordered = tuple(parameter for parameter in network.parameters() if parameter in before)
     if len(ordered) == len(list(network.parameters())):
         raise Refusal(f'--freeze "{layer}": no layer behind it is left to train; name an earlier one')
+    if isinstance(network, PrototypeNetwork) and not before <= set(network.backbone.parameters()):
+        raise Refusal(
+            f'--freeze "{layer}": prototypes are learnt behind the backbone; name {BACKBONE}, or a layer in it'
+        )
     return Frozen(ordered, tuple(dict.fromkeys(inner for module in ran for inner in module.modules())))
 
 

@@ -12,6 +12,7 @@ from an8flower.errors import Refusal
 
 from .networks.guard import evaluating
 from .probing import NetworkProbe, probe_network
+from .prototypes.protopnet import ProtoPNet
 
 REMEDY = "write a factory of the number of classes: def network(classes, size)"
 
@@ -72,6 +73,8 @@ def order_outputs(network: nn.Module, size: int, order: Sequence[int], name: str
         with torch.no_grad():
             for values in ordered.get_submodule(head).parameters(recurse=False):
                 values.copy_(values[list(order)])
+        if isinstance(ordered, ProtoPNet):  # each prototype stands for a class
+            ordered.order_classes(order)
     if head is None or not _is_ordered(network, ordered, size, order):
         raise Refusal(
             f"{name}: its outputs cannot be put in the order of the data's classes, since they do not come straight "

@@ -14,8 +14,10 @@ from .cross_attention import BACKBONE, CrossAttentionPooled
 from .files import read_weights
 from .heads import find_auxiliary_heads, find_head
 from .probing import probe_network
+from .prototypes.network import PrototypeNetwork
 from .safetensors_files import read_metadata
 
+LAYERS = "features."  # before the names of the layers of some plain networks, which a backbone alone has without it
 OURS = "network."  # before the names of a network's tensors in a file that `train` wrote
 COUNTER = "num_batches_tracked"  # of a batch norm; early files have none, and nothing is computed from it
 NAMED = 3  # examples in a sentence
@@ -33,25 +35,37 @@ def load_pretrained(network: nn.Module, path: Path, size: int) -> str:
     Raises:
         Refusal: no such file, a pickle, damaged, or weights that fit in part.
     """
-    stored = _tensors(path)
-    network = _receiver(network, stored)
+    stored, heads = _tensors(path), tuple[str, ...]()
+    if isinstance(network, PrototypeNetwork) and not _has_backbone(stored):
+        network, stored = network.backbone, {name.removeprefix(LAYERS): values for name, values in stored.items()}
+        what = "all of the backbone"
+    else:
+        network, what = _receiver(network, stored), "its head as well"
+        heads = _name_heads(network, size)
     wanted = network.state_dict()
-    probe = probe_network(network, size)
-    heads = tuple(f"{head}." for head in (find_head(network, probe), *find_auxiliary_heads(network, probe)) if head)
     fitting = [name for name in wanted if name in stored and stored[name].shape == wanted[name].shape]
     anew = [name for name in wanted if name not in fitting]
     lacking = [name for name in anew if not name.startswith(heads) and not name.endswith(COUNTER)] if heads else anew
     if lacking:
         raise Refusal(_say_partly(path, network, stored, wanted, lacking))
     network.load_state_dict({name: stored[name] for name in fitting}, strict=False)
-    return _say_loaded(path, fitting, anew, [name for name in stored if name not in wanted])
+    return _say_loaded(path, fitting, anew, [name for name in stored if name not in wanted], what)
 
 
 def _receiver(network: nn.Module, stored: Iterable[str]) -> nn.Module:
     """The part of a network that tensors of these names belong to: the backbone, where one has more around it."""
-    if isinstance(network, CrossAttentionPooled) and not any(name.startswith(f"{BACKBONE}.") for name in stored):
-        return network.backbone
-    return network
+    return network.backbone if isinstance(network, CrossAttentionPooled) and not _has_backbone(stored) else network
+
+
+def _has_backbone(stored: Iterable[str]) -> bool:
+    """Whether tensors of these names belong to a network with a backbone and more around it."""
+    return any(name.startswith(f"{BACKBONE}.") for name in stored)
+
+
+def _name_heads(network: nn.Module, size: int) -> tuple[str, ...]:
+    """How the names of the tensors of a network's heads begin."""
+    probe = probe_network(network, size)
+    return tuple(f"{head}." for head in (find_head(network, probe), *find_auxiliary_heads(network, probe)) if head)
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -78,9 +92,9 @@ def _say_partly(
     )
 
 
-def _say_loaded(path: Path, fitting: list[str], anew: list[str], left_out: list[str]) -> str:
-    """The sentence about what was loaded and what was not."""
-    new = f"new are {_name(anew)}" if anew else "its head as well"
+def _say_loaded(path: Path, fitting: list[str], anew: list[str], left_out: list[str], what: str) -> str:
+    """The sentence about what was loaded and what was not; `what` is said if nothing is new."""
+    new = f"new are {_name(anew)}" if anew else what
     rest = f"; not taken from there: {_name(left_out)}" if left_out else ""
     return f"{path}: {len(fitting)} tensors loaded, {new}{rest}"
 

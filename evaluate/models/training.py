@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
@@ -26,7 +26,7 @@ from an8flower.store import FlowerStore
 from ..data.batches import RowSource, open_rows
 from ..seeds import generator, seed_of
 from .classifier import PENALTY, Classifier, build
-from .cross_attention import BACKBONE
+from .cross_attention import BACKBONE, CrossAttentionPooled
 from .factories import find_arch
 from .frozen import NOTHING, Frozen, freeze_up_to, holding_still
 from .gradient_penalty import GradientPenalty
@@ -35,12 +35,17 @@ from .networks.guard import evaluating
 from .networks.random_state import seed_global_state
 from .normalisation import parse_normalisation
 from .pretrained import load_pretrained
+from .prototypes.protopnet import ProtoPNet
 from .training_loss import loss_of, precision
 
 EPOCHS = 12
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.01
+RECIPE = "recipe"  # what a registration, and a card's data, call the stages of a training
 SHIFT = 4  # pixels that augmentation moves an image by, at most
+
+
+BatchLoss = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 
 
 class EpochReport(NamedTuple):
@@ -63,7 +68,7 @@ class TrainingResult:
     epochs: int  # that were run
     seconds: float
     history: tuple[EpochReport, ...]
-    notes: tuple[str, ...] = ()  # what was done to the network before it was trained, in sentences
+    notes: tuple[str, ...] = ()  # what was done to the network besides training it, in sentences
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class Start:
     layer: str | None = None  # that CAM-like methods look at
     learning_rate: float | None = None
     penalty: GradientPenalty | None = None
+    prototypes: int | None = None  # of each class, in a network that has prototypes
 
     def words(self) -> dict[str, str]:
         """What is asked, as a model's card and the name of its file tell it; the weights by their sha256."""
@@ -86,8 +92,53 @@ class Start:
             "layer": self.layer,
             "learning_rate": self.learning_rate and repr(self.learning_rate),
             PENALTY: self.penalty and str(self.penalty),
+            "prototypes": self.prototypes and str(self.prototypes),
         }
         return {name: value for name, value in values.items() if value}
+
+
+class NamedStage(Protocol):
+    """One stage of a recipe, as messages tell it."""
+
+    @property
+    def name(self) -> str:
+        """The name of the stage, one word or two."""
+        ...
+
+
+class OwnRecipe(Protocol):
+    """What an architecture is registered with, as `recipe`, if it is trained otherwise; see `staged_training`."""
+
+    @property
+    def stages(self) -> Sequence[NamedStage]:
+        """The stages of the training, in order."""
+        ...
+
+    @property
+    def epochs(self) -> int:
+        """The epochs of all stages together, at most."""
+        ...
+
+    def words(self) -> str:
+        """The recipe with all its settings, as a card tells it."""
+        ...
+
+    def spread(self, epochs: int) -> OwnRecipe:
+        """The recipe with so many epochs in all; raises WrongUsage if these are too few."""
+        ...
+
+    def fit(
+        self,
+        classifier: Classifier,
+        training: RowSource,
+        validation: RowSource,
+        recipe: Recipe,
+        on_epoch: Callable[[EpochReport], None],
+        frozen: Frozen,
+        note: Callable[[str], None],
+    ) -> tuple[EpochReport, ...]:
+        """Train a classifier, as the function `fit` does; `note` is told what was done besides, in sentences."""
+        ...
 
 
 class Recipe(NamedTuple):
@@ -118,6 +169,7 @@ def train(
     normalise: str | None = None,
     layer: str | None = None,
     penalty: GradientPenalty | None = None,
+    prototypes: int | None = None,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
     note: Callable[[str], None] = lambda sentence: None,
 ) -> TrainingResult:
@@ -136,26 +188,33 @@ def train(
         normalise: imagenet, none, or M,M,M:S,S,S.
         layer: the layer that CAM-like methods look at.
         penalty: a term of the loss that pulls input gradients towards guided ones.
-        note: is told what was replaced, loaded and frozen, in sentences, before the training begins.
+        prototypes: how many each class has at first, in a network that has prototypes of classes.
+        note: is told in sentences what was replaced, loaded and frozen before the training begins, and what stages of
+            a recipe did besides training.
 
     Raises:
-        WrongUsage: unknown architecture or layer, or fewer than one epoch.
+        WrongUsage: unknown architecture or layer, fewer than one epoch or prototype, or a setting that the recipe of
+            the architecture decides.
         Refusal: a split without rows, images of a size that it cannot take, a network that gives no logits, weights
             that fit in part, a penalty for a network without ReLUs, or a loss that is no number.
     """
     began = time.perf_counter()
     if empty := [split for split in SPLITS if split not in store.splits]:
         raise Refusal(f"{store.path}: no rows in {', '.join(empty)}; training wants rows in {', '.join(SPLITS)}")
-    start = Start(None if init is None else Path(init), freeze, normalise, layer, learning_rate, penalty)
+    start = Start(None if init is None else Path(init), freeze, normalise, layer, learning_rate, penalty, prototypes)
+    check_start(arch, start)
     recipe = recipe_for(arch, epochs, batch, learning_rate, patience, seed)._replace(penalty=penalty)
     notes: list[str] = []
-    classifier, frozen = begin(arch, store, seed, start, notes.append)
-    for sentence in notes:
+
+    def write_down(sentence: str) -> None:
+        notes.append(sentence)
         note(sentence)
+
+    classifier, frozen = begin(arch, store, seed, start, write_down)
     classifier.to(device)
     with seed_global_state(seed_of("train", arch, seed)):  # dropout draws from global generators
         training, validation = (open_rows(store, split, device) for split in ("train", "val"))
-        history = fit(classifier, training, validation, recipe, on_epoch, frozen)
+        history = fit_as_registered(classifier, training, validation, recipe, on_epoch, frozen, write_down)
     reached = accuracy(classifier, open_rows(store, "test", device))
     data = describe_training(store, recipe.epochs, start, classifier)
     versions = {"an8flower": an8flower.__version__, "torch": str(torch.__version__)}
@@ -176,6 +235,8 @@ def begin(
     """A classifier as its training begins, and what of it is frozen; raises as `train` does."""
     normalisation = None if start.normalise is None else parse_normalisation(start.normalise)
     classifier = build(arch, store.class_names, store.size, seed, start.layer, normalisation, note)
+    if start.prototypes is not None:
+        take_prototypes(classifier.network, start.prototypes, arch, seed)
     if start.penalty is not None:
         start.penalty.check(classifier.network, arch, store.size)
     if start.init is not None:
@@ -184,15 +245,28 @@ def begin(
         return classifier, NOTHING
     frozen = freeze_up_to(classifier.network, start.freeze, store.size)
     count, whole = (sum(p.numel() for p in some) for some in (frozen.parameters, classifier.network.parameters()))
-    place = "the backbone and its head" if start.freeze == BACKBONE else f"up to {start.freeze}"
+    whole_backbone = start.freeze == BACKBONE and isinstance(classifier.network, CrossAttentionPooled)
+    place = "the backbone and its head" if whole_backbone else f"up to {start.freeze}"
     note(f"frozen {place}: {count:,} of {whole:,} parameters, and the statistics of batch norms there")
     return classifier, frozen
+
+
+def take_prototypes(network: nn.Module, count: int, arch: str, seed: int) -> None:
+    """Give a network so many prototypes of each class; raises WrongUsage if that is none, or if it has no classes'."""
+    if not isinstance(network, ProtoPNet):
+        raise WrongUsage(f"--prototypes came for {arch}, which has no prototypes of classes; use --pool protopnet")
+    if count < 1:
+        raise WrongUsage(f"{count} prototypes of each class came; expected at least 1")
+    with seed_global_state(seed_of("prototypes", arch, seed)):
+        network.take_prototypes(count)
 
 
 def describe_training(store: FlowerStore, epochs: int, start: Start, classifier: Classifier) -> dict[str, str]:
     """What a card says of the training: by it, the model of a plan is recognised."""
     code = {"code": classifier.code} if classifier.code else {}
-    return {**describe_data(store), "epochs": str(epochs), **start.words(), **code}
+    staged = staged_recipe(classifier.arch)
+    recipe = {RECIPE: staged.spread(epochs).words()} if staged else {}
+    return {**describe_data(store), "epochs": str(epochs), **recipe, **start.words(), **code}
 
 
 def describe_data(store: FlowerStore) -> dict[str, str]:
@@ -210,10 +284,49 @@ def recipe_for(
 
 def epochs_for(arch: str, epochs: int | None) -> int:
     """For how many epochs an architecture is trained: the given number, else the one it was registered with."""
-    epochs = find_arch(arch).about.get("epochs", EPOCHS) if epochs is None else epochs
+    if epochs is None:
+        staged = staged_recipe(arch)
+        return staged.epochs if staged else int(find_arch(arch).about.get("epochs", EPOCHS))
     if epochs < 1:
         raise WrongUsage(f"{epochs} epochs came; expected at least 1")
     return epochs
+
+
+def staged_recipe(arch: str) -> OwnRecipe | None:
+    """The recipe of its own that an architecture was registered with; None if it is trained like all others."""
+    recipe: OwnRecipe | None = find_arch(arch).about.get(RECIPE)
+    return recipe
+
+
+def check_start(arch: str, start: Start) -> None:
+    """Raise WrongUsage for a setting that the recipe of an architecture decides by itself."""
+    if (staged := staged_recipe(arch)) is None:
+        return
+    for option, value in {"--learning-rate": start.learning_rate, "--gradient-penalty": start.penalty}.items():
+        if value is not None:
+            raise WrongUsage(
+                f"{option} came for {arch}, which is trained in stages with rates and losses of their own "
+                f"({', '.join(stage.name for stage in staged.stages)}); leave {option} out"
+            )
+
+
+def fit_as_registered(
+    classifier: Classifier,
+    training: RowSource,
+    validation: RowSource,
+    recipe: Recipe,
+    on_epoch: Callable[[EpochReport], None] = lambda report: None,
+    frozen: Frozen = NOTHING,
+    note: Callable[[str], None] = lambda sentence: None,
+) -> tuple[EpochReport, ...]:
+    """Train by the recipe that the architecture was registered with, else as `fit` does.
+
+    Args:
+        note: is told what stages of a recipe did besides training, in sentences.
+    """
+    if (staged := staged_recipe(classifier.arch)) is None:
+        return fit(classifier, training, validation, recipe, on_epoch, frozen)
+    return staged.fit(classifier, training, validation, recipe, on_epoch, frozen, note)
 
 
 def fit(
@@ -279,8 +392,14 @@ def run_epoch(
     recipe: Recipe,
     epoch: int,
     frozen: Frozen = NOTHING,
+    loss_of_batch: BatchLoss | None = None,
 ) -> float:
-    """Train once on every row, in an order and with augmentation that the seed and the epoch fix; the mean loss."""
+    """Train once on every row, in an order and with augmentation that the seed and the epoch fix; the mean loss.
+
+    Args:
+        loss_of_batch: the loss of images (B, 3, H, W) uint8 and their labels (B,), which may draw from the generator
+            on the CPU that it gets; None: cross entropy, with the penalty of the recipe.
+    """
     device = classifier.device
     order = torch.randperm(len(training), generator=generator(seed_of("order", recipe.seed, epoch)))
     moves = generator(seed_of("augment", recipe.seed, epoch))
@@ -289,7 +408,10 @@ def run_epoch(
     frozen.hold()
     for rows in training.batches(order, recipe.batch):
         (images,) = augment(moves, rows.images) if recipe.augmented else (rows.images,)
-        loss = loss_of(classifier, images, rows.labels, recipe.penalty)
+        if loss_of_batch is None:
+            loss = loss_of(classifier, images, rows.labels, recipe.penalty)
+        else:
+            loss = loss_of_batch(images, rows.labels, moves)
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()

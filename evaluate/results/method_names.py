@@ -42,6 +42,8 @@ TITLES = {
     "meaningful_perturbation": "Meaningful Perturbations",
     "occlusion": "Occlusion",
     "opticam": "Opti-CAM",
+    "prototype": "One prototype",
+    "prototypes": "Prototypes",
     "random": "Random",
     "raw_attention": "Raw Attention",
     "refinecam": "RefineCAM",

@@ -26,7 +26,7 @@ from ..explaining.stored_maps import BoundMaps
 from ..metrics.masking import Masking
 from ..models.classifier import Classifier, build
 from ..models.networks.random_state import seed_global_state
-from ..models.training import fit, measure, recipe_for
+from ..models.training import fit_as_registered, measure, recipe_for
 from ..registry import archs
 from ..seeds import seed_of
 from .judge import Judge
@@ -73,7 +73,7 @@ def retrain(
     recipe = recipe_for(arch, epochs, BATCH, None, PATIENCE, seed)
     network = build(arch, store.class_names, store.size, seed).to(classifier.device)
     with torch.inference_mode(False), torch.enable_grad(), seed_global_state(seed_of("train", arch, seed)):
-        fit(network, rows["train"], rows["val"], recipe)
+        fit_as_registered(network, rows["train"], rows["val"], recipe)
         _, accuracy = measure(network, rows["test"])
     return round(accuracy * len(rows["test"]))
 
