@@ -89,6 +89,8 @@ KEYS = {
     "models.epochs": "epochs at most; by default as the architecture says",
     "models.learning_rate": "at the top of the cycle; by default as the architecture says",
     "models.init": "a safetensors file: pretrained weights that the training starts from",
+    "models.starts_from": "another architecture of this plan (`flowernet`, `resnet18+cosine`): training starts from "
+    "its model of the same data and seed",
     "models.freeze": "the layer up to which nothing is trained",
     "models.gradient_penalty": "`cosine`, `mae`, `mse` or `histogram`: "
     "a [penalty](model.md#with-gradients-that-can-be-read) in the loss",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # the same table once more, for editors and mypy; a test comp
     from .models.classifier import Card, Classifier, build, wrap
     from .models.files import load
     from .models.gradient_penalty import GradientPenalty
+    from .models.several_seeds import SeedsResult, train_seeds
     from .models.training import TrainingResult, train
     from .registry import register_arch, register_explainer, register_metric
     from .results.exports.read import read_scores
@@ -52,6 +53,7 @@ PLACES = {
     "Query": "case",
     "Reading": "metrics.metric",
     "ScoreResult": "results.notebook",
+    "SeedsResult": "models.several_seeds",
     "TrainingResult": "models.training",
     "Truth": "case",
     "TuningResult": "results.notebook",
@@ -78,6 +80,7 @@ PLACES = {
     "seed_of": "seeds",
     "summary_schema": "results.summary_schema",
     "train": "models.training",
+    "train_seeds": "models.several_seeds",
     "tune": "calls",
     "wrap": "models.classifier",
 }
@@ -102,6 +105,7 @@ __all__ = [
     "Query",
     "Reading",
     "ScoreResult",
+    "SeedsResult",
     "TrainingResult",
     "Truth",
     "TuningResult",
@@ -128,6 +132,7 @@ __all__ = [
     "seed_of",
     "summary_schema",
     "train",
+    "train_seeds",
     "tune",
     "wrap",
 ]

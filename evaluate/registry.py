@@ -170,13 +170,20 @@ def model_name(arch: str, seed: int | None, digest: str) -> str:
     return f"{to_file_name(arch)}-seed{seed}-{digest[:8]}"
 
 
-def variant_of(arch: str, penalty: str) -> str:
-    """An architecture together with the penalty of its training, by the first word of that: `resnet18+cosine`.
+WHOLE_BACKBONE = "backbone"  # what `freeze` calls all of a network but what was put beside it
+FROZEN = "frozen"
+
+
+def variant_of(arch: str, penalty: str, freeze: str = "") -> str:
+    """An architecture together with what its training did besides: a penalty, by its first word, a frozen backbone.
 
     >>> variant_of("resnet18", "cosine, strength 0.0075, gradient of the loss"), variant_of("resnet18", "")
     ('resnet18+cosine', 'resnet18')
+    >>> variant_of("resnet18+ca-stream", "", "backbone"), variant_of("resnet18", "", "layer2")
+    ('resnet18+ca-stream+frozen', 'resnet18')
     """
-    return f"{arch}+{penalty.partition(',')[0]}" if penalty else arch
+    words = [arch, penalty.partition(",")[0], FROZEN if freeze == WHOLE_BACKBONE else ""]
+    return "+".join(filter(None, words))
 
 
 def is_factory(place: str | Path) -> bool:

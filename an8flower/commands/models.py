@@ -46,10 +46,9 @@ if TYPE_CHECKING:
     "seeds",
     type=click.IntRange(min=0),
     multiple=True,
-    default=(0,),
-    show_default=True,
-    help="Repeatable: one training for each.",
+    help="Repeatable: one training for each.  [default: 0]",
 )
+@click.option("--seeds", "count", type=click.IntRange(min=1), help="How many seeds, from 0 on, in place of --seed.")
 @click.option("--init", type=FILE, help="Pretrained weights to start from, safetensors; the last linear layer is new.")
 @click.option("--freeze", metavar="LAYER", help="Train nothing up to this layer, statistics of batch norms included.")
 @click.option(
@@ -83,6 +82,7 @@ def train(
     pool: str,
     epochs: int | None,
     seeds: tuple[int, ...],
+    count: int | None,
     device: str,
     output: Path | None,
     as_json: bool,
@@ -95,12 +95,14 @@ def train(
 
     An architecture of your own is a function of the number of classes and the side of the pictures, `net(classes,
     size)`; or one without arguments, whose last linear layer is replaced. What was replaced, loaded and frozen is said
-    before the training begins. With --json, several seeds give a list. On a GPU the same seed gives other weights, by
+    before the training begins. Several seeds give a file each, and a table with the mean and the range of their
+    accuracies; with --json, a list. On a GPU the same seed gives other weights, by
     rounding, at each training; on a CPU it gives the same.
 
     \b
     Example:  an8flower train --data data/double-12c.h5 --arch resnet18 --seed 1
               an8flower train --arch my_model:small_network --seed 0 --seed 1
+              an8flower train --arch flowernet --seeds 3
               an8flower train --arch torchvision:resnet50 --init resnet50.safetensors --freeze layer2
               an8flower train --arch resnet18 --pool ca-stream --init resnet18.safetensors --freeze backbone
               an8flower train --arch flowernet --pool protopnet --prototypes 10
@@ -108,6 +110,7 @@ def train(
     """
     from ..evaluate.models.factories import find_arch
 
+    seeds = _choose_seeds(seeds, count)
     if output is not None and len(seeds) > 1:
         raise click.UsageError(f"-o names one file, and {len(seeds)} seeds came; leave -o out, or give one --seed")
     arch = arch if pool == "gap" else f"{arch}+{pool}"
@@ -116,13 +119,22 @@ def train(
     start["penalty"] = _penalty(gradient_penalty, strength, gradient_of)
     data = data or ensure_default_data()
     outcomes = []
-    for seed in dict.fromkeys(seeds):
+    for seed in seeds:
         with keep_stdout():
             outcomes.append(train_with_progress(data, arch, epochs, seed, device, output, **start))
         if not as_json:
             _print_training(outcomes[-1])
     if as_json:
         echo_json(outcomes if len(outcomes) > 1 else outcomes[0])
+    elif len(outcomes) > 1:
+        _print_seeds(outcomes)
+
+
+def _choose_seeds(seeds: tuple[int, ...], count: int | None) -> tuple[int, ...]:
+    """The seeds to train from, each once: those that were named, or so many from 0 on."""
+    if seeds and count is not None:
+        raise click.UsageError("--seeds says how many from 0 on, and --seed names them; give one of the two")
+    return tuple(range(count)) if count is not None else tuple(dict.fromkeys(seeds or (0,)))
 
 
 def _penalty(distance: Distance | None, strength: float | None, scalar: Scalar | None) -> GradientPenalty | None:
@@ -140,6 +152,17 @@ def _penalty(distance: Distance | None, strength: float | None, scalar: Scalar |
 def _print_training(outcome: dict[str, Any]) -> None:
     effort = f"{outcome['epochs']} epochs, {outcome['seconds']:.0f} s"
     click.echo(f"{outcome['model']}: test accuracy {outcome['accuracy']:.2%} after {effort}")
+
+
+def _print_seeds(outcomes: list[dict[str, Any]]) -> None:
+    """Print the accuracy of each seed, and below it their mean and range."""
+    from .fitting import show
+
+    accuracies = [outcome["accuracy"] for outcome in outcomes]
+    rows = [[str(outcome["seed"]), f"{outcome['accuracy']:.2%}", f"{outcome['seconds']:.0f}"] for outcome in outcomes]
+    mean, seconds = sum(accuracies) / len(accuracies), sum(outcome["seconds"] for outcome in outcomes)
+    show(["seed", "test accuracy", "seconds"], [*rows, ["mean", f"{mean:.2%}", f"{seconds / len(outcomes):.0f}"]])
+    click.echo(f"from {min(accuracies):.2%} to {max(accuracies):.2%} over {len(outcomes)} seeds")
 
 
 @click.command()

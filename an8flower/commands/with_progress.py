@@ -50,7 +50,7 @@ def train_with_progress(
     from .progress import filling
 
     store = FlowerStore(data)
-    variant = variant_of(arch, str(start.get("penalty") or ""))
+    variant = variant_of(arch, str(start.get("penalty") or ""), start.get("freeze") or "")
     place = output or run_folder(data) / file_name_of(variant, seed)
     with filling(f"training {arch}") as progress:
         trained = train(

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import an8flower
 from an8flower.errors import Refusal
@@ -27,6 +28,27 @@ from .engines import here
 from .plan import Models, Plan
 
 
+class Training(NamedTuple):
+    """One model that a plan wants trained on a data set."""
+
+    where: Path  # of its file
+    entry: Models  # as it is trained: what it starts from is a file
+    seed: int
+    waits: bool  # whether what it starts from is trained before
+
+
+def list_trainings(plan: Plan, folder: Path, store: FlowerStore) -> list[Training]:
+    """Every model that a plan wants trained on a data set, in the order of the plan."""
+    bases = {entry.variant: entry for entry in plan.models if entry.arch and entry.starts_from is None}
+    trainings = []
+    for entry, seed in trained_models(plan):
+        where, init = model_path(folder, store, entry, seed), entry.init and str(Path(entry.init).absolute())
+        if waits := entry.starts_from is not None:
+            init = str(model_path(folder, store, bases[entry.starts_from], seed))
+        trainings.append(Training(where, entry.model_copy(update={"init": init, "starts_from": None}), seed, waits))
+    return trainings
+
+
 def model_path(folder: Path, store: FlowerStore, models: Models, seed: int) -> Path:
     """The path of a trained model in the folder of a run."""
     assert models.arch, "asked for only where a model is trained"
@@ -39,11 +61,13 @@ def _mark(models: Models) -> str:
     """What the name of a model's file says of how its training begins: nothing where the architecture decides."""
     words = [models.init, models.freeze, models.normalise, models.layer, models.learning_rate]
     words += [str(penalty)] if (penalty := penalty_of(models)) else []
+    words += [f"after {models.starts_from}"] if models.starts_from else []
     return f"-{hashlib.sha256(json.dumps(words).encode()).hexdigest()[:8]}" if any(words) else ""
 
 
-def find_or_take(where: Path, store: FlowerStore, models: Models, seed: int, *, neighbours: Iterable[Path]) -> bool:
+def find_or_take(training: Training, store: FlowerStore, *, neighbours: Iterable[Path]) -> bool:
     """Whether a trained model is there; one of another run, or from `an8flower train`, is taken from there first."""
+    where, models, seed, _ = training
     if is_meant(where, store, models, seed):
         return True
     trained = where.parents[2] / store.path.stem / file_name_of(str(models.variant), seed)

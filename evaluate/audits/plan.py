@@ -56,7 +56,8 @@ class Data(PlanTable):
         return self
 
 
-TRAINING = ("init", "freeze", "learning_rate", "gradient_penalty")  # keys of a model that go with `arch` alone
+# Keys of a model that go with `arch` alone.
+TRAINING = ("init", "starts_from", "freeze", "learning_rate", "gradient_penalty")
 
 
 class Models(PlanTable):
@@ -67,6 +68,7 @@ class Models(PlanTable):
     epochs: Count | None = None
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     init: str | None = None  # a safetensors file: pretrained weights that training starts from
+    starts_from: str | None = None  # a variant of this plan: training starts from its model of the same data and seed
     freeze: str | None = None  # the layer up to which nothing is trained
     source: str | None = None  # a safetensors file, package.module:factory, or timm:NAME and its like
     weights: str | None = None  # a safetensors file for a factory's network
@@ -80,7 +82,7 @@ class Models(PlanTable):
     @property
     def variant(self) -> str | None:
         """The name by which results group what is trained; None for a model that exists already."""
-        return self.arch and variant_of(self.arch, self.gradient_penalty or "")
+        return self.arch and variant_of(self.arch, self.gradient_penalty or "", self.freeze or "")
 
     @model_validator(mode="after")
     def _check(self) -> Models:
@@ -94,6 +96,8 @@ class Models(PlanTable):
             raise ValueError("models: labels go with source; what is trained has the classes of the data")
         if self.source and (keys := [key for key in TRAINING if getattr(self, key) is not None]):
             raise ValueError(f"models: {keys[0]} goes with arch, which is trained; {self.source} is as it is")
+        if self.init and self.starts_from:
+            raise ValueError("models: give either init (a file) or starts_from (what this plan trains)")
         if self.gradient_penalty is None and (self.strength is not None or self.gradient_of is not None):
             raise ValueError("models: strength and gradient_of go with gradient_penalty")
         return self
@@ -157,6 +161,13 @@ class Plan(PlanTable):
     def _take_tuned(cls, values: Any) -> Any:
         """Let an entry of `methods` be a table `{ method = "attnlrp", tune = true }`: it is then tuned as well."""
         return list_tuned(values) if isinstance(values, Mapping) else values
+
+    @model_validator(mode="after")
+    def _check_starts(self) -> Plan:
+        for entry in self.models:
+            if entry.starts_from is not None:
+                _check_start(entry, self.models)
+        return self
 
     @model_validator(mode="after")
     def _check_requirements(self) -> Plan:
@@ -337,9 +348,18 @@ def _shrink(plan: Plan, to: Reduced) -> Plan:
     stand_ins = to.archs or {}
     data = [entry if entry.file else _with(entry, rows=to.data_rows, size=to.size) for entry in plan.data]
     models = [
-        _with(entry, arch=stand_ins.get(entry.arch), seeds=to.seeds, epochs=to.epochs) if entry.arch else entry
+        _with(
+            entry,
+            arch=stand_ins.get(entry.arch),
+            starts_from=stand_ins.get(entry.starts_from or ""),
+            seeds=to.seeds,
+            epochs=to.epochs,
+        )
+        if entry.arch
+        else entry
         for entry in plan.models
     ]
+    models = list(dict.fromkeys(models))  # two architectures may have one stand-in
     tables = {
         stage.key: _to_json(_with(table, **{key: getattr(to, name) for name, key in stage.reduced.items()}))
         for stage in stages_by_name().values()
@@ -351,6 +371,18 @@ def _shrink(plan: Plan, to: Reduced) -> Plan:
     tables |= {"rows": to.rows, "require": _by_subject(require)}
     name = f"{plan.name}-reduced"
     return plan.with_changes(name=name, data=list(map(_to_json, data)), models=list(map(_to_json, models)), **tables)
+
+
+def _check_start(entry: Models, entries: Sequence[Models]) -> None:
+    """Raise ValueError unless a plan trains what an entry starts from, once, by itself, and for all of its seeds."""
+    bases = [other for other in entries if other.variant == entry.starts_from and other.starts_from is None]
+    if len(bases) != 1:
+        known = ", ".join(str(other.variant) for other in entries if other.arch and other.starts_from is None)
+        raise ValueError(
+            f"models: {entry.variant} starts from {entry.starts_from}, which is to be one of {known or 'none here'}"
+        )
+    if missing := sorted(set(entry.seeds) - set(bases[0].seeds)):
+        raise ValueError(f"models: {entry.variant} starts from {entry.starts_from}, which lacks seed {missing[0]}")
 
 
 def _by_subject(requirements: Sequence[Requirement]) -> dict[str, list[str]]:

@@ -42,9 +42,10 @@ from .cell_tasks import CellTask, CostRecord, Progress, carry_out
 from .engines.choose import engine_named
 from .engines.task import Engine, Task
 from .machine import count_sharers, count_workers, describe_machine, list_gpus
+from .models import Training
 from .open_study import OpenStudy
 from .opened import STEADY
-from .plan import Data, Models, Plan
+from .plan import Data, Plan
 from .progress_log import LoggingReporter
 from .required import check_requirements
 from .stage import Stage, folders, rounds
@@ -280,22 +281,28 @@ class Audit:
 
     def _train(self, stores: Sequence[FlowerStore], engine: Engine) -> None:
         """Train the models of the plan that do not exist yet."""
-        wanted = [(store, entry, seed) for store in stores for entry, seed in models.trained_models(self.plan)]
+        wanted = [(store, training) for store in stores for training in self._trainings(store)]
+        for waits in (False, True):
+            self._train_together([pair for pair in wanted if pair[1].waits == waits], engine)
+
+    def _trainings(self, store: FlowerStore) -> list[Training]:
+        return models.list_trainings(self.plan, self.folder, store)
+
+    def _train_together(self, wanted: Sequence[tuple[FlowerStore, Training]], engine: Engine) -> None:
+        """Train those of some models that do not exist yet, in any order."""
         tasks = [
-            self._training_task(*model)
-            for model in wanted
-            if not models.find_or_take(models.model_path(self.folder, *model), *model, neighbours=self.neighbours)
+            self._training_task(store, training)
+            for store, training in wanted
+            if not models.find_or_take(training, store, neighbours=self.neighbours)
         ]
         if tasks:
             with self.reporter.stage(f"training {len(tasks)} model{'s' * (len(tasks) > 1)}") as progress:
                 carry_out(tasks, engine, self.costs, progress)
 
-    def _training_task(self, store: FlowerStore, entry: Models, seed: int) -> CellTask:
+    def _training_task(self, store: FlowerStore, training: Training) -> CellTask:
         """The task that trains one model."""
-        where = models.model_path(self.folder, store, entry, seed)
+        where, entry, seed, _ = training
         cell = Cell(where.stem, (), NO_ROWS, {"method": "training", "model": where.stem})
-        if entry.init is not None:
-            entry = entry.model_copy(update={"init": str(Path(entry.init).absolute())})
         arguments = (str(where), str(store.path.absolute()), entry.model_dump_json(), seed, self.device)
         gpus = 1.0 if self._on_gpu else 0.0  # the rows lie on it as a whole
         return CellTask(
@@ -385,11 +392,10 @@ class Audit:
 
     def _sources(self, store: FlowerStore) -> list[Source]:
         """The sources of all models of a data set: the trained ones, then those that the plan names."""
-        trained = [(models.model_path(self.folder, store, *pair), *pair) for pair in models.trained_models(self.plan)]
         sources = [
-            Source(str(where), trust=str(entry.arch))
-            for where, entry, seed in trained
-            if models.is_meant(where, store, entry, seed)
+            Source(str(training.where), trust=str(training.entry.arch))
+            for training in self._trainings(store)
+            if models.is_meant(training.where, store, training.entry, training.seed)
         ]
         sources += [models.named_source(entry, self.how.trust) for entry in self.plan.models if entry.source]
         if not sources:

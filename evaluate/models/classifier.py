@@ -113,7 +113,7 @@ class Classifier(nn.Module):
     @property
     def variant(self) -> str:
         """The architecture, and what its training did besides: what results are grouped by; `resnet18+cosine`."""
-        return variant_of(self.arch, self.card.data.get(PENALTY, ""))
+        return variant_of(self.arch, self.card.data.get(PENALTY, ""), self.card.data.get("freeze", ""))
 
     @property
     def class_names(self) -> tuple[str, ...]:

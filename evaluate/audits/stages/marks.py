@@ -93,8 +93,9 @@ class InnocentStage(Stage):
 
         store, folder = self.study.scoring.store, Path(self.study.words.folder)
         trained = {
-            str(models.model_path(folder, store, entry, seed)): (entry, seed)
-            for entry, seed in models.trained_models(self.study.plan)
+            str(training.where): (training.entry, training.seed)
+            for training in models.list_trainings(self.study.plan, folder, store)
+            if not training.waits  # what starts from a model that has seen the marks is not innocent
         }
         pairs = [(model, trained.get(str(getattr(model.source, "model", "")))) for model in self.study.scoring.models]
         return [(model, *pair, self.cell(model, "", "Innocent()")) for model, pair in pairs if pair]
@@ -103,8 +104,6 @@ class InnocentStage(Stage):
         """The tasks that train the innocent models."""
         for model, entry, seed, cell in self.cells:
             where = innocent_model(Path(self.study.words.folder), cell)
-            if entry.init is not None:
-                entry = entry.model_copy(update={"init": str(Path(entry.init).absolute())})
             arguments = (self.words_of(model), entry.model_dump_json(), seed, str(where), self.place(cell))
             yield self.task(cell, train_innocent, *arguments)
 

@@ -27,7 +27,7 @@ from an8flower import atomic
 from an8flower import spec as specs
 from an8flower.commands.audit import _print_outcome
 from an8flower.errors import Refusal
-from an8flower.evaluate.audits.models import find_or_take, is_meant
+from an8flower.evaluate.audits.models import Training, find_or_take, is_meant
 from an8flower.evaluate.audits.opened import ModelWords, open_once
 from an8flower.evaluate.audits.plan import Models, Plan, from_mapping
 from an8flower.evaluate.audits.run import AuditOutcome, How, audit
@@ -286,7 +286,8 @@ def test_a_model_of_edited_rows_is_not_taken_for_that_of_the_spec(place: Path, t
     train(edited, "flowernet", epochs=1).classifier.save(model)
     assert is_meant(model, edited, wanted, 0)
     assert not is_meant(model, whole, wanted, 0)
-    assert not find_or_take(tmp_path / "runs" / "run" / "models" / "m.safetensors", whole, wanted, 0, neighbours=[])
+    training = Training(tmp_path / "runs" / "run" / "models" / "m.safetensors", wanted, 0, waits=False)
+    assert not find_or_take(training, whole, neighbours=[])
     check_trained_on(model, edited)
     with pytest.raises(Refusal, match="trained on other data"):
         check_trained_on(model, whole)
