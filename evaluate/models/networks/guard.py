@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from an8flower.errors import Refusal
 
 from .process_state import QUIET, RANDOM, SETTINGS, Aspect, refill, write_functions
+from .weight_copies import hold_copies, list_weights, read_weights, write_weights
 
 Readings = list[tuple[Aspect, Any]]
 """What some aspects of a network and the process were."""
@@ -114,54 +115,6 @@ def write_tensors(tables: dict[nn.Module, list[dict[str, Same]]]) -> None:
 def tensor_tables(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
     """The tables in which torch keeps the parameters and the buffers of a module."""
     return module._parameters, module._buffers
-
-
-def read_weights(network: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    """Each parameter and buffer of a network, with a copy of its values."""
-    tensors = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
-    with torch.no_grad():
-        return [
-            (tensor, tensor.detach().clone())
-            for tensor in tensors.values()
-            if not torch.nn.parameter.is_lazy(tensor) and not tensor.is_meta
-        ]
-
-
-def hold_copies(pairs: list[tuple[Tensor, Tensor]], _: object = None) -> bool:
-    """Whether tensors are equal to their copies, to the byte; a GPU is waited for once."""
-    unequal: list[Tensor] = []
-    with torch.no_grad():
-        for tensor, saved in pairs:
-            if tensor.shape != saved.shape or tensor.dtype != saved.dtype or tensor.device != saved.device:
-                return False
-            values, expected = as_integers(tensor.detach()), as_integers(saved)
-            if values.device.type == "cpu":
-                if not torch.equal(values, expected):
-                    return False
-            else:
-                unequal.append((values != expected).any())
-        return not unequal or not bool(torch.stack(unequal).any())
-
-
-def as_integers(tensor: Tensor) -> Tensor:
-    """The bytes of a tensor as integers of its own width, so that NaN is equal to itself; nothing is copied."""
-    if tensor.is_complex():
-        tensor = torch.view_as_real(tensor.resolve_conj())
-    kind = INTEGERS.get(tensor.element_size())
-    return tensor if kind is None or tensor.is_quantized or tensor.is_sparse else tensor.view(kind)
-
-
-INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
-def write_weights(pairs: list[tuple[Tensor, Tensor]]) -> None:
-    """Give tensors the values of their copies again."""
-    with torch.no_grad():
-        for tensor, saved in pairs:
-            if tensor.shape == saved.shape and tensor.dtype == saved.dtype and tensor.device == saved.device:
-                tensor.detach().copy_(saved)
-            else:
-                tensor.data = saved.clone()
 
 
 class Same:
@@ -317,9 +270,9 @@ def write_code(code: dict[type, dict[str, Any]]) -> None:
 
 
 def read_hooks(network: nn.Module) -> dict[Any, dict[str, dict[Any, Any]]]:
-    """All hooks of every module and of every parameter, by the attribute that holds them."""
+    """All hooks of every module and of every parameter, by the attribute that holds them, where it holds any."""
     owners: list[nn.Module | nn.Parameter] = [*network.modules(), *network.parameters()]
-    return {owner: {name: dict(hooks) for name, hooks in hook_tables(owner)} for owner in owners}
+    return {owner: {name: dict(hooks) for name, hooks in hook_tables(owner) if hooks} for owner in owners}
 
 
 def write_hooks(tables: dict[Any, dict[str, dict[Any, Any]]]) -> None:
@@ -430,7 +383,7 @@ class Seal:
         except Exception:  # a network of somebody's own fails in any way it likes
             return self._network
         kept = next(value for aspect, value in self._reading if aspect is WEIGHTS)
-        write_weights([(tensor, saved) for (tensor, _), (_, saved) in zip(read_weights(fresh), kept, strict=True)])
+        write_weights([(tensor, saved) for tensor, (_, saved) in zip(list_weights(fresh), kept, strict=True)])
         return fresh
 
     @contextmanager
