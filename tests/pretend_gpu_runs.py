@@ -46,6 +46,7 @@ from an8flower.evaluate.metrics.naming import parse_metric
 from an8flower.evaluate.models import training, training_loss
 from an8flower.evaluate.models.classifier import Classifier, build
 from an8flower.evaluate.models.fine_tuning import RandomRemoval
+from an8flower.evaluate.models.prototypes import protopnet_loss
 from an8flower.evaluate.models.training import train
 from an8flower.evaluate.registry import explainers, metrics
 from an8flower.evaluate.resources import Resources, settle_on
@@ -137,11 +138,12 @@ def run_metric(name: str, preset: str, device: str) -> Any:
     return np.array(table.value, float)
 
 
-def run_training(device: str) -> Any:
-    """The weights of a small network after an epoch."""
-    exact = [patch.object(module, "precision", lambda device: None) for module in (training, training_loss)]
-    with exact[0], exact[1]:  # bfloat16 is another matter, and not every CPU has it
-        done = train(store("single-6c"), "flowernet", epochs=1, device=settle_on(device))
+def run_training(device: str, arch: str = "flowernet", epochs: int = 1) -> Any:
+    """The weights of a small network after an epoch, or after some."""
+    modules = (training, training_loss, protopnet_loss)
+    exact = [patch.object(module, "precision", lambda device: None) for module in modules]
+    with exact[0], exact[1], exact[2]:  # bfloat16 is another matter, and not every CPU has it
+        done = train(store("single-6c"), arch, epochs=epochs, device=settle_on(device))
     return [
         tensor.double().cpu() if tensor.is_floating_point() else tensor
         for tensor in done.classifier.state_dict().values()
@@ -262,6 +264,7 @@ def runs() -> dict[str, Run]:
             by_name[f"metric {name}"] = partial(run_metric, name, preset)
     by_name |= {
         "training": run_training,
+        "training with prototypes": partial(run_training, arch="flowernet+protopnet", epochs=4),
         "sanity": run_sanity,
         "a model that gives NaN": run_nan,
         "certificate": run_certificate,

@@ -101,7 +101,9 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu", *, tr
         classifier.card = card
         classifier.load_state_dict(weights)
     except (RuntimeError, ValueError) as error:
-        raise Refusal(f"{path}: its weights do not fit {card.arch} with {len(card.class_names)} classes") from error
+        raise Refusal(
+            f"{path}: its weights do not fit {card.arch} with {len(card.class_names)} classes; train one anew"
+        ) from error
     return classifier.to(device).eval()
 
 

@@ -105,6 +105,11 @@ class NamedStage(Protocol):
         """The name of the stage, one word or two."""
         ...
 
+    @property
+    def epochs(self) -> int:
+        """For how many epochs the stage trains at most; 0 if it does something else."""
+        ...
+
 
 class OwnRecipe(Protocol):
     """What an architecture is registered with, as `recipe`, if it is trained otherwise; see `staged_training`."""

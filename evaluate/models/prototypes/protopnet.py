@@ -157,10 +157,18 @@ class ProtoPNet(PrototypeNetwork):
         self.prototypes.vectors = nn.Parameter(vectors.new_empty(count, *vectors.shape[1:]), vectors.requires_grad)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:
-        """Load as torch does, after making room for as many prototypes as there are: a pruned network has fewer."""
+        """Load as torch does, after making room for as many prototypes as there are: a pruned network has fewer.
+
+        A class that the network does not have is an error, as a tensor of another shape is.
+        """
         identity = state_dict.get(f"{prefix}class_identity")
-        if isinstance(identity, Tensor) and identity.ndim == 1 and len(identity) != len(self.class_identity):
-            self._resize(len(identity))
-            self.class_identity = self.class_identity.new_empty(len(identity))
-            self.source = self.source.new_empty(len(identity), 3)
+        if isinstance(identity, Tensor) and identity.ndim == 1:
+            if len(identity) != len(self.class_identity):
+                self._resize(len(identity))
+                self.class_identity = self.class_identity.new_empty(len(identity))
+                self.source = self.source.new_empty(len(identity), 3)
+            classes = len(self.last.weight)
+            if ((identity < 0) | (identity >= classes)).any():
+                errors: list[str] = others[-1]
+                errors.append(f"class_identity names other classes than 0 to {classes - 1}")
         super()._load_from_state_dict(state_dict, prefix, *others)

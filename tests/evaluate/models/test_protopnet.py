@@ -314,9 +314,23 @@ def test_files_of_other_networks_are_refused(trained: Classifier, tmp_path: Path
         load(tmp_path / "other.safetensors")
     broken = build(trained.arch, trained.class_names, trained.size, 0)
     network_of(broken).class_identity = network_of(broken).class_identity[:7]  # fewer than there are prototypes
-    broken.save(tmp_path / "broken.safetensors")
-    with pytest.raises(Refusal, match="its weights do not fit"):
-        load(tmp_path / "broken.safetensors")
+    strange = build(trained.arch, trained.class_names, trained.size, 0)
+    network_of(strange).class_identity[3] = 99
+    for number, classifier in enumerate((broken, strange)):
+        classifier.save(tmp_path / f"{number}.safetensors")
+        with pytest.raises(Refusal, match="its weights do not fit .* classes; train one anew"):
+            load(tmp_path / f"{number}.safetensors")
+    older = build(trained.arch, trained.class_names, trained.size, 0)
+    del network_of(older)._buffers["source"]  # as a version might have written it that did not know the sources
+    older.save(tmp_path / "older.safetensors")
+    with pytest.raises(Refusal, match="its weights do not fit .* classes; train one anew"):
+        load(tmp_path / "older.safetensors")
+
+
+def test_weights_of_another_pooling_do_not_start_a_training(store: FlowerStore, tmp_path: Path) -> None:
+    build("flowernet+ca-final", store.class_names, store.size, 0).save(tmp_path / "final.safetensors")
+    with pytest.raises(Refusal, match=r"final.safetensors: fits ProtoPNet in part, in 5 .* it lacks class_identity, s"):
+        train(store, "flowernet+protopnet", init=tmp_path / "final.safetensors")
 
 
 @pytest.mark.parametrize("name", BASES)
