@@ -12,7 +12,6 @@ import h5py
 import numpy as np
 
 from . import draw
-from .album import Album, check_entries
 from .errors import Refusal, WrongUsage
 from .factors import FACTORS, PARTS
 from .gate.documents import parse_json
@@ -24,6 +23,8 @@ from .splits import SPLITS
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from .album import Album
 
 FORMAT, SCHEMA = "an8flower", 2
 READ_SCHEMAS = (1, 2)  # files of schema 1 have no coverage
@@ -215,6 +216,8 @@ class FlowerStore:
                 "use the file that `an8flower generate` wrote"
             )
         if split not in self._albums:
+            from .album import Album  # here, as it brings the compiler of the renderer
+
             entries = self.file[PHOTOGRAPHS]["entries"][:]
             chosen = entries[entries["split"] == split.encode()]
             self._albums[split] = Album(chosen, self._read_content, self.size, self.path)
@@ -315,6 +318,8 @@ class FlowerStore:
         if PHOTOGRAPHS in self.file:
             if self.spec is None or self.spec.background is None:
                 raise ValueError("it holds photographs, and its spec has none")
+            from .album import check_entries  # here, as it brings the compiler of the renderer
+
             group = self.file[PHOTOGRAPHS]
             check_entries(group["entries"][:], len(group["content"]), self.spec.background.digest)
 

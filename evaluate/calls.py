@@ -1,6 +1,7 @@
 """The words of the command line as Python calls: explain a picture, score methods, carry out the plan of an audit.
 
-Unlike the commands, these calls render and train nothing by default: data and models have to be named.
+Unlike the commands, these calls render and train nothing by default: data and models have to be named. What only one of
+them needs is imported when it is called: to explain a picture takes no pandas, no scipy and no statistics.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from an8flower.store import FlowerStore
 from .case import Explainer
 from .explaining.methods import Method, parse_method, parse_methods, set_precisions
 from .explaining.single_picture import Explanation, explain_picture, explain_row
-from .metrics.naming import USUAL, parse_metrics
 from .models.classifier import Classifier
 from .models.elsewhere.opening import fetch
 from .models.labels import read_labels
@@ -31,21 +31,14 @@ from .models.networks.arithmetic import FULL, TF32, multiplying_as, preserve_ari
 from .models.networks.guard import evaluating
 from .models.normalisation import parse_normalisation
 from .models.sources import NetworkSettings, Source, pair_with_weights
+from .options import USUAL
 from .resources import Resources, parse_device, refuse_single_precision
-from .results.files import refuse_audit
-from .results.folder import RunFolder
-from .results.kept_maps import write_map_file
-from .results.map_files import MapsManifest
-from .results.notebook import AuditResult, ScoreResult, TuningResult
-from .scoring.judge import Target, TruthKind
-from .scoring.required import decide_scores, read_requirements
-from .scoring.run import ScoringPlan
-from .scoring.run import score as judge
-from .scoring.tuning import TuningPlan
-from .scoring.tuning import tune as search
 
 if TYPE_CHECKING:
     from .audits.plan import Plan
+    from .results.notebook import AuditResult, ScoreResult, TuningResult
+    from .scoring.judge import Target, TruthKind
+    from .scoring.run import ScoringPlan
 
 Place = str | Path
 Model = str | Path | nn.Module
@@ -184,22 +177,19 @@ def score(
         WrongUsage: a name or an option is wrong.
         Refusal: a model or the data set cannot be used, or no method could be scored.
     """
+    from .results.files import refuse_audit
+    from .results.folder import RunFolder
+    from .results.notebook import ScoreResult
+    from .scoring.required import decide_scores, read_requirements
+    from .scoring.run import score as judge
+
     store = data if isinstance(data, FlowerStore) else FlowerStore(data)
     networks = _list_models(models, download)
     normalisation = None if normalise is None else parse_normalisation(normalise)
     settings = NetworkSettings(_read_names(labels), normalisation, layer, trust)
     named = set_precisions(_name_methods(methods), FULL if precision == TF32 else precision)
-    plan = ScoringPlan(
-        data=store.path,
-        models=pair_with_weights(networks, _to_texts(weights), settings),
-        methods=tuple(named),
-        metrics=tuple(metric.name for metric in parse_metrics(_to_texts(metrics))),
-        split=split,
-        rows=rows,
-        target=target,
-        truth=truth,
-        seed=seed,
-    )
+    sources, choices = pair_with_weights(networks, _to_texts(weights), settings), (split, rows, target, truth, seed)
+    plan = _plan_scores(store, sources, named, _to_texts(metrics), choices)
     requirements = read_requirements(_to_texts(require), named, plan.metrics)
     resources = Resources(_choose_device(device, networks), batch)
     refuse_single_precision(resources.device)
@@ -210,6 +200,21 @@ def score(
         scored = judge(plan, resources, folder, progress or (lambda done, total: None), warn=_warn)
     refuse_if_nothing_was_scored(scored.document)
     return ScoreResult(decide_scores(requirements, scored.document), RunFolder(folder).table(scored.filed), folder)
+
+
+def _plan_scores(
+    store: FlowerStore,
+    sources: tuple[str | Source, ...],
+    methods: Sequence[Method],
+    metrics: Sequence[str],
+    choices: tuple[str, int | None, Target, TruthKind, int],
+) -> ScoringPlan:
+    """The plan of what is scored, with the metrics that texts name; `choices` are the split and all that follows."""
+    from .metrics.naming import parse_metrics
+    from .scoring.run import ScoringPlan
+
+    names = tuple(metric.name for metric in parse_metrics(metrics))
+    return ScoringPlan(store.path, sources, tuple(methods), names, *choices)
 
 
 def tune(
@@ -264,6 +269,11 @@ def tune(
         NotApplicable: the method leaves no choice on this network.
         Refusal: the model or the data set cannot be used, no trial has a score, or Optuna is wanted and not installed.
     """
+    from .results.files import refuse_audit
+    from .results.notebook import TuningResult
+    from .scoring.tuning import TuningPlan
+    from .scoring.tuning import tune as search
+
     store = data if isinstance(data, FlowerStore) else FlowerStore(data)
     normalisation = None if normalise is None else parse_normalisation(normalise)
     settings = NetworkSettings(_read_names(labels), normalisation, layer, trust)
@@ -328,6 +338,7 @@ def audit(
     from .audits import plan as plans
     from .audits.run import How
     from .audits.run import audit as carry_out
+    from .results.notebook import AuditResult
 
     wanted = plan if isinstance(plan, plans.Plan) else plans.load(str(plan))
     if not isinstance(plan, plans.Plan):
@@ -389,6 +400,9 @@ def save_maps(
         WrongUsage: a name of another ending.
         Refusal: the maps are not those of the rows: another count or shape, NaN.
     """
+    from .results.kept_maps import write_map_file
+    from .results.map_files import MapsManifest
+
     store = data if isinstance(data, FlowerStore) else FlowerStore(data)
     values = maps.detach().cpu().numpy() if isinstance(maps, torch.Tensor) else np.asarray(maps)
     digest = None if model is None else model.digest

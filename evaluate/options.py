@@ -18,6 +18,7 @@ METHOD = re.compile(r"(?P<name>.+?)(?::(?P<parameters>\w+=.*))?", re.DOTALL)
 Arguments = dict[str, Any]
 
 QUANTUS = "quantus:"  # how the text of a metric begins that is a class of Quantus
+USUAL = "usual"  # what is scored when nobody says: localisation by maps and masks alone, which costs next to nothing
 STORED = "maps:"  # how the text of a method begins whose maps lie in files
 
 TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}

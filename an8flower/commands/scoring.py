@@ -139,8 +139,9 @@ def score(
               an8flower score --maps maps.npz --name mine --model mine.nets:factory
     """
     methods = _take_words((*methods, *_name_maps(maps, names)), as_json, as_csv)
-    from ..evaluate.metrics.naming import USUAL, parse_metrics
+    from ..evaluate.metrics.naming import parse_metrics
     from ..evaluate.models.sources import NetworkSettings, pair_with_weights
+    from ..evaluate.options import USUAL
     from ..evaluate.resources import Resources, settle_on
     from ..evaluate.scoring.required import read_requirements
     from ..evaluate.scoring.run import ScoringPlan

@@ -18,7 +18,6 @@ from ..explainers.ranges import describe_ranges
 from ..explainers.toolkits.adapters import is_foreign, parse_foreign
 from ..options import METHOD, defaults, is_stored, parse_parameters
 from ..registry import explainers
-from .stored_maps import expand_stored, parse_stored
 
 
 class Method(NamedTuple):
@@ -66,6 +65,8 @@ def expand(text: str) -> list[str]:
     and that which it registered itself under, is there once.
     """
     if is_stored(text):
+        from .stored_maps import expand_stored  # here, as it loads what reads files of tables
+
         return expand_stored(text)
     kind, _, family = text.partition(":")
     if text != "all" and kind != "family":
@@ -128,6 +129,8 @@ def parse_method(text: str) -> Method:
         foreign = parse_foreign(text)
         return Method(text, f"{foreign.toolkit.name}:{foreign.kind}", foreign, foreign.class_sensitive)
     if is_stored(text):
+        from .stored_maps import parse_stored  # here, for the same reason
+
         name, maps, family = parse_stored(text)
         return Method(text, name, maps, family=family)
     match = METHOD.fullmatch(text)

@@ -9,11 +9,14 @@ Methods, ICML 2022, section 4.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
-from scipy.sparse import coo_matrix, csc_matrix
-from scipy.sparse.linalg import splu
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from scipy.sparse import csc_matrix
 
 BESIDE, ACROSS = 1 / 6, 1 / 12
 NEIGHBOURS = {  # (down, right): weight
@@ -40,6 +43,8 @@ def impute_image(image: np.ndarray, gone: np.ndarray) -> np.ndarray:
     if gone.all():
         filled[:] = image.mean((1, 2), keepdims=True)
     elif gone.any():
+        from scipy.sparse.linalg import splu  # here, as it takes a while to load
+
         matrix, right = make_system(image, gone)
         # The matrix is symmetric and its diagonal dominates: no row has to be exchanged for another.
         solver = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
@@ -66,4 +71,6 @@ def make_system(image: np.ndarray, gone: np.ndarray) -> tuple[csc_matrix, np.nda
     rows, columns, values = (np.concatenate(parts) for parts in zip(*entries, strict=True))
     every = np.arange(count)
     places = (np.concatenate([rows, every]), np.concatenate([columns, every]))
+    from scipy.sparse import coo_matrix, csc_matrix  # here, as it takes a while to load
+
     return csc_matrix(coo_matrix((np.concatenate([values, diagonal]), places), (count, count))), known

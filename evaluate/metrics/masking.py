@@ -13,7 +13,6 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from an8flower.errors import WrongUsage
@@ -45,6 +44,8 @@ def rise_kernel(width: int) -> Tensor:
     radius = max(1, int(5 * width / 224 + 0.5))
     middle = np.zeros(2 * radius + 1)
     middle[radius] = 1
+    from scipy.ndimage import gaussian_filter1d  # here, as it takes a while to load
+
     return torch.from_numpy(gaussian_filter1d(middle, 5 * width / 224))
 
 

@@ -9,12 +9,10 @@ from typing import Any
 from an8flower.errors import WrongUsage
 from an8flower.names import unknown
 
-from ..options import METHOD, is_of_quantus, parse_parameters
+from ..options import METHOD, USUAL, is_of_quantus, parse_parameters
 from ..registry import explainers, metrics
 from .metric import Asking, Metric, Reading
 from .quantus_metrics import FAMILY, parse_quantus
-
-USUAL = "usual"  # what is scored when nobody says: localisation by maps and masks alone, which costs next to nothing
 
 
 def parse_metrics(texts: Iterable[str]) -> list[Metric]:

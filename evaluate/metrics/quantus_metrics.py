@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.integrate import trapezoid
 from torch import Tensor
 
 from an8flower.errors import Refusal, WrongUsage
@@ -117,6 +116,8 @@ class QuantusScore:
             self.refuse_arguments(metric, row, seed, model=model, device=device)
             return math.nan
         if kind.is_curve:
+            from scipy.integrate import trapezoid  # here, as it takes a while to load
+
             return float(trapezoid(values))
         if len(values) != 1:
             raise Refusal(f"{QUANTUS}{self.kind} gives {len(values)} numbers for a row; expected one")

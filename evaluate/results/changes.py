@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
-from scipy.stats import norm
 
 from .baseline import ROWS_MISSING, Baseline, ScoredStudy
 from .decisions import name_of
@@ -294,6 +293,8 @@ def _compare_two_means(change: Change, before: Mapping[str, Any], now: Mapping[s
     reach = down if difference > 0 else up  # towards zero
     if not difference or not reach:
         return numbers
+    from scipy.stats import norm  # here, as it takes a while to load
+
     return replace(numbers, p=float(2 * norm.sf(abs(difference) / reach * norm.ppf(1 - ALPHA / 2))))
 
 

@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, NamedTuple
 
-from scipy.stats import beta
-
 from .checks import unnoticed_words
 from .reliability import FEW_ROWS
 from .statistics.power import rows_to_decide
@@ -191,6 +189,8 @@ def lowest_share(count: int, of: int) -> float:
     >>> lowest_share(0, 60), round(lowest_share(6, 60), 3)
     (0.0, 0.038)
     """
+    from scipy.stats import beta  # here, as it takes a while to load
+
     return float(beta.ppf(0.025, count, of - count + 1)) if count else 0.0
 
 

@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from scipy.stats import binomtest
 from torch import Tensor
 
 from an8flower.errors import NotApplicable
@@ -101,6 +100,8 @@ def measure_roar(
     ranks = {split: rank_pixels(replace(judge, split=store[split]), classifier, method) for split in SPLITS}
     rows = len(store["test"])
     right = [retrain(store, classifier, ranks, share, epochs) for share in shares]
+    from scipy.stats import binomtest  # here, as it takes a while to load
+
     intervals = [binomtest(count, rows).proportion_ci(method="wilson") for count in right]
     points = [
         {"share": share, "accuracy": count / rows, "low": float(interval.low), "high": float(interval.high)}

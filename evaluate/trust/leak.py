@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import binomtest
 
 from an8flower import interventions
 from an8flower.errors import Refusal
@@ -99,6 +98,8 @@ def measure_leak(
         fit(classifier, sources["train"], sources["val"], recipe, on_epoch)
     labels = batches["test"].labels.numpy()
     reached = accuracy(classifier, sources["test"])
+    from scipy.stats import binomtest  # here, as it takes a while to load
+
     interval = binomtest(round(reached * len(labels)), len(labels)).proportion_ci(LEVEL, method="exact")
     return LeakVerdict(
         accuracy=reached,

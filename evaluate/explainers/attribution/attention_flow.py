@@ -5,9 +5,12 @@ Source: Abnar and Zuidema, ACL 2020, section 3.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import maximum_flow
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 # Capacities are multiples of 1 / UNIT, because scipy takes integers of 32 bits only.
 UNIT = 2**30
@@ -26,6 +29,8 @@ def flows(blocks: list[np.ndarray]) -> np.ndarray:
     """
     if len(blocks) == 1:
         return blocks[0][0]
+    from scipy.sparse.csgraph import maximum_flow  # here, as it takes a while to load
+
     graph = pipes(blocks)
     target = graph.shape[0] - 1
     count, amounts = len(blocks[0]), []
@@ -40,6 +45,8 @@ def pipes(blocks: list[np.ndarray]) -> csr_array:
 
     Nodes are the class token above the last block, all tokens between two blocks, and the token that is asked for.
     """
+    from scipy.sparse import csr_array  # here, as it takes a while to load
+
     count, between = len(blocks[0]), len(blocks) - 1
     levels = 1 + np.arange(between * count).reshape(between, count)
     capacities = [blocks[-1][:1], *blocks[-2:0:-1], np.zeros((count, 1))]

@@ -11,8 +11,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.ndimage import label as label_pieces
-from scipy.stats import rankdata
 from torch import Tensor
 
 from an8flower.interventions import as_class
@@ -34,6 +32,8 @@ Value = Callable[[Tensor], Tensor]
 def cut_regions(changed: np.ndarray, cells: int = CELLS) -> np.ndarray:
     """Number the regions of changed pixels (H, W) bool: (H, W) int64 from 0, -1 where nothing changes."""
     height, width = changed.shape
+    from scipy.ndimage import label as label_pieces  # here, as it takes a while to load
+
     pieces, _ = label_pieces(changed, np.ones((3, 3)))
     grid = np.add.outer(np.arange(height) * cells // height * cells, np.arange(width) * cells // width)
     regions = np.full(changed.shape, -1)
@@ -134,6 +134,8 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's correlation of two samples (n,), ties at their mean rank; NaN if either does not vary or is NaN."""
     if len(first) < 2 or np.isnan(first).any() or np.isnan(second).any():
         return float("nan")
+    from scipy.stats import rankdata  # here, as it takes a while to load
+
     ranks = [rankdata(sample) - (len(sample) + 1) / 2 for sample in (first, second)]
     scale = np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
     return float(np.clip(ranks[0] @ ranks[1] / scale, -1, 1)) if scale > 0 else float("nan")

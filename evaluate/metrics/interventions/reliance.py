@@ -6,9 +6,9 @@ One scene a row is rendered again, and a second one where the data have a shortc
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -24,6 +24,9 @@ from ...results.files import without_nan
 from ...results.summary import RELIES
 from ...results.wording import describe_redundancy
 from ...seeds import seed_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 VERSION = 1  # of what is filed: a change makes it anew
 AT_ONCE = 256  # scenes photographed at a time
