@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--pool",
-    type=click.Choice(["gap", "ca-final", "ca-stream", "protopnet"]),
+    type=click.Choice(["gap", "ca-final", "ca-stream", "protopnet", "pipnet"]),
     default="gap",
     show_default=True,
     help="How the last features are pooled: as the architecture does, by cross-attention at one stage or at all, or by "
