@@ -13,9 +13,11 @@ from typing import NamedTuple
 from torch import nn
 
 from ...registry import archs
+from ..prototypes.backbone_stage import BackboneStage
 from ..prototypes.pipnet import PipNet
 from ..prototypes.pipnet_loss import PipNetLoss
 from ..staged_training import StagedRecipe, TrainedGroup, TrainingStage
+from ..training import EPOCHS, LEARNING_RATE
 from .flowernet import flowernet
 from .torchvision_cnns import convnext_tiny, mobilenet_v2, resnet18, resnet50
 
@@ -78,19 +80,21 @@ def drop_small_weights(network: nn.Module) -> None:
     network.evidence.drop_small()
 
 
-def recipe(rate: float) -> StagedRecipe:
-    """The training of PIP-Net: prototypes alone from pairs of views, then classes as well.
+def recipe_over(epochs: int, rate: float) -> StagedRecipe:
+    """The stages of PIP-Net: the plain network, in place of pretrained weights; pairs of views; then classes as well.
 
     Args:
-        rate: the learning rate of the backbone at the top of each cycle.
+        epochs: of the plain network.
+        rate: its learning rate; a tenth of that afterwards.
     """
-    body = (TrainedGroup("backbone", rate), TrainedGroup("prototypes", rate))
+    body = (TrainedGroup("backbone", rate / 10), TrainedGroup("prototypes", 1e-2))
     return StagedRecipe(
         (
+            BackboneStage(epochs, rate),
             TrainingStage("pretraining", 2, body, PipNetLoss(), keep="last"),
             TrainingStage(
                 "classes",
-                8,
+                6,
                 (*body, TrainedGroup("evidence", 0.05, 0.0)),
                 PipNetLoss(classification=2.0),
                 after_step=drop_small_weights,
@@ -101,9 +105,16 @@ def recipe(rate: float) -> StagedRecipe:
 
 def _register(name: str, backbone: Backbone) -> None:
     """Register PIP-Net over a network, under the name `NAME+pipnet`."""
-    rate = 1e-2 if name == "flowernet" else 1e-3
-    about = {"family": "cnn", "layer": "backbone", "source": "Nauta et al., CVPR 2023", "pooling": "pipnet"}
-    archs.register(f"{name}+pipnet", recipe=recipe(rate), **about)(PipNetOver(backbone))
+    about = archs[name].about
+    epochs, rate = about.get("epochs", EPOCHS), about.get("learning_rate", LEARNING_RATE)
+    about = {
+        **about,
+        "layer": "backbone",
+        "source": "Nauta et al., CVPR 2023",
+        "pooling": "pipnet",
+        "recipe": recipe_over(epochs, rate),
+    }
+    archs.register(f"{name}+pipnet", **about)(PipNetOver(backbone))
 
 
 for _name, _backbone in BACKBONES.items():
