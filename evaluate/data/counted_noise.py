@@ -13,8 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from an8flower.kernels import compile_kernel
-
 from ..seeds import seed_of
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -48,8 +46,10 @@ def uniform(seeds: Tensor, numbers: range, blocks: int) -> Tensor:
     """Uniform noise in (0, 1), (N, B, 4, blocks) float32, exact on every device; arguments as in `words_of`."""
     if seeds.device.type != "cpu":
         return ((words_of(seeds, numbers, blocks) >> (32 - BITS)).float() + 0.5).mul_(2.0**-BITS)
+    from .counted_noise_loop import fill_uniform  # here, as numba takes a while to load
+
     noise = np.empty((len(numbers), len(seeds), 4, blocks), np.float32)
-    _fill(noise, seeds.numpy(), np.array(numbers, np.int64), STREAM)
+    fill_uniform(noise, seeds.numpy(), np.array(numbers, np.int64), STREAM)
     return torch.from_numpy(noise)
 
 
@@ -75,26 +75,3 @@ def philox(counter: tuple[Tensor, ...], key: tuple[Tensor, Tensor]) -> tuple[Ten
         first, second = ((other >> 32) & LOW) ^ second ^ keys[0], other & LOW
         third, fourth = ((product >> 32) & LOW) ^ fourth ^ keys[1], product & LOW
     return first, second, third, fourth
-
-
-@compile_kernel
-def _fill(noise: np.ndarray, seeds: np.ndarray, numbers: np.ndarray, stream: int) -> None:
-    """Fill in uniform noise (N, B, 4, blocks) float32 of the words that `philox` gives: it has the same constants."""
-    shift, low_half = np.uint64(32), np.uint64(0xFFFFFFFF)
-    half, scale = np.float32(0.5), np.float32(2.0**-23)
-    for number in range(noise.shape[0]):
-        for row in range(noise.shape[1]):
-            for block in range(noise.shape[3]):
-                first, second = np.uint64(block), np.uint64(numbers[number])
-                third, fourth = np.uint64(stream) & low_half, np.uint64(stream) >> shift
-                low, high = np.uint64(seeds[row]) & low_half, np.uint64(seeds[row]) >> shift
-                for _ in range(10):
-                    product, other = first * np.uint64(0xD2511F53), third * np.uint64(0xCD9E8D57)
-                    first, second = (other >> shift) ^ second ^ low, other & low_half
-                    third, fourth = (product >> shift) ^ fourth ^ high, product & low_half
-                    low = (low + np.uint64(0x9E3779B9)) & low_half
-                    high = (high + np.uint64(0xBB67AE85)) & low_half
-                noise[number, row, 0, block] = (np.float32(first >> np.uint64(9)) + half) * scale
-                noise[number, row, 1, block] = (np.float32(second >> np.uint64(9)) + half) * scale
-                noise[number, row, 2, block] = (np.float32(third >> np.uint64(9)) + half) * scale
-                noise[number, row, 3, block] = (np.float32(fourth >> np.uint64(9)) + half) * scale
