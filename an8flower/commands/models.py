@@ -96,8 +96,8 @@ def train(
     An architecture of your own is a function of the number of classes and the side of the pictures, `net(classes,
     size)`; or one without arguments, whose last linear layer is replaced. What was replaced, loaded and frozen is said
     before the training begins. Several seeds give a file each, and a table with the mean and the range of their
-    accuracies; with --json, a list. On a GPU the same seed gives other weights, by
-    rounding, at each training; on a CPU it gives the same.
+    accuracies; with --json, a list. On a GPU the same seed gives other weights, by rounding, at each training; on a CPU
+    it gives the same.
 
     \b
     Example:  an8flower train --data data/double-12c.h5 --arch resnet18 --seed 1

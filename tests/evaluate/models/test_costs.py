@@ -25,11 +25,11 @@ def test_operations_are_those_that_torch_counts(arch: str, gradients: bool) -> N
 def test_what_is_taken_apart_and_the_formulas_of_users_count() -> None:
     """In inference mode a linear layer reaches the counter whole; an operation of a user's brings its own formula."""
 
-    @torch.library.custom_op("an8flower_test::twice", mutates_args=())
+    @torch.library.custom_op("doubling::twice", mutates_args=())
     def twice(values: Tensor) -> Tensor:
         return values * 2
 
-    register_flop_formula(torch.ops.an8flower_test.twice)(lambda shape, **rest: 7 * shape.numel())
+    register_flop_formula(torch.ops.doubling.twice)(lambda shape, **rest: 7 * shape.numel())
     layer, values = nn.Linear(5, 4), torch.rand(3, 2, 5)
     with torch.inference_mode():
         assert count_operations(lambda: layer(values)) == 2 * 3 * 2 * 5 * 4
