@@ -12,14 +12,13 @@ from typing import NamedTuple
 
 from torch import nn
 
-from ...registry import archs
 from ..prototypes.backbone_stage import BackboneStage
 from ..prototypes.pipnet import PipNet
 from ..prototypes.pipnet_loss import PipNetLoss
 from ..staged_training import StagedRecipe, TrainedGroup, TrainingStage
-from ..training import EPOCHS, LEARNING_RATE
 from .flowernet import flowernet
 from .torchvision_cnns import convnext_tiny, mobilenet_v2, resnet18, resnet50
+from .with_prototypes import register_staged
 
 PROTOTYPES = 64
 
@@ -103,19 +102,7 @@ def recipe_over(epochs: int, rate: float) -> StagedRecipe:
     )
 
 
-def _register(name: str, backbone: Backbone) -> None:
-    """Register PIP-Net over a network, under the name `NAME+pipnet`."""
-    about = archs[name].about
-    epochs, rate = about.get("epochs", EPOCHS), about.get("learning_rate", LEARNING_RATE)
-    about = {
-        **about,
-        "layer": "backbone",
-        "source": "Nauta et al., CVPR 2023",
-        "pooling": "pipnet",
-        "recipe": recipe_over(epochs, rate),
-    }
-    archs.register(f"{name}+pipnet", **about)(PipNetOver(backbone))
-
-
 for _name, _backbone in BACKBONES.items():
-    _register(_name, _backbone)
+    register_staged(
+        _name, "pipnet", PipNetOver(_backbone), recipe_over, layer="backbone", source="Nauta et al., CVPR 2023"
+    )

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ...registry import archs
 from ..prototypes.backbone_stage import BackboneStage
 from ..prototypes.protopnet import ProtoPNet
 from ..prototypes.protopnet_loss import ProtoPNetLoss
 from ..prototypes.pushing import Prune, Push
 from ..staged_training import StagedRecipe, TrainedGroup, TrainingStage
-from ..training import EPOCHS, LEARNING_RATE
 from .cross_attention_pooled import BASES, Base
+from .with_prototypes import register_staged
 
 PER_CLASS = 5  # prototypes
 
@@ -53,19 +52,12 @@ class ProtoPNetBase:
         return ProtoPNet(cut_backbone(self.base, classes, size), self.base.widths[-1], classes, PER_CLASS)
 
 
-def _register(name: str, base: Base) -> None:
-    """Register ProtoPNet over a base, under the name `base+protopnet`; the base's normalisation counts."""
-    about = archs[name].about
-    epochs, rate = about.get("epochs", EPOCHS), about.get("learning_rate", LEARNING_RATE)
-    about = {
-        **about,
-        "layer": f"backbone.{base.stages.parts[-1][-1].rpartition('.')[2]}",
-        "source": "Chen et al., NeurIPS 2019",
-        "pooling": "protopnet",
-        "recipe": recipe_over(epochs, rate),
-    }
-    archs.register(f"{name}+protopnet", **about)(ProtoPNetBase(base))
-
-
 for _name, _base in BASES.items():
-    _register(_name, _base)
+    register_staged(
+        _name,
+        "protopnet",
+        ProtoPNetBase(_base),
+        recipe_over,
+        layer=f"backbone.{_base.stages.parts[-1][-1].rpartition('.')[2]}",
+        source="Chen et al., NeurIPS 2019",
+    )
