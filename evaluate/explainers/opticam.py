@@ -25,6 +25,11 @@ ENOUGH = 1e-10  # an image is done once its objective changes by less
 LOOK = 10  # iterations after which images that are done are left out on a GPU, which has to be waited for
 
 
+def is_time_to_look(device: torch.device, step: int) -> bool:
+    """Whether images that are done are left out after a step: each time, but on a GPU, which waits for the answer."""
+    return device.type == "cpu" or step % LOOK == 0
+
+
 def margin(logits: Tensor, targets: Tensor) -> Tensor:
     """Each row's logit (B,) of its target, minus the largest of the others."""
     others = logits.scatter(1, targets[:, None], -torch.inf).amax(1)
@@ -173,7 +178,7 @@ class OptiCam(ActivationMap):
             highest[rows] = torch.where(better, values, highest[rows])
             at_work = at_work & ((values - last[rows]).abs() >= ENOUGH)
             last[rows] = values
-            if rows.device.type == "cpu" or step % LOOK == 0:
+            if is_time_to_look(rows.device, step):
                 left = at_work.nonzero()[:, 0]
                 rows, at_work, slopes, moments = rows[left], at_work[left], slopes[left], moments.of_rows(left)
                 if not len(rows):

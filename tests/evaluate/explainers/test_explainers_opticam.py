@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from an8flower.errors import WrongUsage
 from an8flower.evaluate.case import Query
+from an8flower.evaluate.explainers import opticam
 from an8flower.evaluate.explainers.activation_map import ActivationMap
 from an8flower.evaluate.explainers.attribution.activations import activations
-from an8flower.evaluate.explainers.opticam import OptiCam, combine, normalise_by_maximum
+from an8flower.evaluate.explainers.opticam import OptiCam, combine, is_time_to_look, normalise_by_maximum
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.models.classifier import Classifier, wrap
 from an8flower.evaluate.models.streamlined import Streamlined
@@ -237,3 +238,17 @@ def test_bad_parameters(bad: Callable[[], ActivationMap], says: str) -> None:
     with pytest.raises(WrongUsage) as caught:
         bad()
     assert says in str(caught.value)
+
+
+def test_leaving_images_out_every_tenth_step_alone_changes_no_map(
+    two_pixels: tuple[Classifier, Query], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: the black image is done at the second step, and stays at work until the tenth."""
+    classifier, asked = two_pixels
+    explainer = OptiCam(iterations=37)
+    expected = explain(classifier, explainer, asked)
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(opticam, "is_time_to_look", lambda device, step: is_time_to_look(gpu, step))
+    later = explain(classifier, explainer, asked)
+    assert torch.equal(later.maps, expected.maps)
+    assert later.cost.forwards > expected.cost.forwards
