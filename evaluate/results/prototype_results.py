@@ -17,26 +17,13 @@ No torch in here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from .prototype_examples import Example as Example
+from .prototype_examples import Resemblance as Resemblance
+from .prototype_places import Box as Box
+from .prototype_places import StoredForm as StoredForm
 
 KEY = "prototypes"  # of the study of a summary, and of the plan's table
-
-
-class StoredForm(BaseModel):
-    """A part of a document that never changes once it is made."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Box(NamedTuple):
-    """A rectangle of pixels: rows [top, bottom) and columns [left, right)."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
 
 
 class PrototypePatch(StoredForm):
@@ -103,31 +90,6 @@ class ModelScore(StoredForm):
     chance: float | None = None  # the mean of the chance levels of the same prototypes
 
 
-class Resemblance(StoredForm):
-    """A prototype that speaks for the predicted class of a row: this looks like that."""
-
-    number: int  # of the prototype
-    weight: float  # for the predicted class
-    similarity: float  # how strongly it is found in the row
-    cell: tuple[int, int]  # where
-    box: Box
-
-    @property
-    def contribution(self) -> float:
-        """What it adds to the sum of the predicted class, from which the logit is made."""
-        return self.weight * self.similarity
-
-
-class Example(StoredForm):
-    """A row with the prototypes that add most to the sum of its predicted class, the largest first."""
-
-    row: int
-    label: int
-    predicted: int
-    logit: float  # of the predicted class
-    resembles: tuple[Resemblance, ...]
-
-
 class JudgedModel(StoredForm):
     """The prototypes of one model, judged on one data set."""
 
@@ -139,7 +101,7 @@ class JudgedModel(StoredForm):
     class_names: tuple[str, ...]
     scores: Mapping[str, ModelScore]  # by the names of the measures
     prototypes: tuple[JudgedPrototype, ...]  # those with a weight, in their order
-    examples: tuple[Example, ...]  # one row of each class, where there is one
+    examples: tuple[Example, ...]  # rows chosen by `RULES`, each once
     pictures: str = ""  # the file with the pictures, relative to the folder of the run; empty where there is none
 
     def of_class(self, label: int) -> list[JudgedPrototype]:

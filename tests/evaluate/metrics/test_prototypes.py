@@ -37,6 +37,7 @@ from an8flower.evaluate.models.prototypes.network import PrototypeNetwork
 from an8flower.evaluate.models.prototypes.protopnet import ProtoPNet
 from an8flower.evaluate.models.prototypes.pushing import push
 from an8flower.evaluate.results.prototype_cards import MEASURES, NEVER, NO_RENDERER, PUBLISHED, find_measure
+from an8flower.evaluate.results.prototype_examples import NARROW, TYPICAL
 from an8flower.evaluate.results.prototype_results import Box, JudgedModel
 from an8flower.evaluate.trust.by_hand.networks import detect_colours
 from an8flower.evaluate.trust.by_hand.scenes import SIZE, spec_of
@@ -372,11 +373,13 @@ def test_patches_and_pictures_fit_together(coloured: Description, store: FlowerS
 
 def test_an_example_says_what_looks_like_what(coloured: Description) -> None:
     examples = coloured.model.examples
-    assert [example.label for example in examples] == [0, 1, 2]
+    assert [example.rule for example in examples] == [TYPICAL, NARROW]
     for page, example in enumerate(examples):
-        assert example.predicted == example.label
+        assert example.predicted == example.label != example.rival
         assert example.resembles[0].number == example.label
-        assert sum(entry.contribution for entry in example.resembles) == pytest.approx(example.logit, abs=1e-3)
+        assert example.resembles[0].part == "petals"
+        assert example.total == pytest.approx(example.logit, abs=1e-5)
+        assert sum(entry.contribution for entry in example.resembles) + example.rest == pytest.approx(example.total)
         maps = coloured.pictures["example_maps"][page]
         for entry, similarities in zip(example.resembles, maps, strict=False):
             assert similarities[entry.cell] == pytest.approx(entry.similarity, abs=1e-4)

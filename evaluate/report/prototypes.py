@@ -1,0 +1,217 @@
+"""The section of the page about part prototypes: their measures, a gallery of them, and this looks like that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ..results.prototype_cards import PrototypeMeasure, find_measure
+from ..results.prototype_results import KEY, JudgedModel, ModelScore, PrototypesDocument
+from .looks_like import LikenessTable, compare_examples
+from .numbers import DASH, between, brief, count_of, number, percent
+from .prototype_gallery import ELSEWHERE, ClassCards, GalleryLimits, deal_cards, list_parts, read_pictures
+from .reading import AuditFolder, Missing
+from .sections import PageSection, add_section
+from .study import StudyView
+
+COLUMNS = ("measure", "value", "95 % interval", "chance", "over", "better")
+ROOM = 2_500_000  # bytes for the cards of a page
+STEPS = (
+    GalleryLimits(24, ELSEWHERE),
+    GalleryLimits(12, ELSEWHERE),
+    GalleryLimits(8, 2),
+    GalleryLimits(5, 2),
+    GalleryLimits(3, 1),
+    GalleryLimits(2, 0),
+    GalleryLimits(1, 0),
+)  # how much is shown, tried one after the other until the cards have room
+OVERVIEW = ("model", "prototypes", "purity", "95 % interval", "chance")
+
+
+class PrototypeModelView(NamedTuple):
+    """What the page shows of the prototypes of one model."""
+
+    key: str
+    name: str
+    sentences: Sequence[str]
+    measures: Sequence[Sequence[str]]
+    classes: Sequence[ClassCards]  # empty if another model of its architecture has its gallery on the page
+    examples: Sequence[LikenessTable]
+    missing: str  # why there are no pictures; empty if there are
+
+
+class PrototypeStudyView(NamedTuple):
+    """What the page shows of the prototypes of all models of a data set."""
+
+    document: PrototypesDocument
+    overview: Sequence[Sequence[str]]  # a row for each model, if there are several
+    models: Sequence[PrototypeModelView]
+    skipped: Sequence[tuple[str, str]]  # a reason, and the models that were not judged for it
+
+    @property
+    def size(self) -> int:
+        """How many bytes the cards of all models take on the page."""
+        return sum(card.size for model in self.models for group in model.classes for card in group.cards)
+
+
+@add_section
+def show_prototypes(
+    studies: Sequence[StudyView], summary: Mapping[str, Any], source: AuditFolder
+) -> PageSection | None:
+    """What the prototypes of all models stand for; None if the plan did not ask."""
+    documents = [
+        (study, PrototypesDocument.model_validate(study.document[KEY])) for study in studies if study.document.get(KEY)
+    ]
+    if not documents:
+        return None
+    by_study: list[tuple[StudyView, PrototypeStudyView]] = []
+    for limits in STEPS:
+        by_study = [(study, view_study(study.key, document, source, limits)) for study, document in documents]
+        if sum(view.size for _, view in by_study) <= ROOM:
+            break
+    definitions = define([document for _, document in documents])
+    content = {"by_study": by_study, "columns": COLUMNS, "overview": OVERVIEW, "definitions": definitions}
+    return PageSection("prototypes", "What do the prototypes stand for?", content, "prototypes")
+
+
+def view_study(
+    key: str, document: PrototypesDocument, source: AuditFolder, limits: GalleryLimits
+) -> PrototypeStudyView:
+    """The prototypes of all models of a data set; one model of each architecture has a gallery."""
+    first: dict[str, str] = {}
+    for model in document.results:
+        first.setdefault(model.architecture, model.model)
+    views = [
+        view_model(f"{key}-{place}", model, document.rows, source, limits, first[model.architecture])
+        for place, model in enumerate(document.results)
+    ]
+    reasons = dict.fromkeys(entry.reason for entry in document.skipped)
+    skipped = [(why, ", ".join(entry.model for entry in document.skipped if entry.reason == why)) for why in reasons]
+    overview = [_overview(model) for model in document.results]
+    return PrototypeStudyView(document, overview if len(overview) > 1 else [], views, skipped)
+
+
+def view_model(
+    key: str, model: JudgedModel, rows: int, source: AuditFolder, limits: GalleryLimits, shown: str
+) -> PrototypeModelView:
+    """The prototypes of one model; its gallery is left out if that of the model `shown` stands for it."""
+    numbers = (key, model.model, conclude(model, rows), tabulate(model.scores))
+    if shown != model.model:
+        return PrototypeModelView(*numbers, [], [], f"the gallery of {shown} stands for the seeds of its architecture")
+    pictures = read_pictures(model, source)
+    cards = deal_cards(model, pictures, limits)
+    if isinstance(pictures, Missing):
+        return PrototypeModelView(*numbers, cards, [], pictures.reason)
+    return PrototypeModelView(*numbers, cards, compare_examples(model, pictures), "")
+
+
+# --- sentences --------------------------------------------------------------------------------------------------------
+
+
+def conclude(model: JudgedModel, rows: int) -> list[str]:
+    """Whether the prototypes stand for single parts, for which, and how many say nothing: a sentence for each."""
+    return [*_judge_purity(model), *_name_parts(model), *_count_silent(model, rows)]
+
+
+def _judge_purity(model: JudgedModel) -> list[str]:
+    purity = model.scores.get("purity")
+    if purity is None or purity.mean is None:
+        return ["Whether its prototypes stand for single parts is not known: none of them is found in any row."]
+    sure = between_percent(purity)
+    values = f"On average {percent(purity.mean, 0)} of a prototype's strongest patches is one and the same part{sure}"
+    if purity.chance is None:
+        return [f"{values}."]
+    return [f"{values}; of patches drawn at random, {percent(purity.chance, 0)} would be. {_verdict(purity)}"]
+
+
+def between_percent(score: ModelScore) -> str:
+    """The interval of a share in brackets, in percent; empty if there is none."""
+    if score.low is None or score.high is None:
+        return ""
+    return f" (95 % interval {percent(score.low, 0)} to {percent(score.high, 0)})"
+
+
+def _verdict(purity: ModelScore) -> str:
+    """Whether purity is above chance by the whole of its interval, in a sentence."""
+    if purity.low is None or purity.high is None or purity.chance is None:
+        return "There are too few prototypes to say whether that is more than chance."
+    if purity.low > purity.chance:
+        return "Its prototypes stand for single parts more than chance does."
+    if purity.high < purity.chance:
+        return "Its prototypes stand for single parts less than chance does."
+    return "That cannot be told from chance."
+
+
+def _name_parts(model: JudgedModel) -> list[str]:
+    judged = [prototype for prototype in model.prototypes if prototype.part]
+    if not judged:
+        return []
+    sentence = f"They stand for: {list_parts(judged)}."
+    ground = sum(prototype.part == "background" for prototype in judged)
+    if not ground:
+        return [sentence]
+    speak = "speaks" if ground == 1 else "speak"
+    return [sentence, f"{ground} of {len(judged)} {speak} for a class by the background, which is no part of a plant."]
+
+
+def _count_silent(model: JudgedModel, rows: int) -> list[str]:
+    idle, silent = model.total - len(model.prototypes), sum(not prototype.patches for prototype in model.prototypes)
+    sentence = f"The network has {count_of(model.total, 'prototype')}"
+    if idle:
+        sentence += f", of which {idle} {'has' if idle == 1 else 'have'} no weight for any class and are left out here"
+    if silent:
+        are = "is" if silent == 1 else "are"
+        sentence += f"; {silent} with a weight {are} silent: found in none of the {rows} rows"
+    return [f"{sentence}."]
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def tabulate(scores: Mapping[str, ModelScore]) -> list[list[str]]:
+    """A row for each measure of a model, in the order of `COLUMNS`."""
+    return [
+        [
+            name,
+            format_value(name, score.mean),
+            DASH if score.low is None else f"{format_value(name, score.low)} to {format_value(name, score.high)}",
+            DASH if score.chance is None else format_value(name, score.chance),
+            _base(score),
+            _direction(find_measure(name)),
+        ]
+        for name, score in scores.items()
+    ]
+
+
+def format_value(name: str, value: float | None) -> str:
+    """The value of a measure as text: shares with three digits, counts with three significant ones."""
+    measure = find_measure(name)
+    return number(value) if measure is None or measure.unit == "share" else brief(value)
+
+
+def _base(score: ModelScore) -> str:
+    """Of how many values a score is the mean, in words."""
+    if score.over == "model":
+        return "the model"
+    undefined = f", {score.undefined} more undefined" if score.undefined else ""
+    return f"{score.n} {score.over}{undefined}"
+
+
+def _direction(measure: PrototypeMeasure | None) -> str:
+    return "" if measure is None else "higher" if measure.higher_is_better else "lower"
+
+
+def _overview(model: JudgedModel) -> list[str]:
+    """The row of a model in the table of all models, in the order of `OVERVIEW`."""
+    purity = model.scores.get("purity")
+    counted = str(len(model.prototypes))
+    if purity is None:
+        return [model.model, counted, DASH, DASH, DASH]
+    return [model.model, counted, number(purity.mean), between(purity.low, purity.high), number(purity.chance)]
+
+
+def define(documents: Sequence[PrototypesDocument]) -> list[PrototypeMeasure]:
+    """The measures that occur, each once, with their definitions."""
+    names = [name for document in documents for model in document.results for name in model.scores]
+    measures = [find_measure(name) for name in names]
+    return list(dict.fromkeys(measure for measure in measures if measure is not None))
