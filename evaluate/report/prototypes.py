@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..results import prototype_words as words
 from ..results.prototype_cards import PrototypeMeasure, find_measure
 from ..results.prototype_results import KEY, JudgedModel, ModelScore, PrototypesDocument
 from .looks_like import LikenessTable, compare_examples
-from .numbers import DASH, between, brief, count_of, number, percent
+from .numbers import DASH, between, count_of, number, percent
 from .prototype_gallery import ELSEWHERE, ClassCards, GalleryLimits, deal_cards, list_parts, read_pictures
 from .reading import AuditFolder, Missing
 from .sections import PageSection, add_section
 from .study import StudyView
 
-COLUMNS = ("measure", "value", "95 % interval", "chance", "over", "better")
 ROOM = 2_500_000  # bytes for the cards of a page
 STEPS = (
     GalleryLimits(24, ELSEWHERE),
@@ -70,7 +70,7 @@ def show_prototypes(
         if sum(view.size for _, view in by_study) <= ROOM:
             break
     definitions = define([document for _, document in documents])
-    content = {"by_study": by_study, "columns": COLUMNS, "overview": OVERVIEW, "definitions": definitions}
+    content = {"by_study": by_study, "columns": words.SCORE_COLUMNS, "overview": OVERVIEW, "definitions": definitions}
     return PageSection("prototypes", "What do the prototypes stand for?", content, "prototypes")
 
 
@@ -95,7 +95,7 @@ def view_model(
     key: str, model: JudgedModel, rows: int, source: AuditFolder, limits: GalleryLimits, shown: str
 ) -> PrototypeModelView:
     """The prototypes of one model; its gallery is left out if that of the model `shown` stands for it."""
-    numbers = (key, model.model, conclude(model, rows), tabulate(model.scores))
+    numbers = (key, model.model, conclude(model, rows), words.score_rows(model))
     if shown != model.model:
         return PrototypeModelView(*numbers, [], [], f"the gallery of {shown} stands for the seeds of its architecture")
     pictures = read_pictures(model, source)
@@ -166,39 +166,6 @@ def _count_silent(model: JudgedModel, rows: int) -> list[str]:
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
-
-
-def tabulate(scores: Mapping[str, ModelScore]) -> list[list[str]]:
-    """A row for each measure of a model, in the order of `COLUMNS`."""
-    return [
-        [
-            name,
-            format_value(name, score.mean),
-            DASH if score.low is None else f"{format_value(name, score.low)} to {format_value(name, score.high)}",
-            DASH if score.chance is None else format_value(name, score.chance),
-            _base(score),
-            _direction(find_measure(name)),
-        ]
-        for name, score in scores.items()
-    ]
-
-
-def format_value(name: str, value: float | None) -> str:
-    """The value of a measure as text: shares with three digits, counts with three significant ones."""
-    measure = find_measure(name)
-    return number(value) if measure is None or measure.unit == "share" else brief(value)
-
-
-def _base(score: ModelScore) -> str:
-    """Of how many values a score is the mean, in words."""
-    if score.over == "model":
-        return "the model"
-    undefined = f", {score.undefined} more undefined" if score.undefined else ""
-    return f"{score.n} {score.over}{undefined}"
-
-
-def _direction(measure: PrototypeMeasure | None) -> str:
-    return "" if measure is None else "higher" if measure.higher_is_better else "lower"
 
 
 def _overview(model: JudgedModel) -> list[str]:

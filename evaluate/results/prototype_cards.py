@@ -25,6 +25,7 @@ MISALIGNED = (
 NEVER = "the prototype is found in no row"
 NO_ROWS = "no row of the prototype's class is looked at"
 NOT_IN_CLASS = "the prototype is found in no row of its class"
+NO_OUTSIDE = "the box of its highest 5 %, with the margin, covers the whole image"
 NO_RENDERER = "the data have no spec, so that no scene can be rendered again"
 
 
@@ -58,6 +59,8 @@ class PrototypeMeasure:
             "higher_is_better": self.higher_is_better,
             "chance": self.chance,
             "scores": SCORES_PROTOTYPES,
+            "sign": "none: no map is read",
+            "ties": "of equal values the first row, and in it the first cell, counts",
             "undefined": self.undefined,
             "level": self.over,
             "needs": list(self.needs),
@@ -145,7 +148,8 @@ MEASURES = (
         chance="the same mean when the part is rendered again as well",
         published="misalignment:published is the mean relative change of the largest similarity when the "
         "pixels outside of the box of the highest 5 % of the upsampled map, and 10 px of 224 around it, are "
-        "attacked: 20 steps of 0.01 down its gradient's sign, at most 0.1, in the units of normalised images.",
+        "attacked: 20 steps of 0.01 down its gradient's sign, at most 0.1, in the units of normalised images. "
+        "Patches whose box leaves nothing outside do not count.",
         unit="relative change",
         bounds=(0.0, math.inf),
         higher_is_better=False,

@@ -134,7 +134,7 @@ def attack_outside(classifier: Classifier, images: Tensor, prototypes: np.ndarra
     similarity at the map's maximum. Pixels may leave [0, 1], as in the authors' code.
 
     Returns:
-        Two (m,) float64: the largest similarity of the map before, and after.
+        Two (m,) float64: the largest similarity of the map before, and after; NaN after if no pixel is outside.
 
     Source: Sacha et al.: Interpretability Benchmark for Evaluating Spatial Misalignment of Prototypical Parts
     Explanations, AAAI 2024; reach and steps are those of the authors' code. It starts at a random place, ours does not.
@@ -157,7 +157,8 @@ def attack_outside(classifier: Classifier, images: Tensor, prototypes: np.ndarra
         with torch.no_grad():
             attacked = network.locate(clean + change)[rows, chosen]
     before, after = (values.flatten(1).amax(1).double().cpu().numpy().round(DECIMALS) for values in (maps, attacked))
-    return before, after
+    has_outside = outside.flatten(1).any(1).cpu().numpy()
+    return before, np.where(has_outside, after, np.nan)
 
 
 def _outside(box: Box, size: int) -> Tensor:

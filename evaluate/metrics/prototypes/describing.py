@@ -12,6 +12,7 @@ from an8flower.factors import PARTS
 from ...results.prototype_cards import (
     MEASURES,
     NEVER,
+    NO_OUTSIDE,
     NO_RENDERER,
     NO_ROWS,
     NOT_IN_CLASS,
@@ -161,7 +162,7 @@ def why_undefined(judge: PrototypeJudge, k: int, name: str) -> str:
     if "renderer" in measure.needs and judge.world is None and not name.endswith(PUBLISHED):
         return NO_RENDERER
     if name.removesuffix(PUBLISHED) in ("purity", "misalignment"):
-        return NEVER
+        return NO_OUTSIDE if len(judge.patches[k]) else NEVER
     return NOT_IN_CLASS if len(judge.members[k]) else NO_ROWS
 
 

@@ -140,12 +140,14 @@ def misalignment(before: np.ndarray, after: np.ndarray, all_changed: np.ndarray)
 
     Args:
         before: (m,) the similarity at the cell of each patch, > 0.
-        after: (m,) the similarity at the same cell when everything but the part has changed.
+        after: (m,) the similarity at the same cell when everything but the part has changed; a patch with NaN does not
+            count.
         all_changed: (m,) the similarity at the same cell when everything has changed.
     """
-    if not len(before):
+    known = ~np.isnan(after)
+    if not known.any():
         return UNDEFINED
-    change, reference = ((np.abs(values - before) / before).mean() for values in (after, all_changed))
+    change, reference = ((np.abs(values - before) / before)[known].mean() for values in (after, all_changed))
     return MeasuredPrototype(float(change), float(reference))
 
 

@@ -36,7 +36,7 @@ from an8flower.evaluate.models.classifier import Classifier, wrap
 from an8flower.evaluate.models.prototypes.network import PrototypeNetwork
 from an8flower.evaluate.models.prototypes.protopnet import ProtoPNet
 from an8flower.evaluate.models.prototypes.pushing import push
-from an8flower.evaluate.results.prototype_cards import MEASURES, NEVER, NO_RENDERER, PUBLISHED, find_measure
+from an8flower.evaluate.results.prototype_cards import MEASURES, NEVER, NO_OUTSIDE, NO_RENDERER, PUBLISHED, find_measure
 from an8flower.evaluate.results.prototype_examples import NARROW, TYPICAL
 from an8flower.evaluate.results.prototype_results import Box, JudgedModel
 from an8flower.evaluate.trust.by_hand.networks import detect_colours
@@ -444,6 +444,21 @@ def test_an_attack_outside_of_the_box_goes_as_far_as_it_may(judge: MakeJudge) ->
     assert before - after == pytest.approx(np.full(2, fall), abs=2e-4)
     local = changes.attack_outside(as_classifier(ColourPrototypes(PETALS_ONLY)), images, subject.labels)
     assert (local[0] == local[1]).all()
+
+
+class Everywhere(Brightness):
+    """A prototype that is found equally at all places."""
+
+    def locate(self, images: Tensor) -> Tensor:
+        return images.mean((1, 2, 3))[:, None, None, None] + 0 * self.backbone(images)
+
+
+def test_an_attack_with_nothing_outside_is_undefined(judge: MakeJudge) -> None:
+    """0 would say that the prototype is aligned, where nothing was attacked."""
+    model = describe_prototypes(judge(Everywhere(PETALS_ONLY), rows=3, published=True)).model
+    score = model.prototypes[0].scores["misalignment:published"]
+    assert (score.value, score.reason) == (None, NO_OUTSIDE)
+    assert model.scores["misalignment:published"].undefined == 6
 
 
 def test_noise_belongs_to_its_row(judge: MakeJudge) -> None:
