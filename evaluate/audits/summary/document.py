@@ -23,6 +23,7 @@ from ..stage import Stage
 from .against import compare
 from .curves import curves
 from .printed import Measured, beside_printed
+from .printed_pairs import names as names_of_pairs
 from .slices import row_properties, slices
 
 Stages = Mapping[str, Stage]
@@ -44,6 +45,7 @@ def summarise(
     opened = [stages["scores"].study for stages in studies]
     measured = [_measure(*triple) for triple in zip(opened, tables, documents, strict=True)]
     against = compare(plan, opened, documents, tables, baseline) if baseline else None
+    single = [name for name in plan.printed if name not in names_of_pairs()]  # pairs stand with the variants
     failed = list(failures([training], "all"))
     for study, stages in zip(opened, studies, strict=True):
         failed += failures([stage.ledger for stage in stages.values()], study.scoring.store.name)
@@ -54,7 +56,7 @@ def summarise(
         "plan": plan.document(),
         "studies": documents,
         "requirements": decide_all(plan.requirements(), documents, against),
-        "printed": [table for name in plan.printed for table in beside_printed(name, measured)],
+        "printed": [table for name in single for table in beside_printed(name, measured)],
         "failed": failed,
         **({"against": against} if against else {}),
     }

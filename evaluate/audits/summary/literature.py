@@ -15,18 +15,20 @@ OTHERS = "others"  # in an order: all methods of the table that it does not name
 SECONDS = "seconds"  # in place of a metric: what an explanation costs
 
 
-class _Printed(BaseModel):
+class PrintedRecord(BaseModel):
+    """A part of a printed table: it never changes, and refuses keys that it does not know."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class PrintedColumn(_Printed):
+class PrintedColumn(PrintedRecord):
     """A metric as a publication prints it."""
 
     printed: str  # the heading of the column
     scale: float  # factor from our unit to the printed one
 
 
-class PrintedRow(_Printed):
+class PrintedRow(PrintedRecord):
     """The printed numbers of one method."""
 
     method: str  # as printed
@@ -35,7 +37,7 @@ class PrintedRow(_Printed):
     spread: tuple[float, ...] | None = None  # what is printed behind a plus-minus sign
 
 
-class PrintedTable(_Printed):
+class PrintedTable(PrintedRecord):
     """Numbers of several methods on one network and one data set."""
 
     title: str
@@ -52,7 +54,7 @@ class PrintedTable(_Printed):
         return self
 
 
-class Trend(_Printed):
+class Trend(PrintedRecord):
     """A trend that the authors saw in a table. It holds if it holds by every one of its metrics."""
 
     statement: str
@@ -79,7 +81,7 @@ class Trend(_Printed):
         ]
 
 
-class Literature(_Printed):
+class Literature(PrintedRecord):
     """The tables of one kind from one publication."""
 
     title: str
