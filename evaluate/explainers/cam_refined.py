@@ -17,7 +17,7 @@ from ..maps import normalise_range, upsample
 from ..models.classifier import Classifier
 from ..registry import explainers
 from .activation_map import FAMILY
-from .attribution.activations import activations
+from .attribution.activations import differentiate_layers
 from .attribution.stages import list_stages
 from .cam_contrast import BASES
 from .ranges import Choices, Ranges
@@ -32,8 +32,8 @@ class RefineCam:
 
     Each map is scaled to [0, 1], resized to the finest layer's resolution, multiplied with the others, and the product
     scaled to [0, 1] and upsampled. Without `layer`: the target layer and those before it, the last one of each
-    resolution, three in all; in a vision transformer, the same norm in each of the last three blocks. Costs a pass up
-    to each of the layers, and the way back from the logits to it; without `layer`, a pass of one image more.
+    resolution, three in all; in a vision transformer, the same norm in each of the last three blocks. Costs one
+    pass, and the way back from the logits to the first of the layers; without `layer`, a pass of one image more.
     """
 
     layer: str | None = None  # paths of submodules, as in layer2+layer3+layer4
@@ -48,7 +48,8 @@ class RefineCam:
     def __call__(self, classifier: Classifier, query: Query) -> Tensor:
         layers = layers_to_refine(classifier) if self.layer is None else self.layer.split("+")
         base = BASES[self.base]()
-        maps = [base.coarse(activations(classifier, query, layer.strip())) for layer in layers]
+        seen = differentiate_layers(classifier, query, [layer.strip() for layer in layers])
+        maps = [base.coarse(layer) for layer in seen]
         return upsample(refine(maps), query.images)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from ...case import Query
 from ...models.classifier import Classifier
 from ...models.networks.batched_passes import Readout, logit
 from ...models.networks.features import Features, at_least_single
+from ...models.networks.taps import tapping
 
 
 class Activations(NamedTuple):
@@ -21,6 +23,7 @@ class Activations(NamedTuple):
     layer: str | None  # the classifier's target layer where None
     features: Features
     read: Readout = logit  # what of the logits is explained
+    slope: Tensor | None = None  # the gradient, where the pass that gave the features went back as well
 
     @property
     def channels(self) -> Tensor:
@@ -29,6 +32,8 @@ class Activations(NamedTuple):
 
     def gradient(self) -> Tensor:
         """The gradient (B, K, h, w) of each row's target logit, or what `read` takes, with respect to the channels."""
+        if self.slope is not None:
+            return self.slope
         return layer_gradient(self.classifier, self.features, self.query.targets, self.layer, self.read)
 
     def logits(self) -> Tensor:
@@ -46,6 +51,29 @@ def activations(classifier: Classifier, query: Query, layer: str | None = None) 
         Refusal: its output has no spatial extent.
     """
     return Activations(classifier, query, layer, classifier.head(query.images, layer))
+
+
+def differentiate_layers(classifier: Classifier, query: Query, layers: Sequence[str]) -> list[Activations]:
+    """Run the network once, through all of the layers, and back to the first of them; see `activations`.
+
+    The features carry nothing along: the part behind the layer cannot be run from them.
+    """
+    for layer in layers:
+        classifier.split(layer)  # which says what is wrong with a layer
+    with tapping(classifier.network, layers) as outputs:
+        logits = at_least_single(classifier.network(classifier.normalise(query.images)))
+    classifier.count(logits.detach(), 1.0)
+    classifier.count_backward(logits, classifier.share(next(iter(outputs))).tail)
+    gradients = torch.autograd.grad(logit(logits, query.targets).sum(), list(outputs.values()))
+    slopes = dict(zip(outputs, gradients, strict=True))
+
+    def see(layer: str) -> Activations:
+        values, slope = outputs[layer].detach(), slopes[layer]
+        if classifier.gives_channels_last(layer, values):
+            values, slope = values.permute(0, 3, 1, 2), slope.permute(0, 3, 1, 2)
+        return Activations(classifier, query, layer, Features(values, ()), slope=classifier.spatial(slope))
+
+    return [see(layer) for layer in layers]
 
 
 def layer_gradient(

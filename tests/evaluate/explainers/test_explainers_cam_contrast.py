@@ -16,7 +16,7 @@ from an8flower import spec as specs
 from an8flower.errors import NotApplicable, WrongUsage
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.explainers.attention_relevance import AttnLrp, CpLrp
-from an8flower.evaluate.explainers.attribution.activations import activations
+from an8flower.evaluate.explainers.attribution.activations import activations, differentiate_layers
 from an8flower.evaluate.explainers.attribution.contrasts import closest_classes
 from an8flower.evaluate.explainers.cam import GradCam, GradCamPlusPlus, HiResCam, LayerCam, XGradCam
 from an8flower.evaluate.explainers.cam_contrast import BASES, FinerCam, paired_classes
@@ -203,6 +203,23 @@ def test_refinecam_equals_the_slow_version(make: Make, query: MakeQuery) -> None
         maps = explain(classifier, method, asked).maps
         np.testing.assert_allclose(maps.numpy(), expected.numpy(), atol=1e-4)
     assert maps.std() > 0
+
+
+@pytest.mark.parametrize("kind", ["inplace", "reuse", "untraceable", "vit"])
+def test_layers_seen_in_one_pass_are_those_seen_one_by_one(kind: str, make: Make, query: MakeQuery) -> None:
+    classifier = make(kind).eval()
+    pictures, layers = query(classifier), layers_to_refine(classifier)
+    for together, alone in zip(
+        differentiate_layers(classifier, pictures, layers),
+        (activations(classifier, pictures, layer) for layer in layers),
+        strict=True,
+    ):
+        torch.testing.assert_close(together.channels, alone.channels)
+        torch.testing.assert_close(together.gradient(), alone.gradient())
+    with classifier.counting() as cost:
+        differentiate_layers(classifier, pictures, layers)
+    assert cost.forwards == len(pictures.images)
+    assert 0 < cost.backwards <= len(pictures.images)
 
 
 def test_which_layers_are_refined(make: Make) -> None:
