@@ -65,7 +65,7 @@ class Randomisation:
         """The maps (N, H, W) on the models with each of these sets of parameters drawn anew."""
         draws = self.deal(query)
         maps = [torch.empty_like(query.images[:, 0]) for _ in wanted]
-        with self.lend(self.copy.classifier):
+        with self.lend(self.copy.classifier), self.copy.walking():
             for draw in np.unique(draws).tolist():
                 places, values = np.flatnonzero(draws == draw), self.draws[draw]
                 there = torch.from_numpy(places).to(query.images.device)

@@ -36,26 +36,38 @@ class RedrawnParameter:
     constant: bool  # whether every draw gives the same
 
 
-def redraw(classifier: Classifier, seed: int) -> dict[str, RedrawnParameter]:
+def redraw(classifier: Classifier, seed: int, constants: Collection[str] | None = None) -> dict[str, RedrawnParameter]:
     """Every parameter of a classifier's network drawn anew, by name; the classifier is left alone.
 
     A registered architecture is built again from another seed, which is each parameter's own initialiser by
     definition. A weight that its architecture starts at zero (the last layer of torchvision's vision transformers)
     takes its layer's initialiser: behind zeros, every gradient is zero. A network of the user's own takes what
     `reset_parameters` of its layers gives, and what no layer resets, its own values in another order.
+
+    `constants` is what `find_constants` gives for any seed, which several draws may share.
     """
+    constants = find_constants(classifier, seed) if constants is None else constants
     fresh = build_untrained(classifier, seed)
     if fresh is None:
-        return redraw_foreign(classifier.network, seed)
-    second = build(classifier.arch, classifier.class_names, classifier.size, seed_of(seed, "other")).network
-    other = dict(second.named_parameters())
+        return redraw_foreign(classifier.network, seed, constants)
     drawn = {
-        name: RedrawnParameter(value.detach(), ARCH, torch.equal(value, other[name]))
-        for name, value in fresh.named_parameters()
+        name: RedrawnParameter(value.detach(), ARCH, name in constants) for name, value in fresh.named_parameters()
     }
     zero = [name for name, new in drawn.items() if new.constant and new.value.ndim > 1 and not new.value.any()]
     resets = reset(fresh, seed) if zero else {}
     return drawn | {name: RedrawnParameter(resets[name], NOT_ZERO, False) for name in zero if name in resets}
+
+
+def find_constants(classifier: Classifier, seed: int) -> set[str]:
+    """The parameters, by name, that their initialisers give the same values at every draw, found by two of them."""
+    first, second = (draw_initial(classifier, number) for number in (seed, seed_of(seed, "other")))
+    return {name for name, value in first.items() if torch.equal(value, second[name])}
+
+
+def draw_initial(classifier: Classifier, seed: int) -> dict[str, Tensor]:
+    """What the initialisers of a classifier's architecture, or else of its layers, give, by the parameters' names."""
+    fresh = build_untrained(classifier, seed)
+    return reset(classifier.network, seed) if fresh is None else dict(fresh.named_parameters())
 
 
 def build_untrained(classifier: Classifier, seed: int) -> nn.Module | None:
@@ -71,13 +83,12 @@ def shapes(network: nn.Module) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in network.named_parameters()}
 
 
-def redraw_foreign(network: nn.Module, seed: int) -> dict[str, RedrawnParameter]:
+def redraw_foreign(network: nn.Module, seed: int, constants: Collection[str]) -> dict[str, RedrawnParameter]:
     """Draw anew the parameters of a network whose architecture is not registered, as its own layers would."""
-    first, second = reset(network, seed), reset(network, seed_of(seed, "other"))
-    drawn = {}
+    drawn, resets = {}, reset(network, seed)
     for name, value in network.named_parameters():
-        if name in first:
-            drawn[name] = RedrawnParameter(first[name], LAYER, torch.equal(first[name], second[name]))
+        if name in resets:
+            drawn[name] = RedrawnParameter(resets[name], LAYER, name in constants)
         else:
             order = torch.randperm(value.numel(), generator=generator(seed_of(seed, name))).to(value.device)
             constant = bool((value == value.reshape(-1)[0]).all())
@@ -108,6 +119,7 @@ class Redraws(Sequence[dict[str, RedrawnParameter]]):
         size = sum(value.numel() * value.element_size() for value in classifier.network.parameters())
         self._room = len(seeds) if size * len(seeds) <= memory else 1
         self._kept: dict[int, dict[str, RedrawnParameter]] = {}
+        self._constants = find_constants(classifier, seeds[0]) if seeds else set()
 
     def __len__(self) -> int:
         return len(self._seeds)
@@ -124,7 +136,8 @@ class Redraws(Sequence[dict[str, RedrawnParameter]]):
         if draw not in self._kept:
             if len(self._kept) == self._room:
                 self._kept.clear()
-            drawn, device = redraw(self._classifier, self._seeds[draw]), self._classifier.device
+            drawn = redraw(self._classifier, self._seeds[draw], self._constants)
+            device = self._classifier.device
             there = {name: replace(new, value=new.value.to(device)) for name, new in drawn.items()}
             self._kept[draw] = there  # copied to a GPU once, and not in every step of every walk
         return self._kept[draw]
@@ -136,6 +149,9 @@ class RandomisableCopy:
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = copy.deepcopy(classifier).eval()
         self._trained = {name: tensor.clone() for name, tensor in self.classifier.network.state_dict().items()}
+        self._parameters = dict(self.classifier.network.named_parameters())
+        self._redrawn: dict[str, Tensor] = {}  # what parameters hold that do not hold what they were trained to
+        self._walking = False
 
     @contextmanager
     def only(
@@ -145,16 +161,42 @@ class RandomisableCopy:
 
         Batch norms keep their running statistics, unless `recalibrate` gives images (N, 3, H, W) to take them from.
         """
-        parameters = dict(self.classifier.network.named_parameters())
-        with torch.no_grad():
-            for name in names:
-                parameters[name].copy_(values[name].value)
-            if recalibrate is not None:
-                take_statistics(self.classifier, recalibrate)
+        self._take_on({name: values[name].value for name in names})
+        if recalibrate is not None:
+            take_statistics(self.classifier, recalibrate)
         try:
             yield self.classifier
         finally:
-            self.classifier.network.load_state_dict(self._trained)
+            if not self._walking:
+                self._restore()
+
+    @contextmanager
+    def walking(self) -> Iterator[None]:
+        """Write only what differs from one `only` to the next, inside the block; then all is as trained again.
+
+        All blocks `only` inside take new statistics of batch norms, or none does.
+        """
+        self._walking = True
+        try:
+            yield
+        finally:
+            self._walking = False
+            self._restore()
+
+    @torch.no_grad()
+    def _take_on(self, values: dict[str, Tensor]) -> None:
+        """Have these parameters hold these values, and all others what they were trained to."""
+        for name in self._redrawn.keys() - values.keys():
+            self._parameters[name].copy_(self._trained[name])
+        for name, value in values.items():
+            if self._redrawn.get(name) is not value:
+                self._parameters[name].copy_(value)
+        self._redrawn = values
+
+    def _restore(self) -> None:
+        """Have everything be as trained, whatever was done to it."""
+        self.classifier.network.load_state_dict(self._trained)
+        self._redrawn = {}
 
 
 def take_statistics(classifier: Classifier, images: Tensor) -> None:

@@ -18,6 +18,7 @@ from an8flower.evaluate.trust.sanity.randomisation import (
     PERMUTED,
     RandomisableCopy,
     RedrawnParameter,
+    Redraws,
     coverage,
     redraw,
 )
@@ -181,6 +182,34 @@ def test_only_the_named_parameters_change_and_only_inside_the_block() -> None:
         assert before.keys() == after.keys()
         assert all(torch.equal(before[name], after[name]) for name in before)
     assert not any(module.training for module in copied.classifier.modules())
+
+
+def test_a_walk_passes_the_same_states_as_steps_by_themselves() -> None:
+    classifier = trained("flowernet")
+    copied, draws = RandomisableCopy(classifier), [redraw(classifier, 5), redraw(classifier, 6)]
+    names = list(draws[0])
+    stops = [(names[-2:], 0), (names[-6:], 0), (names, 0), (names[:3], 0), (names[:3], 1), ([], 1), (names, 1)]
+    with copied.walking():
+        for chosen, draw in stops:
+            with (
+                copied.only(chosen, draws[draw]) as changed,
+                RandomisableCopy(classifier).only(chosen, draws[draw]) as expected,
+            ):
+                after, alone = state(changed), state(expected)
+                assert all(torch.equal(value, alone[name]) for name, value in after.items())
+    after = state(copied.classifier)
+    assert all(torch.equal(value, after[name]) for name, value in state(classifier).items())
+
+
+@pytest.mark.parametrize("arch", ["flowernet", "flowervit"])
+def test_draws_together_are_those_alone(arch: str) -> None:
+    classifier = trained(arch)
+    for drawn, seed in zip(Redraws(classifier, [5, 6]), [5, 6], strict=True):
+        alone = redraw(classifier, seed)
+        assert drawn.keys() == alone.keys()
+        for name, value in drawn.items():
+            assert (value.source, value.constant) == (alone[name].source, alone[name].constant)
+            assert torch.equal(value.value, alone[name].value)
 
 
 def test_batch_norms_keep_their_statistics_unless_told_otherwise() -> None:

@@ -15,10 +15,10 @@ from skimage.feature import hog
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from an8flower.evaluate.trust.sanity.compiled_similarity import rank_rows, sum_gradients
 from an8flower.evaluate.trust.sanity.similarity import (
     SIMILARITIES,
     ComparedMaps,
-    average_ranks,
     entropies,
     oriented_gradients,
     similarities,
@@ -70,7 +70,33 @@ def test_oriented_gradients_are_those_of_scikit_image(size: tuple[int, int]) -> 
 @given(st.lists(st.lists(st.integers(-3, 3), min_size=7, max_size=7), min_size=1, max_size=4))
 def test_equal_values_share_their_ranks(values: list[list[int]]) -> None:
     table = np.array(values, dtype=np.float32)
-    np.testing.assert_array_equal(average_ranks(table), rankdata(table, axis=1) - 1)
+    np.testing.assert_array_equal(rank_rows(table), rankdata(table, axis=1) - 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(st.lists(st.floats(allow_nan=False, width=32), min_size=1, max_size=40))
+def test_floats_of_any_size_and_sign_are_ranked_as_by_scipy(dtype: type, values: list[float]) -> None:
+    table = np.array([[*values, 0.0, -0.0]], dtype=dtype)
+    np.testing.assert_array_equal(rank_rows(table), rankdata(table, axis=1) - 1)
+
+
+def sum_slowly(image: np.ndarray, cell: int, orientations: int) -> np.ndarray:
+    """Each pixel by itself, its direction by the arc tangent."""
+    height, width = image.shape
+    sums = np.zeros((height // cell, width // cell, orientations))
+    for line in range(height // cell * cell):
+        for column in range(width // cell * cell):
+            down = image[line + 1, column] - image[line - 1, column] if 0 < line < height - 1 else 0
+            right = image[line, column + 1] - image[line, column - 1] if 0 < column < width - 1 else 0
+            turn = math.atan2(down, right) / math.pi % 1
+            sums[line // cell, column // cell, int(turn * orientations)] += math.hypot(down, right)
+    return sums
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.sampled_from([(9, 11), (12, 12), (14, 10)]))
+def test_gradients_are_summed_as_by_a_loop_over_pixels(seed: int, levels: int, size: tuple[int, int]) -> None:
+    image = np.random.default_rng(seed).integers(0, levels + 1, size) / levels  # many equal and level gradients
+    np.testing.assert_allclose(sum_gradients(image[None], 3, 9)[0], sum_slowly(image, 3, 9), atol=1e-12)
 
 
 def test_a_map_is_like_itself_and_unlike_its_negative() -> None:
