@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import subprocess
@@ -21,6 +22,8 @@ from tests.warm import WarmServer
 settings.register_profile("project", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
 
+gc.disable()  # until all is imported and collected
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -35,11 +38,8 @@ def pytest_collection_finish() -> None:
     """What was imported stays: to look through it for garbage again and again takes a tenth of the time."""
     gc.collect()
     gc.freeze()
-
-
-def pytest_unconfigure() -> None:
-    """Let libraries take down what they hold, as at the end of any process."""
-    gc.unfreeze()
+    gc.enable()
+    atexit.register(gc.unfreeze)  # libraries take down what they hold, as at the end of any process
 
 
 @pytest.fixture(scope="session")
