@@ -75,7 +75,9 @@ def run_in(warm_server: WarmServer | None) -> Run:
         if warm_server is None:
             done = subprocess.run(command, cwd=cwd, text=True, capture_output=True, check=False, timeout=1500)
         else:
-            end = warm_server.run(command[3:], cwd, seconds=1500, environment=os.environ, memory=None)
+            end = warm_server.run(
+                command[3:], cwd, seconds=1500, environment=os.environ, memory=None, fork_readers=False
+            )
             assert not end.timed_out
             done = subprocess.CompletedProcess(command, end.status, end.stdout, end.stderr)
         assert not check or done.returncode == 0, done.stderr
