@@ -12,7 +12,8 @@ demo: $(VENV)/.installed  ## the small audit, from nothing to its page
 	cd $(DEMO) && $(abspath $(BIN))/an8flower audit --quick
 
 # Processes of one thread each are faster than one of two: nets and images are small; the third works while others wait.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# Bytecode is kept: without it each of many processes compiles the package and its tests anew.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
 test: $(VENV)/.test  ## everything that runs in minutes
 	$(PYTEST) -n 3 --dist loadfile

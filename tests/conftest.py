@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import subprocess
@@ -21,6 +22,8 @@ from tests.warm import WarmServer
 settings.register_profile("project", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
 
+gc.disable()  # until all is imported and collected
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -35,11 +38,8 @@ def pytest_collection_finish() -> None:
     """What was imported stays: to look through it for garbage again and again takes a tenth of the time."""
     gc.collect()
     gc.freeze()
-
-
-def pytest_unconfigure() -> None:
-    """Let libraries take down what they hold, as at the end of any process."""
-    gc.unfreeze()
+    gc.enable()
+    atexit.register(gc.unfreeze)  # libraries take down what they hold, as at the end of any process
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +75,9 @@ def run_in(warm_server: WarmServer | None) -> Run:
         if warm_server is None:
             done = subprocess.run(command, cwd=cwd, text=True, capture_output=True, check=False, timeout=1500)
         else:
-            end = warm_server.run(command[3:], cwd, seconds=1500, environment=os.environ, memory=None)
+            end = warm_server.run(
+                command[3:], cwd, seconds=1500, environment=os.environ, memory=None, fork_readers=False
+            )
             assert not end.timed_out
             done = subprocess.CompletedProcess(command, end.status, end.stdout, end.stderr)
         assert not check or done.returncode == 0, done.stderr

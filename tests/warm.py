@@ -57,8 +57,12 @@ class WarmServer:
         environment: Mapping[str, str] | None = None,
         keep_imports: bool = False,
         memory: int | None = MEMORY,
+        fork_readers: bool = True,
     ) -> Outcome:
-        """Run `an8flower WORDS` in a folder; with `keep_imports`, what it imported is there for all later commands."""
+        """Run `an8flower WORDS` in a folder; with `keep_imports`, what it imported is there for all later commands.
+
+        Without `fork_readers`, the child in which `verify` reads a file is started as a user's is, which takes longer.
+        """
         scratch = Path(self.scratch.name)
         streams = {"stdout": scratch / "stdout", "stderr": scratch / "stderr"}
         modules = scratch / "modules.json"
@@ -68,6 +72,7 @@ class WarmServer:
                 "folder": str(folder),
                 "seconds": seconds,
                 "memory": memory,
+                "fork_readers": fork_readers,
                 "environment": {"TMPDIR": str(scratch), **(environment or {})},
                 "note_modules": str(modules) if keep_imports else "",
                 **{name: str(place) for name, place in streams.items()},

@@ -11,6 +11,7 @@ import ctypes
 import gc
 import importlib
 import json
+import multiprocessing
 import os
 import pkgutil
 import resource
@@ -21,6 +22,7 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 LIMITS = {"RLIMIT_FSIZE": 2**30, "RLIMIT_CORE": 0}  # bytes
@@ -103,6 +105,8 @@ def run_child(order: dict[str, Any]) -> None:
     code = 70
     try:
         settle(order)
+        if order["fork_readers"]:
+            fork_readers()
         code = call(order["words"])
         if place := order["note_modules"]:
             with open(place, "w") as file:
@@ -126,6 +130,13 @@ def settle(order: dict[str, Any]) -> None:
     memory = order["memory"] or resource.RLIM_INFINITY
     for name, limit in {**LIMITS, "RLIMIT_DATA": memory}.items():  # as the audit limits its workers
         resource.setrlimit(getattr(resource, name), (limit, limit))
+
+
+def fork_readers() -> None:
+    """Have the child in which `verify` reads a file forked as well: it has the same limits, and imports nothing."""
+    from an8flower.gate import child
+
+    child.multiprocessing = SimpleNamespace(get_context=lambda method: multiprocessing.get_context("fork"))
 
 
 def call(words: list[str]) -> int:
