@@ -24,7 +24,7 @@ test-slow: $(VENV)/.test $(VENV)/.ray $(VENV)/.notebooks  ## training to the pro
 test-gpu: $(VENV)/.test  ## on a machine with a GPU
 	$(BIN)/python -m pytest -m gpu
 
-MEASURED := rendering generation planting exporting localisation training gradient_penalty shortcut explainers memory conformance \
+MEASURED := rendering generation planting exporting localisation training gradient_penalty self_explaining shortcut explainers memory conformance \
 	transformer_conformance faithfulness sanity certificate metric_conformance plans pages inference metric_table in_domain \
 	imputation by_hand
 bench: $(VENV)/.bench  ## measure, and write benchmarks/results/

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import get_args
 
@@ -14,8 +13,8 @@ from torch import Tensor, nn
 from an8flower.errors import NotApplicable, Refusal, WrongUsage
 
 from .networks.guard import evaluating
-from .networks.random_state import preserve_random_state
 from .networks.rectifiers import Rectifying, require_relus
+from .networks.twice_differentiable import TwiceDifferentiable
 from .penalty_words import STRENGTH, Distance, Scalar
 from .probing import run_on_grey
 
@@ -75,24 +74,24 @@ class GradientPenalty:
                 "another architecture"
             ) from None
 
-    def guided_gradient(self, run: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> Tensor:
-        """The guided gradient (B, 3, H, W) of each row's scalar, as a target; see `penalise`."""
-        leaf = images.detach().requires_grad_()
-        with Rectifying("guided"):
-            total = self.total(run(leaf), labels)
-        return torch.autograd.grad(total, leaf)[0].float()
-
-    def penalise(self, logits: Tensor, labels: Tensor, images: Tensor, guided: Tensor) -> Tensor:
+    def penalise(self, logits: Tensor, labels: Tensor, images: Tensor, ways: TwiceDifferentiable) -> Tensor:
         """The weighted penalty, a scalar that can be differentiated with respect to the weights.
 
         Args:
-            logits: of the images, (B, C), with their graph.
-            images: normalised, (B, 3, H, W), which want a gradient.
-            guided: what `guided_gradient` gave for the same images.
+            logits: of the images, (B, C), with their graph, which was made in the block of `ways`.
+            images: normalised, (B, 3, H, W), which want a gradient; they get none from the penalty.
+            ways: by which the graph is gone through backwards.
         """
-        (gradient,) = torch.autograd.grad(self.total(logits, labels), images, create_graph=True)
-        distances = DISTANCES[self.distance](gradient.float().flatten(1), guided.flatten(1))
-        return self.strength * distances.mean()
+        total = self.total(logits, labels)
+        with ways.towards_inputs(guided=True):
+            (guided,) = torch.autograd.grad(total, images, retain_graph=True)
+        with ways.towards_inputs():
+            (gradient,) = torch.autograd.grad(total, images, create_graph=True)
+        return self.strength * self.measure(gradient, guided)
+
+    def measure(self, gradient: Tensor, guided: Tensor) -> Tensor:
+        """The distance of gradients (B, 3, H, W) from guided ones, the mean over the rows."""
+        return DISTANCES[self.distance](gradient.float().flatten(1), guided.float().flatten(1)).mean()
 
     def total(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The sum over the rows of the scalar whose gradient is taken; logits (B, C), labels (B,)."""
@@ -118,16 +117,3 @@ DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": lambda first, second: (first - second).square().mean(1),
     "histogram": _histogram,
 }
-
-
-@contextmanager
-def leaving_no_trace(network: nn.Module) -> Iterator[None]:
-    """A block whose passes change no buffer, such as running statistics, and whose random draws are drawn again."""
-    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    try:
-        with preserve_random_state():
-            yield
-    finally:
-        with torch.no_grad():
-            for name, buffer in network.named_buffers():
-                buffer.copy_(before[name])

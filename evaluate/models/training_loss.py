@@ -12,7 +12,8 @@ from an8flower.errors import Refusal
 
 from ..resources import is_out_of_memory
 from .classifier import Classifier
-from .gradient_penalty import GradientPenalty, leaving_no_trace
+from .gradient_penalty import GradientPenalty
+from .networks.twice_differentiable import TwiceDifferentiable
 
 AUXILIARY = 0.3  # the weight of the loss of an auxiliary output
 AMPERE = (8, 0)  # the first generation of NVIDIA's GPUs that multiplies in bfloat16
@@ -23,11 +24,10 @@ def loss_of(classifier: Classifier, images: Tensor, labels: Tensor, penalty: Gra
     normalised = classifier.normalise(images.float() / 255)
     if penalty is None:
         return _cross_entropy(run(classifier, normalised), labels)
-    with leaving_no_trace(classifier.network):
-        guided = penalty.guided_gradient(lambda inputs: run(classifier, inputs)[0], normalised, labels)
     normalised.requires_grad_()
-    outputs = run(classifier, normalised)
-    return _cross_entropy(outputs, labels) + penalty.penalise(outputs[0], labels, normalised, guided)
+    with TwiceDifferentiable() as ways:
+        outputs = run(classifier, normalised)
+    return _cross_entropy(outputs, labels) + penalty.penalise(outputs[0], labels, normalised, ways)
 
 
 def _cross_entropy(outputs: list[Tensor], labels: Tensor) -> Tensor:

@@ -75,7 +75,8 @@ def test_the_gradient_of_the_penalty_equals_finite_differences(distance: str, sc
 
     def value() -> Tensor:
         leaf = images.clone().requires_grad_()
-        return penalty.penalise(network(leaf), labels, leaf, target.float())
+        (gradient,) = torch.autograd.grad(penalty.total(network(leaf), labels), leaf, create_graph=True)
+        return penalty.strength * penalty.measure(gradient, target)
 
     (gradient,) = torch.autograd.grad(value(), network.weights)
     for index in range(3):
