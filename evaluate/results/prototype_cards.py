@@ -93,6 +93,16 @@ MEASURES = (
         further={"patch": PATCH},
     ),
     PrototypeMeasure(
+        name="on_object",
+        definition="The share of the pixels of a prototype's ten strongest patches that show the object: any part, "
+        "and not the background.",
+        over="prototypes",
+        undefined=NEVER,
+        source="the overlap with object masks by which prototypes are judged where no masks of parts are there; ours",
+        chance="the share of the object among the pixels of all rows",
+        further={"patch": PATCH},
+    ),
+    PrototypeMeasure(
         name="same_part",
         definition="The share of the rows of a prototype's class in which its maximum lies on one part: on "
         "the part with most of them. A cell shows the part that most of its pixels show.",

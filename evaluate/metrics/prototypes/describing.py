@@ -161,7 +161,7 @@ def why_undefined(judge: PrototypeJudge, k: int, name: str) -> str:
     assert measure is not None
     if "renderer" in measure.needs and judge.world is None and not name.endswith(PUBLISHED):
         return NO_RENDERER
-    if name.removesuffix(PUBLISHED) in ("purity", "misalignment"):
+    if name.removesuffix(PUBLISHED) in ("purity", "on_object", "misalignment"):
         return NO_OUTSIDE if len(judge.patches[k]) else NEVER
     return NOT_IN_CLASS if len(judge.members[k]) else NO_ROWS
 
