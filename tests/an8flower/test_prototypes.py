@@ -84,6 +84,9 @@ def test_it_prints_measures_and_cards_and_files_them(home: Path, data: Path) -> 
     assert (judged.rows, judged.split, judged.published) == (12, "test", False)
     (model,) = judged.results
     assert [prototype.part for prototype in model.prototypes] == ["petals"] * 3 + ["background"] * 2
+    written = {path.name.partition("-prototypes")[2] or path.name for path in (home / "out").iterdir()}
+    assert written >= {"prototypes.json", ".npz", ".png"}
+    assert len(list((home / "out").glob("*-looks-like-that.png"))) == 1
     (line,) = [line for line in done.output.splitlines() if line.split()[:2] == ["1", "#10e010"]]
     assert line.split()[2:5] == ["+1.00", "near", "row"]
     assert "petals 100%" in line

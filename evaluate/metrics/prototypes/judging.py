@@ -26,6 +26,7 @@ from .describing import Description, describe_prototypes
 from .judge import PrototypeJudge
 from .locating import network_of
 from .measures import STRONGEST
+from .sheet import write_sheets
 
 ROWS = 300  # unless more or fewer are wanted
 
@@ -78,7 +79,8 @@ def judge_models(
     """Judge the prototypes of models, and describe them as `prototypes --json` prints them.
 
     Args:
-        folder: where the pictures of each model go, as MODEL-prototypes.npz; None writes none.
+        folder: where the pictures of each model go: the arrays as MODEL-prototypes.npz, its gallery as
+            MODEL-prototypes.png, and single rows as MODEL-looks-like-that.png; None writes none.
         warn: takes a sentence about each model that is at chance or far below what its file states.
 
     Raises:
@@ -116,4 +118,5 @@ def _file(description: Description, folder: Path | None) -> JudgedModel:
         return description.model
     name = f"{description.model.model}-prototypes.npz"
     write_arrays(folder / name, description.pictures)
+    write_sheets(description.model, description.pictures, folder)
     return description.model.model_copy(update={"pictures": name})

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from an8flower.atomic import moved_into
 
 from ...results.prototype_examples import RULES, Example, Resemblance
 from ...results.prototype_results import Box, JudgedModel, JudgedPrototype
@@ -28,6 +31,13 @@ class SheetRow(NamedTuple):
     heading: str = ""
     tiles: Sequence[tuple[Image.Image, Sequence[str]]] = ()
     beside: Sequence[str] = ()
+
+
+def write_sheets(model: JudgedModel, pictures: Pictures, folder: Path) -> None:
+    """Write the sheets of a model into a folder, as MODEL-prototypes.png and MODEL-looks-like-that.png."""
+    for name, sheet in draw_sheets(model, pictures).items():
+        with moved_into(folder / f"{model.model}-{name}.png") as unfinished:
+            sheet.save(unfinished, format="PNG")
 
 
 def draw_sheets(model: JudgedModel, pictures: Pictures) -> dict[str, Image.Image]:
@@ -63,9 +73,7 @@ def _write(brush: ImageDraw.ImageDraw, corner: tuple[int, int], lines: Sequence[
 def frame(pixels: np.ndarray, box: Box) -> Image.Image:
     """A picture (S, S, 3) uint8 of `SIDE` pixels, with a frame around a box, so that nothing of the box is hidden."""
     tile = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    left, top, right, bottom = (
-        round(edge * SIDE / len(pixels)) for edge in (box.left, box.top, box.right, box.bottom)
-    )
+    left, top, right, bottom = (round(edge * SIDE / len(pixels)) for edge in (box.left, box.top, box.right, box.bottom))
     brush = ImageDraw.Draw(tile)
     for grow, colour in ((3, EDGE), (2, FRAME), (1, FRAME)):
         brush.rectangle((left - grow, top - grow, right - 1 + grow, bottom - 1 + grow), outline=colour)
