@@ -200,8 +200,8 @@ MEASURES = (
     ),
     PrototypeMeasure(
         name="abstention",
-        definition="The share of rows for which no class gets a logit above 0: nothing was found that speaks "
-        "for a class.",
+        definition="The share of rows in which no prototype is found that speaks for some class, with a weight above "
+        "0.001. The sums of all classes are then 0 in a network whose weights are never negative.",
         over="rows",
         undefined="never",
         source=PIPNET,

@@ -85,7 +85,7 @@ def score_model(judge: PrototypeJudge, measured: Mapping[str, Sequence[MeasuredP
     if judge.published:
         fixed = np.full_like(relative, FOUND_PUBLISHED)
         by_row[f"locality{PUBLISHED}"] = interval(measures.locality(where, has_weight, fixed), seed=seed)
-    by_row["abstention"] = share_interval(measures.abstention(where), seed=seed)
+    by_row["abstention"] = share_interval(measures.abstention(where, judge.weights > WEIGHTLESS), seed=seed)
     scores |= {name: _to_score(numbers, "rows") for name, numbers in by_row.items()}
     scores["size"] = ModelScore(mean=float(weights.any(0).sum()), n=weights.shape[1], over="model")
     scores["sparsity"] = ModelScore(mean=float((~weights).mean()), n=weights.size, over="weights")

@@ -65,7 +65,7 @@ class PrototypeJudge:
     @cached_property
     def weights(self) -> np.ndarray:
         """What these prototypes add to each class, (C, K) float64."""
-        weights = network_of(self.classifier).weights.detach().double().cpu().numpy()
+        weights = network_of(self.classifier).weights.detach().cpu().double().numpy()
         return np.asarray(weights[:, self.numbers])
 
     @cached_property

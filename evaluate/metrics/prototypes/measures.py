@@ -211,10 +211,13 @@ def locality(where: Locations, weights: np.ndarray, threshold: np.ndarray) -> np
     return counts
 
 
-def abstention(where: Locations) -> np.ndarray:
-    """Whether no class gets a logit above 0 in each row, (n,) float64: 1 or 0."""
-    abstains: np.ndarray = (where.logits.max(1) <= 0).astype(np.float64)
-    return abstains
+def abstention(where: Locations, speaks: np.ndarray) -> np.ndarray:
+    """Whether nothing speaks for any class in each row, (n,) float64: 1 or 0.
+
+    Args:
+        speaks: (C, K) bool, whether a prototype has a weight above 0 for a class.
+    """
+    return np.asarray(~(where.is_found & speaks.any(0)).any(1), np.float64)
 
 
 def class_rows(labels: np.ndarray, classes: np.ndarray) -> Iterator[np.ndarray]:

@@ -307,11 +307,13 @@ def test_published_consistency_counts_rows_in_which_the_part_is_visible() -> Non
 
 
 def test_counts_of_a_row() -> None:
-    values = np.array([[0.5, 0.0, 0.05], [0.2, 0.9, 0.9]])
-    where = Locations(values, np.zeros((2, 3), int), None, np.array([[1.0, 0.0], [-1.0, 0.0]]), (1, 1))
+    values = np.array([[0.5, 0.0, 0.05], [0.2, 0.9, 0.9], [0.0, 0.0, 0.7]])
+    logits = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])
+    where = Locations(values, np.zeros((3, 3), int), None, logits, (1, 1))
     weights = np.array([[True, True, False], [False, True, True]])
-    assert measures.locality(where, weights, np.full(3, 0.1)).tolist() == [1, 2]
-    assert measures.abstention(where).tolist() == [0, 1]
+    assert measures.locality(where, weights, np.full(3, 0.1)).tolist() == [1, 2, 0]
+    assert measures.abstention(where, weights).tolist() == [0, 0, 0]
+    assert measures.abstention(where, weights & [True, True, False]).tolist() == [0, 0, 1]  # the third speaks for none
 
 
 # Prototypes whose truth is known by construction.
