@@ -150,8 +150,8 @@ def _name_parts(model: JudgedModel) -> list[str]:
     ground = sum(prototype.part == "background" for prototype in judged)
     if not ground:
         return [sentence]
-    speak = "speaks" if ground == 1 else "speak"
-    return [sentence, f"{ground} of {len(judged)} {speak} for a class by the background, which is no part of a plant."]
+    lie = "lies" if ground == 1 else "lie"
+    return [sentence, f"{ground} of {len(judged)} {lie} on the background, which is no part of a plant."]
 
 
 def _look_beside(model: JudgedModel) -> list[str]:

@@ -76,7 +76,7 @@ def test_the_interval_is_held_against_chance(model: JudgedModel, words: str) -> 
 def test_parts_are_counted_and_the_background_is_named() -> None:
     assert conclude(made_up.model(), 60)[1:] == [
         "They stand for: petals (4), disc (2), background (1) and leaves (1).",
-        "1 of 8 speaks for a class by the background, which is no part of a plant.",
+        "1 of 8 lies on the background, which is no part of a plant.",
         "The network has 12 prototypes, of which 3 have no weight for any class and are left out here; 1 with a weight "
         "is silent: found in none of the 60 rows.",
     ]
