@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from an8flower.errors import NotApplicable
+from an8flower.errors import NotApplicable, Refusal
 from an8flower.store import FlowerSplit
 
 from ...data.selection import select_rows
@@ -85,9 +85,11 @@ def judge_models(
 
     Raises:
         NotApplicable: no model has prototypes that can be judged; the reason is that of the first.
-        Refusal: no such model, or it does not fit the data.
+        Refusal: no such model, or it does not fit the data; or the folder cannot be written.
         WrongUsage: there are not that many rows.
     """
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise Refusal(f"{folder}: is a file; expected a folder for pictures and prototypes.json, name another with -o")
     store = test.split.store
     models = [open_judged(source, store, resources.device) for source in sources]
     doubts = [check_accuracy(model, test.split, resources.in_flight).doubt for model in models]
@@ -101,6 +103,8 @@ def judge_models(
             results.append(_file(test.describe(model, resources), folder))
         except NotApplicable as reason:
             skipped.append(SkippedModel(model=model.name, reason=str(reason)))
+        except OSError as error:
+            raise Refusal(f"{folder}: cannot be written ({error.strerror}); choose another folder with -o") from None
     if not results:
         raise NotApplicable(skipped[0].reason)
     return {
