@@ -57,7 +57,11 @@ if TYPE_CHECKING:
 @precision_option
 @as_json
 @click.option(
-    "-o", "--output", type=FILE, help="Folder for prototypes.json, and for the pictures of each model's prototypes."
+    "-o",
+    "--output",
+    type=FILE,
+    help="Folder for prototypes.json, and for the pictures of each model: its gallery of prototypes, and how single "
+    "rows were recognised, as .png.",
 )
 def prototypes(
     data: Path | None,

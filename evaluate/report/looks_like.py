@@ -32,7 +32,7 @@ class LikenessTable(NamedTuple):
     reason: str  # why this row is shown
     right: bool
     rows: Sequence[LikenessRow]
-    rest: tuple[str, str]  # the further prototypes, and what they add
+    rest: tuple[str, str] | None  # the further prototypes, and what they add; None if there are none
     total: tuple[str, str]
     logits: Sequence[str]
 
@@ -57,13 +57,13 @@ def _compare(
     right = example.label == example.predicted
     outcome = f"rightly predicted as {predicted}" if right else f"taken for {predicted}"
     rows = [_show(example, line, image, by_number.get(line.number), pictures) for line in example.resembles]
-    rest = count_of(example.others, "further prototype")
+    rest = (count_of(example.others, "further prototype"), number(example.rest, 2)) if example.others else None
     return LikenessTable(
         f"Row {example.row}: {label}, {outcome}",
         RULES.get(example.rule, ""),
         right,
         rows,
-        (rest, number(example.rest, 2)),
+        rest,
         (f"sum for {predicted}", number(example.total, 2)),
         _logits(model, example),
     )

@@ -110,7 +110,7 @@ def view_model(
 
 def conclude(model: JudgedModel, rows: int) -> list[str]:
     """Whether the prototypes stand for single parts, for which, and how many say nothing: a sentence for each."""
-    return [*_judge_purity(model), *_name_parts(model), *_count_silent(model, rows)]
+    return [*_judge_purity(model), *_name_parts(model), *_look_beside(model), *_count_silent(model, rows)]
 
 
 def _judge_purity(model: JudgedModel) -> list[str]:
@@ -150,8 +150,21 @@ def _name_parts(model: JudgedModel) -> list[str]:
     ground = sum(prototype.part == "background" for prototype in judged)
     if not ground:
         return [sentence]
-    speak = "speaks" if ground == 1 else "speak"
-    return [sentence, f"{ground} of {len(judged)} {speak} for a class by the background, which is no part of a plant."]
+    lie = "lies" if ground == 1 else "lie"
+    return [sentence, f"{ground} of {len(judged)} {lie} on the background, which is no part of a plant."]
+
+
+def _look_beside(model: JudgedModel) -> list[str]:
+    """How much of what makes prototypes respond lies beside their boxes, in a sentence; none if it is not known."""
+    change = model.scores.get("misalignment")
+    if change is None or change.mean is None or change.chance is None or change.low is None:
+        return []
+    sentence = (
+        f"If everything but the part under the box is rendered again, a prototype's similarity there changes by "
+        f"{percent(change.mean, 0)} on average, and by {percent(change.chance, 0)} if that part changes as well"
+    )
+    beside = change.low > change.chance / 2
+    return [f"{sentence}: most of what makes it respond lies beside the part." if beside else f"{sentence}."]
 
 
 def _count_silent(model: JudgedModel, rows: int) -> list[str]:

@@ -93,6 +93,16 @@ MEASURES = (
         further={"patch": PATCH},
     ),
     PrototypeMeasure(
+        name="on_object",
+        definition="The share of the pixels of a prototype's ten strongest patches that show the object: any part, "
+        "and not the background.",
+        over="prototypes",
+        undefined=NEVER,
+        source="the overlap with object masks by which prototypes are judged where no masks of parts are there; ours",
+        chance="the share of the object among the pixels of all rows",
+        further={"patch": PATCH},
+    ),
+    PrototypeMeasure(
         name="same_part",
         definition="The share of the rows of a prototype's class in which its maximum lies on one part: on "
         "the part with most of them. A cell shows the part that most of its pixels show.",
@@ -190,8 +200,8 @@ MEASURES = (
     ),
     PrototypeMeasure(
         name="abstention",
-        definition="The share of rows for which no class gets a logit above 0: nothing was found that speaks "
-        "for a class.",
+        definition="The share of rows in which no prototype is found that speaks for some class, with a weight above "
+        "0.001. The sums of all classes are then 0 in a network whose weights are never negative.",
         over="rows",
         undefined="never",
         source=PIPNET,

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from .prototype_places import Box, StoredForm
 
 TYPICAL, MISTAKEN, NARROW = "typical", "mistaken", "narrow"
@@ -20,13 +22,15 @@ RULES = {
 class Resemblance(StoredForm):
     """A prototype that speaks for or against the predicted class of a row: this looks like that."""
 
-    number: int  # of the prototype
-    weight: float  # for the predicted class
-    similarity: float  # how strongly it is found in the row
-    cell: tuple[int, int]  # where, in the similarity map: from the top, from the left
-    box: Box  # the pixels that are the cell's share of the row
-    part: str  # that most pixels of the box show
-    share: float  # of the pixels of the box that show it, in (0, 1]
+    number: int = Field(description="Of the prototype.")
+    weight: float = Field(description="The weight for the predicted class.")
+    similarity: float = Field(description="How strongly it is found in the row.")
+    cell: tuple[int, int] = Field(
+        description="The cell of the similarity map where it is found, from the top and from the left."
+    )
+    box: Box = Field(description="The pixels of that cell.")
+    part: str = Field(description="The part that most pixels of the box show.")
+    share: float = Field(description="The share of the pixels of the box that show the part, above 0.")
 
     @property
     def contribution(self) -> float:
@@ -37,14 +41,17 @@ class Resemblance(StoredForm):
 class Example(StoredForm):
     """A row with the prototypes that weigh most in the sum of its predicted class, the heaviest first."""
 
-    row: int  # of the split
-    rule: str  # by which it was chosen: a key of `RULES`
-    label: int
-    predicted: int
-    total: float  # the sum of all contributions to the predicted class
-    logit: float  # of the predicted class: the same sum, or a function of it
-    rival: int  # the class with the next largest logit; the row's class if the prediction is wrong
-    rival_logit: float
-    resembles: tuple[Resemblance, ...]
-    others: int  # further prototypes that add something
-    rest: float  # the sum of what they add
+    row: int = Field(description="Of the split.")
+    rule: str = Field(
+        description="By which rule it was chosen: typical, the right prediction of median margin; mistaken, the wrong "
+        "one of largest margin; narrow, the right one of smallest margin."
+    )
+    label: int = Field(description="The class of the row.")
+    predicted: int = Field(description="The class that the model names.")
+    total: float = Field(description="The sum of what all prototypes add to the predicted class.")
+    logit: float = Field(description="Of the predicted class: the same sum, or a function of it.")
+    rival: int = Field(description="The class with the next largest logit; the true one if the prediction is wrong.")
+    rival_logit: float = Field(description="Of that class.")
+    resembles: tuple[Resemblance, ...] = Field(description="The prototypes that add most by size, five at most.")
+    others: int = Field(description="How many further prototypes add something.")
+    rest: float = Field(description="The sum of what they add.")

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pydantic import Field
+
 from .prototype_examples import Example as Example
 from .prototype_examples import Resemblance as Resemblance
 from .prototype_places import Box as Box
@@ -29,48 +31,64 @@ KEY = "prototypes"  # of the study of a summary, and of the plan's table
 class PrototypePatch(StoredForm):
     """The place of a row where a prototype is found most strongly: its cell's share of the image."""
 
-    row: int  # of the split
-    label: int  # the class of that row
-    cell: tuple[int, int]  # of the similarity map: from the top, from the left
-    box: Box  # the pixels that are the cell's share of the image; the network sees more than these
-    window: Box  # the larger square that the picture `crops` shows; the box lies in it
-    value: float  # how strongly the prototype is found there, > 0
-    part: str  # that most pixels of the box show
-    share: float  # of the pixels of the box that show it, in (0, 1]
+    row: int = Field(description="Of the split; that of a prototype's source is a training row.")
+    label: int = Field(description="The class of that row.")
+    cell: tuple[int, int] = Field(description="The cell of the similarity map, from the top and from the left.")
+    box: Box = Field(description="The pixels that are the cell's share of the image; the network sees more than these.")
+    window: Box = Field(description="The larger square that the picture crops shows; the box lies in it.")
+    value: float = Field(description="How strongly the prototype is found there, above 0.")
+    part: str = Field(description="The part that most pixels of the box show.")
+    share: float = Field(description="The share of the pixels of the box that show the part, above 0.")
 
 
 class ClassWeight(StoredForm):
     """What a prototype adds to a class for which it speaks."""
 
-    label: int
-    class_name: str
-    weight: float  # > 0
+    label: int = Field(description="The class.")
+    class_name: str = Field(description="The name of the class.")
+    weight: float = Field(description="What the prototype adds to the class, above 0.001.")
 
 
 class PrototypeScore(StoredForm):
     """The value of one measure for one prototype, beside its chance level."""
 
-    value: float | None  # None where it is undefined
-    chance: float | None = None  # the expected value if patches were drawn at random; None where there is no such level
-    part: str | None = None  # the part that it is about
-    reason: str | None = None  # why it is undefined
+    value: float | None = Field(description="The value; null where it is undefined.")
+    chance: float | None = Field(
+        default=None,
+        description="The expected value if patches were drawn at random; null where there is no such level.",
+    )
+    part: str | None = Field(default=None, description="The part that it is about.")
+    reason: str | None = Field(default=None, description="Why it is undefined.")
 
 
 class JudgedPrototype(StoredForm):
     """One prototype with all that is known of it."""
 
-    number: int  # of the network's prototypes, from 0
-    label: int  # the class for which it has the largest weight
-    class_name: str
-    weight: float  # that weight
-    classes: tuple[ClassWeight, ...]  # all for which it has a weight above 0.001, the largest weight first
-    largest: float  # how strongly it is found where it is found most strongly, in the rows that were looked at
-    rows_found: float  # the share of these rows in which it is found, in [0, 1]
-    shares: Mapping[str, float]  # of the pixels of its strongest patches, by part; they sum to 1; empty if never found
-    scores: Mapping[str, PrototypeScore]  # by the names of the measures
-    patches: tuple[PrototypePatch, ...]  # the strongest first, each of another row
-    source: PrototypePatch | None = None  # the training patch that it is, or else the one where it is found most
-    pushed: bool = False  # whether it is the patch `source`, as a push makes it; else `source` only comes nearest to it
+    number: int = Field(description="Of the network's prototypes, from 0.")
+    label: int = Field(description="The class for which it has the largest weight.")
+    class_name: str = Field(description="The name of that class.")
+    weight: float = Field(description="The weight for that class.")
+    classes: tuple[ClassWeight, ...] = Field(
+        description="All classes for which it has a weight above 0.001, the largest weight first."
+    )
+    largest: float = Field(
+        description="How strongly it is found where it is found most strongly, in the rows that were looked at."
+    )
+    rows_found: float = Field(description="The share of these rows in which it is found, in [0, 1].")
+    shares: Mapping[str, float] = Field(
+        description="The shares of parts in its strongest patches; they sum to 1; empty if it is never found."
+    )
+    scores: Mapping[str, PrototypeScore] = Field(description="By the names of the measures.")
+    patches: tuple[PrototypePatch, ...] = Field(
+        description="Its strongest patches, the strongest first, each of another row."
+    )
+    source: PrototypePatch | None = Field(
+        default=None, description="The training patch that it is, or else the one where it is found most."
+    )
+    pushed: bool = Field(
+        default=False,
+        description="Whether it is the patch source, as a push makes it; else source only comes nearest to it.",
+    )
 
     @property
     def part(self) -> str | None:
@@ -81,28 +99,35 @@ class JudgedPrototype(StoredForm):
 class ModelScore(StoredForm):
     """A measure of a model: the mean over prototypes (or rows, or a count), with its 95 % interval."""
 
-    mean: float | None
-    low: float | None = None  # None for counts, which have no interval
-    high: float | None = None
-    n: int  # prototypes, or rows, that have a value
-    undefined: int = 0  # those that have none
-    over: str  # "prototypes", "rows", "weights", or "model" for a count
-    chance: float | None = None  # the mean of the chance levels of the same prototypes
+    mean: float | None = Field(description="The mean, or the count; null if it is undefined everywhere.")
+    low: float | None = Field(
+        default=None, description="The lower end of the 95 % interval; null for counts, which have none."
+    )
+    high: float | None = Field(default=None, description="The upper end of the interval; null for counts.")
+    n: int = Field(description="How many prototypes, or rows, or weights have a value.")
+    undefined: int = Field(default=0, description="How many have none.")
+    over: str = Field(description="What the mean is over: prototypes, rows or weights; model for a count.")
+    chance: float | None = Field(default=None, description="The mean of the chance levels of the same prototypes.")
 
 
 class JudgedModel(StoredForm):
     """The prototypes of one model, judged on one data set."""
 
-    model: str
-    architecture: str
-    total: int  # prototypes that the network has; those without a weight above 0.001 are not judged
-    grid: tuple[int, int]  # the cells of a similarity map
-    size: int  # the side of the images, in pixels
-    class_names: tuple[str, ...]
-    scores: Mapping[str, ModelScore]  # by the names of the measures
-    prototypes: tuple[JudgedPrototype, ...]  # those with a weight, in their order
-    examples: tuple[Example, ...]  # rows chosen by `RULES`, each once
-    pictures: str = ""  # the file with the pictures, relative to the folder of the run; empty where there is none
+    model: str = Field(description="The name of the model.")
+    architecture: str = Field(description="The architecture, and what its training did besides.")
+    total: int = Field(
+        description="How many prototypes the network has; those without a weight above 0.001 are not judged."
+    )
+    grid: tuple[int, int] = Field(description="The cells of a similarity map, down and across.")
+    size: int = Field(description="The side of the images, in pixels.")
+    class_names: tuple[str, ...] = Field(description="In the order of the labels.")
+    scores: Mapping[str, ModelScore] = Field(description="By the names of the measures.")
+    prototypes: tuple[JudgedPrototype, ...] = Field(description="The prototypes with a weight, in their order.")
+    examples: tuple[Example, ...] = Field(description="Rows that show how the model recognises, each once.")
+    pictures: str = Field(
+        default="",
+        description="The file with the pictures, relative to the folder of this document; empty where there is none.",
+    )
 
     def of_class(self, label: int) -> list[JudgedPrototype]:
         """The prototypes of a class, those with the largest weights first."""
@@ -113,16 +138,16 @@ class JudgedModel(StoredForm):
 class SkippedModel(StoredForm):
     """A model whose prototypes were not judged, with the reason."""
 
-    model: str
-    reason: str
+    model: str = Field(description="The name of the model.")
+    reason: str = Field(description="Why it was not judged, in a sentence.")
 
 
 class PrototypesDocument(StoredForm):
     """What a summary holds of the prototypes of all models of a data set."""
 
-    rows: int  # that were looked at, of `split`
-    split: str
-    strongest: int  # patches of each prototype that are looked at
-    published: bool  # whether the published definitions were computed as well
-    results: tuple[JudgedModel, ...]
-    skipped: tuple[SkippedModel, ...]
+    rows: int = Field(description="How many rows of the split were looked at.")
+    split: str = Field(description="The split that the rows are of.")
+    strongest: int = Field(description="How many patches of each prototype are looked at, at most.")
+    published: bool = Field(description="Whether the published definitions were computed as well.")
+    results: tuple[JudgedModel, ...] = Field(description="The models that were judged.")
+    skipped: tuple[SkippedModel, ...] = Field(description="The models that were not.")

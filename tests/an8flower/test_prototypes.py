@@ -84,6 +84,9 @@ def test_it_prints_measures_and_cards_and_files_them(home: Path, data: Path) -> 
     assert (judged.rows, judged.split, judged.published) == (12, "test", False)
     (model,) = judged.results
     assert [prototype.part for prototype in model.prototypes] == ["petals"] * 3 + ["background"] * 2
+    written = {path.name.partition("-prototypes")[2] or path.name for path in (home / "out").iterdir()}
+    assert written >= {"prototypes.json", ".npz", ".png"}
+    assert len(list((home / "out").glob("*-looks-like-that.png"))) == 1
     (line,) = [line for line in done.output.splitlines() if line.split()[:2] == ["1", "#10e010"]]
     assert line.split()[2:5] == ["+1.00", "near", "row"]
     assert "petals 100%" in line
@@ -115,6 +118,12 @@ def test_networks_and_data_that_do_not_do_are_refused(home: Path, data: Path) ->
     foreign = call(home / "foreign.h5", "--model", "colournets:petals")
     assert foreign.exit_code == 1
     assert "has no part maps, by which prototypes are judged" in foreign.stderr
+    (home / "taken").write_text("")
+    taken = call(data, "--model", "colournets:petals", "-o", home / "taken")
+    assert "taken: is a file; expected a folder" in taken.stderr
+    locked = call(data, "--model", "colournets:petals", "-o", "/proc/locked")
+    assert (locked.exit_code, locked.stdout) == (1, "")
+    assert "Error: /proc/locked: cannot be written" in locked.stderr
     many = call(data, "--model", "colournets:petals", "--rows", 9999)
     assert many.exit_code == 2
     assert "--rows 9999: expected 1 to" in many.stderr

@@ -156,7 +156,7 @@ def attack_outside(classifier: Classifier, images: Tensor, prototypes: np.ndarra
             change = ((change - STEP * gradient.sign()).clamp(-EPSILON, EPSILON) * outside).detach()
         with torch.no_grad():
             attacked = network.locate(clean + change)[rows, chosen]
-    before, after = (values.flatten(1).amax(1).double().cpu().numpy().round(DECIMALS) for values in (maps, attacked))
+    before, after = (values.flatten(1).amax(1).cpu().double().numpy().round(DECIMALS) for values in (maps, attacked))
     has_outside = outside.flatten(1).any(1).cpu().numpy()
     return before, np.where(has_outside, after, np.nan)
 

@@ -85,7 +85,7 @@ def score_model(judge: PrototypeJudge, measured: Mapping[str, Sequence[MeasuredP
     if judge.published:
         fixed = np.full_like(relative, FOUND_PUBLISHED)
         by_row[f"locality{PUBLISHED}"] = interval(measures.locality(where, has_weight, fixed), seed=seed)
-    by_row["abstention"] = share_interval(measures.abstention(where), seed=seed)
+    by_row["abstention"] = share_interval(measures.abstention(where, judge.weights > WEIGHTLESS), seed=seed)
     scores |= {name: _to_score(numbers, "rows") for name, numbers in by_row.items()}
     scores["size"] = ModelScore(mean=float(weights.any(0).sum()), n=weights.shape[1], over="model")
     scores["sparsity"] = ModelScore(mean=float((~weights).mean()), n=weights.size, over="weights")
@@ -161,7 +161,7 @@ def why_undefined(judge: PrototypeJudge, k: int, name: str) -> str:
     assert measure is not None
     if "renderer" in measure.needs and judge.world is None and not name.endswith(PUBLISHED):
         return NO_RENDERER
-    if name.removesuffix(PUBLISHED) in ("purity", "misalignment"):
+    if name.removesuffix(PUBLISHED) in ("purity", "on_object", "misalignment"):
         return NO_OUTSIDE if len(judge.patches[k]) else NEVER
     return NOT_IN_CLASS if len(judge.members[k]) else NO_ROWS
 

@@ -65,7 +65,7 @@ class PrototypeJudge:
     @cached_property
     def weights(self) -> np.ndarray:
         """What these prototypes add to each class, (C, K) float64."""
-        weights = network_of(self.classifier).weights.detach().double().cpu().numpy()
+        weights = network_of(self.classifier).weights.detach().cpu().double().numpy()
         return np.asarray(weights[:, self.numbers])
 
     @cached_property
@@ -142,6 +142,7 @@ class PrototypeJudge:
         noisy = maps.parts_under(self.noisy.cells, self.noisy.is_found)
         values = {
             "purity": [measures.purity(where, maps, k, self.strongest) for k in count],
+            "on_object": [measures.on_object(where, maps, k, self.strongest) for k in count],
             "same_part": [self._over_class(measures.same_part, k, under[:, k]) for k in count],
             "consistency": [self._over_class(measures.consistency, k, under[:, k]) for k in count],
             "stability": [self._compare(k, under, noisy, maps) for k in count],

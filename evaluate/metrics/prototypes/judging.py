@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from an8flower.errors import NotApplicable
+from an8flower.errors import NotApplicable, Refusal
 from an8flower.store import FlowerSplit
 
 from ...data.selection import select_rows
@@ -26,6 +26,7 @@ from .describing import Description, describe_prototypes
 from .judge import PrototypeJudge
 from .locating import network_of
 from .measures import STRONGEST
+from .sheet import write_sheets
 
 ROWS = 300  # unless more or fewer are wanted
 
@@ -78,14 +79,17 @@ def judge_models(
     """Judge the prototypes of models, and describe them as `prototypes --json` prints them.
 
     Args:
-        folder: where the pictures of each model go, as MODEL-prototypes.npz; None writes none.
+        folder: where the pictures of each model go: the arrays as MODEL-prototypes.npz, its gallery as
+            MODEL-prototypes.png, and single rows as MODEL-looks-like-that.png; None writes none.
         warn: takes a sentence about each model that is at chance or far below what its file states.
 
     Raises:
         NotApplicable: no model has prototypes that can be judged; the reason is that of the first.
-        Refusal: no such model, or it does not fit the data.
+        Refusal: no such model, or it does not fit the data; or the folder cannot be written.
         WrongUsage: there are not that many rows.
     """
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise Refusal(f"{folder}: is a file; expected a folder for pictures and prototypes.json, name another with -o")
     store = test.split.store
     models = [open_judged(source, store, resources.device) for source in sources]
     doubts = [check_accuracy(model, test.split, resources.in_flight).doubt for model in models]
@@ -99,6 +103,8 @@ def judge_models(
             results.append(_file(test.describe(model, resources), folder))
         except NotApplicable as reason:
             skipped.append(SkippedModel(model=model.name, reason=str(reason)))
+        except OSError as error:
+            raise Refusal(f"{folder}: cannot be written ({error.strerror}); choose another folder with -o") from None
     if not results:
         raise NotApplicable(skipped[0].reason)
     return {
@@ -116,4 +122,5 @@ def _file(description: Description, folder: Path | None) -> JudgedModel:
         return description.model
     name = f"{description.model.model}-prototypes.npz"
     write_arrays(folder / name, description.pictures)
+    write_sheets(description.model, description.pictures, folder)
     return description.model.model_copy(update={"pictures": name})

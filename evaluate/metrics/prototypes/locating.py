@@ -86,11 +86,12 @@ def locate_prototypes(
             maps = similarity_maps(network, normalised)[:, chosen]
             values, cells = maps.flatten(2).max(2)
             peaks = find_peaks(maps, batch.shape[2]) if with_peaks else cells[:, :0]
-            logits = network(normalised).double() if with_logits else values[:, :0]
+            logits = network(normalised) if with_logits else values[:, :0]
             grid = (maps.shape[2], maps.shape[3])
             parts.append([part.cpu().numpy() for part in (values, cells, logits, peaks)])
-    of_rows = [np.concatenate(part) for part in zip(*parts, strict=True)]
-    return Locations(of_rows[0], of_rows[1], of_rows[3] if with_peaks else None, of_rows[2], grid)
+    values_of, cells_of, logits_of, peaks_of = (np.concatenate(part) for part in zip(*parts, strict=True))
+    wide, logits_wide = (numbers.astype(np.float64) for numbers in (values_of, logits_of))
+    return Locations(wide.round(DECIMALS), cells_of, peaks_of if with_peaks else None, logits_wide, grid)
 
 
 def similarity_maps(network: PrototypeNetwork, normalised: Tensor) -> Tensor:
@@ -98,7 +99,8 @@ def similarity_maps(network: PrototypeNetwork, normalised: Tensor) -> Tensor:
     maps = network.locate(normalised)
     if not maps.isfinite().all() or (maps < 0).any():
         raise Refusal("the network gives similarities that are infinite, NaN or below 0; train it anew")
-    return maps.double().round(decimals=DECIMALS)
+    wide = maps.float() if maps.device.type == "mps" else maps.double()
+    return wide.round(decimals=DECIMALS)
 
 
 def find_peaks(maps: Tensor, size: int) -> Tensor:

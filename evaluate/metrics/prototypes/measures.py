@@ -9,7 +9,7 @@ import numpy as np
 
 from ...results.prototype_results import Box
 from .locating import Locations, strongest_rows
-from .parts import NOWHERE, PartMaps, lie_in
+from .parts import BACKGROUND, NOWHERE, PartMaps, lie_in
 
 STRONGEST = 10  # patches of a prototype that purity looks at, as in PIP-Net
 SAME = 0.8  # the share of a class's rows in which a consistent prototype lies on the same part, as in EvalProtoPNet
@@ -46,6 +46,17 @@ def purity(where: Locations, maps: PartMaps, prototype: int, strongest: int = ST
         return UNDEFINED
     part = int(shares.argmax())
     return MeasuredPrototype(float(shares[part]), float(maps.shares[..., part].mean()), part)
+
+
+def on_object(where: Locations, maps: PartMaps, prototype: int, strongest: int = STRONGEST) -> MeasuredPrototype:
+    """The share of the pixels of a prototype's strongest patches that show the object: any part but the background.
+
+    Chance is the share of the object among the pixels of all rows.
+    """
+    shares = patch_shares(where, maps, prototype, strongest)
+    if np.isnan(shares).all():
+        return UNDEFINED
+    return MeasuredPrototype(float(1 - shares[BACKGROUND]), float(1 - maps.shares[..., BACKGROUND].mean()))
 
 
 def keypoint_purity(
@@ -200,10 +211,13 @@ def locality(where: Locations, weights: np.ndarray, threshold: np.ndarray) -> np
     return counts
 
 
-def abstention(where: Locations) -> np.ndarray:
-    """Whether no class gets a logit above 0 in each row, (n,) float64: 1 or 0."""
-    abstains: np.ndarray = (where.logits.max(1) <= 0).astype(np.float64)
-    return abstains
+def abstention(where: Locations, speaks: np.ndarray) -> np.ndarray:
+    """Whether nothing speaks for any class in each row, (n,) float64: 1 or 0.
+
+    Args:
+        speaks: (C, K) bool, whether a prototype has a weight above 0 for a class.
+    """
+    return np.asarray(~(where.is_found & speaks.any(0)).any(1), np.float64)
 
 
 def class_rows(labels: np.ndarray, classes: np.ndarray) -> Iterator[np.ndarray]:

@@ -13,6 +13,7 @@ from an8flower.factors import PARTS
 from ...results.prototype_results import Box
 from .locating import cell_edges
 
+BACKGROUND = PARTS.index("background")
 NOWHERE = -1  # the part of a prototype that is not found
 
 

@@ -237,6 +237,7 @@ def test_purity_is_that_of_a_double_loop() -> None:
         measured = measures.purity(where, maps, prototype)
         assert measured.value == pytest.approx(max(shares.values()))
         assert measured.part == max(shares, key=lambda part: shares[part])
+        assert measures.on_object(where, maps, prototype).value == pytest.approx(sum(shares.values()) - shares[0])
         cells = [maps.shares[row, cell, measured.part] for row in range(14) for cell in range(12)]
         assert measured.chance == pytest.approx(sum(cells) / len(cells))
 
@@ -252,6 +253,7 @@ def test_keypoint_purity_counts_patches_with_the_keypoint() -> None:
     nowhere = locations(np.zeros((4, 1)), np.zeros((4, 1), int), (2, 2))
     assert math.isnan(measures.keypoint_purity(nowhere, PartMaps(parts, (2, 2)), 0, boxes, 10).value)
     assert math.isnan(measures.purity(nowhere, PartMaps(parts, (2, 2)), 0).value)
+    assert math.isnan(measures.on_object(nowhere, PartMaps(parts, (2, 2)), 0).value)
 
 
 def test_consistency_wants_four_of_five() -> None:
@@ -305,11 +307,13 @@ def test_published_consistency_counts_rows_in_which_the_part_is_visible() -> Non
 
 
 def test_counts_of_a_row() -> None:
-    values = np.array([[0.5, 0.0, 0.05], [0.2, 0.9, 0.9]])
-    where = Locations(values, np.zeros((2, 3), int), None, np.array([[1.0, 0.0], [-1.0, 0.0]]), (1, 1))
+    values = np.array([[0.5, 0.0, 0.05], [0.2, 0.9, 0.9], [0.0, 0.0, 0.7]])
+    logits = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])
+    where = Locations(values, np.zeros((3, 3), int), None, logits, (1, 1))
     weights = np.array([[True, True, False], [False, True, True]])
-    assert measures.locality(where, weights, np.full(3, 0.1)).tolist() == [1, 2]
-    assert measures.abstention(where).tolist() == [0, 1]
+    assert measures.locality(where, weights, np.full(3, 0.1)).tolist() == [1, 2, 0]
+    assert measures.abstention(where, weights).tolist() == [0, 0, 0]
+    assert measures.abstention(where, weights & [True, True, False]).tolist() == [0, 0, 1]  # the third speaks for none
 
 
 # Prototypes whose truth is known by construction.
@@ -318,7 +322,7 @@ def test_counts_of_a_row() -> None:
 def test_prototypes_of_petals_are_pure_stable_and_aligned(coloured: Description) -> None:
     model = coloured.model
     for number in range(3):
-        for measure in ("purity", "same_part", "consistency", "redraw_stability", "stability"):
+        for measure in ("purity", "on_object", "same_part", "consistency", "redraw_stability", "stability"):
             assert value(model, number, measure) == 1.0, measure
         assert value(model, number, "misalignment") == 0.0
         prototype = model.prototypes[number]
@@ -337,6 +341,8 @@ def test_prototypes_of_the_background_are_named_so(coloured: Description, store:
         assert prototype.part == "background"
         assert prototype.scores["purity"].value == 1.0
         assert prototype.scores["purity"].chance == pytest.approx((parts == 0).mean())
+        assert prototype.scores["on_object"].value == 0.0
+        assert prototype.scores["on_object"].chance == pytest.approx((parts != 0).mean())
         assert prototype.scores["consistency"].value == 0.0  # its colour is there in some of the rows of its class
         assert prototype.scores["misalignment"].value == 0.0
 

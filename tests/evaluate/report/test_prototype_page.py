@@ -76,10 +76,22 @@ def test_the_interval_is_held_against_chance(model: JudgedModel, words: str) -> 
 def test_parts_are_counted_and_the_background_is_named() -> None:
     assert conclude(made_up.model(), 60)[1:] == [
         "They stand for: petals (4), disc (2), background (1) and leaves (1).",
-        "1 of 8 speaks for a class by the background, which is no part of a plant.",
+        "1 of 8 lies on the background, which is no part of a plant.",
         "The network has 12 prototypes, of which 3 have no weight for any class and are left out here; 1 with a weight "
         "is silent: found in none of the 60 rows.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("low", "end"),
+    [(0.6, "changes as well: most of what makes it respond lies beside the part."), (0.3, "changes as well.")],
+)
+def test_what_lies_beside_the_box_is_said(low: float, end: str) -> None:
+    change = ModelScore(mean=0.7, low=low, high=0.8, n=8, over="prototypes", chance=0.9)
+    model = made_up.model()
+    sentences = conclude(model.model_copy(update={"scores": {**model.scores, "misalignment": change}}), 60)
+    assert "changes by 70 % on average, and by 90 % if that part changes as well" in sentences[3]
+    assert sentences[3].endswith(end)
 
 
 # ---- The section -----------------------------------------------------------------------------------------------
