@@ -17,6 +17,7 @@ from .commands import (
     methods,
     models,
     planting,
+    prototypes,
     scoring,
     shards,
     signing,
@@ -34,7 +35,7 @@ COMMANDS = (
     *(models.train, models.archs),
     *(methods.methods, methods.check, methods.metrics),
     explaining.explain,
-    *(trust.certify, scoring.score, trust.sanity),
+    *(trust.certify, scoring.score, trust.sanity, prototypes.prototypes),
     tuning.tune,
     *(audit.audit, audit.report, comparing.compare, signing.sign),
 )

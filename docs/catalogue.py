@@ -14,7 +14,7 @@ FAMILIES = {
     "perturbation": "What the model says when parts of the picture are hidden.",
     "relevance": "The logit is handed down layer by layer, each layer sharing out what it received.",
     "attention": "What the tokens of a vision transformer attend to.",
-    "prototypes": "Where a network that reasons by prototypes finds them.",
+    "prototypes": "Networks that reason by prototypes: where they find them, and what their prototypes stand for.",
     "interpretation": "Filters that tell the classes are found once for a model and a data set, and shown.",
     "localisation": "Does the map lie where the evidence is? They need maps and masks; a few ask the model as well.",
     "faithfulness": "What does the model say when pixels are masked by the map? Most of them need no ground truth.",
@@ -23,11 +23,23 @@ FAMILIES = {
 }
 
 
+LEVELS = {
+    "row": "one for each row",
+    "data set": "one for the data set, from the curves of all rows",
+    "prototypes": "one for each prototype, and their mean for the model",
+    "rows": "one for each row, and their mean for the model",
+    "weights": "one for the model",
+    "model": "one for the model",
+}
+"""What a metric has a value for, in words."""
+
+
 def metric_cards() -> str:
     """Every metric's card, by family."""
     from an8flower.evaluate.metrics.naming import parse_metrics
+    from an8flower.evaluate.results.prototype_cards import MEASURES
 
-    cards = [metric.card() for metric in parse_metrics(["all"])]
+    cards = [metric.card() for metric in (*parse_metrics(["all"]), *MEASURES)]
     opening = """# Metric cards
 
 What has to be known of a metric before its numbers are read. The same cards travel with every result: in
@@ -57,7 +69,7 @@ def _card(card: Mapping[str, Any]) -> str:
         "better": "higher" if card["higher_is_better"] else "lower",
         "parameters": ", ".join(f"{name}={value}" for name, value in card["parameters"].items()),
         "needs": ", ".join(card["needs"]) or "maps and masks alone",
-        "value": "one for each row" if card["level"] == "row" else "one for the data set, from the curves of all rows",
+        "value": LEVELS[card["level"]],
     }
     shown = {"name", "family", "definition", "unit", "bounds", "higher_is_better", "parameters", "needs", "level"}
     lines |= {name: str(value) for name, value in card.items() if name not in shown}

@@ -59,6 +59,8 @@ KEYS = {
     "Plan.agreement": "whether a method's maps agree where models and evidence do; skipped if it is left out",
     "Plan.architecture": "whether maps stay where a network can look, on "
     "[canvases](known.md#networks-that-can-look-at-one-place-only); skipped if it is left out",
+    "Plan.prototypes": "what [prototypes](model.md#what-prototypes-stand-for) stand for, of networks that have some; "
+    "skipped if it is left out",
     "Plan.sanity": "whether methods notice that a model is randomised; skipped if it is left out",
     "Plan.meta": "which metric may be believed: maps of known worth, scored by every metric on the models that rely on "
     "the evidence; skipped if it is left out",
@@ -112,6 +114,8 @@ KEYS = {
     "agreement.rows": "rows that are explained, twice on each model, or all if there are fewer",
     "architecture.methods": "the methods to judge; by default those of the plan",
     "architecture.canvases": "canvases of four pictures for each model: a multiple of 4, a quarter for each cell",
+    "prototypes.rows": "rows that prototypes are looked for in, or all if there are fewer",
+    "prototypes.published": "whether the published definitions are computed as well",
     "sanity.methods": "the methods to check; by default those of the plan",
     "sanity.rows": "rows whose maps are compared",
     "sanity.steps": "steps of the walk from the logits down, at most",
@@ -136,6 +140,7 @@ KEYS = {
     "reduced.archs": 'architectures that stand in for others: `{ resnet50 = "flowernet" }`',
     "reduced.meta_rows": "rows of the maps of known worth",
     "reduced.architecture_canvases": "canvases of four pictures for each model",
+    "reduced.prototypes_rows": "rows that prototypes are looked for in",
     "reduced.roar_shares": "shares of the pixels that are removed before networks are trained anew",
     "reduced.roar_epochs": "epochs of each training of removing and retraining",
     "reduced.sanity_rows": "rows of the sanity checks",

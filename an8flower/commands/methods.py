@@ -221,6 +221,8 @@ def _show_verdicts(verdicts: list[ContractVerdict], promises: dict[str, str]) ->
 def metrics(name: str | None, run: Path | None, as_json: bool) -> None:
     """List the metrics, print the card of one, or say which metrics of an audit may be believed.
 
+    Those of the family prototypes score the prototypes of a network, not maps: see `an8flower prototypes`.
+
     Besides these, metrics of Quantus are metrics: write quantus:PointingGame, or quantus:PixelFlipping(abs=True).
 
     With --meta the folder of a finished audit is read: how far each metric that needs no truth orders the methods as
@@ -235,18 +237,31 @@ def metrics(name: str | None, run: Path | None, as_json: bool) -> None:
     if run is not None:
         show_believed(run, name, as_json)
         return
-    from ..evaluate.results.listing import read_entry, read_listing
     from .fitting import show, show_mapping
 
-    entry = read_entry("metrics", name) if name else None
-    cards = [entry] if entry else None if name else read_listing("metrics")
-    if cards is None:  # with parameters, of a family, or of a plug-in
-        from ..evaluate.metrics.naming import parse_metrics
-
-        cards = [metric.card() for metric in parse_metrics([name or "all"])]
+    cards = _read_cards(name)
     if as_json:
         echo_json(cards)
     elif name:
         show_mapping(cards[0])
     else:
         show(["name", "family", "what it is"], [[c["name"], c["family"], c["definition"]] for c in cards])
+
+
+def _read_cards(name: str | None) -> list[dict[str, Any]]:
+    """The card of a metric, or of all: of those that score maps, and behind them of those that score prototypes."""
+    from ..evaluate.results.listing import read_entry, read_listing
+    from ..evaluate.results.prototype_cards import FAMILY, MEASURES, find_measure
+
+    of_prototypes = [measure.card() for measure in MEASURES]
+    if name and (measure := find_measure(name)):
+        return [measure.card()]
+    if name == f"family:{FAMILY}":
+        return of_prototypes
+    entry = read_entry("metrics", name) if name else None
+    cards = [entry] if entry else None if name else read_listing("metrics")
+    if cards is None:  # with parameters, of a family, or of a plug-in
+        from ..evaluate.metrics.naming import parse_metrics
+
+        cards = [metric.card() for metric in parse_metrics([name or "all"])]
+    return cards if name and name != "all" else [*cards, *of_prototypes]

@@ -11,6 +11,7 @@ from an8flower.names import unknown
 
 from ..options import METHOD, USUAL, is_of_quantus, parse_parameters
 from ..registry import explainers, metrics
+from ..results.prototype_cards import SCORES_PROTOTYPES, find_measure
 from .metric import Asking, Metric, Reading
 from .quantus_metrics import FAMILY, parse_quantus
 
@@ -45,12 +46,19 @@ def parse_metric(text: str) -> Metric:
     match = METHOD.fullmatch(text)
     if match is None:
         raise WrongUsage("an empty name of a metric came; see `an8flower metrics`")
+    refuse_measure_of_prototypes(match["name"])
     metric = metrics[match["name"]].item
     if not isinstance(metric, Metric):
         raise WrongUsage(f"{match['name']} is {metric!r}; expected a Metric")
     if match["name"] != metric.name:
         refuse_another_name(match["name"], metric)
     return with_options(metric, match["parameters"]) if match["parameters"] else metric
+
+
+def refuse_measure_of_prototypes(name: str) -> None:
+    """Raise WrongUsage if a name is that of a measure of prototypes, unless somebody's metric is called so as well."""
+    if find_measure(name) is not None and name not in metrics.names():
+        raise WrongUsage(f"{name} scores {SCORES_PROTOTYPES}")
 
 
 def refuse_another_name(text: str, metric: Metric) -> None:
