@@ -38,21 +38,24 @@ class ModelFacts(NamedTuple):
 def pair_variants(names: Sequence[str]) -> list[VariantPair]:
     """The variants among models, each with its plain architecture, in the order of the models.
 
+    A seed of which either has several models is left out: which of them belong together cannot be told.
+
     Args:
         names: the names of models, ARCH-seedN-DIGEST. What follows the first plus in ARCH makes a variant.
 
     >>> [pair[:3] for pair in pair_variants(["net-seed0-1a", "net+cosine-seed0-2b", "other+cosine-seed0-3c"])]
     [('net', 'net+cosine', (0,))]
     """
-    by_arch: dict[str, dict[int, str]] = {}
+    by_arch: dict[str, dict[int, list[str]]] = {}
     for name in names:
         arch, seed, _ = name.rsplit("-", 2)
         if seed.removeprefix("seed").isdigit():
-            by_arch.setdefault(arch, {})[int(seed.removeprefix("seed"))] = name
+            by_arch.setdefault(arch, {}).setdefault(int(seed.removeprefix("seed")), []).append(name)
+    single = {arch: {seed: of[0] for seed, of in seeds.items() if len(of) == 1} for arch, seeds in by_arch.items()}
     pairs = []
-    for variant, models in by_arch.items():
+    for variant, models in single.items():
         base = variant.partition("+")[0]
-        plain = by_arch.get(base, {}) if base != variant else {}
+        plain = single.get(base, {}) if base != variant else {}
         if seeds := sorted(models.keys() & plain.keys()):
             sides = (tuple(side[seed] for seed in seeds) for side in (plain, models))
             pairs.append(VariantPair(base, variant, tuple(seeds), *sides))

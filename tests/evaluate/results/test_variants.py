@@ -49,6 +49,11 @@ def test_models_are_paired_by_their_seeds() -> None:
     assert models.variant_models == (STREAM[1], STREAM[2], STREAM[0])
 
 
+def test_a_seed_with_two_models_of_one_kind_is_left_out() -> None:
+    (models,) = pair_variants([*PLAIN, *STREAM, "net+ca-seed1-g"])
+    assert models.seeds == (0, 2)
+
+
 def test_differences_are_those_of_a_slow_loop() -> None:
     values = draw()
     document = pair(values).describe("iou", KIND)
