@@ -26,7 +26,7 @@ test-gpu: $(VENV)/.test  ## on a machine with a GPU
 
 MEASURED := rendering generation planting exporting localisation training gradient_penalty shortcut explainers memory conformance \
 	transformer_conformance faithfulness sanity certificate metric_conformance plans inference metric_table in_domain \
-	imputation by_hand start pages
+	imputation by_hand start quick_audit pages
 bench: $(VENV)/.bench  ## measure, and write benchmarks/results/
 	for each in $(MEASURED); do $(BIN)/python benchmarks/$$each.py || exit 1; done
 

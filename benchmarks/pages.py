@@ -39,6 +39,7 @@ its way back to the pixels. Written by `make bench`; the figures are those of th
             "sanity": "Sanity checks",
             "certificate": "Reliance certificate",
             "start": "Start of commands",
+            "quick_audit": "Quick audit",
             "plans": "Shipped plans",
         },
     ),
