@@ -25,8 +25,8 @@ test-gpu: $(VENV)/.test  ## on a machine with a GPU
 	$(BIN)/python -m pytest -m gpu
 
 MEASURED := rendering generation planting exporting localisation training gradient_penalty self_explaining shortcut explainers memory conformance \
-	transformer_conformance faithfulness sanity certificate metric_conformance plans pages inference metric_table in_domain \
-	imputation by_hand
+	transformer_conformance faithfulness sanity certificate metric_conformance plans inference metric_table in_domain \
+	imputation by_hand start quick_audit pages
 bench: $(VENV)/.bench  ## measure, and write benchmarks/results/
 	for each in $(MEASURED); do $(BIN)/python benchmarks/$$each.py || exit 1; done
 

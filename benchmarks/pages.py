@@ -38,6 +38,8 @@ its way back to the pixels. Written by `make bench`; the figures are those of th
             "faithfulness": "Faithfulness metrics",
             "sanity": "Sanity checks",
             "certificate": "Reliance certificate",
+            "start": "Start of commands",
+            "quick_audit": "Quick audit",
             "plans": "Shipped plans",
         },
     ),

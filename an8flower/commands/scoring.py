@@ -194,10 +194,13 @@ def _name_maps(maps: tuple[str, ...], names: tuple[str, ...]) -> list[str]:
 
 def _choose_scorer(engine: Engine | None) -> Callable[..., ScoringOutcome]:
     """The function that scores: one that has the engine run strangers' code, or one that runs everything here."""
-    from ..evaluate.audits.scored_apart import score_apart
-    from ..evaluate.scoring.run import score as score_here
+    if engine:
+        from ..evaluate.audits.scored_apart import score_apart
 
-    return partial(score_apart, engine=engine) if engine else score_here
+        return partial(score_apart, engine=engine)
+    from ..evaluate.scoring.run import score
+
+    return score
 
 
 def _name_broken_plug_ins(methods: tuple[str, ...]) -> None:

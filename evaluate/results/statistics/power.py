@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-from scipy.special import ndtri
-
 REASON = 1000  # seeds: nobody trains more to settle a pair
 
 
@@ -22,7 +20,7 @@ def rows_needed(effect: float, alpha: float = 0.05, power: float = 0.8) -> int |
     """
     if math.isnan(effect) or abs(effect) < 1e-6:
         return None
-    return math.ceil(((ndtri(1 - alpha / 2) + ndtri(power)) / effect) ** 2)
+    return math.ceil(((normal_quantile(1 - alpha / 2) + normal_quantile(power)) / effect) ** 2)
 
 
 def rows_to_decide(value: float, reach: float, n: int, bound: float) -> int | None:
@@ -38,7 +36,7 @@ def rows_to_decide(value: float, reach: float, n: int, bound: float) -> int | No
     >>> rows_to_decide(0.6, 0.2, 50, 0.5)
     409
     """
-    spread = reach * math.sqrt(n) / ndtri(0.975)
+    spread = reach * math.sqrt(n) / normal_quantile(0.975)
     return rows_needed((value - bound) / spread) if spread > 0 else None
 
 
@@ -71,8 +69,15 @@ def seeds_needed(
     >>> seeds_needed(0.3, 0.05, 0.2, 3), seeds_needed(0.1, 0.05, 0.2, 3)
     (14, None)
     """
-    room = (difference / (ndtri(1 - alpha / 2) + ndtri(power))) ** 2 - from_rows**2
+    room = (difference / (normal_quantile(1 - alpha / 2) + normal_quantile(power))) ** 2 - from_rows**2
     if not room > 0:
         return None
     count = math.ceil(seeds * from_seeds**2 / room)
     return max(count, 1) if count <= REASON else None
+
+
+def normal_quantile(probability: float) -> float:
+    """The value that a standard normal number stays below with a probability."""
+    from scipy.special import ndtri  # here, as it takes a while to load
+
+    return float(ndtri(probability))

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from scipy.special import digamma, polygamma
 
 from ..scopes import LEAST_SEEDS
 from .comparisons import ALPHA, holm
@@ -135,6 +134,8 @@ def fit_prior(variance: np.ndarray, freedom: np.ndarray) -> tuple[float, float]:
 
     Source: Smyth (2004), section 6.2 and appendix.
     """
+    from scipy.special import digamma, polygamma  # here, as it takes a while to load
+
     known = (variance > 1e-10 * np.nanmax(variance, initial=0)) & (variance > 0)
     if known.sum() < 2:
         return float("nan"), 0.0
@@ -152,9 +153,12 @@ def inverse_trigamma(value: float) -> float:
 
     Source: Smyth (2004), appendix.
 
+    >>> from scipy.special import polygamma
     >>> round(inverse_trigamma(float(polygamma(1, 2.5))), 9)
     2.5
     """
+    from scipy.special import polygamma  # here, as it takes a while to load
+
     if value < 1e-7:
         return 1 / value
     x = 0.5 + 1 / value

@@ -16,7 +16,6 @@ from functools import cache, cached_property
 
 import numpy as np
 import torch
-from scipy.stats import entropy as shannon
 from torch import Tensor
 
 from .compiled_similarity import gaussian_means, rank_rows, structural_similarities, sum_gradients
@@ -147,5 +146,7 @@ MEASURES: dict[str, Callable[[ComparedMaps, ComparedMaps], np.ndarray]] = {
 
 def entropies(maps: ComparedMaps) -> np.ndarray:
     """The entropy (N,) in nats of each map's histogram of 100 bins from its least to its largest value."""
+    from scipy.stats import entropy as shannon  # here, as it takes a while to load
+
     counts = [np.histogram(scaled, BINS)[0] for scaled in maps.scaled]
     return np.array([shannon(histogram) for histogram in counts])
