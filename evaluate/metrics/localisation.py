@@ -292,11 +292,5 @@ def _relevance_rank(ranking: Ranking) -> Tensor:
 )
 def _auroc(ranking: Ranking) -> Tensor:
     """Probability that a random pixel of G is larger than a random pixel outside: the area under the ROC curve."""
-    # Of the pixels smaller than a pixel, `below` are mask pixels. A mask pixel wins against the others,
-    # smaller - below; a pixel outside loses against these. Tied pairs do neither. Wins less losses, over all pixels:
-    # hits * (smaller - below) - (1 - hits) * below == hits * smaller - below.
-    smaller = ranking.smaller
-    lead = (ranking.hits * smaller - ranking.below.gather(1, smaller)).sum(1)
-    lead = lead + (smaller.shape[1] - ranking.pixels) * ranking.size  # void pixels, behind all others, are no pairs
     pairs = ranking.size * (ranking.pixels - ranking.size)
-    return (1 + lead.double() / pairs) / 2
+    return (1 + ranking.lead.double() / pairs) / 2

@@ -367,12 +367,34 @@ class TestInvariance:
         assert torch.equal(masks, before[1])
 
 
-def test_one_sort_serves_all(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("shift", [0, 0.5])
+def test_one_sort_serves_all(shift: float, monkeypatch: pytest.MonkeyPatch) -> None:
     sorts = []
-    monkeypatch.setattr(ranking, "_ascending", lambda keys: sorts.append(1) or keys.sort(1).values)
+    for name in ("_sort_non_negative", "_sort_signed"):
+        sort = getattr(ranking, name)
+        monkeypatch.setattr(ranking, name, lambda *rows, name=name, sort=sort: sorts.append(name) or sort(*rows))
     maps = torch.rand(2, 6, 6)
-    scores(maps, maps > 0.5)
-    assert sorts == [1]
+    scores(maps - shift, maps > 0.5)
+    assert sorts == ["_sort_signed" if shift else "_sort_non_negative"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(pairs())
+def test_maps_without_negative_values_are_sorted_as_signed_ones(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    values, masks = torch.from_numpy(np.abs(pair[0])), torch.from_numpy(pair[1])
+    ordered, hits = ranking._sort_non_negative(values, masks)
+    expected = ranking._sort_signed(values, masks)
+    assert torch.equal(ordered, expected[0])
+    assert torch.equal(hits, expected[1])
+
+
+@settings(max_examples=50, deadline=None)
+@given(pairs())
+def test_mask_pixels_are_the_last_ones_among_equals(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    values, masks = torch.from_numpy(pair[0]), torch.from_numpy(pair[1])
+    for row, (ordered, hits) in enumerate(zip(*ranking._sort_signed(values, masks), strict=True)):
+        expected = sorted(zip(values[row].tolist(), masks[row].tolist(), strict=True))  # 0 and -0 are equal
+        assert list(zip(ordered.tolist(), hits.tolist(), strict=True)) == expected
 
 
 # Chance: what noise really scores, beside what is expected of it
