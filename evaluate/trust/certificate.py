@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from an8flower.factors import PARTS
 
 from ..data.selection import select_rows
 from ..data.world import World
-from ..metrics.interventions.reliance import classify_scenes, goes_with_shortcut, redundant_sets
+from ..metrics.interventions.reliance import classify_tables, goes_with_shortcut, redundant_sets
 from ..models.accuracy_check import check_accuracy
 from ..models.classifier import Classifier
 from ..models.networks.arithmetic import describe_arithmetic
@@ -184,10 +185,11 @@ def certify(
     questions = list(questions_about(rows))
     network = streamline(classifier)
     with evaluating(classifier):
-        before = classify_scenes(network, world, rows.table, batch)
-        answers = []
-        for done, question in enumerate(questions, 1):
-            answers.append(Answers(question, before, classify_scenes(network, world, question.scenes(), batch)))
+        tables = chain([rows.table], (question.scenes() for question in questions))
+        logits = classify_tables(network, world, tables, batch)
+        before, answers = next(logits), []
+        for done, (question, after) in enumerate(zip(questions, logits, strict=True), 1):
+            answers.append(Answers(question, before, after))
             progress(done, len(questions) + 1)
         use = measure_use(network, rows, before.argmax(1).numpy(), batch)
     progress(len(questions) + 1, len(questions) + 1)

@@ -5,7 +5,7 @@ One scene a row is rendered again, and a second one where the data have a shortc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,7 @@ from an8flower.errors import NotApplicable
 from an8flower.evidence import sufficient_sets
 from an8flower.spec import DatasetSpec
 
+from ...data.ahead import make_ahead
 from ...data.world import World
 from ...models.networks.batched_passes import Network
 from ...resources import halve_where_memory_runs_out
@@ -39,20 +40,40 @@ WHY_UNDEFINED = {
 }
 
 
-@torch.inference_mode()
 def classify_scenes(network: Network, world: World, table: np.ndarray, batch: int) -> Tensor:
     """Render scenes (n,), n > 0, in bounded portions, and give their logits (n, C) on the CPU."""
-    portions = np.split(table, range(AT_ONCE, len(table), AT_ONCE))
-    return torch.cat([_classify(network, world.photograph(portion).images, batch) for portion in portions])
+    return next(classify_tables(network, world, [table], batch))
 
 
+def classify_tables(network: Network, world: World, tables: Iterable[np.ndarray], batch: int) -> Iterator[Tensor]:
+    """Render the scenes of each table (n,), n > 0, as `classify_scenes` does, and give their logits (n, C) on the CPU.
+
+    The next portion is rendered while the network is asked about this one, across tables too, which are asked for as
+    late as that allows.
+    """
+    logits = []
+    for images, is_last in make_ahead(_photograph_portions(world, tables)):
+        logits.append(_classify(network, images, batch))
+        if is_last:
+            yield torch.cat(logits).cpu()
+            logits = []
+
+
+def _photograph_portions(world: World, tables: Iterable[np.ndarray]) -> Iterator[tuple[Tensor, bool]]:
+    """The images of each table's scenes, in portions, and whether a portion is the last of its table."""
+    for table in tables:
+        for start in range(0, len(table), AT_ONCE):
+            yield world.photograph(table[start : start + AT_ONCE]).images, start + AT_ONCE >= len(table)
+
+
+@torch.inference_mode()
 def _classify(network: Network, images: Tensor, batch: int) -> Tensor:
-    """The logits (n, C) of images on the CPU; with smaller batches if memory runs out."""
+    """The logits (n, C) of images; with smaller batches if memory runs out."""
 
     def classify_by(batch: int) -> Tensor:
         return torch.cat([network(portion) for portion in images.split(batch)])
 
-    return halve_where_memory_runs_out(classify_by, batch, images.device).cpu()
+    return halve_where_memory_runs_out(classify_by, batch, images.device)
 
 
 def measure_reliance(

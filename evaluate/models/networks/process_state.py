@@ -182,12 +182,13 @@ ORIGINALS = {owner: functions_of(owner) for owner in (*OWNERS, *LAYERS)}
 
 def read_functions(network: nn.Module) -> dict[tuple[Any, str], Any]:
     """The functions of torch that are not those that were there when this file was imported."""
-    return {
-        (owner, name): vars(owner).get(name)
-        for owner, functions in ORIGINALS.items()
-        for name, function in functions.items()
-        if vars(owner).get(name) is not function
-    }
+    patches = {}
+    for owner, functions in ORIGINALS.items():
+        current = vars(owner)
+        for name, function in functions.items():
+            if current.get(name) is not function:
+                patches[owner, name] = current.get(name)
+    return patches
 
 
 def write_functions(patches: dict[tuple[Any, str], Any]) -> None:

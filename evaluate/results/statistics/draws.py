@@ -7,6 +7,7 @@ comes together in the differences between draws, and nothing has to be assumed o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -27,9 +28,7 @@ class Estimate:
     @property
     def reach(self) -> float:
         """Half the width of the 95 % interval, by Student's t."""
-        from scipy.stats import t  # here, as it takes a while to load
-
-        return float(t.ppf((1 + LEVEL) / 2, self.draws - 1) * self.error) if self.draws > 1 else float("nan")
+        return float(student_quantile(self.draws - 1) * self.error) if self.draws > 1 else float("nan")
 
     def p_against(self, threshold: float) -> float:
         """Two-sided p of Student's test against a threshold; NaN where there is no error to hold it against."""
@@ -41,6 +40,14 @@ class Estimate:
         if self.error == 0:
             return float(apart == 0)
         return float(2 * t.sf(apart / self.error, self.draws - 1))
+
+
+@cache
+def student_quantile(freedom: int) -> float:
+    """How many standard errors a 95 % interval reaches to each side, by Student's t with these degrees of freedom."""
+    from scipy.stats import t  # here, as it takes a while to load
+
+    return float(t.ppf((1 + LEVEL) / 2, freedom))
 
 
 def interval_over_draws(values: np.ndarray, draws: np.ndarray) -> Interval:

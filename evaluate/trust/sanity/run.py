@@ -36,7 +36,7 @@ from .layers import layers_of, steps_of
 from .mprt import Point, Randomisation
 from .pictures import Cascade
 from .plan import SanityPlan
-from .randomisation import RandomisableCopy, Redraws, coverage
+from .randomisation import RandomisableCopy, Redraws, check_draw, coverage
 from .similarity import ComparedMaps, similarities
 from .verdict import compare_unrelated, judge
 
@@ -127,8 +127,9 @@ class ModelSanity:
         layers = layers_of(classifier)
         seeds = [seed_of("sanity", seed, draw) for draw in range(min(plan.draws, len(self.indices)))]
         draws = Redraws(classifier, seeds)
-        reports = [coverage(classifier, layers, values) for values in draws]
-        self.coverage = reports[0]
+        self.coverage = coverage(classifier, layers, draws[0])
+        for values in draws:
+            check_draw(classifier, layers, values)
         calibration = query.images if plan.recalibrate else None
         random = Randomisation(RandomisableCopy(classifier), tuple(steps_of(layers, plan.steps)), draws, calibration)
         self.draws = random.deal(query)  # (N,) the number of each row's draw

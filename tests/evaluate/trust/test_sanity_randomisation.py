@@ -19,6 +19,7 @@ from an8flower.evaluate.trust.sanity.randomisation import (
     RandomisableCopy,
     RedrawnParameter,
     Redraws,
+    check_draw,
     coverage,
     redraw,
 )
@@ -244,5 +245,6 @@ def test_what_is_not_reached_or_came_out_as_trained_is_refused() -> None:
     with pytest.raises(Refusal, match=r"classifier\.bias, classifier\.weight cannot be randomised"):
         coverage(classifier, layers[:-1], values)
     values["classifier.weight"] = RedrawnParameter(classifier.network.classifier.weight.detach(), ARCH, False)
-    with pytest.raises(Refusal, match=r"classifier\.weight came out as trained"):
-        coverage(classifier, layers, values)
+    for check in (coverage, check_draw):
+        with pytest.raises(Refusal, match=r"classifier\.weight came out as trained"):
+            check(classifier, layers, values)

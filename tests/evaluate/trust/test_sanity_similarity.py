@@ -17,9 +17,11 @@ from torch import Tensor
 
 from an8flower.evaluate.trust.sanity.compiled_similarity import rank_rows, sum_gradients
 from an8flower.evaluate.trust.sanity.similarity import (
+    BINS,
     SIMILARITIES,
     ComparedMaps,
     entropies,
+    histograms,
     oriented_gradients,
     similarities,
 )
@@ -147,6 +149,12 @@ def test_constant_maps_are_like_nothing(value: float) -> None:
 def test_maps_too_small_for_the_window_are_refused() -> None:
     with pytest.raises(ValueError, match="more than 10 pixels"):
         ComparedMaps(torch.zeros(1, 10, 20))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_histograms_are_those_of_numpy(values: list[float]) -> None:
+    row = np.concatenate([values, np.linspace(0, 1, BINS + 1), np.nextafter(np.linspace(0, 1, BINS + 1), 0)])
+    np.testing.assert_array_equal(histograms(row[None])[0], np.histogram(row, BINS, (0, 1))[0])
 
 
 def test_entropy_of_a_uniform_histogram_is_that_of_its_bins() -> None:
