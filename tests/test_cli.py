@@ -46,7 +46,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, small_file: Path) -> Path:
 def trained(home: Path, run_in: Run) -> Path:
     """The home folder once a model is there."""
     told = json.loads(run_in("train", "--epochs", "1", "--device", "cpu", "--json", cwd=home).stdout)
-    assert set(told) == {"model", "arch", "seed", "accuracy", "epochs", "seconds"}
+    assert set(told) == {"model", "arch", "seed", "accuracy", "epochs", "seconds", "recipe"}
     assert told["model"] == "runs/single-6c/flowernet-seed0.safetensors"
     assert (home / told["model"]).exists()
     return home
@@ -229,7 +229,7 @@ def test_score_prints_json_as_designed(run: Run, trained: Path) -> None:
     document = json.loads(run(*words, cwd=trained).stdout)
     assert {"name", "digest", "split", "rows"} == set(document["dataset"])
     assert document["dataset"]["rows"] == 12
-    assert {"arch", "seed", "digest", "accuracy", "reliance", "accuracy_check"} == set(document["models"][0])
+    assert {"arch", "seed", "digest", "accuracy", "recipe", "reliance", "accuracy_check"} == set(document["models"][0])
     assert {"share", "flip_rate"} == set(document["models"][0]["reliance"])
     assert all(isinstance(sentence, str) for sentence in document["warnings"])
     assert [result["method"] for result in document["results"]] == ["gradcam", "random", "edges"]

@@ -19,8 +19,11 @@ from an8flower.evaluate.audits import plan as plans
 from an8flower.evaluate.audits.run import How, audit
 from an8flower.evaluate.case import Query
 from an8flower.evaluate.explaining.explain import explain
+from an8flower.evaluate.models import training_loss
 from an8flower.evaluate.models.classifier import Classifier, build
+from an8flower.evaluate.models.gradient_penalty import GradientPenalty
 from an8flower.evaluate.models.networks.arithmetic import arithmetic_on
+from an8flower.evaluate.models.training_loss import loss_of
 from an8flower.evaluate.resources import settle_on
 from an8flower.generate import generate
 
@@ -84,3 +87,19 @@ def test_workers_share_the_card(tmp_path: Path) -> None:
     assert not done.failed
     assert done.summary["machine"]["precision"] == "float32"
     assert done.summary["machine"]["cudnn"]
+
+
+def test_the_gradient_penalty_is_that_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convolutions and batch norms whose gradients are differentiated again, with their own kernels."""
+    monkeypatch.setattr(training_loss, "precision", lambda device: None)
+    images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for arch in ("flowernet", "resnet18"):
+        losses, gradients = [], []
+        for device in ("cpu", "cuda"):
+            classifier = build(arch, ("a", "b"), 32, 0).double().train().to(device)
+            loss = loss_of(classifier, images.to(device), torch.arange(4).to(device) % 2, GradientPenalty("mse", 10.0))
+            loss.backward()
+            losses.append(loss.item())
+            gradients.append(torch.cat([values.grad.flatten().cpu() for values in classifier.network.parameters()]))
+        assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+        assert torch.allclose(gradients[1], gradients[0], atol=1e-3 * gradients[0].abs().max().item())

@@ -173,12 +173,10 @@ def archs(as_json: bool) -> None:
     \b
     Example:  an8flower archs
     """
+    from ..evaluate.models.training import RECIPE, describe_recipe, recipe_for
     from ..evaluate.registry import archs as registered
 
     entries = [registered[name] for name in registered.names()]
-    show_list([{"name": entry.name, **_to_words(entry.about)} for entry in entries], as_json)
-
-
-def _to_words(about: dict[str, Any]) -> dict[str, Any]:
-    """What an architecture was registered with; a recipe in its words."""
-    return {key: value.words() if hasattr(value, "words") else value for key, value in about.items()}
+    recipes = [describe_recipe(entry.name, recipe_for(entry.name)) for entry in entries]
+    rows = [{"name": entry.name, **entry.about, RECIPE: words} for entry, words in zip(entries, recipes, strict=True)]
+    show_list(rows, as_json)

@@ -65,5 +65,6 @@ def train_with_progress(
         )
     trained.classifier.save(place)
     numbers = {"accuracy": trained.accuracy, "epochs": trained.epochs, "seconds": trained.seconds}
+    numbers["recipe"] = trained.classifier.card.data["recipe"]
     notes = {"notes": list(trained.notes)} if trained.notes else {}
     return {"model": str(place), "arch": arch, "seed": seed, **numbers, **notes}

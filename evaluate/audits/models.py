@@ -19,7 +19,7 @@ from ..models.labels import read_labels
 from ..models.normalisation import parse_normalisation
 from ..models.penalty_words import STRENGTH
 from ..models.sources import Source
-from ..models.training import Start, describe_training, epochs_for, train
+from ..models.training import Start, describe_training, recipe_for, train
 from ..registry import to_file_name
 from ..resources import settle_on
 from ..results.files import link_or_copy
@@ -93,7 +93,9 @@ def is_meant(where: Path, store: FlowerStore, models: Models, seed: int) -> bool
         classifier = load(where, trust=models.arch)
     except Refusal:
         return False
-    return card.data == describe_training(store, epochs_for(models.arch, models.epochs), start_of(models), classifier)
+    start = start_of(models)
+    recipe = recipe_for(models.arch, models.epochs, learning_rate=models.learning_rate)._replace(penalty=start.penalty)
+    return card.data == describe_training(store, recipe, start, classifier)
 
 
 def start_of(models: Models) -> Start:

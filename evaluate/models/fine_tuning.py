@@ -18,7 +18,8 @@ from ..registry import archs
 from ..seeds import generator, seed_of
 from .classifier import Classifier
 from .networks.random_state import seed_global_state
-from .training import LEARNING_RATE, Recipe, augment, fit, measure
+from .recipe import LEARNING_RATE, Recipe
+from .training import augment, fit, measure
 
 EPOCHS = 6
 SLOWER = 3  # by how many times the learning rate is lower than that of the training

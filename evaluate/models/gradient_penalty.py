@@ -57,6 +57,10 @@ class GradientPenalty:
         """The penalty as a model's card tells it."""
         return f"{self.distance}, strength {self.strength!r}, gradient of the {self.scalar}"
 
+    def words(self) -> str:
+        """The penalty as a term of a loss, in a few words."""
+        return f"{self.strength:g} {self.distance} to the guided gradient of the {self.scalar}"
+
     def check(self, network: nn.Module, arch: str, size: int) -> None:
         """Check that guided backpropagation says something about every activation of a network.
 

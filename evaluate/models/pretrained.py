@@ -80,6 +80,12 @@ def _say_partly(
     path: Path, network: nn.Module, stored: dict[str, Tensor], wanted: dict[str, Tensor], lacking: list[str]
 ) -> str:
     """The sentence about weights that do not fit."""
+    if pooled := _read_pooled(path):
+        base = pooled.partition("+")[0]
+        return (
+            f"{path}: holds a {pooled}, whose weights are not those of this network; give a plain {base}, or one that "
+            "is pooled in the same way"
+        )
     if other := [name for name in lacking if name in stored]:
         there, here = (tuple(tensors[other[0]].shape) for tensors in (stored, wanted))
         reason = f"{other[0]} is {there} there and {here} in the network"
@@ -90,6 +96,12 @@ def _say_partly(
         f"{path}: fits {type(network).__name__} in part, in {fitting}, but {reason}; "
         "expected all but those of the last linear layer, by the names in the network"
     )
+
+
+def _read_pooled(path: Path) -> str:
+    """The architecture that a file of ours states, if it is pooled in a way of its own; else nothing."""
+    arch = read_metadata(path).get("arch", "").strip('"')
+    return arch if "+" in arch else ""
 
 
 def _say_loaded(path: Path, fitting: list[str], anew: list[str], left_out: list[str], what: str) -> str:

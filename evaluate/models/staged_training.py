@@ -10,8 +10,6 @@ from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import OneCycleLR
 
 from an8flower.errors import WrongUsage
 
@@ -19,11 +17,10 @@ from ..data.batches import RowSource
 from .classifier import Classifier
 from .frozen import NOTHING, Frozen, holding_still
 from .networks.split import submodule
+from .recipe import WEIGHT_DECAY, Recipe
 from .training import (
-    WEIGHT_DECAY,
     Best,
     EpochReport,
-    Recipe,
     measure,
     repeating_convolutions,
     run_epoch,
@@ -165,13 +162,12 @@ class TrainingStage:
     def _train(self, work: StagedWork, groups: Sequence[TrainedParameters], still: Frozen) -> None:
         classifier, best = work.classifier, Best(work.classifier)
         classifier.to(memory_format=torch.channels_last)
-        optimiser = AdamW(
-            [{"params": params, "lr": group.rate, "weight_decay": group.decay} for group, params in groups]
+        steps = self.epochs * math.ceil(len(work.training) / work.recipe.batch)
+        optimiser, schedule = work.recipe.start(
+            [{"params": params, "lr": group.rate, "weight_decay": group.decay} for group, params in groups], steps
         )
         if (after := self.after_step) is not None:
             optimiser.register_step_post_hook(lambda *_: after(classifier.network))
-        steps = self.epochs * math.ceil(len(work.training) / work.recipe.batch)
-        schedule = OneCycleLR(optimiser, [group.rate for group, _ in groups], steps)
         for epoch in range(self.epochs):
             place = work.planned + epoch
             loss = run_epoch(

@@ -36,11 +36,9 @@ from .networks.random_state import seed_global_state
 from .normalisation import parse_normalisation
 from .pretrained import load_pretrained
 from .prototypes.protopnet import ProtoPNet
+from .recipe import BATCH, EPOCHS, LEARNING_RATE, PATIENCE, Recipe
 from .training_loss import loss_of, precision
 
-EPOCHS = 12
-LEARNING_RATE = 1e-3
-WEIGHT_DECAY = 0.01
 RECIPE = "recipe"  # what a registration, and a card's data, call the stages of a training
 SHIFT = 4  # pixels that augmentation moves an image by, at most
 
@@ -146,19 +144,6 @@ class OwnRecipe(Protocol):
         ...
 
 
-class Recipe(NamedTuple):
-    """The settings that a network is trained with."""
-
-    epochs: int
-    batch: int
-    learning_rate: float  # at the top of the cycle
-    patience: int  # epochs without a better one after which training ends
-    seed: int
-    augmented: bool = True
-    enough: float = math.inf  # validation accuracy at which training ends
-    penalty: GradientPenalty | None = None
-
-
 def train(
     store: FlowerStore,
     arch: str,
@@ -166,9 +151,9 @@ def train(
     epochs: int | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    batch: int = 32,
+    batch: int = BATCH,
     learning_rate: float | None = None,
-    patience: int = 6,
+    patience: int = PATIENCE,
     init: str | os.PathLike[str] | None = None,
     freeze: str | None = None,
     normalise: str | None = None,
@@ -221,7 +206,7 @@ def train(
         training, validation = (open_rows(store, split, device) for split in ("train", "val"))
         history = fit_as_registered(classifier, training, validation, recipe, on_epoch, frozen, write_down)
     reached = accuracy(classifier, open_rows(store, "test", device))
-    data = describe_training(store, recipe.epochs, start, classifier)
+    data = describe_training(store, recipe, start, classifier)
     versions = {"an8flower": an8flower.__version__, "torch": str(torch.__version__)}
     versions |= _describe_circumstances(classifier.device)
     classifier.card = replace(classifier.card, accuracy=reached, data=data, versions=versions)
@@ -266,12 +251,24 @@ def take_prototypes(network: nn.Module, count: int, arch: str, seed: int) -> Non
         network.take_prototypes(count)
 
 
-def describe_training(store: FlowerStore, epochs: int, start: Start, classifier: Classifier) -> dict[str, str]:
+def describe_training(store: FlowerStore, recipe: Recipe, start: Start, classifier: Classifier) -> dict[str, str]:
     """What a card says of the training: by it, the model of a plan is recognised."""
     code = {"code": classifier.code} if classifier.code else {}
-    staged = staged_recipe(classifier.arch)
-    recipe = {RECIPE: staged.spread(epochs).words()} if staged else {}
-    return {**describe_data(store), "epochs": str(epochs), **recipe, **start.words(), **code}
+    words = {"epochs": str(recipe.epochs), RECIPE: describe_recipe(classifier.arch, recipe, start.freeze)}
+    return {**describe_data(store), **words, **start.words(), **code}
+
+
+def describe_recipe(arch: str, recipe: Recipe, freeze: str | None = None) -> str:
+    """How an architecture is trained by a recipe, as `archs` and cards tell it: its stages with all their settings.
+
+    Args:
+        freeze: the layer up to which nothing is trained.
+    """
+    staged = staged_recipe(arch)
+    stages = staged.spread(recipe.epochs).words() if staged else recipe.words()
+    pooling = find_arch(arch).about.get("pooling")
+    further = [f"pooled by {pooling}" if pooling else "", f"frozen up to {freeze}" if freeze else ""]
+    return "; ".join([f"{recipe.manner()}: {stages}", *filter(None, further)])
 
 
 def describe_data(store: FlowerStore) -> dict[str, str]:
@@ -280,7 +277,12 @@ def describe_data(store: FlowerStore) -> dict[str, str]:
 
 
 def recipe_for(
-    arch: str, epochs: int | None, batch: int, learning_rate: float | None, patience: int, seed: int
+    arch: str,
+    epochs: int | None = None,
+    batch: int = BATCH,
+    learning_rate: float | None = None,
+    patience: int = PATIENCE,
+    seed: int = 0,
 ) -> Recipe:
     """The recipe for an architecture: a setting that is None is the one it was registered with."""
     rate = learning_rate or find_arch(arch).about.get("learning_rate", LEARNING_RATE)
@@ -358,9 +360,8 @@ def _fit(
     began, best, history = time.perf_counter(), Best(classifier), []
     classifier.to(memory_format=torch.channels_last)  # in training, up to three times as fast
     trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
-    optimiser = AdamW(trained, recipe.learning_rate, weight_decay=WEIGHT_DECAY)
     steps = recipe.epochs * math.ceil(len(training) / recipe.batch)
-    schedule = OneCycleLR(optimiser, recipe.learning_rate, steps)
+    optimiser, schedule = recipe.start([{"params": trained}], steps)
     for epoch in range(recipe.epochs):
         loss = run_epoch(classifier, training, optimiser, schedule, recipe, epoch, frozen)
         judged = measure(classifier, validation)

@@ -81,6 +81,7 @@ def facts(studies: Sequence[StudyView], summary: Mapping[str, Any]) -> dict[str,
         "data": [row for study in studies for row in _data_row(study)],
         "models": [row for study in studies for row in _model_rows(study)],
         "training": [_training_row(entry) for entry in summary["plan"].get("models") or ()],
+        "recipes": _recipe_rows(studies),
         "certificates": [text for study in studies for text in _certificates(study)],
         "supported_models": [text for study in studies for text in _supported_models(study)],
         "open_models": [text for study in studies for text in _open_models(study)],
@@ -131,6 +132,14 @@ def _training_row(entry: Mapping[str, Any]) -> list[Any]:
     }
     words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in settings.items() if value not in (None, ""))
     return [code(entry["arch"]), f"trained on the training rows of the data: {words}"]
+
+
+def _recipe_rows(studies: Sequence[StudyView]) -> list[list[Any]]:
+    """The recipe that each model's file states, once for all seeds and data sets that were trained by it."""
+    models = [model for study in studies for model in study.scores.get("models") or () if model.get("recipe")]
+    return [
+        [code(arch), recipe] for arch, recipe in dict.fromkeys((model["arch"], model["recipe"]) for model in models)
+    ]
 
 
 def _certificates(study: StudyView) -> Iterator[str]:

@@ -119,6 +119,7 @@ class ModelCells:
             "seed": self.classifier.card.seed,
             "digest": self.digest,
             "accuracy": float((np.concatenate(self._predicted) == labels).mean()),
+            **({"recipe": recipe} if (recipe := self.classifier.card.data.get("recipe")) else {}),
             **({"accuracy_check": self.accuracy_check.to_document()} if self.accuracy_check else {}),
             **self._reliance_shares(ledger),
             **self._precision_errors(methods),

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from torch import nn
 
 from ...registry import archs
+from ..recipe import EPOCHS, LEARNING_RATE
 from ..staged_training import StagedRecipe
-from ..training import EPOCHS, LEARNING_RATE
 
 
 def register_staged(

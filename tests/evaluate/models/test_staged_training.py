@@ -90,6 +90,7 @@ def test_stages_follow_each_other_and_the_card_tells_them(store: FlowerStore, st
     assert trained.epochs == 3
     assert trained.classifier.card.data["epochs"] == "3"
     assert trained.classifier.card.data["recipe"] == (
+        "AdamW, one cycle, decay 0.01, batches of 32 images flipped and shifted: "
         "first 2 epochs (classifier 0.01 without decay; twice the cross entropy; best); shout; "
         "second 1 epochs (features 0.001, classifier 0.0001; twice the cross entropy; best)"
     )

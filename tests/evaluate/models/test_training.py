@@ -17,7 +17,7 @@ from an8flower.evaluate.data import batches as data
 from an8flower.evaluate.data.batches import FlowerDataset, ResidentRows, StreamedRows, open_rows, split_tensors
 from an8flower.evaluate.models import training
 from an8flower.evaluate.models.files import load
-from an8flower.evaluate.models.training import EpochReport, accuracy, augment, train
+from an8flower.evaluate.models.training import EpochReport, accuracy, augment, describe_recipe, recipe_for, train
 from an8flower.evaluate.models.training_loss import precision
 from an8flower.evaluate.seeds import generator, seed_of
 from an8flower.generate import generate
@@ -143,7 +143,13 @@ def test_flowernet_learns_colours(bigger: FlowerStore, tmp_path: Path) -> None:
     card = trained.classifier.card
     assert (card.accuracy, card.data) == (
         trained.accuracy,
-        {"name": "single-6c", "digest": bigger.digest, "fingerprint": bigger.fingerprint, "epochs": "10"},
+        {
+            "name": "single-6c",
+            "digest": bigger.digest,
+            "fingerprint": bigger.fingerprint,
+            "epochs": "10",
+            "recipe": describe_recipe("flowernet", recipe_for("flowernet")),
+        },
     )
     trained.classifier.save(tmp_path / "f.safetensors")
     again = load(tmp_path / "f.safetensors")

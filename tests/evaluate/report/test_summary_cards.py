@@ -53,6 +53,15 @@ def test_each_card_has_its_sections(cards: tuple[str, str]) -> None:
     assert "## Metrics (Annex IV, 4)" in explanation
 
 
+def test_the_model_card_tells_the_recipe_that_a_file_states(tmp_path: Path, cards: tuple[str, str]) -> None:
+    assert "recipe, as its file states it" not in cards[0]  # no file states one
+    document = sample.summary()
+    for study in document["studies"]:
+        study["scores"]["models"][0]["recipe"] = "AdamW: all 10 epochs (0.02; cross entropy)"
+    model, _ = write(tmp_path, document)
+    assert model.count("| `flowernet` | AdamW: all 10 epochs (0.02; cross entropy) |") == 1
+
+
 def test_the_points_of_the_annex_are_named_without_a_claim(cards: tuple[str, str]) -> None:
     """Annex IV has nine points, the first with (a) to (h), the second with (a) to (h)."""
     known = {str(point) for point in range(1, 10)}
