@@ -19,6 +19,7 @@ from ..case import Query
 from ..data.counted_noise import standard_normal
 from ..data.images import REPLACEMENTS, check_replacement
 from ..models.classifier import Classifier
+from ..models.linear_stem import StemCut, cut_stem
 from ..models.networks.batched_passes import Network, gradient_at, input_gradient, logit
 from ..models.networks.guard import evaluating
 from ..models.streamlined import streamline
@@ -106,18 +107,31 @@ class IntegratedGradients(PixelAttribution):
         check_count("integrated_gradients", "steps", self.steps, 2 if self.method == "trapezoid" else 1)
 
     def attribution(self, classifier: Classifier, query: Query) -> Tensor:
-        """The integral of the gradient along the path, step by step."""
+        """The integral of the gradient along the path, step by step.
+
+        The first convolution is affine: what it gives on the path lies between what it gives at the ends, and the
+        gradients are added up behind it, so that they pass back through it once.
+        """
         begin = REPLACEMENTS[self.baseline](query.images)
-        way = query.images - begin
-        positions, weights = (values.to(way) for values in QUADRATURES[self.method](self.steps))
+        network = cut_stem(streamline(classifier))
+        parts = zip(*(rows.split(network.in_flight) for rows in (begin, query.images, query.targets)), strict=True)
+        return torch.cat([self.integrate(network, *part) for part in parts])
 
-        def images_on_path(rows: slice, steps: slice) -> Tensor:
-            return begin[rows] + positions[steps].view(-1, 1, 1, 1, 1) * way[rows]
+    def integrate(self, network: StemCut, begin: Tensor, end: Tensor, targets: Tensor) -> Tensor:
+        """The integral of the gradient on the way from `begin` to `end`, times the way: (B, 3, H, W)."""
+        positions, weights = QUADRATURES[self.method](self.steps)
+        with torch.no_grad():
+            first, last = network.stem(begin), network.stem(end)
+        places = positions.to(first).view(-1, 1, 1, 1, 1)
 
-        mean = torch.zeros_like(way)
-        for rows, steps, gradients in every_gradient(streamline(classifier), query.targets, self.steps, images_on_path):
-            mean[rows] += torch.tensordot(weights[steps], gradients, 1)
-        return way * mean
+        def features_on_path(rows: slice, steps: slice) -> Tensor:
+            return torch.lerp(first[rows], last[rows], places[steps])
+
+        total = torch.zeros_like(first)
+        for rows, steps, gradients in every_gradient(network, targets, self.steps, features_on_path):
+            for weight, gradient in zip(weights[steps].tolist(), gradients, strict=True):
+                total[rows].add_(gradient, alpha=weight)
+        return (end - begin) * network.pull_back(total, end)
 
 
 def completeness(classifier: Classifier, query: Query, explainer: IntegratedGradients) -> Tensor:

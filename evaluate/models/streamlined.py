@@ -35,13 +35,19 @@ class Streamlined:
         return self.classifier.in_flight
 
     def __call__(self, images: Tensor) -> Tensor:
+        return self.classifier.count(at_least_single(self.network(self.normalise(images))), 1.0)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Images as the copy wants them: normalised, in the dtype of its weights, channels last."""
         normalised = self.classifier.normalise(images.contiguous(memory_format=torch.channels_last))
         dtype = next((weights.dtype for weights in self.network.parameters()), images.dtype)
-        return self.classifier.count(at_least_single(self.network(normalised.to(dtype))), 1.0)
+        return normalised.to(dtype)
 
 
 def streamline(classifier: Classifier, precision: str = "float32") -> Streamlined:
     """A copy with batch norms folded and channels last, on the same device, with weights that want no gradient.
+
+    Weights that are the same in both, such as those of linear layers, lie in memory once: nobody may write into a copy.
 
     The copy is made anew at every call, so that it never falls behind the classifier's weights; where these are watched
     (`Classifier.keeping`), once.
@@ -70,7 +76,7 @@ def check_precision(precision: str) -> None:
 def copy_network(classifier: Classifier) -> nn.Module:
     """A copy of the classifier's network, folded if its graph can be traced and the result agrees."""
     try:
-        copy_of_it = cast(nn.Module, fold_batch_norms(unroll(classifier.network)))
+        copy_of_it = cast(nn.Module, fold_batch_norms(unroll(classifier.network, sharing=True)))
     except NotApplicable:
         return copy.deepcopy(classifier.network)
     return copy_of_it if agrees(copy_of_it, classifier) else copy.deepcopy(classifier.network)

@@ -30,10 +30,14 @@ ACTIVATIONS: dict[Any, Callable[[], nn.Module]] = {
 }
 
 
-def unroll(network: nn.Module) -> fx.GraphModule:
+def unroll(network: nn.Module, sharing: bool = False) -> fx.GraphModule:
     """An own copy of a network in eval mode, one module a call; activations that are functions become modules.
 
     Each node's `meta["layers"]` names the submodules of the original, containers too, whose last output it gives.
+
+    Args:
+        sharing: have the copy's weights lie where those of the network lie, for who only reads them; they want no
+            gradient.
 
     Raises:
         NotApplicable: torch.fx cannot follow the network.
@@ -50,18 +54,25 @@ def unroll(network: nn.Module) -> fx.GraphModule:
             if module in tracer.outputs:
                 layers_of(tracer.outputs[module]).append(path)
         owned: dict[str, Any] = {}
+        twins = make_twins(network) if sharing else {}
         for node in list(graph.nodes):
-            give_own_module(node, network, owned)
+            give_own_module(node, network, owned, twins)
     return fx.GraphModule(owned, graph, type(network).__name__).eval()
 
 
-def give_own_module(node: fx.Node, network: nn.Module, owned: dict[str, Any]) -> None:
-    """Give a node a copy of its module or tensor that no other node uses."""
+def make_twins(network: nn.Module) -> dict[int, nn.Parameter]:
+    """For each weight of a network, by its `id`, one that lies at the same place in memory and wants no gradient."""
+    weights = (tensor for tensor in network.parameters() if not nn.parameter.is_lazy(tensor))
+    return {id(tensor): nn.Parameter(tensor.detach(), False) for tensor in weights}
+
+
+def give_own_module(node: fx.Node, network: nn.Module, owned: dict[str, Any], twins: dict[int, nn.Parameter]) -> None:
+    """Give a node a copy of its module or tensor that no other node uses, with `twins` in place of weights, by `id`."""
     if node.op == "call_module":
-        owned[node.name] = copy.deepcopy(network.get_submodule(str(node.target)))
+        owned[node.name] = copy.deepcopy(network.get_submodule(str(node.target)), dict(twins))
         node.target = node.name
     elif node.op == "get_attr":
-        owned[str(node.target)] = copy.deepcopy(attribute_at(network, str(node.target)))
+        owned[str(node.target)] = copy.deepcopy(attribute_at(network, str(node.target)), dict(twins))
     elif node.target in ACTIVATIONS:
         owned[node.name] = ACTIVATIONS[node.target]()
         node.op, node.target, node.args, node.kwargs = "call_module", node.name, (operand(node),), {}
