@@ -61,9 +61,13 @@ class World:
 
     def photograph(self, table: np.ndarray) -> Photographs:
         """Render the scenes that a factors table (n,) describes."""
-        images, parts = render(build(table, self.split.album), self.spec.size, self.threads)
+        images, parts = self.render(table)
         pictures = as_images(images, self.device)
         return Photographs(pictures, torch.from_numpy(parts).to(self.device))
+
+    def render(self, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The pictures (n, S, S, 3) uint8 and parts (n, S, S) uint8 of a factors table (n,), on the CPU."""
+        return render(build(table, self.split.album), self.spec.size, self.threads)
 
     def near_classes(self, rows: Tensor, labels: Tensor) -> Tensor:
         """Another class (n,) for each row, of those that differ in the fewest parts; fixed by its index."""

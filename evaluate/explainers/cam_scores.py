@@ -81,15 +81,13 @@ class ScoreCam(ActivationMap):
 
 def first_equal(masks: Tensor) -> Tensor:
     """For every mask (B, K, h, w) of an image, the number (B, K) of the first one that it equals."""
-    count = masks.shape[1]
-    places = []
-    for flat in masks.flatten(2):
-        _, group = torch.unique(flat, dim=0, return_inverse=True)
-        first = group.new_full((count,), count).scatter_reduce(
-            0, group, torch.arange(count, device=group.device), "amin"
-        )
-        places.append(first[group])
-    return torch.stack(places)
+    images, count = masks.shape[:2]
+    row = torch.arange(images, device=masks.device).repeat_interleave(count)
+    with_row = torch.cat([row[:, None].to(masks.dtype), masks.flatten(0, 1).flatten(1)], 1)
+    group = with_row.unique(dim=0, return_inverse=True)[1]
+    place = torch.arange(len(group), device=group.device)
+    first = torch.full_like(place, len(place)).scatter_reduce(0, group, place, "amin")
+    return (first[group] - count * row).view(images, count)
 
 
 def mask_images(query: Query, masks: Tensor, rows: Tensor, numbers: Tensor) -> Tensor:

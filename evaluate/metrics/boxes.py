@@ -113,7 +113,7 @@ def main_boxes(ranking: Ranking) -> Tensor:
 
 def _largest(regions: Tensor) -> Tensor:
     """The box of the largest component of each of the regions (B, H, W) bool: (B, 4) int64."""
-    boxes = largest_boxes(regions.long().cpu().numpy(), 1)[:, 0]
+    boxes = largest_boxes(regions.cpu().long().numpy(), 1)[:, 0]
     return torch.from_numpy(boxes).to(regions.device)
 
 
@@ -311,7 +311,8 @@ class BoxAccuracy(RimChoice):
 def _levels(ranking: Ranking) -> np.ndarray:
     """How many of THRESHOLDS each pixel of the range-normalised maps lies above, (B, H, W) int64."""
     ranged = normalise_range(ranking.strict.maps).contiguous()
-    return torch.searchsorted(THRESHOLDS.to(ranged.device), ranged).cpu().numpy()
+    levels = torch.searchsorted(THRESHOLDS.to(ranged.device), ranged)
+    return levels.to(torch.uint8).cpu().long().numpy()  # a byte a pixel comes from a GPU, as there are 100 thresholds
 
 
 def _of_largest(levels: np.ndarray, rights: list[Tensor]) -> Tensor:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.ahead import make_ahead
 from ..metrics.interventions.effect_map import BlendPath, gap, integrate
 from ..models.networks.batched_passes import Network
 from .questions import CertifiedRows
@@ -55,7 +54,7 @@ def measure_use(network: Network, rows: CertifiedRows, predicted: np.ndarray, ba
     detailed = torch.zeros(len(predicted), dtype=torch.bool)
     detailed[torch.from_numpy(spread_evenly(len(predicted), DETAILED))] = True
     with torch.inference_mode(False):
-        batches = _in_batches(make_ahead(portions_of_twins(rows)), torch.from_numpy(predicted), detailed, batch)
+        batches = _in_batches(portions_of_twins(rows), torch.from_numpy(predicted), detailed, batch)
         parts = [_measure_batch(network, *of_batch) for of_batch in batches]
     use = Use._make(torch.cat(values).double().cpu().numpy() for values in zip(*parts, strict=True))
     return use if is_closed(use.error) else use._replace(area=use.area * np.nan, inside=use.inside * np.nan)

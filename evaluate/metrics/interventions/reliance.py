@@ -18,6 +18,7 @@ from an8flower.evidence import sufficient_sets
 from an8flower.spec import DatasetSpec
 
 from ...data.ahead import make_ahead
+from ...data.images import as_images
 from ...data.world import World
 from ...models.networks.batched_passes import Network
 from ...resources import halve_where_memory_runs_out
@@ -52,18 +53,18 @@ def classify_tables(network: Network, world: World, tables: Iterable[np.ndarray]
     late as that allows.
     """
     logits = []
-    for images, is_last in make_ahead(_photograph_portions(world, tables)):
-        logits.append(_classify(network, images, batch))
+    for pictures, is_last in make_ahead(_render_portions(world, tables)):
+        logits.append(_classify(network, as_images(pictures, world.device), batch))
         if is_last:
             yield torch.cat(logits).cpu()
             logits = []
 
 
-def _photograph_portions(world: World, tables: Iterable[np.ndarray]) -> Iterator[tuple[Tensor, bool]]:
-    """The images of each table's scenes, in portions, and whether a portion is the last of its table."""
+def _render_portions(world: World, tables: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:
+    """The pictures of each table's scenes, in portions, and whether a portion is the last of its table."""
     for table in tables:
         for start in range(0, len(table), AT_ONCE):
-            yield world.photograph(table[start : start + AT_ONCE]).images, start + AT_ONCE >= len(table)
+            yield world.render(table[start : start + AT_ONCE])[0], start + AT_ONCE >= len(table)
 
 
 @torch.inference_mode()

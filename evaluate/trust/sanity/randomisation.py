@@ -222,11 +222,12 @@ def coverage(classifier: Classifier, layers: list[Layer], values: dict[str, Redr
     Raises:
         Refusal: one is not reached, or is not drawn though its initial distribution is not constant.
     """
-    check_draw(classifier, layers, values)
+    refuse_missing(classifier, layers, values)
     trained = dict(classifier.network.named_parameters())
     reports = [
         parameter_report(name, layer.name, trained[name], values[name]) for layer in layers for name in layer.parameters
     ]
+    refuse_same(classifier, [report["name"] for report in reports if not report["constant"] and not report["changed"]])
     elements = sum(report["elements"] for report in reports)
     return {
         "parameters": len(reports),
@@ -241,12 +242,24 @@ def coverage(classifier: Classifier, layers: list[Layer], values: dict[str, Redr
 
 def check_draw(classifier: Classifier, layers: list[Layer], values: dict[str, RedrawnParameter]) -> None:
     """Raise a Refusal as `coverage` does, which takes longer, as it counts elements."""
+    refuse_missing(classifier, layers, values)
     trained = dict(classifier.network.named_parameters())
-    names = [name for layer in layers for name in layer.parameters]
-    if missing := sorted(set(trained) - {name for name in names if name in values}):
+    drawn = [name for layer in layers for name in layer.parameters if not values[name].constant]
+    refuse_same(
+        classifier, [name for name in drawn if torch.equal(values[name].value.to(trained[name]), trained[name])]
+    )
+
+
+def refuse_missing(classifier: Classifier, layers: list[Layer], values: dict[str, RedrawnParameter]) -> None:
+    """Raise a Refusal that names the parameters that no layer reaches, or that have no new value."""
+    reached = {name for layer in layers for name in layer.parameters if name in values}
+    if missing := sorted({name for name, _ in classifier.network.named_parameters()} - reached):
         raise Refusal(f"{classifier.arch}: {', '.join(missing)} cannot be randomised; name their owner as a module")
-    drawn = [name for name in names if not values[name].constant]
-    if same := [name for name in drawn if torch.equal(values[name].value.to(trained[name]), trained[name])]:
+
+
+def refuse_same(classifier: Classifier, same: list[str]) -> None:
+    """Raise a Refusal that names the parameters that were drawn as they had been trained, if there are any."""
+    if same:
         raise Refusal(f"{classifier.arch}: {', '.join(same)} came out as trained; choose another seed")
 
 

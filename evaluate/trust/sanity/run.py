@@ -128,8 +128,8 @@ class ModelSanity:
         seeds = [seed_of("sanity", seed, draw) for draw in range(min(plan.draws, len(self.indices)))]
         draws = Redraws(classifier, seeds)
         self.coverage = coverage(classifier, layers, draws[0])
-        for values in draws:
-            check_draw(classifier, layers, values)
+        for draw in range(1, len(draws)):
+            check_draw(classifier, layers, draws[draw])
         calibration = query.images if plan.recalibrate else None
         random = Randomisation(RandomisableCopy(classifier), tuple(steps_of(layers, plan.steps)), draws, calibration)
         self.draws = random.deal(query)  # (N,) the number of each row's draw

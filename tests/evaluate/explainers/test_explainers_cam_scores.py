@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from an8flower.errors import WrongUsage
@@ -15,7 +17,7 @@ from an8flower.evaluate.case import Query
 from an8flower.evaluate.explainers import cam_scores
 from an8flower.evaluate.explainers.activation_map import ActivationMap
 from an8flower.evaluate.explainers.attribution.activations import activations
-from an8flower.evaluate.explainers.cam_scores import AblationCam, ScoreCam, drops_by_passes
+from an8flower.evaluate.explainers.cam_scores import AblationCam, ScoreCam, drops_by_passes, first_equal
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.models.classifier import Classifier, build, wrap
 from an8flower.evaluate.models.streamlined import Streamlined
@@ -73,6 +75,14 @@ def test_a_negative_logit_does_not_turn_the_map_around(two_pixels: tuple[Classif
 
 
 # Slow second versions.
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=6, max_size=6), min_size=1, max_size=5))
+def test_every_mask_has_the_place_of_the_first_that_it_equals(numbers: list[list[int]]) -> None:
+    """Among the masks of its own image; compared one by one."""
+    masks = torch.tensor(numbers).float()[:, :, None, None].expand(-1, -1, 2, 3)
+    expected = [[row.index(number) for number in row] for row in numbers]
+    assert first_equal(masks).tolist() == expected
 
 
 def slow_scorecam(classifier: Classifier, explainer: ScoreCam, query: Query) -> Tensor:
