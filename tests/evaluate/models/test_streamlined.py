@@ -44,11 +44,11 @@ def test_no_batch_norm_is_left(arch: str) -> None:
 def test_the_copy_is_made_of_the_weights_as_they_are(make: Make, query: MakeQuery) -> None:
     classifier = make("inplace").eval()
     images = query(classifier).images
-    old = streamline(classifier)
+    before = streamline(classifier)(images)
     with torch.no_grad():
         classifier.network.linear.bias += 1
         torch.testing.assert_close(streamline(classifier)(images), classifier(images))
-        torch.testing.assert_close(old(images) + 1, classifier(images))
+        torch.testing.assert_close(before + 1, classifier(images))
 
 
 class Wayward(nn.Module):
