@@ -7,8 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from an8flower.factors import PARTS
+
 from ..results.prototype_examples import MISTAKEN, RULES, Example, Resemblance
 from ..results.prototype_results import JudgedModel, JudgedPrototype
+from ..results.prototype_words import compare_parts
 from .numbers import count_of, number, percent
 from .prototype_gallery import WHOLE, ModelPictures
 from .thumbnails import BoxedPicture, box_picture
@@ -22,7 +25,7 @@ class LikenessRow(NamedTuple):
     that: BoxedPicture | None  # the training picture; None if there is none
     numbers: Sequence[str]  # similarity, weight, contribution
     parts: str  # under the box here, and under the prototype's training patch
-    same: bool | None  # whether both are the same part; None if there is no training patch
+    likeness: tuple[str, str] | None  # its mark, and whether both are the same part; None without a training patch
 
 
 class LikenessTable(NamedTuple):
@@ -97,5 +100,11 @@ def _show(
         that,
         [number(line.similarity, 2), number(line.weight, 2), number(line.contribution, 2)],
         f"{here} looks like {patch.part} ({percent(patch.share, 0)})" if patch else here,
-        patch.part == line.part if patch else None,
+        _compare_parts(line.part, patch.part) if patch else None,
     )
+
+
+def _compare_parts(here: str, there: str) -> tuple[str, str]:
+    """A mark for two patches, and whether they show the same part, in words; the background is no part to praise."""
+    same = "part" if here == PARTS[0] else "yes"
+    return same if here == there else "no", compare_parts(here, there)

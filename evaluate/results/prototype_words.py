@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from an8flower.factors import PARTS
+
 from .prototype_cards import PrototypeMeasure, find_measure
 from .prototype_results import Box, JudgedModel, JudgedPrototype, ModelScore, PrototypePatch
 
@@ -21,6 +23,17 @@ CARD_COLUMNS = (
     "found in",
     "strongest in",
 )
+
+
+def compare_parts(here: str, there: str) -> str:
+    """Whether two patches show the same part, in words.
+
+    >>> compare_parts("petals", "petals"), compare_parts("background", "background")
+    ('the same part', 'both on the background, which is no part')
+    """
+    if here != there:
+        return "another part"
+    return f"both on the {here}, which is no part" if here == PARTS[0] else "the same part"
 
 
 def summary_sentence(model: JudgedModel) -> str:

@@ -13,6 +13,7 @@ from an8flower.atomic import moved_into
 
 from ...results.prototype_examples import RULES, Example, Resemblance
 from ...results.prototype_results import Box, JudgedModel, JudgedPrototype
+from ...results.prototype_words import compare_parts
 
 SIDE, GAP, LINE = 128, 10, 14  # pixels: of a picture, between pictures, and of a line of words
 ACROSS = 8  # cards beside each other
@@ -139,8 +140,8 @@ def _compare(
     ]
     if patch is not None and line.number in sources:
         tiles.append((frame(sources[line.number], patch.box), ()))
-        same = "the same part" if patch.part == line.part else "another part"
-        words.append(f"{patch.part} {patch.share:.0%} in training row {patch.row}: {same}")
+        likeness = compare_parts(line.part, patch.part)
+        words.append(f"{patch.part} {patch.share:.0%} in training row {patch.row}: {likeness}")
     return SheetRow(SIDE + GAP, tiles=tiles, beside=words)
 
 

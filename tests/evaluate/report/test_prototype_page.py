@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from an8flower.errors import Refusal
+from an8flower.evaluate.report.looks_like import _compare_parts
 from an8flower.evaluate.report.page import write_page
 from an8flower.evaluate.report.prototype_gallery import read_pictures
 from an8flower.evaluate.report.prototypes import conclude
@@ -21,6 +22,7 @@ from an8flower.evaluate.report.reading import AuditFolder, Missing
 from an8flower.evaluate.report.thumbnails import box_picture, encode_small
 from an8flower.evaluate.results.prototype_places import Box
 from an8flower.evaluate.results.prototype_results import JudgedModel, ModelScore
+from an8flower.evaluate.results.prototype_words import compare_parts
 from tests.evaluate.report import test_prototype_sample as made_up
 from tests.evaluate.report import test_report_sample as sample
 from tests.evaluate.report.test_report import Page
@@ -253,3 +255,9 @@ def test_a_damaged_document_is_refused(tmp_path: Path) -> None:
     (folder / "summary.json").write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(Refusal, match=r"summary\.json: not a summary that this version can read"):
         write_page(folder)
+
+
+def test_two_patches_on_the_background_are_not_praised_as_one_part() -> None:
+    assert compare_parts("background", "background") == "both on the background, which is no part"
+    assert [_compare_parts(here, "petals")[0] for here in ("petals", "stem")] == ["yes", "no"]
+    assert _compare_parts("background", "background")[0] == "part"
