@@ -20,8 +20,11 @@ from an8flower.generate import generate
 from an8flower.spec import DatasetSpec
 from tests.warm import WarmServer, start_server
 
-# The same examples in every run, and no deadlines: these machines are shared.
-settings.register_profile("project", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The same examples in every run, and no deadlines: these machines are shared. `make test-slow` asks for more of them.
+for name, examples in (("project", 40), ("thorough", 200)):
+    settings.register_profile(
+        name, max_examples=examples, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
 settings.load_profile("project")
 
 gc.disable()  # until all is imported and collected
