@@ -41,6 +41,8 @@ from an8flower.generate import generate
 from an8flower.spec import DatasetSpec
 from an8flower.store import FlowerStore
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 FOLDER = Path(__file__).parent
 INLINE = How(engine="inline", device="cpu")
 OWN = "faulty_explainers"
