@@ -41,6 +41,7 @@ from an8flower.evaluate.data.world import World
 from an8flower.evaluate.explaining.contract import ROWS, Trial, make_query
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.explaining.methods import parse_method
+from an8flower.evaluate.metrics.interventions import reliance
 from an8flower.evaluate.metrics.metric import Metric
 from an8flower.evaluate.metrics.naming import parse_metric
 from an8flower.evaluate.models import training, training_loss
@@ -53,6 +54,7 @@ from an8flower.evaluate.resources import Resources, settle_on
 from an8flower.evaluate.scoring.fine_tuned import FineTuner
 from an8flower.evaluate.scoring.judge import Judge
 from an8flower.evaluate.scoring.thresholds import method_thresholds
+from an8flower.evaluate.trust import use
 from an8flower.evaluate.trust.certificate import certify
 from an8flower.evaluate.trust.sanity.plan import sanity_plan
 from an8flower.evaluate.trust.sanity.run import ModelSanity, sanity
@@ -333,6 +335,8 @@ def main(names: list[str]) -> None:
     names = [name for name in names if name != "--write"]
     torch.set_num_threads(1)
     pretend_gpu.install()
+    for module in (reliance, use):
+        module.make_ahead = iter  # operations of another thread would not arrive
     with Everywhere():
         seen = {name: [kind, see(call)] for name, kind, call in planted()}
     document: dict[str, Any] = {"planted": seen, "runs": {}}
