@@ -18,8 +18,8 @@ PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 test: $(VENV)/.test  ## everything that runs in minutes
 	$(PYTEST) -n 3 --dist loadfile
 
-test-slow: $(VENV)/.test $(VENV)/.ray $(VENV)/.notebooks  ## training to the promised accuracies, large files, all archs
-	$(PYTEST) -m slow
+test-slow: $(VENV)/.test $(VENV)/.ray $(VENV)/.notebooks  ## training to the promised accuracies, large files, all archs, more examples
+	$(PYTEST) -m "slow or hypothesis" --hypothesis-profile thorough
 
 test-gpu: $(VENV)/.test  ## on a machine with a GPU
 	$(BIN)/python -m pytest -m gpu

@@ -8,7 +8,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,13 +18,18 @@ from hypothesis import HealthCheck, settings
 from an8flower import spec as specs
 from an8flower.generate import generate
 from an8flower.spec import DatasetSpec
-from tests.warm import WarmServer
+from tests.warm import WarmServer, start_server
 
-# The same examples in every run, and no deadlines: these machines are shared.
-settings.register_profile("project", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The same examples in every run, and no deadlines: these machines are shared. `make test-slow` asks for more of them.
+for name, examples in (("project", 40), ("thorough", 200)):
+    settings.register_profile(
+        name, max_examples=examples, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
 settings.load_profile("project")
 
 gc.disable()  # until all is imported and collected
+
+servers: dict[str, str] = {}  # the address of the warm server, if it is started for others
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -42,6 +49,17 @@ def pytest_collection_finish() -> None:
     atexit.register(gc.unfreeze)  # libraries take down what they hold, as at the end of any process
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """All workers of pytest-xdist share one warm server, which the process that starts them has."""
+    if sys.platform == "linux":
+        if "warm_server" not in servers:
+            stack = ExitStack()
+            servers["warm_server"] = stack.enter_context(start_server())
+            node.config.add_cleanup(stack.close)
+        node.workerinput |= servers
+
+
 @pytest.fixture(scope="session")
 def small_spec() -> DatasetSpec:
     """single-6c in small: 120 rows of 40 px."""
@@ -57,12 +75,12 @@ def small_file(small_spec: DatasetSpec, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
-def warm_server() -> Iterator[WarmServer | None]:
+def warm_server(request: pytest.FixtureRequest) -> Iterator[WarmServer | None]:
     """A process that has everything imported, and forks for each command; None where it cannot."""
     if sys.platform != "linux":
         yield None
         return
-    with WarmServer() as server:
+    with WarmServer(getattr(request.config, "workerinput", {}).get("warm_server")) as server:
         yield server
 
 

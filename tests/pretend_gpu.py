@@ -16,7 +16,9 @@ import copy
 import re
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
@@ -26,7 +28,6 @@ from typing import Any
 import torch
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
-from torch.utils._pytree import tree_leaves, tree_map
 
 MISTAKE, SCALAR, UPLOAD, DOWNLOAD, WAIT, DOUBLE = "mistake", "cpu scalar", "upload", "download", "wait", "float64"
 PACKAGE = tuple(f"{Path(__file__).parents[1]}/{folder}" for folder in ("evaluate/", "an8flower/"))
@@ -152,6 +153,26 @@ def put_on(value: Any) -> Any:
     return OnGpu(value) if isinstance(value, torch.Tensor) and not isinstance(value, OnGpu) else value
 
 
+def leaves_of(value: Any) -> Iterator[Any]:
+    """What lies in nested lists, tuples and dicts, as torch's `tree_leaves` gives it in four times as long."""
+    if isinstance(value, list | tuple):
+        for inner in value:
+            yield from leaves_of(inner)
+    elif isinstance(value, dict):
+        yield from leaves_of([*value.values()])
+    else:
+        yield value
+
+
+def replaced(function: Callable[[Any], Any], value: Any) -> Any:
+    """The same lists, tuples and dicts with a function of what lies in them, as torch's `tree_map` gives them."""
+    if isinstance(value, list | tuple):
+        return type(value)([replaced(function, inner) for inner in value])
+    if isinstance(value, dict):
+        return {key: replaced(function, inner) for key, inner in value.items()}
+    return function(value)
+
+
 def is_on_gpu(value: Any) -> bool:
     """Whether an argument is a tensor on the pretended GPU, or a list that has one."""
     return isinstance(value, OnGpu) or (isinstance(value, list | tuple) and any(map(is_on_gpu, value)))
@@ -163,7 +184,7 @@ def execute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if device is None and not any(is_on_gpu(value) for value in (*args, *kwargs.values())):
         return func(*args, **kwargs)
     name = func.overloadpacket.__name__
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    tensors = [leaf for leaf in leaves_of((args, kwargs)) if isinstance(leaf, torch.Tensor)]
     on_gpu = any(isinstance(tensor, OnGpu) for tensor in tensors)
     to_gpu = torch.device(device).type == "gpu" if device is not None else on_gpu
     if not on_gpu and not to_gpu:
@@ -177,14 +198,14 @@ def execute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         inner["device"] = torch.device("cpu")
     if inner.get("generator") is not None and to_gpu:
         LOG.note(MISTAKE, f"{name}: a generator, probably of the CPU")
-    result = func(*tree_map(take_off, args), **tree_map(take_off, inner))
-    if to_gpu and any(isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float64 for leaf in tree_leaves(result)):
+    result = func(*replaced(take_off, args), **replaced(take_off, inner))
+    if to_gpu and any(isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float64 for leaf in leaves_of(result)):
         LOG.note(DOUBLE, name)
     if name == "_to_copy" and to_gpu != on_gpu:
         return put_on(result) if to_gpu else result
     if name == "copy_" and not isinstance(args[0], OnGpu):
         return args[0]
-    result = tree_map(put_on, result) if to_gpu else result
+    result = replaced(put_on, result) if to_gpu else result
     return return_and_correct_aliasing(func, args, kwargs, result) if on_gpu else result
 
 
@@ -229,6 +250,7 @@ def is_mask(index: Any) -> bool:
     return isinstance(index, torch.Tensor) and index.dtype in (torch.bool, torch.uint8)
 
 
+@cache
 def is_launched(func: Any, name: str) -> bool:
     """Whether an operation does more than look at its input in another way."""
     returned = func._schema.returns

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -30,24 +32,46 @@ class Outcome:
     stderr: str
 
 
+@contextmanager
+def start_server() -> Iterator[str]:
+    """A server for any number of processes, by the address of its socket; it imports nothing before it is wanted."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address := f"{folder}/socket")
+        listener.listen()
+        process = subprocess.Popen(
+            [sys.executable, SERVER, str(listener.fileno())],
+            stdin=subprocess.PIPE,
+            stdout=2,  # whatever an import prints is no answer
+            env=environment,
+            pass_fds=[listener.fileno()],
+        )
+        yield address
+        process.stdin.close()
+        process.wait(timeout=60)
+
+
 class WarmServer:
-    """A running server that carries out commands; a context manager."""
+    """A connection to a running server, which carries out commands; without an address, to a server of its own."""
+
+    def __init__(self, address: str | None = None) -> None:
+        self.address = address
 
     def __enter__(self) -> WarmServer:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-        self.process = subprocess.Popen(
-            [sys.executable, SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
-        )
-        self.scratch = tempfile.TemporaryDirectory()
+        with ExitStack() as stack:
+            address = self.address or stack.enter_context(start_server())
+            connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+            connection.connect(address)
+            stack.callback(connection.shutdown, socket.SHUT_RDWR)
+            self.lines = stack.enter_context(connection.makefile("rw"))
+            self.scratch = stack.enter_context(tempfile.TemporaryDirectory())
+            self.stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
-        self.process.stdout.close()
-        self.scratch.cleanup()
+        self.stack.close()
 
     def run(
         self,
@@ -63,7 +87,7 @@ class WarmServer:
 
         Without `fork_readers`, the child in which `verify` reads a file is started as a user's is, which takes longer.
         """
-        scratch = Path(self.scratch.name)
+        scratch = Path(self.scratch)
         streams = {"stdout": scratch / "stdout", "stderr": scratch / "stderr"}
         modules = scratch / "modules.json"
         answer = self._ask(
@@ -83,9 +107,9 @@ class WarmServer:
         return Outcome(**answer, **{name: place.read_text(errors="replace") for name, place in streams.items()})
 
     def _ask(self, order: Mapping[str, object]) -> dict:
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
+        self.lines.write(json.dumps(order) + "\n")
+        self.lines.flush()
+        answer = self.lines.readline()
         if not answer:
             raise RuntimeError("the warm server has died")
         return json.loads(answer)

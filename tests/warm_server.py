@@ -1,7 +1,8 @@
 """A process that has the package imported and forks for each command, so that a command starts in milliseconds.
 
-It reads an order from each line of stdin, and answers each with a line on stdout, both JSON. The child has a session,
-limits and a folder of its own; whatever becomes of it, the server sees it and goes on.
+It listens on a socket, and forks a clerk for each connection, so that many may share it. A clerk reads an order from
+each line, and answers each with a line, both JSON. The child of an order has a session, limits and a folder of its own;
+whatever becomes of it, the clerk sees it and goes on. Nothing is imported before somebody connects.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pkgutil
 import resource
 import select
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -31,20 +33,41 @@ HEAVY = ["torch._dynamo"]  # what torch imports at its first step backwards
 CLONE_NEWNET = 0x40000000  # of Linux's unshare
 
 
-def serve() -> None:
-    """Carry out one order after the other until stdin ends."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever an import prints is no answer
+def serve(listener: socket.socket) -> None:
+    """Have a clerk for each connection until stdin ends."""
+    ready = False
+    while listener in select.select([sys.stdin, listener], [], [])[0]:
+        if not ready:
+            prepare()
+        ready = True
+        connection, _ = listener.accept()
+        if os.fork() == 0:
+            carry_out(connection)
+        connection.close()
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+    os._exit(0)  # what libraries say when they are taken down is of no use
+
+
+def prepare() -> None:
+    """Do once what no command has to do then."""
     import_everything()
     render_once()
     gc.freeze()  # what is never collected is never copied in a child
     ctypes.CDLL(None).unshare(CLONE_NEWNET)  # no network; without effect if we are not root
-    for line in sys.stdin:
-        order = json.loads(line)
-        answer = {"imported": import_modules(order["modules"])} if "modules" in order else watch(order)
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
-    os._exit(0)  # what libraries say when they are taken down is of no use
+
+
+def carry_out(connection: socket.socket) -> None:
+    """Carry out one order after the other until the connection ends; never returns."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    with connection.makefile("rw") as lines:
+        for line in lines:
+            order = json.loads(line)
+            answer = {"imported": import_modules(order["modules"])} if "modules" in order else watch(order)
+            lines.write(json.dumps(answer) + "\n")
+            lines.flush()
+    os._exit(0)
 
 
 def import_everything() -> None:
@@ -158,4 +181,4 @@ def call(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(socket.socket(fileno=int(sys.argv[1])))

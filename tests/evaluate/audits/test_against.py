@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 from an8flower.__main__ import main
 from an8flower.evaluate.results.summary_schema import summary_schema
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 PLAN = """
 name = "before"
 methods = ["gradcam", "random"]

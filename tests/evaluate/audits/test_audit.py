@@ -29,6 +29,8 @@ from an8flower.evaluate.registry import archs
 from an8flower.evaluate.results.summary_schema import summary_schema
 from an8flower.store import FlowerStore, verify
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TINY: dict[str, Any] = {
     "name": "tiny",
     "data": [{"spec": "single-6c", "rows": 60, "size": 32}],

@@ -35,11 +35,13 @@ from an8flower.evaluate.audits.stages.scores import cell_makers
 from an8flower.evaluate.audits.study import StudyWords
 from an8flower.evaluate.models.classifier import build
 from an8flower.evaluate.models.sources import check_trained_on
-from an8flower.evaluate.models.training import train
+from an8flower.evaluate.models.training import Start, describe_training, recipe_for, train
 from an8flower.evaluate.scoring.run import ScoringPlan
 from an8flower.generate import generate
 from an8flower.spec import DatasetSpec
 from an8flower.store import FlowerStore
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 FOLDER = Path(__file__).parent
 INLINE = How(engine="inline", device="cpu")
@@ -259,7 +261,7 @@ def test_a_model_that_lacks_weights_or_has_others_is_trained_again(place: Path, 
         tmp_path / "m.safetensors",
     )
     classifier = build("flowernet", store.class_names, 32, seed=0)
-    data = {"name": store.name, "digest": store.digest, "fingerprint": store.fingerprint, "epochs": "1"}
+    data = describe_training(store, recipe_for("flowernet", 1), Start(), classifier)
     classifier.card = replace(classifier.card, data=data, versions={"an8flower": an8flower.__version__})
     classifier.save(where)
     assert is_meant(where, store, wanted, 0)
