@@ -75,7 +75,7 @@ class ScoreCam(ActivationMap):
     def look_through(self, seen: Activations, masks: Tensor) -> tuple[Network, Callable[[Tensor, Tensor], Tensor]]:
         """What is run for every mask, and what gives it the masked images, or their features behind its stem."""
         network = streamline(seen.classifier, self.precision)
-        cut = cut_stem(network)
+        cut = cut_stem(network, overwriting=True)
         if can_share_stem(cut, masks):
             return cut, SharedStem(cut, seen.query, masks)
         return network, partial(mask_images, seen.query, masks)

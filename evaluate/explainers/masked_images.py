@@ -41,12 +41,13 @@ def can_share_stem(network: StemCut, masks: Tensor) -> bool:
     return weights.dtype.itemsize >= 4 and 2 * terms <= weights[0].numel() and terms <= ROOM * network.in_flight
 
 
-@dataclass(frozen=True)
+@dataclass
 class SharedStem:
     """The features that a stem gives for masked images, without running it for every mask.
 
     An enlarged mask is a sum over its cells, and the stem is affine: its features are the same sum of those of the
-    image seen through each cell alone. Equal to the stem's own but for rounding.
+    image seen through each cell alone. Equal to the stem's own but for rounding. The features lie where those of the
+    call before lay, since new memory costs more than what is written there; who takes them may write into them.
     """
 
     network: StemCut
@@ -55,13 +56,18 @@ class SharedStem:
     _latest: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, rows: Tensor, numbers: Tensor) -> Tensor:
-        """The features (n, C, H', W') of some rows seen through some of their masks, channels last."""
-        factors = self.factors(rows, numbers)
+        """The features (n, C, H', W') of as many rows as may be in flight seen through their masks, channels last."""
+        features = self.memory[: len(rows)]
         runs, counts = rows.unique_consecutive(return_counts=True)
-        parts = zip(runs.tolist(), factors.split(counts.tolist()), strict=True)
-        mixed = [part @ self.responses(row).flatten(1) for row, part in parts]
-        features = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+        parts = (tensor.split(counts.tolist()) for tensor in (self.factors(rows, numbers), features))
+        for row, factors, part in zip(runs.tolist(), *parts, strict=True):
+            torch.mm(factors, self.responses(row).flatten(1), out=part)
         return features.unflatten(1, self.shape).permute(0, 3, 1, 2)
+
+    @cached_property
+    def memory(self) -> Tensor:
+        """Where the features of the images in flight lie."""
+        return self.black.new_empty(self.network.in_flight, self.black.numel())
 
     def factors(self, rows: Tensor, numbers: Tensor) -> Tensor:
         """What each cell, and the features of a black image, count for in each mask: (n, h * w + 1)."""

@@ -35,18 +35,25 @@ def query() -> Query:
 
 @pytest.mark.parametrize("padding", ["zeros", "reflect"])
 @pytest.mark.parametrize("in_flight", [2, 16])
+@pytest.mark.parametrize("overwriting", [False, True])
 @torch.no_grad()
-def test_mixtures_are_what_the_stem_gives_for_masked_images(query: Query, padding: str, in_flight: int) -> None:
+def test_mixtures_are_what_the_stem_gives_for_masked_images(
+    query: Query, padding: str, in_flight: int, overwriting: bool
+) -> None:
     classifier = make_classifier(padding)
     masks = torch.rand(3, 4, 3, 3, generator=torch.Generator().manual_seed(2))
     masks[2, 3] = torch.eye(3)
     rows, numbers = torch.tensor([0, 0, 1, 2, 2]), torch.tensor([1, 2, 0, 3, 1])
     with classifier.holding(in_flight):
-        network = cut_stem(streamline(classifier))
-        features = SharedStem(network, query, masks)(rows, numbers)
-        expected = network.stem(mask_images(query, masks, rows, numbers))
-    torch.testing.assert_close(features, expected, rtol=1e-4, atol=2e-5)
-    assert features.is_contiguous(memory_format=torch.channels_last)
+        network = cut_stem(streamline(classifier), overwriting)
+        shared = SharedStem(network, query, masks)
+        for pairs in zip(rows.split(in_flight), numbers.split(in_flight), strict=True):
+            features, images = shared(*pairs), mask_images(query, masks, *pairs)
+            torch.testing.assert_close(features, network.stem(images), rtol=1e-4, atol=2e-5)
+            assert features.is_contiguous(memory_format=torch.channels_last)
+            before = features.clone()
+            torch.testing.assert_close(network(features), classifier(images), rtol=1e-4, atol=2e-5)
+            assert torch.equal(features, before) != overwriting
 
 
 def test_scorecam_is_the_same_whether_or_not_masks_share_the_stem(
