@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from an8flower.names import check_known
 
-from ..case import Query
 from ..maps import normalise_range
-from ..models.networks.batched_passes import Readout, logit, predict_perturbed, probability
+from ..models.linear_stem import cut_stem
+from ..models.networks.batched_passes import Network, Readout, logit, predict_perturbed, probability
 from ..models.networks.features import Features, at_least_single
 from ..models.streamlined import check_precision, streamline
 from ..registry import explainers
 from .activation_map import FAMILY, ActivationMap
 from .attribution.activations import Activations, linear_after_mean
+from .masked_images import SharedStem, can_share_stem, mask_images
 from .ranges import SWITCH, Choices, Ranges
 
 SCORES: dict[str, Readout] = {"logit": logit, "probability": probability}
@@ -64,19 +65,20 @@ class ScoreCam(ActivationMap):
         is_mask = masks.amax((2, 3)) > 0
         place = first_equal(masks)
         rows, numbers = (is_mask & (place == torch.arange(place.shape[1], device=place.device))).nonzero().unbind(1)
-        network = streamline(seen.classifier, self.precision)
         scores = torch.zeros_like(masks[:, :, 0, 0])
         if len(rows):
-            values = predict_perturbed(
-                network,
-                seen.query.targets,
-                rows,
-                numbers,
-                lambda portion, which: mask_images(seen.query, masks, portion, which),
-                SCORES[self.score],
-            )
+            network, perturb = self.look_through(seen, masks)
+            values = predict_perturbed(network, seen.query.targets, rows, numbers, perturb, SCORES[self.score])
             scores[rows, numbers] = values.to(scores.dtype)
         return scores.gather(1, place), is_mask
+
+    def look_through(self, seen: Activations, masks: Tensor) -> tuple[Network, Callable[[Tensor, Tensor], Tensor]]:
+        """What is run for every mask, and what gives it the masked images, or their features behind its stem."""
+        network = streamline(seen.classifier, self.precision)
+        cut = cut_stem(network, overwriting=True)
+        if can_share_stem(cut, masks):
+            return cut, SharedStem(cut, seen.query, masks)
+        return network, partial(mask_images, seen.query, masks)
 
 
 def first_equal(masks: Tensor) -> Tensor:
@@ -88,14 +90,6 @@ def first_equal(masks: Tensor) -> Tensor:
     place = torch.arange(len(group), device=group.device)
     first = torch.full_like(place, len(place)).scatter_reduce(0, group, place, "amin")
     return (first[group] - count * row).view(images, count)
-
-
-def mask_images(query: Query, masks: Tensor, rows: Tensor, numbers: Tensor) -> Tensor:
-    """Multiply images (n, 3, H, W) of some rows, in pixel space, by some of their masks (B, K, h, w)."""
-    images = query.images[rows]
-    wide = F.interpolate(masks[rows, numbers][:, None], images.shape[2:], mode="bilinear", align_corners=False)
-    # Once more: between the centres of the cells the extremes are not reached.
-    return images * normalise_range(wide).to(images.dtype)
 
 
 @explainers.register("ablationcam", **FAMILY, source="Desai and Ramaswamy, WACV 2020", sign="positive")

@@ -47,13 +47,17 @@ class StemCut:
         return torch.autograd.grad(self.stem(leaves), leaves, gradient)[0]
 
 
-def cut_stem(network: Streamlined) -> StemCut:
-    """Cut a streamlined network behind its first convolution; nothing is copied."""
+def cut_stem(network: Streamlined, overwriting: bool = False) -> StemCut:
+    """Cut a streamlined network behind its first convolution; nothing is copied.
+
+    Args:
+        overwriting: whether the part behind may write into the features, as an activation in place does.
+    """
     module = network.network
     first = find_first_convolution(module) if isinstance(module, fx.GraphModule) else None
     if first is None or not isinstance(module, fx.GraphModule):
         return StemCut(network, None, module)
-    return StemCut(network, module_of(module, first), drop_first(module, first))
+    return StemCut(network, module_of(module, first), drop_first(module, first, overwriting))
 
 
 def find_first_convolution(network: fx.GraphModule) -> fx.Node | None:
@@ -66,8 +70,8 @@ def find_first_convolution(network: fx.GraphModule) -> fx.Node | None:
     return users[0] if modules and all(module is not None for module in modules) else None
 
 
-def drop_first(network: fx.GraphModule, first: fx.Node) -> fx.GraphModule:
-    """The network behind its first convolution; modules are shared, and none of them overwrites the features."""
+def drop_first(network: fx.GraphModule, first: fx.Node, overwriting: bool) -> fx.GraphModule:
+    """The network behind its first convolution; modules are shared, and none overwrites the features unless it may."""
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {first: graph.placeholder("features")}
     replaced: dict[str, nn.Module] = {}
@@ -77,7 +81,8 @@ def drop_first(network: fx.GraphModule, first: fx.Node) -> fx.GraphModule:
         elif node is not first and node.op != "placeholder":
             copies[node] = graph.node_copy(node, copies.__getitem__)
             module = module_of(network, node)
-            if module is not None and first in node.all_input_nodes and getattr(module, "inplace", False):
+            writes = module is not None and first in node.all_input_nodes and getattr(module, "inplace", False)
+            if module is not None and writes and not overwriting:
                 replaced[str(node.target)] = copy.copy(module)
     rest = fx.GraphModule(network, graph)
     for name, module in replaced.items():

@@ -1,0 +1,124 @@
+"""Convolutions with fewer multiplications against torch's own in double precision, and where they are used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from an8flower.evaluate.models.classifier import build
+from an8flower.evaluate.models.networks.batched_passes import input_gradient
+from an8flower.evaluate.models.networks.winograd import WinogradConv2d, is_plain
+from an8flower.evaluate.models.streamlined import streamline
+
+
+def make_convolution(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:
+    """A convolution whose weights want no gradient."""
+    return nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias).requires_grad_(False)
+
+
+def convolve_in_double(convolution: nn.Conv2d, features: Tensor) -> Tensor:
+    """What a convolution of 3 x 3 gives, from torch in double precision."""
+    bias = None if convolution.bias is None else convolution.bias.double()
+    return F.conv2d(features.double(), convolution.weight.double(), bias, padding=1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sides=st.tuples(st.integers(1, 11), st.integers(1, 11)),
+    channels=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    images=st.integers(1, 5),
+    bias=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_the_outputs_are_those_of_the_convolution(
+    sides: tuple[int, int], channels: tuple[int, int], images: int, bias: bool, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    convolution = WinogradConv2d(make_convolution(*channels, bias))
+    features = torch.randn(images, channels[0], *sides)
+    convolution.prepare(features[:1])
+    expected = convolve_in_double(convolution, features)
+    values = convolution.multiply_less(features)
+    assert values.is_contiguous(memory_format=torch.channels_last)
+    error = (values - expected).abs().max()
+    assert error <= 1e-5 * max(1, float(expected.abs().max()))
+
+
+@torch.no_grad()
+def test_many_portions_and_wide_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    convolution = WinogradConv2d(make_convolution(256, 192))
+    features = torch.randn(5, 256, 9, 14).relu()
+    monkeypatch.setattr("an8flower.evaluate.models.networks.winograd.PORTION", 36 * 12 * 256 * 2)
+    values, expected = convolution(features), convolve_in_double(convolution, features)
+    assert convolution.transformed is not None
+    assert (values - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_where_it_multiplies_less() -> None:
+    wide, narrow = (WinogradConv2d(make_convolution(width, width)) for width in (128, 32))
+    features = torch.zeros(16, 128, 8, 8)
+    with torch.no_grad():
+        assert wide.gains(features)
+        assert not wide.gains(features[:3])  # 12 tiles
+        assert not wide.gains(torch.zeros(16, 128, 5, 5))  # most of whose tiles stand out
+        assert not wide.gains(features.double())
+        assert not wide.gains(features.to("meta"))
+        assert not narrow.gains(torch.zeros(16, 32, 8, 8))
+        assert wide.gains(features.clone().requires_grad_())
+    assert wide.gains(features)
+    assert not wide.gains(features.requires_grad_())
+
+
+@torch.no_grad()
+def test_where_transforms_overflow_the_convolution_stays_direct() -> None:
+    convolution = WinogradConv2d(make_convolution(128, 128))
+    features = torch.full((16, 128, 8, 8), 3e37)
+    expected = F.conv2d(features, convolution.weight, convolution.bias, padding=1)
+    assert expected.isfinite().all()
+    assert torch.equal(convolution(features), expected)
+    assert convolution.disagrees
+    assert convolution.transformed is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 5, "padding": 2},
+        {"kernel_size": 3},
+        {"kernel_size": 3, "padding": 1, "stride": 2},
+        {"kernel_size": 3, "padding": 1, "dilation": 2},
+        {"kernel_size": 3, "padding": 1, "groups": 2},
+        {"kernel_size": 3, "padding": "same"},
+        {"kernel_size": 3, "padding": 1, "padding_mode": "reflect"},
+    ],
+)
+def test_other_convolutions_are_left_alone(options: dict[str, Any]) -> None:
+    assert is_plain(nn.Conv2d(128, 128, 3, padding=1))
+    assert not is_plain(nn.Conv2d(128, 128, **options))
+    hooked = nn.Conv2d(128, 128, 3, padding=1)
+    hooked.register_forward_hook(lambda *_: None)
+    assert not is_plain(hooked)
+
+
+def test_a_streamlined_network_multiplies_less_and_keeps_its_logits_and_gradients() -> None:
+    classifier = build("resnet18", "abcd", 64, seed=0).eval()
+    images = torch.rand(16, 3, 64, 64)
+    with torch.no_grad():
+        network = streamline(classifier)
+        logits, expected = network(images), classifier(images)
+    replaced = [module for module in network.network.modules() if isinstance(module, WinogradConv2d)]
+    assert len(replaced) == 3 + 3 + 3  # with 128, 256 and 512 channels, and stride 1
+    used = [module for module in replaced if module.transformed is not None]
+    assert [module.in_channels for module in used] == [128] * 3 + [256] * 3
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+    targets = torch.tensor([0, 3])
+    gradients, wanted = (input_gradient(model, images[:2], targets) for model in (network, classifier))
+    torch.testing.assert_close(gradients, wanted, rtol=1e-3, atol=1e-5)
+    assert not any(isinstance(module, WinogradConv2d) for module in streamline(classifier, "bf16").network.modules())
