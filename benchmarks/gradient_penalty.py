@@ -21,6 +21,13 @@ from an8flower.evaluate.models.training_loss import loss_of, precision, run
 NETWORKS = (("flowernet", 112, 16), ("resnet18", 64, 8), ("mobilenet_v2", 64, 8))  # arch, pixels, images of a batch
 CLASSES = "abcdef"
 
+BOUND = (
+    "one pass forwards serves three ways back: a guided one, the plain one to the pixels, and the one to the "
+    "weights through both; counted in convolutions 1 + 1 + 1 + 4 of them for each layer beside 3 of a plain step, "
+    "2.3 times; by itself torch runs each group of a convolution alone when it differentiates a second time, and "
+    "takes a batch norm apart into some twenty passes over its features"
+)
+
 
 def main() -> None:
     """Time steps in turns, and tell the medians."""
@@ -35,6 +42,7 @@ def main() -> None:
         "turns": turns,
         "threads": 1,
         "precision": str(precision(torch.device("cpu")) or "float32").removeprefix("torch."),
+        "bound": BOUND,
     }
     write("gradient_penalty", rows, about)
 

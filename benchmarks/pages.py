@@ -41,6 +41,7 @@ its way back to the pixels. Written by `make bench`; the figures are those of th
             "start": "Start of commands",
             "quick_audit": "Quick audit",
             "plans": "Shipped plans",
+            "gradient_penalty": "Training with a penalty on gradients",
         },
     ),
     Page(
