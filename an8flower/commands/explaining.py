@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .ensure import ensure_default_data, ensure_default_model
-from .options import FILE, device_option, download_option, trust_option
+from .options import FILE, device_option, download_option, split_option, trust_option
 
 
 @click.command()
@@ -18,7 +18,7 @@ from .options import FILE, device_option, download_option, trust_option
 @click.option("--image", type=FILE, help="A picture to explain.")
 @click.option("--data", type=FILE, help="A data set to take a row from.  [default: data/single-6c.h5]")
 @click.option("--row", type=click.IntRange(min=0), help="The row to explain, counted from 0 within the split.")
-@click.option("--split", default="test", show_default=True)
+@split_option
 @click.option(
     "--model",
     is_eager=True,

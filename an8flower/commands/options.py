@@ -28,6 +28,10 @@ precision_option = click.option(
 data_option = click.option(
     "--data", type=FILE, help="The data set, an .h5 file.  [default: data/single-6c.h5, rendered if it is missing]"
 )
+split_option = click.option("--split", default="test", show_default=True)
+sample_option = click.option(
+    "--rows", type=click.IntRange(min=1), help="How many rows, spread evenly over the classes.  [default: 300]"
+)
 in_process_option = click.option(
     "--in-process",
     is_flag=True,

@@ -17,6 +17,8 @@ from .options import (
     device_option,
     network_options,
     precision_option,
+    sample_option,
+    split_option,
     weights_option,
 )
 from .printing import echo_json, warn, write_json
@@ -38,10 +40,8 @@ if TYPE_CHECKING:
 )
 @weights_option
 @network_options
-@click.option("--split", default="test", show_default=True)
-@click.option(
-    "--rows", type=click.IntRange(min=1), help="How many rows, spread evenly over the classes.  [default: 300]"
-)
+@split_option
+@sample_option
 @click.option(
     "--seed",
     type=click.IntRange(min=0),

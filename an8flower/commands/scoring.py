@@ -22,6 +22,7 @@ from .options import (
     memory_limit_option,
     models_option,
     network_options,
+    split_option,
     time_limit_option,
     weights_option,
 )
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     help="NAME, NAME:a=1,b=2, family:NAME, all, quantus:NAME(a=1); repeatable.  "
     "[default: those that need maps and masks alone]",
 )
-@click.option("--split", default="test", show_default=True)
+@split_option
 @click.option(
     "--rows", type=click.IntRange(min=1), help="How many rows, spread evenly over the classes.  [default: all]"
 )

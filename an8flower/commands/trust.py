@@ -23,6 +23,8 @@ from .options import (
     network_options,
     network_options_with,
     precision_option,
+    sample_option,
+    split_option,
     time_limit_option,
     weights_option,
 )
@@ -40,10 +42,8 @@ if TYPE_CHECKING:
 @models_option
 @weights_option
 @network_options
-@click.option("--split", default="test", show_default=True)
-@click.option(
-    "--rows", type=click.IntRange(min=1), help="How many rows, spread evenly over the classes.  [default: 300]"
-)
+@split_option
+@sample_option
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
@@ -124,7 +124,7 @@ def certify(
 )
 @click.option("--weights", type=FILE, help="A safetensors file for the network that the factory makes.")
 @network_options_with("--class-names")
-@click.option("--split", default="test", show_default=True)
+@split_option
 @click.option(
     "--rows",
     type=click.IntRange(min=1),
