@@ -48,8 +48,9 @@ class Streamlined:
 def streamline(classifier: Classifier, precision: str = "float32") -> Streamlined:
     """A copy with batch norms folded and channels last, on the same device, with weights that want no gradient.
 
-    On a CPU, wide convolutions of 3 x 3 multiply less where no gradient is wanted (see `WinogradConv2d`), which moves
-    their outputs by about 1e-6 of the largest.
+    On a CPU, wide convolutions of 3 x 3 multiply less, forwards and back to their inputs (see `WinogradConv2d`), which
+    moves their outputs and gradients by about 1e-6 of the largest; a rectifier whose input is as close to zero as that
+    may let pass what it would not.
 
     Weights that are the same in both, such as those of linear layers, lie in memory once: nobody may write into a copy.
 
