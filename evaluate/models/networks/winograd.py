@@ -124,7 +124,7 @@ class WinogradConv2d(nn.Conv2d):
         down, across = tiles(height), tiles(width)
         size = max(1, PORTION // (WINDOW**2 * down * across * channels))
         shape = (count, self.out_channels, SIDE * down, SIDE * across)
-        output = torch.empty(shape, device=features.device, memory_format=torch.channels_last)
+        output = torch.empty(shape, dtype=torch.float32, device="cpu", memory_format=torch.channels_last)
         squares = output.permute(0, 2, 3, 1).view(count, down, SIDE, across, SIDE, -1)
         edges = (0, 0, 1, SIDE * across - width + 1, 1, SIDE * down - height + 1)
         bias = 0.0 if self.bias is None else self.bias

@@ -125,6 +125,15 @@ def test_gradients_multiply_less_and_keep_nothing(images: int, height: int, widt
     assert (result - expected).norm() < 1e-5 * expected.norm()
 
 
+def test_outputs_are_in_single_precision_whatever_torch_makes_by_default() -> None:
+    convolution, features = WinogradConv2d(make_convolution(128, 128)), torch.rand(2, 128, 12, 12)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert convolution(features).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def outputs_in_double(convolution: nn.Conv2d, features: Tensor, rectified: Tensor) -> Tensor:
     """A rectified convolution in double precision, where the rectifier lets pass what it let pass already."""
     return convolve_in_double(convolution, features) * (rectified > 0)
