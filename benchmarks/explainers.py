@@ -153,7 +153,7 @@ TRANSFORMERS = (
     Contest("generic_attention", "1.2 (F + B)"),
     Contest("attnlrp", "2 (F + B)"),
     Contest("cplrp", "2 (F + B)"),
-    Contest("gradcam", "1.15 F"),
+    Contest("gradcam", "1.15 F and B / 4, through the last of 4 blocks"),
     Contest("finercam", "as gradcam", (("an8flower gradcam", ours("gradcam")),)),
 )
 CONTRAST = (

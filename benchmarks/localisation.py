@@ -24,7 +24,7 @@ from an8flower.evaluate.models.classifier import Classifier, wrap
 from an8flower.evaluate.registry import metrics
 from an8flower.spec import load
 
-SIZE, BATCH, TURNS = 112, 64, 15
+SIZE, BATCH, TURNS = 112, 64, 9
 QUIET = {"disable_warnings": True, "display_progressbar": False}
 # Quantus's metrics, and which of ours asks the same question (TopKIntersection: of a fixed number of pixels instead)
 PEERS: dict[str, tuple[str, Callable[[], Any]]] = {

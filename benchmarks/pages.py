@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+import goals
 import report
 
 DOCS = Path(__file__).parents[1] / "docs"
+GOALS = "goals"  # a table of numbers from the others
 
 
 class Page(NamedTuple):
@@ -26,8 +28,10 @@ PAGES = (
 
 What an explanation or a score costs beside the same of other toolkits: same model, same images, both in one run,
 medians of ratios taken turn by turn. F is one bare batched forward pass of one image through the classifier as it is, B
-its way back to the pixels. Written by `make bench`; the figures are those of the machine named below each table.""",
+its way back to the pixels. Written by `make bench`, all but the last two tables, which `make bench-long` measures; the
+figures are those of the machine named below each table.""",
         {
+            GOALS: "What we mean to reach",
             "explainers-resnet18": "Explainers: ResNet-18 at 112 px",
             "explainers-flowervit": "Explainers: flowervit at 112 px",
             "explainers-contrast": "Explainers that contrast and refine: ResNet-18 at 112 px",
@@ -37,11 +41,13 @@ its way back to the pixels. Written by `make bench`; the figures are those of th
             "localisation": "Localisation metrics",
             "faithfulness": "Faithfulness metrics",
             "sanity": "Sanity checks",
-            "certificate": "Reliance certificate",
+            "interventions": "Intervention metrics of several methods",
             "start": "Start of commands",
             "quick_audit": "Quick audit",
-            "plans": "Shipped plans",
+            "suite": "Tests",
             "gradient_penalty": "Training with a penalty on gradients",
+            "certificate": "Reliance certificate",
+            "plans": "Shipped plans",
         },
     ),
     Page(
@@ -61,6 +67,8 @@ says how, and both are compared up to the step at which they part. Written by `m
 
 def section(name: str, title: str) -> str:
     """One table with what it was measured on; a line that says so where it was not measured."""
+    if name == GOALS:
+        return f"## {title}\n\n{report.table(goals.rows())}"
     path = report.RESULTS / f"{name}.json"
     if not path.exists():
         return f"## {title}\n\nNot measured."
@@ -69,11 +77,16 @@ def section(name: str, title: str) -> str:
     return f"## {title}\n\n{facts[0]}\n\n{report.table(found['rows'])}\n\n{facts[1]}"
 
 
+def text(page: Page) -> str:
+    """A page with all its tables."""
+    return "\n\n".join([page.opening, *(section(*part) for part in page.parts.items())]) + "\n"
+
+
 def main() -> None:
     """Write the pages."""
     for page in PAGES:
         path = DOCS / f"{page.name}.md"
-        path.write_text("\n\n".join([page.opening, *(section(*each) for each in page.parts.items())]) + "\n")
+        path.write_text(text(page))
         print(path)
 
 

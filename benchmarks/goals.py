@@ -1,0 +1,147 @@
+"""Whether what the other benchmarks measured last is as fast as we mean to be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import report
+
+Rows = list[Mapping[str, Any]]
+FASTER, TOTAL = "ours is faster, times", "total by explaining"
+
+
+class Goal(NamedTuple):
+    """A number that a benchmark writes, and what we mean it to be."""
+
+    work: str
+    words: str  # what is to be reached
+    reached: Callable[[float], bool]
+    result: str  # of which benchmark
+    measure: Callable[[Rows], float]
+    bound: Callable[[Rows], str] = lambda rows: ""  # what keeps a number from being reached
+
+
+def pick(rows: Rows, column: str, **words: str) -> list[float]:
+    """The numbers of a column in the rows whose other columns begin with some words."""
+    chosen = [row for row in rows if all(str(row[name]).startswith(word) for name, word in words.items())]
+    return [float(row[column]) for row in chosen if row[column] is not None]
+
+
+def slowest(rows: Rows, command: str) -> float:
+    """The most seconds of the commands whose names begin with a word."""
+    return max(pick(rows, "seconds", command=command))
+
+
+def quantus_auroc(rows: Rows) -> float:
+    """How many times longer Quantus' AUC takes than ours."""
+    (row,) = (row for row in rows if row["ours"] == "auroc")
+    return float(row["its ms per map"] / row["ms per map, alone"])
+
+
+def further_methods(rows: Rows) -> float:
+    """The most scenes of a method that is not the first of its run, as a share of those of the first."""
+    first, *others = pick(rows, "scenes rendered")
+    return max(others) / first
+
+
+GOALS = (
+    Goal(
+        "integrated gradients, VGG-16 at 224 px",
+        "1.1 x as fast as Captum",
+        lambda value: value >= 1.1,
+        "explainers-vgg16",
+        lambda rows: min(pick(rows, FASTER, who="Captum IntegratedGradients")),
+    ),
+    Goal(
+        "Score-CAM, ResNet-18 at 112 px",
+        "1.4 x as fast as the best peer",
+        lambda value: value >= 1.4,
+        "explainers-resnet18",
+        lambda rows: min(pick(rows, FASTER, who="pytorch-grad-cam Score") + pick(rows, FASTER, who="TorchCAM Score")),
+    ),
+    Goal(
+        "RISE with 50 masks, VGG-16 at 224 px",
+        "55 bare forward passes",
+        lambda value: value <= 55,
+        "explainers-vgg16",
+        lambda rows: max(pick(rows, "in F", who="an8flower rise")),
+    ),
+    Goal(
+        "model randomisation, whole check by its explanations",
+        "1.1 x",
+        lambda value: value <= 1.1,
+        "sanity",
+        lambda rows: max(pick(rows, TOTAL)),
+    ),
+    Goal(
+        "`auroc` alone",
+        "50 x as fast as Quantus",
+        lambda value: value >= 50,
+        "localisation",
+        quantus_auroc,
+    ),
+    Goal(
+        "quick audit, from the command to its page",
+        "240 s",
+        lambda value: value <= 240,
+        "quick_audit",
+        lambda rows: max(pick(rows, "seconds")),
+    ),
+    Goal(
+        "`methods` and `metrics`",
+        "1 s",
+        lambda value: value <= 1,
+        "start",
+        lambda rows: slowest(rows, "met"),
+    ),
+    Goal(
+        "`explain` and `score`, until the first explanation",
+        "3 s",
+        lambda value: value <= 3,
+        "start",
+        lambda rows: max(slowest(rows, "explain, until"), slowest(rows, "score, until")),
+    ),
+    Goal(
+        "scenes that intervention metrics render for a further method, by those for the first",
+        "nearly none: 0.05 x",
+        lambda value: value <= 0.05,
+        "interventions",
+        further_methods,
+    ),
+    Goal(
+        "`make test`, installed",
+        "360 s",
+        lambda value: value <= 360,
+        "suite",
+        lambda rows: max(pick(rows, "seconds")),
+    ),
+)
+
+
+def row(goal: Goal) -> dict[str, Any]:
+    """A line of the table."""
+    line = {"work": goal.work, "to reach": goal.words}
+    path = report.RESULTS / f"{goal.result}.json"
+    if not path.exists():
+        return {**line, "measured": None, "reached": "not measured", "what bounds it": None}
+    results = json.loads(path.read_text())["rows"]
+    value = goal.measure(results)
+    reached = goal.reached(value)
+    bound = None if reached else goal.bound(results)
+    return {**line, "measured": value, "reached": "yes" if reached else "no", "what bounds it": bound}
+
+
+def rows() -> list[dict[str, Any]]:
+    """The table, from the results that there are."""
+    return [row(goal) for goal in GOALS]
+
+
+def main() -> None:
+    """Print the table."""
+    print(report.table(rows()))
+
+
+if __name__ == "__main__":
+    main()
