@@ -66,7 +66,7 @@ CASES = (
     Case("flowernet", "gradcam"),
     Case("flowernet", "gradient"),
     Case("resnet18", "gradcam", quantus_turns=1),
-    Case("resnet18", "smoothgrad:samples=3", quantus_turns=1),
+    Case("resnet18", "smoothgrad:samples=2", quantus_turns=1),
     Case("flowernet", "gradcam", rows=30, steps=8, quantus_turns=0),  # as `an8flower sanity` does it by default
     Case("resnet18", "gradcam", rows=30, steps=8, quantus_turns=0),
 )
