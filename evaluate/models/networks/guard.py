@@ -22,7 +22,7 @@ Readings = list[tuple[Aspect, Any]]
 
 
 @contextmanager
-def guard(network: nn.Module, borrower: object, gradients: bool = True) -> Iterator[None]:
+def guard(network: nn.Module, borrower: object, gradients: bool = True, weights: bool = True) -> Iterator[None]:
     """Lend a network, in eval mode and with gradients enabled, and put everything back afterwards, also on an error.
 
     What is put back: weights and buffers to the byte, modules, their classes and attributes, hooks, training modes,
@@ -33,6 +33,7 @@ def guard(network: nn.Module, borrower: object, gradients: bool = True) -> Itera
         network: it works as usual inside the block.
         borrower: whom to blame.
         gradients: whether gradients are enabled in the block; else they are as they were.
+        weights: whether weights and buffers are looked at; else the caller puts them back.
 
     Raises:
         Refusal: the borrower changed something and did not change it back; names what.
@@ -41,7 +42,8 @@ def guard(network: nn.Module, borrower: object, gradients: bool = True) -> Itera
     network.eval()
     GRADIENTS.write(dict.fromkeys(network.parameters()))
     with torch.inference_mode(False), torch.set_grad_enabled(gradients or torch.is_grad_enabled()):
-        lent, quiet = read_aspects(ASPECTS, network), read_aspects(QUIET, network)
+        watched = ASPECTS if weights else [aspect for aspect in ASPECTS if aspect is not WEIGHTS]
+        lent, quiet = read_aspects(watched, network), read_aspects(QUIET, network)
         changed: list[str] = []
         try:
             yield

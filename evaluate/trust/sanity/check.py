@@ -20,9 +20,9 @@ from ...case import Query
 from ...models.classifier import Classifier
 from ...resources import Resources
 from ...results.checks import CHECKS
-from .mprt import Explain, FullRandomisation, Likeness, Point, Randomisation, randomise_fully, walk_down
+from .mprt import Explain, FullRandomisation, Likeness, Point, Randomisation, compare_fully, walk_down
 from .plan import SanityPlan
-from .similarity import ComparedMaps
+from .similarity import ComparedMaps, similarities
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,26 @@ class Subject:
         return ComparedMaps(self.maps)
 
     @cached_property
+    def _redrawn(self) -> dict[frozenset[str], Tensor]:
+        """The maps at all stops of the walks, the end included: made together, so that each draw is taken up once."""
+        stops = self.random.stops
+        maps = self.random.explain_all(self.explain, self.query, list(stops.values()))
+        return dict(zip(stops, maps, strict=True))
+
+    @cached_property
     def full(self) -> FullRandomisation:
         """What becomes of the maps where all parameters are drawn anew."""
-        return randomise_fully(self.random, self.explain, self.query, self.original)
+        return compare_fully(self.original, ComparedMaps(self._redrawn[frozenset(self.random.everything)]))
 
     @cached_property
     def walks(self) -> dict[str, list[Point]]:
         """What becomes of the maps on both walks down the network."""
-        known = {frozenset(self.random.everything): self.full.likeness}
+        end = frozenset(self.random.everything)
+        known = {end: self.full.likeness} | {
+            parameters: similarities(self.original, ComparedMaps(maps))
+            for parameters, maps in self._redrawn.items()
+            if parameters != end
+        }
         return walk_down(self.random, self.explain, self.query, self.original, known=known)
 
 

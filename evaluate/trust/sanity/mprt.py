@@ -53,6 +53,17 @@ class Randomisation:
         """The names of all parameters."""
         return tuple(name for step in self.steps for name in step.parameters)
 
+    @property
+    def walks(self) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
+        """Both walks down the network, cascading and independent, as `parameters_reached` gives them."""
+        orders: tuple[Order, ...] = ("cascading", "independent")
+        return {order: parameters_reached(self.steps, order) for order in orders}
+
+    @property
+    def stops(self) -> dict[frozenset[str], tuple[str, ...]]:
+        """The sets of parameters that are drawn anew together on the walks down, each once; all parameters are one."""
+        return {frozenset(parameters): parameters for walk in self.walks.values() for _, parameters in walk}
+
     def deal(self, query: Query) -> np.ndarray:
         """The number of the draw that each row is explained with, (N,) int; a draw gets rows of all targets."""
         return deal_rows(query.targets.cpu().numpy(), len(self.draws))
@@ -63,6 +74,8 @@ class Randomisation:
 
     def explain_all(self, explain: Explain, query: Query, wanted: Sequence[Collection[str]]) -> list[Tensor]:
         """The maps (N, H, W) on the models with each of these sets of parameters drawn anew."""
+        if not wanted:
+            return []
         draws = self.deal(query)
         maps = [torch.empty_like(query.images[:, 0]) for _ in wanted]
         with self.lend(self.copy.classifier), self.copy.walking():
@@ -119,14 +132,12 @@ def walk_down(
 
     `known` holds the similarities computed so far, by the parameters that were drawn anew, and receives the others.
     """
-    orders: tuple[Order, ...] = ("cascading", "independent")
-    stops = {order: parameters_reached(randomisation.steps, order) for order in orders}
-    passed = {frozenset(parameters): parameters for walk in stops.values() for _, parameters in walk}
-    wanted = [parameters for key, parameters in passed.items() if key not in known]
+    wanted = [parameters for key, parameters in randomisation.stops.items() if key not in known]
     for parameters, maps in zip(wanted, randomisation.explain_all(explain, query, wanted), strict=True):
         known[frozenset(parameters)] = similarities(original, ComparedMaps(maps))
     return {
-        order: [Point(name, known[frozenset(parameters)]) for name, parameters in walk] for order, walk in stops.items()
+        order: [Point(name, known[frozenset(parameters)]) for name, parameters in walk]
+        for order, walk in randomisation.walks.items()
     }
 
 
@@ -142,9 +153,13 @@ def randomise_fully(
     randomisation: Randomisation, explain: Explain, query: Query, original: ComparedMaps
 ) -> FullRandomisation:
     """The efficient test, and the similarities at the end of the cascade."""
+    return compare_fully(original, ComparedMaps(randomisation.maps(explain, query, randomisation.everything)))
+
+
+def compare_fully(original: ComparedMaps, maps: ComparedMaps) -> FullRandomisation:
+    """Compare maps of the trained model with those of models of which every parameter is drawn anew."""
     before = entropies(original)
     before = np.where(before > 0, before, np.nan)
-    maps = ComparedMaps(randomisation.maps(explain, query, randomisation.everything))
     return FullRandomisation(similarities(original, maps), (entropies(maps) - before) / before)
 
 

@@ -10,6 +10,7 @@ from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
 from an8flower.errors import Refusal
 
@@ -44,30 +45,46 @@ def redraw(classifier: Classifier, seed: int, constants: Collection[str] | None 
     takes its layer's initialiser: behind zeros, every gradient is zero. A network of the user's own takes what
     `reset_parameters` of its layers gives, and what no layer resets, its own values in another order.
 
-    `constants` is what `find_constants` gives for any seed, which several draws may share.
+    `constants` is what `find_constants` gives for any two draws; None draws once more to find them.
     """
-    constants = find_constants(classifier, seed) if constants is None else constants
+    initial = draw_initial(classifier, seed)
+    if constants is None:
+        constants = find_constants(initial, draw_initial(classifier, seed_of(seed, "other")))
+    return complete_draw(classifier, initial, constants)
+
+
+@dataclass(frozen=True)
+class InitialDraw:
+    """What the initialisers of a classifier's architecture, or else of its layers, give for a seed."""
+
+    seed: int
+    network: nn.Module | None  # untrained; None where the architecture is not registered
+    values: dict[str, Tensor]  # by the parameters' names
+
+
+def draw_initial(classifier: Classifier, seed: int) -> InitialDraw:
+    """Run the initialisers of a classifier's architecture, or else of its layers, from a seed."""
     fresh = build_untrained(classifier, seed)
     if fresh is None:
-        return redraw_foreign(classifier.network, seed, constants)
-    drawn = {
-        name: RedrawnParameter(value.detach(), ARCH, name in constants) for name, value in fresh.named_parameters()
-    }
-    zero = [name for name, new in drawn.items() if new.constant and new.value.ndim > 1 and not new.value.any()]
-    resets = reset(fresh, seed) if zero else {}
-    return drawn | {name: RedrawnParameter(resets[name], NOT_ZERO, False) for name in zero if name in resets}
+        return InitialDraw(seed, None, reset(classifier.network, seed))
+    return InitialDraw(seed, fresh, {name: value.detach() for name, value in fresh.named_parameters()})
 
 
-def find_constants(classifier: Classifier, seed: int) -> set[str]:
+def find_constants(first: InitialDraw, second: InitialDraw) -> set[str]:
     """The parameters, by name, that their initialisers give the same values at every draw, found by two of them."""
-    first, second = (draw_initial(classifier, number) for number in (seed, seed_of(seed, "other")))
-    return {name for name, value in first.items() if torch.equal(value, second[name])}
+    return {name for name, value in first.values.items() if torch.equal(value, second.values[name])}
 
 
-def draw_initial(classifier: Classifier, seed: int) -> dict[str, Tensor]:
-    """What the initialisers of a classifier's architecture, or else of its layers, give, by the parameters' names."""
-    fresh = build_untrained(classifier, seed)
-    return reset(classifier.network, seed) if fresh is None else dict(fresh.named_parameters())
+def complete_draw(
+    classifier: Classifier, initial: InitialDraw, constants: Collection[str]
+) -> dict[str, RedrawnParameter]:
+    """Every parameter drawn anew, by name: what initialisers gave, and what takes the place of zeros or of nothing."""
+    if initial.network is None:
+        return redraw_foreign(classifier.network, initial, constants)
+    drawn = {name: RedrawnParameter(value, ARCH, name in constants) for name, value in initial.values.items()}
+    zero = [name for name, new in drawn.items() if new.constant and new.value.ndim > 1 and not new.value.any()]
+    resets = reset(initial.network, initial.seed) if zero else {}
+    return drawn | {name: RedrawnParameter(resets[name], NOT_ZERO, False) for name in zero if name in resets}
 
 
 def build_untrained(classifier: Classifier, seed: int) -> nn.Module | None:
@@ -83,14 +100,14 @@ def shapes(network: nn.Module) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in network.named_parameters()}
 
 
-def redraw_foreign(network: nn.Module, seed: int, constants: Collection[str]) -> dict[str, RedrawnParameter]:
+def redraw_foreign(network: nn.Module, initial: InitialDraw, constants: Collection[str]) -> dict[str, RedrawnParameter]:
     """Draw anew the parameters of a network whose architecture is not registered, as its own layers would."""
-    drawn, resets = {}, reset(network, seed)
+    drawn = {}
     for name, value in network.named_parameters():
-        if name in resets:
-            drawn[name] = RedrawnParameter(resets[name], LAYER, name in constants)
+        if name in initial.values:
+            drawn[name] = RedrawnParameter(initial.values[name], LAYER, name in constants)
         else:
-            order = torch.randperm(value.numel(), generator=generator(seed_of(seed, name))).to(value.device)
+            order = torch.randperm(value.numel(), generator=generator(seed_of(initial.seed, name))).to(value.device)
             constant = bool((value == value.reshape(-1)[0]).all())
             drawn[name] = RedrawnParameter(value.detach().reshape(-1)[order].view(value.shape), PERMUTED, constant)
     return drawn
@@ -119,7 +136,17 @@ class Redraws(Sequence[dict[str, RedrawnParameter]]):
         size = sum(value.numel() * value.element_size() for value in classifier.network.parameters())
         self._room = len(seeds) if size * len(seeds) <= memory else 1
         self._kept: dict[int, dict[str, RedrawnParameter]] = {}
-        self._constants = find_constants(classifier, seeds[0]) if seeds else set()
+        self._constants: set[str] = set()
+        if seeds:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Find out by two draws which parameters every draw gives the same; those that have room stay."""
+        others = [*self._seeds[1:2], seed_of(self._seeds[0], "other")]
+        first, second = (draw_initial(self._classifier, seed) for seed in (self._seeds[0], others[0]))
+        self._constants = find_constants(first, second)
+        for draw, initial in enumerate((first, second)[: min(self._room, len(self))]):
+            self._keep(draw, initial)
 
     def __len__(self) -> int:
         return len(self._seeds)
@@ -136,20 +163,29 @@ class Redraws(Sequence[dict[str, RedrawnParameter]]):
         if draw not in self._kept:
             if len(self._kept) == self._room:
                 self._kept.clear()
-            drawn = redraw(self._classifier, self._seeds[draw], self._constants)
-            device = self._classifier.device
-            there = {name: replace(new, value=new.value.to(device)) for name, new in drawn.items()}
-            self._kept[draw] = there  # copied to a GPU once, and not in every step of every walk
+            self._keep(draw, draw_initial(self._classifier, self._seeds[draw]))
         return self._kept[draw]
+
+    def _keep(self, draw: int, initial: InitialDraw) -> None:
+        """Keep a draw on the classifier's device: copied to a GPU once, and not in every step of every walk."""
+        drawn, device = complete_draw(self._classifier, initial, self._constants), self._classifier.device
+        self._kept[draw] = {name: replace(new, value=new.value.to(device)) for name, new in drawn.items()}
 
 
 class RandomisableCopy:
-    """A copy of a classifier whose parameters can be drawn anew by name, again and again."""
+    """A copy of a classifier whose parameters can be drawn anew by name, again and again.
+
+    New values are lent to the parameters, and not copied into them, where they lie in memory as the trained ones do.
+    """
 
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = copy.deepcopy(classifier).eval()
-        self._trained = {name: tensor.clone() for name, tensor in self.classifier.network.state_dict().items()}
-        self._parameters = dict(self.classifier.network.named_parameters())
+        network = self.classifier.network
+        self._parameters = dict(network.named_parameters())
+        self._in_place = not have_blocks(network)  # where memory is shared, a write to one tensor has to reach others
+        trained = {name: parameter.detach() for name, parameter in self._parameters.items()}
+        self._trained = {name: value.clone() for name, value in trained.items()} if self._in_place else trained
+        self._buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
         self._redrawn: dict[str, Tensor] = {}  # what parameters hold that do not hold what they were trained to
         self._walking = False
 
@@ -172,7 +208,7 @@ class RandomisableCopy:
 
     @contextmanager
     def walking(self) -> Iterator[None]:
-        """Write only what differs from one `only` to the next, inside the block; then all is as trained again.
+        """Exchange only what differs from one `only` to the next, inside the block; then all is as trained again.
 
         All blocks `only` inside take new statistics of batch norms, or none does.
         """
@@ -187,16 +223,49 @@ class RandomisableCopy:
     def _take_on(self, values: dict[str, Tensor]) -> None:
         """Have these parameters hold these values, and all others what they were trained to."""
         for name in self._redrawn.keys() - values.keys():
-            self._parameters[name].copy_(self._trained[name])
+            self._give(name, self._trained[name])
         for name, value in values.items():
             if self._redrawn.get(name) is not value:
-                self._parameters[name].copy_(value)
+                self._give(name, value)
         self._redrawn = values
 
+    def _give(self, name: str, value: Tensor) -> None:
+        """Have a parameter hold a value."""
+        parameter, trained = self._parameters[name], self._trained[name]
+        if self._in_place:
+            parameter.copy_(value)
+        else:
+            parameter.data = value if lie_alike(value, trained) else torch.empty_like(trained).copy_(value)
+            increment_version(parameter)  # for whoever keeps what was made of the values before
+
+    @torch.no_grad()
     def _restore(self) -> None:
         """Have everything be as trained, whatever was done to it."""
-        self.classifier.network.load_state_dict(self._trained)
+        for name, value in self._trained.items():
+            self._give(name, value)
+        for buffer, value in self._buffers:
+            buffer.copy_(value)
         self._redrawn = {}
+
+
+def have_blocks(network: nn.Module) -> bool:
+    """Whether each parameter and buffer of a network is a plain tensor with a block of memory that no other reads."""
+    tensors = [tensor for tensor in (*network.parameters(), *network.buffers()) if tensor.numel()]
+    if any(type(tensor) not in (Tensor, nn.Parameter) for tensor in tensors):
+        return False
+    return len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == len(tensors)
+
+
+def lie_alike(value: Tensor, other: Tensor) -> bool:
+    """Whether a tensor can take the place of another one: same type, dtype, device, shape and order in memory."""
+    if type(value) is not type(other) or value.is_inference() or other.is_inference():
+        return False
+    return (value.dtype, value.device, value.shape, value.stride()) == (
+        other.dtype,
+        other.device,
+        other.shape,
+        other.stride(),
+    )
 
 
 def take_statistics(classifier: Classifier, images: Tensor) -> None:

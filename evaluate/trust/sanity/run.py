@@ -54,11 +54,15 @@ class CountingExplainer:
 
     @contextmanager
     def lend(self, classifier: Classifier) -> Iterator[None]:
-        """Guard a model once for many calls of a built-in method; a stranger's is guarded at each call."""
+        """Guard a randomised copy once for many calls of a built-in method; a stranger's is guarded at each call.
+
+        Its weights come and go, and whoever lends it puts them back; that a built-in method leaves weights alone has
+        shown when it explained the trained model.
+        """
         if not is_ours(self.method.explainer):
             yield
             return
-        with guard(classifier, self.method.text):
+        with guard(classifier, self.method.text, weights=False):
             self._lent = classifier
             try:
                 yield
@@ -209,8 +213,10 @@ class ModelSanity:
         original = ComparedMaps(asker(classifier, query))
         maps = replace(random, lend=asker.lend).maps(asker, query, random.everything)
         likeness = similarities(original, ComparedMaps(maps))
-        other = query._replace(seeds=query.seeds ^ 1)
-        drawn = similarities(ComparedMaps(noise(classifier, query)), ComparedMaps(noise(classifier, other)))
+        twice = Query(*(torch.cat([tensor, tensor]) for tensor in query))
+        twice.seeds[len(query.seeds) :] ^= 1
+        first, second = noise(classifier, twice).chunk(2)
+        drawn = similarities(ComparedMaps(first), ComparedMaps(second))
         return {
             CONTROL: judge(likeness, compare_unrelated(original), self.draws),
             NOISE: {name: self._numbers(values) for name, values in drawn.items()},

@@ -123,6 +123,15 @@ def test_several_traces_are_named_together(network: Classifier) -> None:
         act()
 
 
+def test_weights_of_a_network_that_the_caller_puts_back_are_not_looked_at(network: Classifier) -> None:
+    before = network.network.linear.weight.detach().clone()
+    with guard(network, "lender", weights=False):
+        rewrite(network)
+    assert torch.equal(network.network.linear.weight, before * 1.1)
+    with pytest.raises(Refusal, match=r"lender changed training modes and"), guard(network, "lender", weights=False):
+        network.train()
+
+
 def test_everything_is_put_back_after_an_error(network: Classifier) -> None:
     def act() -> None:
         with guard(network, "clumsy"):

@@ -24,6 +24,7 @@ from an8flower.evaluate.resources import Resources
 from an8flower.evaluate.results.statistics.draws import place_on_scale
 from an8flower.evaluate.seeds import seed_of
 from an8flower.evaluate.trust.sanity import mprt
+from an8flower.evaluate.trust.sanity.check import Subject
 from an8flower.evaluate.trust.sanity.checks import labels
 from an8flower.evaluate.trust.sanity.label_randomisation import Memory, memorise_once, permute_labels
 from an8flower.evaluate.trust.sanity.layers import layers_of, steps_of
@@ -143,6 +144,29 @@ def test_each_random_model_is_explained_once(classifier: Classifier, query: Quer
     known = {frozenset(randomisation.everything): full.likeness}
     walk_down(randomisation, counted, query, original, known=known)
     assert asked == 1 + 3 + 3  # all layers; three more stops down; three more layers alone
+
+
+def test_each_draw_is_taken_up_once_for_all_checks(classifier: Classifier, query: Query) -> None:
+    """Where memory holds one draw alone, each time is a time that it is drawn; the numbers are those made apart."""
+    taken: list[int] = []
+
+    class Draws(list[Any]):
+        def __getitem__(self, draw: Any) -> Any:
+            taken.append(draw)
+            return super().__getitem__(draw)
+
+    values, maps = [redraw(classifier, seed) for seed in (1, 2)], gradient(classifier, query)
+    alone = replace(randomised(classifier, values[0]), draws=values)
+    together = replace(alone, draws=Draws(values))
+    subject = Subject(explain=gradient, query=query, maps=maps, random=together, quiet=together)
+    full = randomise_fully(alone, gradient, query, subject.original)
+    assert subject.full.rise.tolist() == full.rise.tolist()
+    walks = walk_down(alone, gradient, query, subject.original, known={})
+    for order, points in walks.items():
+        for point, other in zip(points, subject.walks[order], strict=True):
+            assert point.layer == other.layer
+            assert all(point.likeness[name].tolist() == other.likeness[name].tolist() for name in SIMILARITIES)
+    assert taken == [0, 1]
 
 
 def test_the_cascade_is_that_of_models_built_by_hand(classifier: Classifier, query: Query) -> None:

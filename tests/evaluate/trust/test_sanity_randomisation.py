@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from an8flower.errors import Refusal
 from an8flower.evaluate.models.classifier import Classifier, build, wrap
+from an8flower.evaluate.models.kept_copies import state_of
+from an8flower.evaluate.trust.sanity import randomisation
 from an8flower.evaluate.trust.sanity.layers import Layer, layers_of, steps_of
 from an8flower.evaluate.trust.sanity.randomisation import (
     ARCH,
@@ -211,6 +213,83 @@ def test_draws_together_are_those_alone(arch: str) -> None:
         for name, value in drawn.items():
             assert (value.source, value.constant) == (alone[name].source, alone[name].constant)
             assert torch.equal(value.value, alone[name].value)
+
+
+@pytest.mark.parametrize(("seeds", "memory", "built"), [([5, 6, 7], 2**30, 3), ([5], 2**30, 2), ([5, 6, 7], 0, 4)])
+def test_a_network_is_built_once_for_each_draw(
+    seeds: list[int], memory: int, built: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One draw needs another one, to know what no draw changes; without memory, the second is built twice."""
+    classifier, builds = trained("flowernet"), 0
+
+    def counted(*args: object) -> Classifier:
+        nonlocal builds
+        builds += 1
+        return build(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(randomisation, "build", counted)
+    draws = Redraws(classifier, seeds, memory)
+    for _ in range(1 if memory == 0 else 2):
+        assert [draw["classifier.weight"].constant for draw in draws] == [False] * len(seeds)
+    assert builds == built
+
+
+def test_new_values_are_lent_and_nobody_writes_into_them() -> None:
+    classifier = trained("flowernet")
+    copied, values = RandomisableCopy(classifier), redraw(classifier, 5)
+    before = {name: new.value.clone() for name, new in values.items()}
+    parameters = dict(copied.classifier.network.named_parameters())
+    places = {name: parameter.data_ptr() for name, parameter in parameters.items()}
+    with copied.walking():
+        for names in (list(values), [], ["classifier.weight"]):
+            with copied.only(names, values):
+                for name, parameter in parameters.items():
+                    assert parameter.data_ptr() == (values[name].value.data_ptr() if name in names else places[name])
+    assert {name: parameter.data_ptr() for name, parameter in parameters.items()} == places
+    assert all(torch.equal(new.value, before[name]) for name, new in values.items())
+
+
+def test_what_was_made_of_other_weights_is_not_taken_for_made_of_these() -> None:
+    """Also where one parameter holds the same memory again, with other values meanwhile."""
+    classifier = trained("flowernet")
+    copied, values = RandomisableCopy(classifier), redraw(classifier, 5)
+    states = [state_of(copied.classifier)]
+    for _ in range(2):
+        with copied.only(["classifier.weight"], values) as changed:
+            states.append(state_of(changed))
+        states.append(state_of(copied.classifier))
+    assert len(set(states)) == len(states)
+
+
+class Tied(nn.Module):
+    """Two parameters in one block of memory: a write to one is a write to the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 3, 1, bias=False), nn.Conv2d(3, 3, 1, bias=False)
+        self.second.weight = nn.Parameter(self.first.weight.detach())
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.second(self.first(images)).flatten(2).amax(2)
+
+
+def test_values_that_cannot_be_lent_are_copied() -> None:
+    """A slow second version: each value written into a fresh copy of the network."""
+    tied = wrap(Tied(), ("a", "b", "c"), 32, "first")
+    turned = trained("flowernet").to(memory_format=torch.channels_last)
+    wide = trained("flowernet").double()
+    for classifier, chosen in ((tied, ["first.weight"]), (turned, None), (wide, None)):
+        copied, expected = RandomisableCopy(classifier), copy.deepcopy(classifier)
+        values = redraw(trained("flowernet"), 5) if classifier is wide else redraw(classifier, 5)
+        written = dict(expected.network.named_parameters())
+        with torch.no_grad():
+            for name in chosen or values:
+                written[name].copy_(values[name].value)
+        with copied.only(chosen or list(values), values) as changed:
+            assert all(torch.equal(value, state(expected)[name]) for name, value in state(changed).items())
+            strides = [parameter.stride() for parameter in changed.parameters()]
+            assert strides == [parameter.stride() for parameter in expected.parameters()]
+        assert all(torch.equal(value, state(classifier)[name]) for name, value in state(copied.classifier).items())
 
 
 def test_batch_norms_keep_their_statistics_unless_told_otherwise() -> None:
