@@ -29,7 +29,9 @@ settings.load_profile("project")
 
 gc.disable()  # until all is imported and collected
 
-servers: dict[str, str] = {}  # the address of the warm server, if it is started for others
+shared: dict[
+    str, str
+] = {}  # by workers: the address of the warm server, and the file that is locked while kernels are compiled
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -41,23 +43,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.gpu)
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """What was imported stays: to look through it for garbage again and again takes a tenth of the time."""
-    gc.collect()
     gc.freeze()
     gc.enable()
     atexit.register(gc.unfreeze)  # libraries take down what they hold, as at the end of any process
+    if path := getattr(session.config, "workerinput", {}).get("compiling"):
+        from tests.compiled import wait_until_compiled
+
+        wait_until_compiled(path)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """All workers of pytest-xdist share one warm server, which the process that starts them has."""
+    """All workers of pytest-xdist share one warm server, and kernels that the process that starts them has compiled."""
     if sys.platform == "linux":
-        if "warm_server" not in servers:
+        if not shared:
+            from tests.compiled import start_compiling
+
             stack = ExitStack()
-            servers["warm_server"] = stack.enter_context(start_server())
+            shared["compiling"] = stack.enter_context(start_compiling())
+            shared["warm_server"] = stack.enter_context(start_server())
             node.config.add_cleanup(stack.close)
-        node.workerinput |= servers
+        node.workerinput |= shared
 
 
 @pytest.fixture(scope="session")
