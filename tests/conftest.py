@@ -68,6 +68,14 @@ def pytest_configure_node(node: Any) -> None:
         node.workerinput |= shared
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_wait_for_the_disk() -> Iterator[None]:
+    """No power fails in a test: each file that is written is waited for several milliseconds otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def small_spec() -> DatasetSpec:
     """single-6c in small: 120 rows of 40 px."""
