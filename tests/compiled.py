@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -30,36 +27,15 @@ from an8flower.scenery import paint_grounds
 
 ROOT = Path(__file__).parents[1]
 SIZE = 16  # of pictures
-PATIENCE = 120.0  # seconds
 
 
 @contextmanager
-def start_compiling() -> Iterator[str]:
-    """Compile in processes of their own; the file whose path comes is locked until they have ended."""
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        path = f"{folder}/lock"
-        with open(path, "wb") as file:  # closed here, so that they alone hold the lock
-            fcntl.flock(file, fcntl.LOCK_EX)
-            for half in HALVES:
-                command = [sys.executable, "-m", "tests.compiled", half]
-                stack.enter_context(subprocess.Popen(command, cwd=ROOT, stdout=2, pass_fds=[file.fileno()]))
-        yield path
-
-
-def wait_until_compiled(path: str) -> None:
-    """Wait for the end of the processes that hold the lock of the file; whoever waits too long compiles as well."""
-    end = time.monotonic() + PATIENCE
-    with open(path, "rb") as file:
-        while not _is_free(file) and time.monotonic() < end:
-            time.sleep(0.05)
-
-
-def _is_free(file: BinaryIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def start_compiling() -> Iterator[None]:
+    """Compile in processes of their own, which fill numba's cache while the workers collect tests."""
+    with ExitStack() as stack:
+        for half in HALVES:
+            stack.enter_context(subprocess.Popen([sys.executable, "-m", "tests.compiled", half], cwd=ROOT, stdout=2))
+        yield
 
 
 def compile_pictures() -> None:

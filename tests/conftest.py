@@ -29,9 +29,7 @@ settings.load_profile("project")
 
 gc.disable()  # until all is imported and collected
 
-shared: dict[
-    str, str
-] = {}  # by workers: the address of the warm server, and the file that is locked while kernels are compiled
+servers: dict[str, str] = {}  # the address of the warm server, if it is started for others
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -43,29 +41,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.gpu)
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
+def pytest_collection_finish() -> None:
     """What was imported stays: to look through it for garbage again and again takes a tenth of the time."""
     gc.freeze()
     gc.enable()
     atexit.register(gc.unfreeze)  # libraries take down what they hold, as at the end of any process
-    if path := getattr(session.config, "workerinput", {}).get("compiling"):
-        from tests.compiled import wait_until_compiled
-
-        wait_until_compiled(path)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """All workers of pytest-xdist share one warm server, and kernels that the process that starts them has compiled."""
+    """All workers of pytest-xdist share one warm server and what is compiled, which their starter has."""
     if sys.platform == "linux":
-        if not shared:
+        if not servers:
             from tests.compiled import start_compiling
 
             stack = ExitStack()
-            shared["compiling"] = stack.enter_context(start_compiling())
-            shared["warm_server"] = stack.enter_context(start_server())
+            stack.enter_context(start_compiling())
+            servers["warm_server"] = stack.enter_context(start_server())
             node.config.add_cleanup(stack.close)
-        node.workerinput |= shared
+        node.workerinput |= servers
 
 
 @pytest.fixture(scope="session", autouse=True)
