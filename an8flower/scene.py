@@ -342,7 +342,11 @@ def _lighting(table: np.ndarray, camera: Camera) -> dict[str, np.ndarray]:
     level = _cos(elevation)
     light = np.stack([level * _sin(azimuth), -level * _cos(azimuth), _sin(elevation)], axis=1)
     up = _turn(np.broadcast_to([0.0, 0.0, 1.0], light.shape), unscaled)
-    return {"light": _turn(light, unscaled), "strength": np.ascontiguousarray(table["light.strength"]), "up": up}
+    return {
+        "light": _turn(light, unscaled),
+        "strength": np.ascontiguousarray(table["light.strength"]),
+        "up": np.ascontiguousarray(up),  # of one row or of many the same type, for which the renderer is compiled once
+    }
 
 
 def _backdrop(table: np.ndarray) -> dict[str, np.ndarray]:

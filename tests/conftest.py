@@ -43,7 +43,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """What was imported stays: to look through it for garbage again and again takes a tenth of the time."""
-    gc.collect()
     gc.freeze()
     gc.enable()
     atexit.register(gc.unfreeze)  # libraries take down what they hold, as at the end of any process
@@ -51,13 +50,24 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """All workers of pytest-xdist share one warm server, which the process that starts them has."""
+    """All workers of pytest-xdist share one warm server and what is compiled, which their starter has."""
     if sys.platform == "linux":
-        if "warm_server" not in servers:
+        if not servers:
+            from tests.compiled import start_compiling
+
             stack = ExitStack()
+            stack.enter_context(start_compiling())
             servers["warm_server"] = stack.enter_context(start_server())
             node.config.add_cleanup(stack.close)
         node.workerinput |= servers
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_wait_for_the_disk() -> Iterator[None]:
+    """No power fails in a test: each file that is written is waited for several milliseconds otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(scope="session")

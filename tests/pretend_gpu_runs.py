@@ -7,6 +7,7 @@ python -P tests/pretend_gpu_runs.py --write      # all, and writes what was coun
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import sys
 import tempfile
@@ -334,6 +335,7 @@ def main(names: list[str]) -> None:
     write = "--write" in names
     names = [name for name in names if name != "--write"]
     torch.set_num_threads(1)
+    gc.freeze()  # what was imported stays, and is not looked through for garbage
     pretend_gpu.install()
     for module in (reliance, use):
         module.make_ahead = iter  # operations of another thread would not arrive

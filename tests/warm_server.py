@@ -54,6 +54,7 @@ def prepare() -> None:
     """Do once what no command has to do then."""
     import_everything()
     render_once()
+    os.fsync = lambda handle: None  # no power fails in a test
     gc.freeze()  # what is never collected is never copied in a child
     ctypes.CDLL(None).unshare(CLONE_NEWNET)  # no network; without effect if we are not root
 

@@ -26,6 +26,13 @@ def row_of(scenes: Scenes, row: int) -> dict[str, np.ndarray]:
     return ellipsoids | {name: getattr(scenes, name)[row] for name in PER_ROW}
 
 
+@pytest.mark.parametrize("name", ["single-6c", "natural-12c"])
+def test_arrays_lie_alike_for_one_row_and_for_many(name: str) -> None:
+    """Otherwise the renderer is compiled anew for the first row that is rendered alone: seconds."""
+    scenes = build(draw.factors(load(name), "train", 0, 3))
+    assert all(array.flags.c_contiguous for array in (*scenes[:-1], *scenes.ground))
+
+
 def reach(scenes: Scenes) -> np.ndarray:
     """How far (m, 3) each ellipsoid reaches from its centre along x, y and z: the roots of the sums of squares."""
     return np.sqrt((scenes.axes**2).sum(axis=1))

@@ -15,6 +15,8 @@ from an8flower.evaluate.audits.progress_log import LOG, LoggingReporter
 from an8flower.evaluate.audits.run import AuditOutcome, How, SilentReporter, audit
 from an8flower.pace import Pace
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 PLAN: dict[str, Any] = {
     "name": "small",
     "data": [{"spec": "single-6c", "rows": 60, "size": 32}],

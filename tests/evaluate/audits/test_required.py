@@ -16,6 +16,8 @@ from an8flower.evaluate.audits import plan as plans
 from an8flower.evaluate.audits.required import check_requirements
 from an8flower.evaluate.results.summary_schema import summary_schema
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 PLAN = """
 name = "gated"
 methods = ["gradcam", "random"]

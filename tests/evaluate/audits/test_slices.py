@@ -80,7 +80,7 @@ def slow_without_others(scenes: Scenes, row: int, wanted: set[str]) -> Scenes:
     own = range(scenes.offsets[row], scenes.offsets[row + 1])
     picked = [each for each in own if PARTS[scenes.part[each]] in wanted]
     ellipsoids = {name: getattr(scenes, name)[picked] for name in Scenes._fields[1:7]}
-    rest = {name: getattr(scenes, name)[row : row + 1] for name in Scenes._fields[7:]}
+    rest = {name: getattr(scenes, name)[row : row + 1] for name in Scenes._fields[7:-1]}  # the ground is plain
     return Scenes(offsets=np.array([0, len(picked)]), **ellipsoids, **rest)
 
 

@@ -13,6 +13,8 @@ from an8flower.evaluate import load
 from an8flower.evaluate.audits import plan as plans
 from an8flower.evaluate.audits.run import How, audit
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 STREAM = {"arch": "flowernet+ca-stream", "starts_from": "flowernet", "freeze": "backbone", "epochs": 1}
 
 

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,9 @@ def concluding(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Visit = Callable[..., Any]
 
 
-@pytest.fixture
-def visit(browser: Any) -> Iterator[Visit]:
-    """Opens a page; whatever it complains about, asks for or pops up fails the test."""
+@contextmanager
+def visits(browser: Any) -> Iterator[Visit]:
+    """Opens pages, and closes them in the end; whatever one complained about, asked for or popped up is an error."""
     contexts, heard = [], []
 
     def open_page(place: Path, **options: Any) -> Any:
@@ -88,6 +89,20 @@ def visit(browser: Any) -> Iterator[Visit]:
     for context in contexts:
         context.close()
     assert heard == []
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Visit]:
+    """Opens a page; whatever it complains about, asks for or pops up fails the test."""
+    with visits(browser) as open_page:
+        yield open_page
+
+
+@pytest.fixture(scope="module")
+def unchanged(plain: Path, browser: Any) -> Iterator[Any]:
+    """The plain page, opened once for all tests that change nothing in it."""
+    with visits(browser) as open_page:
+        yield open_page(plain)
 
 
 def _leaves(url: str, place: Path) -> bool:
@@ -158,9 +173,8 @@ def test_a_metric_is_chosen(plain: Path, visit: Visit) -> None:
     assert page.locator("#board-study0 .bar:visible").count() == len(sample.METHODS)
 
 
-def test_bars_stand_where_the_numbers_say(plain: Path, visit: Visit) -> None:
-    page = visit(plain)
-    bar = page.locator("#board-study0 tbody tr").first.locator(".bar")
+def test_bars_stand_where_the_numbers_say(unchanged: Any) -> None:
+    bar = unchanged.locator("#board-study0 tbody tr").first.locator(".bar")
     outer, reach = bar.bounding_box(), bar.locator(".reach").bounding_box()
     assert (reach["x"] - outer["x"]) / outer["width"] == pytest.approx((0.59 + 0.5) / 1.5, abs=0.01)
     assert reach["width"] / outer["width"] == pytest.approx(0.06 / 1.5, abs=0.01)
@@ -199,24 +213,28 @@ def expected_iou(method: int, row: int, threshold: float) -> float | None:
     return float((mask & truth).sum() / (mask | truth).sum())
 
 
-@pytest.mark.parametrize("level", [0, 37, 50, 99])
-def test_the_slider_recomputes_the_overlap(plain: Path, visit: Visit, level: int) -> None:
+def test_the_slider_recomputes_the_overlap(plain: Path, visit: Visit) -> None:
     page = visit(plain)
-    page.locator("#threshold").fill(str(level))
-    page.wait_for_selector(f"html[data-drawn='{level} overlay']", state="attached")
-    assert page.locator("#threshold-shown").inner_text() == f"{level / 100:.2f}"
-    for number, method in enumerate(sample.METHODS):
-        for row in range(sample.ROWS):
-            canvas = page.locator(f"td canvas[data-method='{method}'][data-row='{row}']:visible").first
-            expected = expected_iou(number, row, level / 100)
-            told = canvas.get_attribute("data-iou")
-            if expected is None:
-                assert told == ""
-                assert "undefined" in canvas.get_attribute("aria-label")
-            else:
-                assert float(told) == pytest.approx(expected)
-                assert f"IoU {expected:.2f} at threshold {level / 100:.2f}" in canvas.get_attribute("aria-label")
-                assert canvas.locator("xpath=..").locator(".overlap").first.inner_text() == f"IoU {expected:.2f}"
+    for level in (0, 37, 99, 50):
+        page.locator("#threshold").fill(str(level))
+        page.wait_for_selector(f"html[data-drawn='{level} overlay']", state="attached")
+        assert page.locator("#threshold-shown").inner_text() == f"{level / 100:.2f}"
+        for number, method in enumerate(sample.METHODS):
+            for row in range(sample.ROWS):
+                canvas = page.locator(f"td canvas[data-method='{method}'][data-row='{row}']:visible").first
+                assert_overlap(canvas, expected_iou(number, row, level / 100), level)
+
+
+def assert_overlap(canvas: Any, expected: float | None, level: int) -> None:
+    """A picture says the overlap at a threshold in hundredths, or that there is none."""
+    told = canvas.get_attribute("data-iou")
+    if expected is None:
+        assert told == ""
+        assert "undefined" in canvas.get_attribute("aria-label")
+    else:
+        assert float(told) == pytest.approx(expected)
+        assert f"IoU {expected:.2f} at threshold {level / 100:.2f}" in canvas.get_attribute("aria-label")
+        assert canvas.locator("xpath=..").locator(".overlap").first.inner_text() == f"IoU {expected:.2f}"
 
 
 def test_map_overlay_and_mask_are_different_pictures(plain: Path, visit: Visit) -> None:
@@ -275,9 +293,8 @@ def test_everybody_can_read_the_answers(concluding: Path, visit: Visit, viewport
 # ---- Downloads -------------------------------------------------------------------------------------------------
 
 
-def test_all_numbers_are_downloaded(plain: Path, visit: Visit) -> None:
-    page = visit(plain)
-    name, content = downloaded(page, page.get_by_role("button", name="Download all numbers as CSV"))
+def test_all_numbers_are_downloaded(unchanged: Any) -> None:
+    name, content = downloaded(unchanged, unchanged.get_by_role("button", name="Download all numbers as CSV"))
     head, *rows = read_csv(content)
     assert name == "quick-all-numbers.csv"
     assert len(rows) == 2 * len(sample.METHODS) * len(sample.METRICS)
@@ -288,9 +305,8 @@ def test_all_numbers_are_downloaded(plain: Path, visit: Visit) -> None:
     assert dict(zip(head, flat, strict=True))["calibrated"] == ""
 
 
-def test_the_numbers_of_a_plot_are_downloaded(plain: Path, visit: Visit) -> None:
-    page = visit(plain)
-    name, content = downloaded(page, page.locator("button[data-csv=iou-study0]"))
+def test_the_numbers_of_a_plot_are_downloaded(unchanged: Any) -> None:
+    name, content = downloaded(unchanged, unchanged.locator("button[data-csv=iou-study0]"))
     rows = read_csv(content)
     assert name == "quick-iou-study0.csv"
     assert rows[0] == ["method", "threshold", "mean", "low", "high"]
@@ -298,9 +314,8 @@ def test_the_numbers_of_a_plot_are_downloaded(plain: Path, visit: Visit) -> None
     assert len(rows) == 1 + 21 * len(sample.METHODS)
 
 
-def test_the_summary_is_downloaded(plain: Path, visit: Visit) -> None:
-    page = visit(plain)
-    name, content = downloaded(page, page.get_by_role("button", name="Download the summary as JSON"))
+def test_the_summary_is_downloaded(plain: Path, unchanged: Any) -> None:
+    name, content = downloaded(unchanged, unchanged.get_by_role("button", name="Download the summary as JSON"))
     assert name == "quick.json"
     assert json.loads(content) == json.loads((plain.parent / "summary.json").read_text(encoding="utf-8"))
 
