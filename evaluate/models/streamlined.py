@@ -72,8 +72,10 @@ def fold(classifier: Classifier, precision: str) -> nn.Module:
     network = copy_network(classifier).requires_grad_(False).eval().to(memory_format=torch.channels_last)
     if precision == "bf16":
         return network.bfloat16()
-    if isinstance(network, fx.GraphModule) and classifier.device.type == "cpu":
-        replace_wide_convolutions(network)
+    if isinstance(network, fx.GraphModule):
+        if classifier.device.type == "cpu":
+            replace_wide_convolutions(network)
+        network.graph.owning_module = None  # no circle: a copy that is forgotten leaves memory at once
     return network
 
 

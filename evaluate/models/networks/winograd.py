@@ -19,6 +19,7 @@ SIDE, WINDOW = 4, 6  # of a tile of outputs, and of the inputs that it sees
 FEWEST_TILES = 16  # of a batch: below, reading the transformed weights takes longer than multiplying by them
 PORTION = 2**21  # transformed inputs at once: 8 MiB, which the processor's cache holds
 SPOT = 2 * SIDE + 1  # side of the square in which both ways are compared
+BREAK_EVEN = 1200  # places of outputs that pass directly first: to transform the weights takes what these would save
 WORTH = 0.9  # share of the direct convolution's time from which the direct one is taken
 
 # How inputs, kernels and products are transformed along one axis.
@@ -55,7 +56,8 @@ class WinogradConv2d(nn.Conv2d):
 
     Its weights are those of the convolution that it stands for, and must stay as they are. Four times as many numbers
     are kept beside them from the first such pass on, in which both ways have to agree, and five times as many from the
-    first such gradient on. Where the weights themselves want a gradient, the convolution is torch's own.
+    first such gradient on. There is no such pass before as many features have come as make up for it. Where the weights
+    themselves want a gradient, the convolution is torch's own.
     """
 
     transformed: Tensor | None
@@ -67,15 +69,17 @@ class WinogradConv2d(nn.Conv2d):
         self.weight, self.bias = convolution.weight, convolution.bias
         self.register_buffer("transformed", None, persistent=False)
         self.register_module("mirrored", None)
+        self.passed = 0  # places of outputs, directly, where they would have gained
         self.disagrees = False
 
     def forward(self, input: Tensor) -> Tensor:
         """The convolution of features (B, C, H, W)."""
         if self.disagrees or not self.gains(input):
             return super().forward(input)
-        if self.transformed is None:
+        if self.transformed is None and self.passed >= BREAK_EVEN:
             self.prepare(input)
         if self.transformed is None:
+            self.passed += len(input) * input.shape[2] * input.shape[3]
             return super().forward(input)
         if torch.is_grad_enabled() and input.requires_grad:
             return cast(Tensor, WinogradPass.apply(input, self))

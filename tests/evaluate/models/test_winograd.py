@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -15,6 +17,13 @@ from an8flower.evaluate.models.classifier import build
 from an8flower.evaluate.models.networks.batched_passes import input_gradient
 from an8flower.evaluate.models.networks.winograd import WinogradConv2d, is_plain
 from an8flower.evaluate.models.streamlined import streamline
+
+
+@pytest.fixture(autouse=True)
+def _transformed_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights are transformed for the first features, unless a test is about when they are."""
+    if "directly_first" not in request.node.name:
+        monkeypatch.setattr("an8flower.evaluate.models.networks.winograd.BREAK_EVEN", 0)
 
 
 def make_convolution(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:
@@ -85,6 +94,27 @@ def test_where_transforms_overflow_the_convolution_stays_direct() -> None:
     assert torch.equal(convolution(features), expected)
     assert convolution.disagrees
     assert convolution.transformed is None
+
+
+@torch.no_grad()
+def test_few_features_pass_directly_first() -> None:
+    convolution = WinogradConv2d(make_convolution(128, 128))
+    features = torch.rand(8, 128, 12, 12)  # 1,152 places: less than what makes up for transforms
+    for enough in (False, False, True):
+        values = convolution(features)
+        assert (convolution.transformed is not None) == enough
+        assert (values - convolve_in_double(convolution, features)).abs().max() < 1e-5 * values.abs().max()
+
+
+def test_a_copy_that_is_forgotten_leaves_memory_at_once() -> None:
+    network = streamline(build("resnet18", "abcd", 32, seed=0).eval()).network
+    gone = weakref.ref(network)
+    gc.disable()
+    try:
+        del network
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 @settings(max_examples=25, deadline=None)
