@@ -68,7 +68,7 @@ class Edges:
         across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
         kernels = torch.stack([across, across.T])[:, None].to(query.images.device)
         padded = F.pad(brightness(query.images)[:, None], (1, 1, 1, 1), mode="replicate")
-        return F.conv2d(padded, kernels).norm(dim=1)
+        return torch.hypot(*F.conv2d(padded, kernels).unbind(1))
 
 
 @explainers.register("intensity", **CONTROL)
