@@ -40,7 +40,6 @@ from an8flower.store import FlowerStore
 
 SIZE, TURNS = 112, 3
 CPU = Resources(torch.device("cpu"))
-GOAL = 1.1
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "predicting targets": ((run, "query_of"),),
     "drawing weights": ((randomisation, "draw_initial"), (randomisation, "complete_draw")),
@@ -187,20 +186,6 @@ def compared(case: Case, store: FlowerStore, folder: Path) -> dict[str, Any]:
     }
 
 
-def bound(row: dict[str, Any]) -> str:
-    """What keeps a line above the goal: the parts in seconds, and the share if these were free, the largest first."""
-    seconds, share = row["explanations"] * row["ms per explanation"] / 1000, row["total by explaining"]
-    steps = []
-    for part in sorted(PARTS, key=lambda part: -row[f"{part}, share"]):
-        if share > GOAL:
-            share -= row[f"{part}, share"]
-            steps.append(f"{part} {row[f'{part}, share'] * seconds:.2f} s (free: {share:.2f})")
-    return (
-        f"{row['model']} {row['method']}, {row['rows']} rows: {row['explanations']} maps are explained in "
-        f"{seconds:.2f} s, and a tenth is {seconds / 10:.2f} s: {', then '.join(steps)}"
-    )
-
-
 def main() -> None:
     """Measure and report."""
     torch.set_num_threads(1)
@@ -215,7 +200,6 @@ def main() -> None:
         "turns": TURNS,
         "quantus": "MPRT, one similarity, cascading only; one turn on resnet18",
         "shares": "of the time inside the explainers",
-        f"what keeps lines above {GOAL}": "; ".join(bound(row) for row in rows if row["total by explaining"] > GOAL),
     }
     report.write("sanity", rows, about)
 
