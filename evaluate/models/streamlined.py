@@ -17,6 +17,7 @@ from .networks.agreement import agree
 from .networks.arithmetic import multiplying_in_full
 from .networks.features import at_least_single
 from .networks.guard import evaluating
+from .networks.sums_in_place import write_sums_over_convolutions
 from .networks.unrolled import fold_batch_norms, unroll
 from .networks.winograd import replace_wide_convolutions
 
@@ -87,7 +88,8 @@ def check_precision(precision: str) -> None:
 def copy_network(classifier: Classifier) -> nn.Module:
     """A copy of the classifier's network, folded if its graph can be traced and the result agrees."""
     try:
-        copy_of_it = cast(nn.Module, fold_batch_norms(unroll(classifier.network, sharing=True)))
+        folded = fold_batch_norms(unroll(classifier.network, sharing=True))
+        copy_of_it = cast(nn.Module, write_sums_over_convolutions(folded))
     except NotApplicable:
         return copy.deepcopy(classifier.network)
     return copy_of_it if agrees(copy_of_it, classifier) else copy.deepcopy(classifier.network)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
 from weakref import WeakKeyDictionary
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 Copies = list[tuple[Tensor, Tensor]]
 """Tensors of a network, each with a copy of its values; nobody writes into a copy."""
+
+WORTH_THREADS = 2**24  # bytes of weights from which on several threads compare them
 
 _LATEST: WeakKeyDictionary[nn.Module, Copies] = WeakKeyDictionary()  # of one network, for as long as it lives
 
@@ -49,17 +52,34 @@ def copy_weights(tensors: Iterable[Tensor]) -> Copies:
 
 def hold_copies(pairs: Copies, _: object = None) -> bool:
     """Whether tensors are equal to their copies, to the byte; a GPU is waited for once."""
-    unequal: list[Tensor] = []
+    if any((t.shape, t.dtype, t.device) != (saved.shape, saved.dtype, saved.device) for t, saved in pairs):
+        return False
+    here = [(tensor, saved) for tensor, saved in pairs if tensor.device.type == "cpu"]
     with torch.no_grad():
-        for tensor, saved in pairs:
-            if tensor.shape != saved.shape or tensor.dtype != saved.dtype or tensor.device != saved.device:
-                return False
-            if tensor.device.type == "cpu":
-                if not equal_bytes(tensor.detach(), saved):
-                    return False
-            else:
-                unequal.append((as_integers(tensor.detach()) != as_integers(saved)).any())
-        return not unequal or not bool(torch.stack(unequal).any())
+        unequal = [
+            (as_integers(t.detach()) != as_integers(saved)).any() for t, saved in pairs if t.device.type != "cpu"
+        ]
+        return are_equal_here(here) and (not unequal or not bool(torch.stack(unequal).any()))
+
+
+def are_equal_here(pairs: Copies) -> bool:
+    """Whether tensors on the CPU are equal to their copies, to the byte; large ones are shared out among threads.
+
+    The comparison of the C library lets other threads work. There are as many as torch has.
+    """
+    threads = torch.get_num_threads()
+    sizes = {id(saved): saved.numel() * saved.element_size() for _, saved in pairs}
+    if threads == 1 or sum(sizes.values()) < WORTH_THREADS:
+        return are_equal(pairs)
+    by_size = sorted(pairs, key=lambda pair: sizes[id(pair[1])])
+    shares = [by_size[first::threads] for first in range(threads)]
+    with ThreadPoolExecutor(threads) as pool:
+        return all(pool.map(are_equal, shares))
+
+
+def are_equal(pairs: Copies) -> bool:
+    """Whether tensors on the CPU are equal to their copies, to the byte."""
+    return all(equal_bytes(tensor.detach(), saved) for tensor, saved in pairs)
 
 
 def equal_bytes(values: Tensor, expected: Tensor) -> bool:

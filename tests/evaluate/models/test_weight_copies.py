@@ -54,6 +54,20 @@ def test_nan_is_itself_and_nothing_else() -> None:
     assert not equal_bytes(torch.tensor([0.0]), torch.tensor([-0.0]))
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_every_tensor_counts_on_several_threads(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weight_copies, "WORTH_THREADS", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    tensors = [torch.rand(size) for size in (5, 1, 900, 40)]
+    copies = [(tensor, tensor.clone()) for tensor in tensors]
+    assert hold_copies(copies)
+    for tensor in tensors:
+        tensor[-1] += 1
+        assert not hold_copies(copies)
+        tensor[-1] = next(saved for known, saved in copies if known is tensor)[-1]
+    assert hold_copies(copies)
+
+
 def test_copies_that_hold_are_lent_again_and_no_others(network: nn.Module) -> None:
     first = read_weights(network)
     assert read_weights(network) is first
