@@ -20,6 +20,7 @@ from peers import (
     Peer,
     captum_,
     captum_noise,
+    folded_alone,
     grad_cam,
     ours,
     torch_cam,
@@ -35,6 +36,7 @@ from an8flower.evaluate.models.classifier import Classifier, build
 
 THREADS, CLASSES = 2, 6
 CPU_TIME = "--cpu-time"
+ALONE = "the folded network alone, behind the shared convolution: what bounds ours"
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ SMALL = (
         (
             ("pytorch-grad-cam ScoreCAM", grad_cam("ScoreCAM")),
             ("TorchCAM ScoreCAM", torch_cam("ScoreCAM", batch_size=32)),
+            (ALONE, folded_alone(513)),
         ),
         images=4,
         turns=3,

@@ -38,6 +38,7 @@ PEERS: dict[str, tuple[str, Callable[[], Any]]] = {
 OURS = (*PEERS, "iou", "iou_best", "iou_mean", "pointing_tol")
 PIXELS = ("iou_otsu", "f1", "pixel_accuracy", "miou", "miou_pooled", "average_precision", "part_mass", "best_set")
 BOXES = ("le", "om", "box_accuracy", "sm")
+IMAGES, LABELS = np.zeros((BATCH, 3, SIZE, SIZE), dtype=np.float32), np.zeros(BATCH, dtype=int)
 GROUPS = {"all but the boxes": (*OURS, *PIXELS), "boxes": BOXES}
 
 
@@ -68,24 +69,26 @@ def pictures(seed: int) -> tuple[Tensor, Tensor]:
     return maps, ((down - middle[0]) ** 2 + (right - middle[1]) ** 2 < 18**2).to(torch.uint8)
 
 
-def ours(maps: Tensor, masks: Tensor, names: tuple[str, ...] = OURS, classifier: Classifier | None = None) -> Any:
-    """The scores of the named metrics, by name. Half of the image is background, and every class has one set."""
-    rows, parts = torch.arange(len(maps)), torch.zeros_like(masks)
+def case_of(masks: Tensor, classifier: Classifier | None = None) -> Case:
+    """What the judge knows of rows with these masks. Half of an image is background, and every class has one set."""
+    rows, parts = torch.arange(len(masks)), torch.zeros_like(masks)
     parts[:, SIZE // 2 :] = 1
-    images, world = torch.zeros(len(maps), 3, SIZE, SIZE), SimpleNamespace(spec=load("single-6c"))
-    case = Case(classifier, Query(images, rows % 3, rows), Truth(rows, rows % 3, masks, parts), None, world)
+    images, world = torch.zeros(len(masks), 3, SIZE, SIZE), SimpleNamespace(spec=load("single-6c"))
+    return Case(classifier, Query(images, rows % 3, rows), Truth(rows, rows % 3, masks, parts), None, world)
+
+
+def ours(maps: Tensor, case: Case, names: tuple[str, ...] = OURS) -> Any:
+    """The scores of the named metrics, by name."""
     with torch.no_grad():
         return score_all([metrics[name].item for name in names], maps, case)
 
 
 def theirs(name: str, maps: Tensor, masks: Tensor) -> np.ndarray:
     """The scores of Quantus's counterpart, called as its documentation does."""
-    images = np.zeros((len(maps), 3, SIZE, SIZE), dtype=np.float32)
-    labels = np.zeros(len(maps), dtype=int)
     found = PEERS[name][1]()(
         model=None,
-        x_batch=images,
-        y_batch=labels,
+        x_batch=IMAGES,
+        y_batch=LABELS,
         a_batch=maps.numpy()[:, None],
         s_batch=masks.numpy()[:, None],
         batch_size=len(maps),
@@ -104,7 +107,7 @@ def together(maps: Tensor, masks: Tensor, names: tuple[str, ...], threads: int) 
     """Milliseconds per map of some of ours; median of three, as a short time on a shared machine is a noisy one."""
     torch.set_num_threads(threads)
     classifier = silent()
-    return median(milliseconds(partial(ours, maps, masks, names, classifier)) for _ in range(3))
+    return median(milliseconds(partial(ours, maps, case_of(masks, classifier), names)) for _ in range(3))
 
 
 def turn(maps: Tensor, masks: Tensor) -> dict[str, float]:
@@ -115,7 +118,7 @@ def turn(maps: Tensor, masks: Tensor) -> dict[str, float]:
             taken[f"{group} {threads}"] = together(maps, masks, names, threads)
     classifier = silent()
     for name in (*OURS, *PIXELS, *BOXES):
-        taken[f"ours {name}"] = milliseconds(partial(ours, maps, masks, (name,), classifier))
+        taken[f"ours {name}"] = milliseconds(partial(ours, maps, case_of(masks, classifier), (name,)))
     for name in PEERS:
         taken[f"theirs {name}"] = milliseconds(partial(theirs, name, maps, masks))
     return taken
@@ -142,9 +145,9 @@ def main() -> None:
     turns = [turn(*pictures(seed)) for seed in range(TURNS)]
     taken = {key: median(each[key] for each in turns) for key in turns[0]}
     maps, masks = pictures(0)
-    found = ours(maps, masks)
+    found = ours(maps, case_of(masks))
     about = {
-        "maps": f"{SIZE} x {SIZE}, {BATCH} a batch, medians of {TURNS} turns",
+        "maps": f"{SIZE} x {SIZE}, {BATCH} a batch, medians of {TURNS} turns; what is scored is made before",
         "our ten together, ms per map, one thread": taken["one"],
         "our ten together, ms per map, two threads": taken["two"],
         f"our {len(OURS + PIXELS)} without the box metrics, ms per map, one thread": taken["all but the boxes 1"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,9 @@ from an8flower.evaluate.case import Query
 from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.explaining.methods import parse_method
 from an8flower.evaluate.models.classifier import Classifier
+from an8flower.evaluate.models.linear_stem import cut_stem
+from an8flower.evaluate.models.streamlined import streamline
+from an8flower.evaluate.resources import FEWEST
 
 Peer = Callable[[Classifier, Query], Any]
 
@@ -68,6 +72,19 @@ def ours(method: str) -> Peer:
     """Another method of ours, timed beside one that is to cost the same."""
     explainer = parse_method(method).explainer
     return lambda classifier, query: explain(classifier, explainer, query)
+
+
+def folded_alone(passes: int) -> Peer:
+    """So many passes an image of the folded network behind its first convolution, and nothing else: a bound of ours."""
+
+    def run(classifier: Classifier, query: Query) -> None:
+        network, batch = cut_stem(streamline(classifier), overwriting=True), FEWEST
+        with torch.no_grad():
+            features = network.stem(query.images[:1].expand(batch, -1, -1, -1))
+            for _ in range(math.ceil(passes * len(query.images) / batch)):
+                network.behind(features.clone())
+
+    return run
 
 
 def torch_cam_legrad(classifier: Classifier, query: Query) -> Any:

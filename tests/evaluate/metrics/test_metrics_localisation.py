@@ -17,6 +17,7 @@ from an8flower.evaluate.case import Case, Query, Truth
 from an8flower.evaluate.metrics import ranking
 from an8flower.evaluate.metrics.metric import score_all
 from an8flower.evaluate.metrics.ranking import THRESHOLDS, dilate
+from an8flower.evaluate.metrics.sorted_pixels import sort_pixels
 from an8flower.evaluate.registry import metrics
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -367,34 +368,40 @@ class TestInvariance:
         assert torch.equal(masks, before[1])
 
 
-@pytest.mark.parametrize("shift", [0, 0.5])
-def test_one_sort_serves_all(shift: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    sorts = []
-    for name in ("_sort_non_negative", "_sort_signed"):
-        sort = getattr(ranking, name)
-        monkeypatch.setattr(ranking, name, lambda *rows, name=name, sort=sort: sorts.append(name) or sort(*rows))
+def test_one_sort_serves_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    sorts, sort = [], ranking.sort_pixels
+    monkeypatch.setattr(ranking, "sort_pixels", lambda *rows: sorts.append(rows) or sort(*rows))
     maps = torch.rand(2, 6, 6)
-    scores(maps - shift, maps > 0.5)
-    assert sorts == ["_sort_signed" if shift else "_sort_non_negative"]
+    scores(maps - 0.5, maps > 0.5)
+    assert len(sorts) == 1
 
 
 @settings(max_examples=50, deadline=None)
 @given(pairs())
-def test_maps_without_negative_values_are_sorted_as_signed_ones(pair: tuple[np.ndarray, np.ndarray]) -> None:
-    values, masks = torch.from_numpy(np.abs(pair[0])), torch.from_numpy(pair[1])
-    ordered, hits = ranking._sort_non_negative(values, masks)
-    expected = ranking._sort_signed(values, masks)
-    assert torch.equal(ordered, expected[0])
-    assert torch.equal(hits, expected[1])
+def test_pixels_are_sorted_on_a_gpu_as_on_the_cpu(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    ordered, hits = ranking._sort_on_device(*map(torch.from_numpy, pair))
+    expected = sort_pixels(*pair)
+    assert np.array_equal(ordered.numpy(), expected[0])
+    assert np.array_equal(hits.numpy(), expected[1])
 
 
 @settings(max_examples=50, deadline=None)
 @given(pairs())
 def test_mask_pixels_are_the_last_ones_among_equals(pair: tuple[np.ndarray, np.ndarray]) -> None:
-    values, masks = torch.from_numpy(pair[0]), torch.from_numpy(pair[1])
-    for row, (ordered, hits) in enumerate(zip(*ranking._sort_signed(values, masks), strict=True)):
-        expected = sorted(zip(values[row].tolist(), masks[row].tolist(), strict=True))  # 0 and -0 are equal
+    for values, masks, ordered, hits in zip(*pair, *sort_pixels(*pair), strict=True):
+        expected = sorted(zip(values.tolist(), masks.tolist(), strict=True))  # 0 and -0 are equal
         assert list(zip(ordered.tolist(), hits.tolist(), strict=True)) == expected
+        assert not np.signbit(ordered[ordered == 0]).any()
+
+
+def test_values_of_all_sizes_are_sorted() -> None:
+    generator = np.random.default_rng(0)
+    values = generator.integers(0, 2**32, (3, 5000), dtype=np.uint32).view(np.float32)
+    values[np.isnan(values)] = np.inf
+    values[0, :4] = [-np.inf, np.finfo(np.float32).tiny, -1e-45, 1e-45]
+    ordered, hits = sort_pixels(values, values > 1)
+    assert np.array_equal(ordered, np.sort(values, axis=1))
+    assert np.array_equal(hits, ordered > 1)
 
 
 # Chance: what noise really scores, beside what is expected of it
