@@ -14,7 +14,7 @@ import numpy as np
 from an8flower import draw, spec
 from an8flower.evaluate.data.counted_noise_loop import fill_uniform
 from an8flower.evaluate.metrics.components import best_overlaps, largest_boxes
-from an8flower.evaluate.metrics.sorted_pixels import sort_pixels
+from an8flower.evaluate.metrics.sorted_pixels import count_pairs, sort_pixels
 from an8flower.evaluate.trust.sanity.compiled_similarity import (
     gaussian_means,
     rank_rows,
@@ -57,7 +57,7 @@ def compile_the_rest() -> None:
     means = np.stack([gaussian_means(maps, taps)] * 2, 1)
     structural_similarities(maps, maps, means, means, taps)
     sum_gradients(maps, 2, 9)
-    sort_pixels(np.zeros((1, 8), np.float32), np.zeros((1, 8), bool))
+    count_pairs(*sort_pixels(np.zeros((1, 8), np.float32), np.zeros((1, 8), bool)))
     for kind in (np.float32, np.float64):
         rank_rows(np.zeros((1, 8), kind))
     fill_uniform(np.zeros((1, 1, 4, 1), np.float32), np.zeros(1, np.int64), np.zeros(1, np.int64), 0)

@@ -10,14 +10,13 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..case import Truth
 from ..maps import normalise_range
-from .sorted_pixels import sort_pixels
+from .sorted_pixels import count_pairs, sort_pixels
 
 THRESHOLDS = torch.arange(100) / 100
 """0, 0.01, ..., 0.99 of a range-normalised map, (T,) float32."""
@@ -173,8 +172,8 @@ class Ranking:
     def lead(self) -> Tensor:
         """Pairs of a mask pixel and one outside where the former is larger, less those where it is less, (B,) int64."""
         if self.hits.device.type == "cpu":
-            rows = zip(self.values.numpy(), self.hits.numpy(), strict=True)
-            not_lost, tied = torch.tensor([_count_pairs(*row) for row in rows]).view(-1, 2).unbind(1)
+            pairs = count_pairs(self.values.numpy(), self.hits.numpy())
+            not_lost, tied = torch.from_numpy(pairs).unbind(1)
         else:  # a GPU would have to be waited for, to count where the mask pixels are
             outside = torch.arange(self.hits.shape[1], device=self.hits.device) - self.below[:, :-1]
             less = self.smaller - self.below.gather(1, self.smaller)
@@ -202,22 +201,6 @@ def _sort_on_device(values: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     keys = keys.sort(1).values
     ordered = keys.float()
     return ordered, keys.view(torch.int64).bitwise_and_(1).bool() != (ordered < 0)
-
-
-def _count_pairs(values: np.ndarray, hits: np.ndarray) -> tuple[int, int]:
-    """Pairs of a mask pixel and one outside where the former is not less, and those where both have the same value.
-
-    Args:
-        values: (N,) in ascending order.
-        hits: (N,) bool, which of them are mask pixels: of equal values the last ones.
-    """
-    places = np.flatnonzero(hits)
-    # Those of a run of equal values begin at one place within it, behind one that is no mask pixel, or there is no tie.
-    tied = places[values[places] == values[places - 1]]
-    begins = tied[~hits[tied - 1]]
-    first, end = (np.searchsorted(values, values[begins], side) for side in ("left", "right"))
-    not_lost = places.sum() - len(places) * (len(places) - 1) // 2
-    return int(not_lost), int(((begins - first) * (end - begins)).sum())
 
 
 def nan_where_empty(values: Tensor, size: Tensor) -> Tensor:

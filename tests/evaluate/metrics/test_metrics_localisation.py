@@ -17,7 +17,7 @@ from an8flower.evaluate.case import Case, Query, Truth
 from an8flower.evaluate.metrics import ranking
 from an8flower.evaluate.metrics.metric import score_all
 from an8flower.evaluate.metrics.ranking import THRESHOLDS, dilate
-from an8flower.evaluate.metrics.sorted_pixels import sort_pixels
+from an8flower.evaluate.metrics.sorted_pixels import count_pairs, sort_pixels
 from an8flower.evaluate.registry import metrics
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -392,6 +392,14 @@ def test_mask_pixels_are_the_last_ones_among_equals(pair: tuple[np.ndarray, np.n
         expected = sorted(zip(values.tolist(), masks.tolist(), strict=True))  # 0 and -0 are equal
         assert list(zip(ordered.tolist(), hits.tolist(), strict=True)) == expected
         assert not np.signbit(ordered[ordered == 0]).any()
+
+
+@settings(max_examples=50, deadline=None)
+@given(pairs())
+def test_pairs_are_counted_one_by_one(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    for values, masks, (not_less, equal) in zip(*pair, count_pairs(*sort_pixels(*pair)), strict=True):
+        inside, outside = values[masks][:, None], values[~masks]
+        assert (not_less, equal) == ((inside >= outside).sum(), (inside == outside).sum())
 
 
 def test_values_of_all_sizes_are_sorted() -> None:
