@@ -22,6 +22,7 @@ from peers import (
     captum_noise,
     folded_alone,
     grad_cam,
+    guard_alone,
     ours,
     torch_cam,
     torch_cam_finer,
@@ -35,7 +36,9 @@ from an8flower.evaluate.explaining.methods import parse_method
 from an8flower.evaluate.models.classifier import Classifier, build
 
 THREADS, CLASSES = 2, 6
+GUARD = "the guard alone, in which a borrowed model is compared with its copy, before and after"
 CPU_TIME = "--cpu-time"
+MASKED = 32  # images in flight in everybody's Score-CAM
 ALONE = "the folded network alone, behind the shared convolution: what bounds ours"
 
 
@@ -48,6 +51,7 @@ class Contest:
     peers: tuple[tuple[str, Peer], ...] = ()
     images: int | None = None  # fewer than the batch, where one image takes long already
     turns: int = 5
+    in_flight: int | None = None  # masked images in the network at once, where others are asked for a number as well
 
 
 @dataclass(frozen=True)
@@ -90,11 +94,12 @@ SMALL = (
         "1.1 x 513 F, 1.4 x",
         (
             ("pytorch-grad-cam ScoreCAM", grad_cam("ScoreCAM")),
-            ("TorchCAM ScoreCAM", torch_cam("ScoreCAM", batch_size=32)),
-            (ALONE, folded_alone(513)),
+            ("TorchCAM ScoreCAM", torch_cam("ScoreCAM", batch_size=MASKED)),
+            (ALONE, folded_alone(513, batch=MASKED)),
         ),
         images=4,
         turns=3,
+        in_flight=MASKED,
     ),
     Contest("scorecam:precision=bf16", "", images=4, turns=3),
     Contest("rise:masks=500", "1.1 x 500 F", images=8, turns=3),
@@ -160,7 +165,7 @@ TRANSFORMERS = (
     Contest("finercam", "as gradcam", (("an8flower gradcam", ours("gradcam")),)),
 )
 CONTRAST = (
-    Contest("gradcam", "1.15 F", (("TorchCAM GradCAM", torch_cam("GradCAM")),)),
+    Contest("gradcam", "1.15 F", (("TorchCAM GradCAM", torch_cam("GradCAM")), (GUARD, guard_alone))),
     Contest(
         "finercam",
         "as gradcam",
@@ -224,7 +229,7 @@ def turn(classifier: Classifier, whole: Query, contest: Contest) -> dict[str, fl
         return seconds(lambda: work(classifier, query), device) / len(query.images)
 
     taken = {"forward": timed(forward, whole), "both ways": timed(both_ways, whole)}
-    taken["ours"] = timed(lambda model, query: explain(model, explainer, query), some)
+    taken["ours"] = timed(lambda model, query: explain(model, explainer, query, contest.in_flight), some)
     return taken | {name: timed(peer, some) for name, peer in contest.peers}
 
 
@@ -267,6 +272,7 @@ def main() -> None:
         "threads": threads,
         **({"clock": "the processor time of the thread, since others used the machine"} if cpu_time else {}),
         "images": "noise; untrained weights; 32 a batch for resnet18 and flowervit, 8 for the others",
+        "Score-CAM": f"{MASKED} masked images at once, in everybody's",
         "turns": "medians of 5, of 3 where an image takes long; of 2 or 1 for the large networks",
     }
     for setting in wanted:

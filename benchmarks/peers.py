@@ -17,8 +17,8 @@ from an8flower.evaluate.explaining.explain import explain
 from an8flower.evaluate.explaining.methods import parse_method
 from an8flower.evaluate.models.classifier import Classifier
 from an8flower.evaluate.models.linear_stem import cut_stem
+from an8flower.evaluate.models.networks.guard import guard
 from an8flower.evaluate.models.streamlined import streamline
-from an8flower.evaluate.resources import FEWEST
 
 Peer = Callable[[Classifier, Query], Any]
 
@@ -74,17 +74,23 @@ def ours(method: str) -> Peer:
     return lambda classifier, query: explain(classifier, explainer, query)
 
 
-def folded_alone(passes: int) -> Peer:
+def folded_alone(passes: int, batch: int) -> Peer:
     """So many passes an image of the folded network behind its first convolution, and nothing else: a bound of ours."""
 
     def run(classifier: Classifier, query: Query) -> None:
-        network, batch = cut_stem(streamline(classifier), overwriting=True), FEWEST
+        network = cut_stem(streamline(classifier), overwriting=True)
         with torch.no_grad():
             features = network.stem(query.images[:1].expand(batch, -1, -1, -1))
             for _ in range(math.ceil(passes * len(query.images) / batch)):
                 network.behind(features.clone())
 
     return run
+
+
+def guard_alone(classifier: Classifier, query: Query) -> None:
+    """The guard that every explanation of ours is made under, around nothing: what is paid for a borrowed model."""
+    with guard(classifier, "nothing"):
+        pass
 
 
 def torch_cam_legrad(classifier: Classifier, query: Query) -> Any:

@@ -97,7 +97,7 @@ def count_pairs(values: np.ndarray, hits: np.ndarray) -> np.ndarray:
 
 @compile_kernel
 def _count_pairs(values: np.ndarray, hits: np.ndarray, pairs: np.ndarray) -> None:
-    """Fill the pairs (B, 2) of sorted values (B, N) and their masks (B, N), from one run of equal values to the next."""
+    """Fill the pairs (B, 2) of sorted values (B, N) and masks (B, N), from one run of equal values to the next."""
     rows, count = values.shape
     for row in range(rows):
         outside, end = 0, 0
