@@ -36,10 +36,12 @@ def test_the_slowest_of_our_ratios_decides(
 ) -> None:
     monkeypatch.setattr(scripts["report"], "RESULTS", tmp_path)
     peers = {"pytorch-grad-cam ScoreCAM": times, "TorchCAM ScoreCAM": 3.0, "TorchCAM GradCAM": 0.5}
+    peers["the folded network alone, behind a convolution"] = 0.97
     results = [{"who": "an8flower scorecam", COLUMN: None}, *({"who": who, COLUMN: peers[who]} for who in peers)]
     (tmp_path / "explainers-resnet18.json").write_text(json.dumps({"rows": results}))
     rows = {row["work"].partition(",")[0]: row for row in scripts["goals"].rows()}
     assert (rows["Score-CAM"]["measured"], rows["Score-CAM"]["reached"]) == (times, reached)
+    assert ("0.97 times" in (rows["Score-CAM"]["what bounds it"] or "")) == (reached == "no")
     assert {row["reached"] for row in rows.values() if row["measured"] is None} == {"not measured"}
 
 
