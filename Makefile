@@ -26,12 +26,12 @@ test-gpu: $(VENV)/.test  ## on a machine with a GPU
 
 MEASURED := suite start quick_audit explainers memory localisation faithfulness sanity interventions gradient_penalty \
 	conformance transformer_conformance metric_conformance pages
-bench: $(VENV)/.bench  ## measure beside peers, in less than two hours, and write benchmarks/results/ and two pages of the manual
+bench: $(VENV)/.bench  ## measure beside peers, in an hour, and write benchmarks/results/ and two pages of the manual
 	for each in $(MEASURED); do $(BIN)/python benchmarks/$$each.py || exit 1; done
 
 MEASURED_LONG := rendering generation planting exporting training self_explaining shortcut certificate plans inference \
 	metric_table in_domain imputation by_hand pages
-bench-long: $(VENV)/.bench  ## what trains networks and carries out plans: most of a day
+bench-long: $(VENV)/.bench  ## measure what trains networks and carries out plans: hours
 	for each in $(MEASURED_LONG); do $(BIN)/python benchmarks/$$each.py || exit 1; done
 
 ruler: $(VENV)/.installed  ## what was found wrong with scores, certificates and checks, measured anew: minutes

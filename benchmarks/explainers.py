@@ -272,11 +272,12 @@ def main() -> None:
         "threads": threads,
         **({"clock": "the processor time of the thread, since others used the machine"} if cpu_time else {}),
         "images": "noise; untrained weights; 32 a batch for resnet18 and flowervit, 8 for the others",
-        "Score-CAM": f"{MASKED} masked images at once, in everybody's",
         "turns": "medians of 5, of 3 where an image takes long; of 2 or 1 for the large networks",
     }
     for setting in wanted:
-        report.write(f"explainers-{setting.called}", list(rows(setting, device)), about)
+        shared = any(contest.in_flight for contest in setting.contests)
+        images = {"Score-CAM": f"{MASKED} masked images at once, in everybody's"} if shared else {}
+        report.write(f"explainers-{setting.called}", list(rows(setting, device)), about | images)
 
 
 if __name__ == "__main__":

@@ -27,11 +27,11 @@ PAGES = (
         """# Performance
 
 What an explanation or a score costs beside the same of other toolkits: same model, same images, both in one run,
-medians of ratios taken turn by turn. F is one bare batched forward pass of one image through the classifier as it
-is, B its way back to the pixels. Methods of one pass pay for the guard that gives a borrowed model back as it was,
-which other toolkits do not have; what it takes stands in the table of explainers that contrast. Written by `make
-bench`, all but the last two tables, which `make bench-long` measures; the figures are those of the machine named
-below each table.""",
+medians of ratios taken turn by turn. F is one bare batched forward pass of one image through the classifier as it is,
+B its way back to the pixels. Methods of one pass pay for the guard that gives a borrowed model back as it was, which
+other toolkits do not have; what it takes stands in the table of explainers that contrast. Written by `make bench`,
+all but the last two tables, which `make bench-long` measures; the figures are those of the machine named below each
+table.""",
         {
             GOALS: "What we mean to reach",
             "explainers-resnet18": "Explainers: ResNet-18 at 112 px",
