@@ -20,7 +20,7 @@ from ...case import Query
 from ...models.classifier import Classifier
 from ...resources import Resources
 from ...results.checks import CHECKS
-from .mprt import Explain, FullRandomisation, Likeness, Point, Randomisation, compare_fully, walk_down
+from .mprt import Explain, FullRandomisation, Likeness, Point, Randomisation, compare_fully
 from .plan import SanityPlan
 from .similarity import ComparedMaps, similarities
 
@@ -75,7 +75,7 @@ class Subject:
             for parameters, maps in self._redrawn.items()
             if parameters != end
         }
-        return walk_down(self.random, self.explain, self.query, self.original, known=known)
+        return self.random.place(known)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ workshop, NeurIPS 2023 (smooth, efficient).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
@@ -63,6 +63,13 @@ class Randomisation:
     def stops(self) -> dict[frozenset[str], tuple[str, ...]]:
         """The sets of parameters that are drawn anew together on the walks down, each once; all parameters are one."""
         return {frozenset(parameters): parameters for walk in self.walks.values() for _, parameters in walk}
+
+    def place(self, known: Mapping[frozenset[str], Likeness]) -> dict[str, list[Point]]:
+        """The similarities at all stops, in the order of each walk."""
+        return {
+            order: [Point(name, known[frozenset(parameters)]) for name, parameters in walk]
+            for order, walk in self.walks.items()
+        }
 
     def deal(self, query: Query) -> np.ndarray:
         """The number of the draw that each row is explained with, (N,) int; a draw gets rows of all targets."""
@@ -135,10 +142,7 @@ def walk_down(
     wanted = [parameters for key, parameters in randomisation.stops.items() if key not in known]
     for parameters, maps in zip(wanted, randomisation.explain_all(explain, query, wanted), strict=True):
         known[frozenset(parameters)] = similarities(original, ComparedMaps(maps))
-    return {
-        order: [Point(name, known[frozenset(parameters)]) for name, parameters in walk]
-        for order, walk in randomisation.walks.items()
-    }
+    return randomisation.place(known)
 
 
 @dataclass(frozen=True)

@@ -37,20 +37,15 @@ class RedrawnParameter:
     constant: bool  # whether every draw gives the same
 
 
-def redraw(classifier: Classifier, seed: int, constants: Collection[str] | None = None) -> dict[str, RedrawnParameter]:
+def redraw(classifier: Classifier, seed: int) -> dict[str, RedrawnParameter]:
     """Every parameter of a classifier's network drawn anew, by name; the classifier is left alone.
 
     A registered architecture is built again from another seed, which is each parameter's own initialiser by
     definition. A weight that its architecture starts at zero (the last layer of torchvision's vision transformers)
     takes its layer's initialiser: behind zeros, every gradient is zero. A network of the user's own takes what
     `reset_parameters` of its layers gives, and what no layer resets, its own values in another order.
-
-    `constants` is what `find_constants` gives for any two draws; None draws once more to find them.
     """
-    initial = draw_initial(classifier, seed)
-    if constants is None:
-        constants = find_constants(initial, draw_initial(classifier, seed_of(seed, "other")))
-    return complete_draw(classifier, initial, constants)
+    return Redraws(classifier, [seed])[0]
 
 
 @dataclass(frozen=True)
